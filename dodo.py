@@ -1,0 +1,25 @@
+"""Strata's graph, for doit.
+
+    specs/foo.yaml ─→ lock ─→ base ─→ layer:… ─→ image:… ─→ build
+                       │                                    out/foo/
+                  specs/foo.lock
+
+A stage is up to date when the cache holds its key. Between stages stands `setup`, not `task_dep`:
+what an image was made from is wanted only if the image must be made. The stages are known once
+the lock is, so their creators run after it.
+"""
+
+from __future__ import annotations
+
+from tasks.graph import (  # noqa: F401 - doit looks for task_* here
+    DOIT_CONFIG,
+    task_doctor,
+    task_import,
+    task_keys,
+    task_lock,
+    task_prune,
+    task_stages,
+    task_test,
+    task_verify,
+    task_why,
+)

@@ -1,0 +1,252 @@
+"""The commands beside the graph: keys, why, prune, verify, doctor, import, test."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks import host, lockfile
+from tasks.cache import FOLDERS
+from tasks.errors import BuildError
+from tasks.plan import Plan, Stage, resolution_inputs
+from tasks.session import Session
+from tasks.spec import spec_names
+
+
+def keys(session: Session) -> None:
+    """Print each stage's key and the files that a CI cache keeps under it; asks no repository."""
+    form = session.variables.get("format", "text")
+    if form not in ("text", "json"):
+        raise BuildError(f"format={form}: expected text or json")
+    rows = []
+    for stage in session.plan.stages:
+        files = [session.cache.file(stage), session.cache.record(stage)]
+        rows.append({"stage": stage.kind, "name": stage.name, "key": stage.key,
+                     "files": [os.path.relpath(path, session.root) for path in files]})  # fmt: skip
+    if form == "json":
+        lock = lockfile.digest(session.lock_path.read_text("utf-8"))
+        session.screen.line(json.dumps({"spec": session.spec.name, "lock": lock, "stages": rows},
+                                       indent=1))  # fmt: skip
+        return
+    for row in rows:
+        session.screen.line(f"{row['stage']:<6} {row['name']:<16} {row['key']} {row['files'][0]}")
+
+
+# ---------------------------------------------------------------- why
+
+
+def why(session: Session) -> None:
+    """Say of each stage whether a build would redo it, and what changed; asks no repository."""
+    lock = session.read_lock()
+    if lock is None or lock.inputs != resolution_inputs(session.spec):
+        state = "is missing" if lock is None else "is older than the spec"
+        session.screen.line(f"lock    {session.lock_path} {state}: a build resolves it first")
+        if lock is None:
+            return
+        session.screen.line("        run `doit lock` to see the rest")
+        return
+    plan = session.plan
+    needed = [stage for stage in plan.images if session.cache.get(stage) is None]
+    if not needed:
+        session.screen.line("nothing would be redone: every image is in the cache")
+        return
+    redo: list[Stage] = list(needed)
+    for stage in reversed(plan.tree):
+        if session.cache.get(stage) is not None:
+            break
+        redo.insert(0, stage)
+    for stage in redo:
+        session.screen.line(f"{stage.kind:<6}  {stage.name:<16} {stage.key[:8]} would be built")
+        for line in _reasons(session, stage):
+            session.screen.line(f"        {line}")
+
+
+def _reasons(session: Session, stage: Stage) -> list[str]:
+    """How the inputs differ from those of the most recent record of the same stage."""
+    folder = session.cache.root / FOLDERS[stage.kind]
+    records = sorted(folder.glob(f"{stage.kind}-*.json"), key=os.path.getmtime, reverse=True)
+    for path in records:
+        try:
+            record = json.loads(path.read_text("utf-8"))
+            if record["name"] != stage.name or record["key"] == stage.key:
+                continue
+            old = record["inputs"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        return differences(old, stage.inputs) or ["its file in the cache is missing"]
+    return ["no earlier build of it is in the cache"]
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two stages' inputs, in package terms where it is packages."""
+    lines: list[str] = []
+    for name in sorted(old.keys() | new.keys()):
+        before, after = old.get(name), new.get(name)
+        if before == after:
+            continue
+        if name == "records" and isinstance(before, list) and isinstance(after, list):
+            was = {(row[0], row[2]): row for row in before}
+            now = {(row[0], row[2]): row for row in after}
+            for slot in sorted(was.keys() | now.keys()):
+                if was.get(slot) == now.get(slot):
+                    continue
+                if slot not in now:
+                    lines.append(f"package {slot[0]} {was[slot][1]} is gone")
+                elif slot not in was:
+                    lines.append(f"package {slot[0]} {now[slot][1]} is new")
+                elif was[slot][1] == now[slot][1]:
+                    lines.append(f"package {slot[0]} {now[slot][1]} has other bytes")
+                else:
+                    lines.append(f"package {slot[0]}: {was[slot][1]} → {now[slot][1]}")
+        elif name == "parent":
+            lines.append("what it stands on changed")
+        elif isinstance(before, list) and isinstance(after, list):
+            gone = [value for value in before if value not in after]
+            new_ones = [value for value in after if value not in before]
+            lines += [f"{name}: without {_short(value)}" for value in gone]
+            lines += [f"{name}: with {_short(value)}" for value in new_ones]
+        else:
+            lines.append(f"{name}: {_short(before)} → {_short(after)}")
+    return lines
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list) and value:
+        value = value[0]
+    return str(value)[:80]
+
+
+# ---------------------------------------------------------------- the cache
+
+
+def _plans(session: Session) -> list[Plan]:
+    """The plan of every spec that has a lock; one that cannot be planned keeps nothing safe."""
+    plans = []
+    for name in spec_names(session.specs):
+        if not (session.specs / f"{name}.lock").exists():
+            continue
+        other = Session(root=session.root, variables={**session.variables, "spec": name})
+        try:
+            plans.append(other.plan)
+        except BuildError as error:
+            raise BuildError(
+                f"specs/{name}: what it needs cannot be told: {error.message}",
+                f"build it, or remove specs/{name}.lock",
+            ) from error
+    return plans
+
+
+def prune(session: Session) -> None:
+    """Remove the entries that no spec's lock needs, the longest unused first."""
+    needed: set[Path] = set()
+    for plan in _plans(session):
+        for stage in plan.stages:
+            needed |= {session.cache.file(stage), session.cache.record(stage)}
+        records = [*plan.lock.base, *(r for layer in plan.lock.layers for r in layer.records)]
+        needed |= {session.cache.deb(record.sha256) for record in records}
+    count = freed = 0
+    with host.locked(session.cache.root / "locks" / "prune", waiting=session.screen.progress):
+        for _first, paths in session.cache.entries():
+            if needed.intersection(paths):
+                continue
+            # The record goes first: an entry without one is not believed.
+            for path in sorted(paths, key=lambda path: path.suffix != ".json"):
+                freed += path.stat().st_size
+                path.unlink()
+            count += 1
+    session.screen.line(f"pruned {count} entries, {freed / 1e6:.1f} MB")
+
+
+def verify(session: Session) -> None:
+    """Read every entry; one that is not what its record says is dropped. Fails if there was one."""
+    bad = count = 0
+    for first, paths in list(session.cache.entries()):
+        count += 1
+        fault = session.cache.fault(paths)
+        if fault:
+            bad += 1
+            session.screen.line(f"{os.path.relpath(first, session.root)}: {fault}; dropped")
+            for path in sorted(paths, key=lambda path: path.suffix != ".json"):
+                path.unlink(missing_ok=True)
+    session.screen.line(f"verified {count} entries, {bad} bad")
+    if bad:
+        raise BuildError(f"{bad} of {count} cache entries were damaged and have been dropped",
+                         "the next build makes again what it needs of them")  # fmt: skip
+
+
+# ---------------------------------------------------------------- the host
+
+
+def doctor(session: Session) -> None:
+    """Say what this host lacks; fails if a build would."""
+    missing: list[str] = []
+
+    def say(good: bool, what: str, advice: str = "", *, needed: bool = True) -> None:
+        session.screen.line(f"{'ok  ' if good else 'MISS' if needed else 'note'} {what}"
+                            + (f": {advice}" if advice and not good else ""))  # fmt: skip
+        if not good and needed:
+            missing.append(what)
+
+    say(sys.version_info >= (3, 10), f"Python {platform.python_version()}", "3.10 or newer")
+    say(os.geteuid() == 0, "root", "builds need it: use sudo")
+    packages: dict[str, list[str]] = {}
+    for name, package in host.TOOLS.items():
+        try:
+            host.tool(name)
+        except BuildError:
+            packages.setdefault(package, []).append(name)
+    say(not packages, f"{len(host.TOOLS)} host tools",
+        f"apt-get install {' '.join(sorted(packages))}")  # fmt: skip
+    filesystems = Path("/proc/filesystems").read_text().split()
+    say("overlay" in filesystems, "overlayfs", "modprobe overlay")
+    say(Path("/dev/loop-control").exists(), "loop devices", "modprobe loop")
+    for name in ("mnt", "pid", "net", "ipc", "uts"):
+        say(Path(f"/proc/self/ns/{name}").exists(), f"{name} namespaces")
+    for name in ("xfs", "btrfs", "vfat"):
+        say(name in filesystems, f"filesystem {name}", f"modprobe {name}", needed=False)
+    for title, path in (("scratch", host.scratch_root()), ("cache", session.cache.root)):
+        free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
+        say(free > 4 << 30, f"{free / (1 << 30):.1f} GiB free for {title} in {path}",
+            "4 GiB are little", needed=False)  # fmt: skip
+    mirrors = session.mirrors
+    say("mirror" in mirrors, "a mirror for ${mirror}", "set STRATA_MIRROR", needed=False)
+    if missing:
+        raise BuildError(f"this host lacks: {', '.join(missing)}")
+
+
+def import_spec(session: Session) -> None:
+    """fuel-agent's build-image input → specs/NAME.yaml."""
+    from tasks import migrate
+
+    given = session.variables.get("file", "")
+    if not given or not session.name:
+        raise BuildError("two variables are needed", "doit import file=provision.json spec=NAME")
+    # ./doit changes to the project's folder; the file is meant from where the user stands.
+    file = Path(os.environ.get("STRATA_FROM", "."), given)
+    target = session.specs / f"{session.name}.yaml"
+    notes = migrate.import_spec(file, target, schema=session.specs / "spec.schema.json")
+    for note in notes:
+        session.screen.line(f"note: {note}")
+    session.screen.line(f"wrote {os.path.relpath(target, session.root)}")
+
+
+def test(session: Session) -> None:
+    """Run the linters and pytest, as CI does."""
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    for argv in (
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["mypy"],
+        ["pytest"],
+    ):
+        session.screen.line("+ " + " ".join(argv))
+        code = subprocess.call([sys.executable, "-m", *argv], env=environment, cwd=session.root)  # noqa: S603
+        if code:
+            raise BuildError(f"{argv[0]} failed (exit status {code})")

@@ -1,0 +1,364 @@
+"""apt's and dpkg's texts: configuration, sources, pins, Release and Packages. Strings in and out.
+
+Formats: sources.list(5), apt.conf(5), apt_preferences(5), the Debian repository format
+(wiki.debian.org/DebianRepository/Format) and deb822(5).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from tasks.errors import BuildError
+
+# Release fields to the conditions of a `Pin: release` line, as fuel-agent mapped them.
+PIN_FIELDS = {"Archive": "a", "Suite": "a", "Codename": "n", "Version": "v", "Origin": "o",
+              "Label": "l"}  # fmt: skip
+
+# What a base variant selects from the first repository: (Essential, priorities, names).
+_REQUIRED = (True, ("required",), ("apt",))
+_IMPORTANT = (True, ("required", "important"), ("apt",))
+VARIANTS: Mapping[str, tuple[bool, tuple[str, ...], tuple[str, ...]]] = {
+    "extract": (False, (), ()),
+    "custom": (False, (), ()),
+    "essential": (True, (), ()),
+    "apt": (True, (), ("apt",)),
+    "required": _REQUIRED,
+    "minbase": _REQUIRED,
+    "buildd": (True, ("required",), ("apt", "build-essential")),
+    "important": _IMPORTANT,
+    "debootstrap": _IMPORTANT,
+    "-": _IMPORTANT,
+    "standard": (True, ("required", "important", "standard"), ("apt",)),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Available:
+    """One .deb that apt chose: `site` is its repository's number, `path` is below its URI."""
+
+    site: int
+    path: str
+    package: str
+    version: str
+    architecture: str
+    size: int
+    sha256: str
+
+
+def site(number: int) -> str:
+    """The address that stands for repository `number` while resolving: nobody can reach it.
+
+    With a site of its own, no two repositories share list files or origin pins, whatever their
+    real addresses and suites have in common.
+    """
+    return f"http://{number}.strata.invalid"
+
+
+def quoted(value: str) -> str:
+    """A value in apt.conf's double quotes, which know no escape but need none for our values."""
+    if re.search(r'["\n\\]', value):
+        raise BuildError(f"{value!r} cannot stand in an apt configuration")
+    return f'"{value}"'
+
+
+def configuration(
+    directory: str,
+    *,
+    arch: str,
+    foreign: Sequence[str] = (),
+    lists: str = "lists",
+    recommends: bool = False,
+    proxies: Mapping[str, str] | None = None,
+    direct: Sequence[str] = (),
+    options: Mapping[str, str] | None = None,
+) -> str:
+    """apt.conf of a private apt in `directory`: nothing of the host's configuration is read.
+
+    Layout: status, sources.list, preferences, auth.conf, trusted.gpg.d/, cache/, lists/ (or
+    `lists`, an absolute path).
+    """
+    settings = {
+        "Dir": directory,
+        "Dir::State": directory,
+        "Dir::State::status": f"{directory}/status",
+        "Dir::State::lists": lists,
+        "Dir::Cache": f"{directory}/cache",
+        "Dir::Etc": directory,
+        "Dir::Etc::main": "/dev/null",
+        "Dir::Etc::parts": "/dev/null",
+        "Dir::Etc::sourcelist": f"{directory}/sources.list",
+        "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::Etc::preferences": f"{directory}/preferences",
+        "Dir::Etc::preferencesparts": "/dev/null",
+        "Dir::Etc::trusted": "/dev/null",
+        "Dir::Etc::trustedparts": f"{directory}/trusted.gpg.d",
+        "Dir::Etc::netrc": f"{directory}/auth.conf",
+        "Dir::Etc::netrcparts": "/dev/null",
+        "APT::Architecture": arch,
+        "APT::Install-Recommends": "true" if recommends else "false",
+        "APT::Install-Suggests": "false",
+        "APT::Sandbox::User": "root",
+        "APT::Get::Show-User-Simulation-Note": "false",
+        "Acquire::Languages": "none",
+        "Acquire::ForceHash": "SHA256",
+        "Acquire::Retries": "3",
+        "Acquire::http::Timeout": "30",
+        "Acquire::https::Timeout": "30",
+        # apt reads the environment's proxies unless it is told of another: only the spec speaks.
+        "Acquire::http::Proxy": "DIRECT",
+        "Acquire::https::Proxy": "DIRECT",
+        **{f"Acquire::{name}::Proxy": value for name, value in (proxies or {}).items()},
+        **{
+            f"Acquire::{name}::Proxy::{host}": "DIRECT"
+            for name in ("http", "https")
+            for host in direct
+        },
+        **(options or {}),
+    }
+    lines = [f"{name} {quoted(value)};" for name, value in settings.items()]
+    architectures = " ".join(f'"{name}";' for name in (arch, *foreign))
+    lines += ["#clear APT::Architectures;", f"APT::Architectures {{ {architectures} }};"]
+    return "\n".join(lines) + "\n"
+
+
+def source_line(
+    uri: str, suite: str, components: Sequence[str], *, options: Mapping[str, str] | None = None
+) -> str:
+    """One line of sources.list."""
+    given = " ".join(f"{name}={value}" for name, value in (options or {}).items())
+    words = ["deb", f"[{given}]" if given else "", uri, suite, *components]
+    return " ".join(word for word in words if word) + "\n"
+
+
+def without_user(uri: str) -> str:
+    """An address without its user and password."""
+    scheme, mark, rest = uri.partition("://")
+    authority, slash, path = rest.partition("/")
+    return scheme + mark + authority.rpartition("@")[2] + slash + path
+
+
+def auth_conf(uris: Iterable[str]) -> str:
+    """apt_auth.conf(5) for the addresses that hold a user: arguments and sources then need none."""
+    lines = []
+    for uri in uris:
+        parts = urlsplit(uri)
+        if parts.username is not None:
+            lines.append(f"machine {without_user(uri)} login {unquote(parts.username)} "
+                         f"password {unquote(parts.password or '')}\n")  # fmt: skip
+    return "".join(lines)
+
+
+def stanza_fields(text: str) -> dict[str, str]:
+    """The fields of one deb822 stanza; continuation lines stay in the value, apart by newlines."""
+    fields: dict[str, str] = {}
+    name = ""
+    for line in text.splitlines():
+        if line[:1] in (" ", "\t"):
+            if name:
+                fields[name] += "\n" + line.strip()
+        elif ":" in line:
+            name, _, value = line.partition(":")
+            fields[name] = value.strip()
+    return fields
+
+
+def release_fields(text: str) -> dict[str, str]:
+    """The single-line fields of a Release or InRelease file, whose signature apt has verified."""
+    if text.startswith("-----BEGIN PGP SIGNED MESSAGE-----"):
+        text = text.partition("\n\n")[2].partition("\n-----BEGIN PGP SIGNATURE-----")[0]
+    return {name: value for name, value in stanza_fields(text).items() if "\n" not in value}
+
+
+def pin_conditions(release: Mapping[str, str]) -> dict[str, str]:
+    """The conditions, letter to value, by which a `Pin: release` line finds a repository."""
+    found: dict[str, str] = {}
+    for name, letter in PIN_FIELDS.items():
+        if release.get(name) and letter not in found:
+            found[letter] = release[name]
+    return found
+
+
+def preferences(
+    repos: Sequence[tuple[str, int | None, Mapping[str, str]]], *, sites: bool
+) -> str:
+    """apt_preferences for (name, priority, Release fields) of each repository, in their order.
+
+    A pin names the Release fields of its repository. Where these fields would also find another
+    one with another priority, the pin names the repository's site if `sites` says that each has
+    one of its own (see `site`), so that priorities never leak. Raises BuildError for a priority
+    whose repository has no field to be recognised by.
+    """
+    stanzas = []
+    all_conditions = [pin_conditions(release) for _name, _priority, release in repos]
+    for number, (name, priority, _release) in enumerate(repos):
+        if priority is None:
+            continue
+        conditions = all_conditions[number]
+        if not conditions:
+            raise BuildError(
+                f"repos.{name}.priority: its Release has none of the fields that a pin goes by "
+                f"({', '.join(sorted(PIN_FIELDS))})",
+                "remove the priority, or give the repository a Release file with Origin or Label",
+            )
+        also_found = any(
+            other != number
+            and conditions.items() <= all_conditions[other].items()
+            and repos[other][1] != priority
+            for other in range(len(repos))
+        )
+        if also_found and sites:
+            pin = f'origin "{urlsplit(site(number)).netloc}"'
+        else:
+            pin = "release " + ", ".join(f"{key}={value}" for key, value in conditions.items())
+        stanzas.append(f"Package: *\nPin: {pin}\nPin-Priority: {priority}\n")
+    return "\n".join(stanzas)
+
+
+_URI = re.compile(
+    r"^'http://(\d+)\.strata\.invalid/(\S+)' ([^_\s]+)_([^_\s]+)_(\S+)\.deb (\d+) SHA256:(\w{64})$"
+)
+
+
+def parse_print_uris(text: str) -> tuple[list[Available], list[str]]:
+    """What `apt-get --print-uris` would fetch and, by name or name:arch, remove.
+
+    Raises BuildError for a package without a SHA-256.
+    """
+    wanted: list[Available] = []
+    removed: list[str] = []
+    removing = False
+    for line in text.splitlines():
+        if line.startswith("'"):
+            match = _URI.match(line)
+            if match is None:
+                raise BuildError(f"apt names no SHA-256 for {line.split()[1]}",
+                                 "its repository's Packages file must have SHA256 fields")  # fmt: skip
+            number, path, package, version, architecture, size, sha256 = match.groups()
+            wanted.append(
+                Available(
+                    site=int(number),
+                    path=unquote(path),
+                    package=package,
+                    version=unquote(version),
+                    architecture=architecture,
+                    size=int(size),
+                    sha256=sha256,
+                )
+            )
+        elif line.endswith("will be REMOVED:"):
+            removing = True
+        elif removing and line.startswith("  "):
+            removed += [name.rstrip("*") for name in line.split()]
+        else:
+            removing = False
+    return wanted, removed
+
+
+_SHA256 = re.compile(rb"^SHA256: ([0-9a-f]{64})$", re.MULTILINE)
+
+
+def _around(index: bytes, position: int) -> bytes:
+    start = index.rfind(b"\n\n", 0, position)
+    end = index.find(b"\n\n", position)
+    return index[start + 2 if start >= 0 else 0 : end if end >= 0 else len(index)].strip(b"\n")
+
+
+def stanzas_by_sha256(index: bytes, wanted: set[str]) -> dict[str, str]:
+    """The stanzas of a Packages file whose .deb has one of these SHA-256 digests.
+
+    One pass over the bytes: a Packages file has 60,000 stanzas, an image 200 of them.
+    """
+    keys = {digest.encode() for digest in wanted}
+    return {
+        match[1].decode(): _around(index, match.start()).decode("utf-8", "replace")
+        for match in _SHA256.finditer(index)
+        if match[1] in keys
+    }
+
+
+def selected_names(index: bytes, variant: str, arch: str) -> set[str]:
+    """The names that a base variant selects by Essential and Priority from a Packages file."""
+    essential, priorities, names = VARIANTS[variant]
+    marks = [b"\nEssential: yes\n"] if essential else []
+    marks += [f"\nPriority: {priority}\n".encode() for priority in priorities]
+    found: set[str] = set()
+    for mark in marks:
+        position = index.find(mark)
+        while position >= 0:
+            fields = stanza_fields(_around(index, position + 1).decode("utf-8", "replace"))
+            if fields.get("Architecture") in (arch, "all"):
+                found.add(fields["Package"])
+            position = index.find(mark, position + 1)
+    return found | set(names)
+
+
+def installed_status(stanzas: Iterable[str]) -> str:
+    """A dpkg status file in which these packages are installed."""
+    return "".join(
+        re.sub(
+            r"^(Package: [^\n]*\n)", r"\1Status: install ok installed\n", stanza, count=1, flags=re.M
+        )
+        + "\n\n"
+        for stanza in stanzas
+    )
+
+
+def plain_name(wanted: str) -> str:
+    """The package of a request in apt's syntax: without =version, /suite, :arch and a final - or +.
+
+    A name may itself end in `+` or `-`, as g++ does; a request for it does not.
+    """
+    name = re.split(r"[=/:]", wanted)[0]
+    return name[:-1] if name.endswith("-") else name
+
+
+def list_name(uri: str) -> str:
+    """The beginning of the names under which apt keeps an address's indexes (URItoFileName)."""
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]
+    escaped = re.sub(
+        r"[\\|{}\[\]<>\"^~_=!@#$%*\x00-\x20\x7f-\xff]",
+        lambda match: f"%{ord(match[0]):02x}",
+        unquote(host + parts.path),
+    )
+    return escaped.replace("/", "_")
+
+
+def host_mirrors(texts: Iterable[str]) -> tuple[str, str]:
+    """(mirror, security mirror) of a host, from its apt sources in either format; "" for none.
+
+    The first binary http(s) or file source of a suite without a suffix is the mirror; the first
+    of a suite named *-security is the security mirror.
+    """
+    mirror = security = ""
+    for uri, suite in _sources(texts):
+        if re.search(r"-security(/|$)|^[a-z]+/updates$", suite):
+            security = security or uri
+        elif re.fullmatch(r"[a-z]+", suite) and suite != "nodistro":
+            mirror = mirror or uri
+    return mirror.rstrip("/"), security.rstrip("/")
+
+
+def _sources(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """(URI, suite) of each enabled binary source that a Debian or Ubuntu archive could be."""
+    for text in texts:
+        for stanza in re.split(r"\n\s*\n", text):
+            body = "\n".join(line for line in stanza.splitlines() if not line.startswith("#"))
+            fields = {name.lower(): value for name, value in stanza_fields(body).items()}
+            if "uris" in fields and "deb" in fields.get("types", "").split():
+                if fields.get("enabled", "yes").lower() in ("no", "false", "0"):
+                    continue
+                if "main" in fields.get("components", "").split():
+                    yield from (
+                        (uri, suite)
+                        for uri in fields["uris"].split()
+                        for suite in fields.get("suites", "").split()
+                    )
+                continue
+            for line in body.splitlines():
+                match = re.match(r"\s*deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)\s+(.*)", line)
+                if match and "main" in match[3].split("#")[0].split():
+                    yield match[1], match[2]

@@ -1,0 +1,198 @@
+"""Lock → base tarball: bootstraps from the locked .debs alone, confined, with no network."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+from tasks import debs, host, tree
+from tasks.errors import BuildError
+from tasks.lockfile import Record
+from tasks.session import Session
+
+# What mmdebstrap, debootstrap, apt and dpkg read of the host's /etc. Nothing else of it is there
+# while packages' scripts run.
+ETC = ("alternatives", "debian_version", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "login.defs",
+       "nsswitch.conf", "os-release", "passwd", "group", "perl", "lsb-release")  # fmt: skip
+
+
+def local_repository(
+    folder: Path, records: Sequence[Record], session: Session, *, suite: str = ""
+) -> list[Path]:
+    """A repository of exactly these .debs in `folder`, flat or, for debootstrap, with dists/.
+
+    The stanzas come from the .debs themselves, whose SHA-256 the lock vouches for. Returns the
+    paths of the .debs.
+    """
+    pool = folder / "pool"
+    pool.mkdir(parents=True)
+    paths = []
+    for record in records:
+        version = record.version.replace(":", "%3a")
+        path = pool / f"{record.package}_{version}_{record.architecture}.deb"
+        source = session.cache.deb(record.sha256)
+        try:
+            os.link(source, path)
+        except OSError:
+            # Another filesystem, or one without hard links.
+            shutil.copyfile(source, path)
+        paths.append(path)
+    code, packages, err = host.capture(["apt-ftparchive", "packages", "pool"], cwd=folder)
+    if code:
+        raise BuildError(f"apt-ftparchive failed (exit status {code}):\n{err.strip()}")
+    (folder / "Packages").write_text(packages, encoding="utf-8")
+    if suite:
+        _dists(folder, packages, suite, session.spec.arch)
+    return paths
+
+
+def _dists(folder: Path, packages: str, suite: str, arch: str) -> None:
+    binary = folder / f"dists/{suite}/main/binary-{arch}"
+    binary.mkdir(parents=True)
+    content = packages.encode()
+    files = {"Packages": content, "Packages.gz": gzip.compress(content, 1, mtime=0)}
+    sums = []
+    for name, data in files.items():
+        (binary / name).write_bytes(data)
+        sums.append(f" {hashlib.sha256(data).hexdigest()} {len(data)} main/binary-{arch}/{name}")
+    (folder / f"dists/{suite}/Release").write_text(
+        f"Suite: {suite}\nCodename: {suite}\nDate: {formatdate(0, usegmt=True)}\n"
+        f"Architectures: {arch}\nComponents: main\nSHA256:\n" + "\n".join(sums) + "\n"
+    )
+
+
+def skeleton(folder: Path) -> None:
+    """The root in which a bootstrap tool of the host runs: its programs, and nothing that is its.
+
+    /usr is bound read-only over it; a package's script that leaves its chroot finds only this.
+    """
+    for name in ("etc", "usr", "root", "target", "repo", "var/lib/dpkg", "var/lib/apt/lists/partial",
+                 "var/cache/apt/archives/partial", "etc/apt/apt.conf.d", "etc/apt/trusted.gpg.d",
+                 "etc/apt/preferences.d", "etc/apt/sources.list.d", "dev", "proc", "sys", "tmp",
+                 "run"):  # fmt: skip
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "var/lib/dpkg/status").touch()
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        if os.path.islink(f"/{name}"):
+            (folder / name).symlink_to(os.readlink(f"/{name}"))
+    for name in ETC:
+        source = Path("/etc") / name
+        if source.is_dir():
+            shutil.copytree(source, folder / "etc" / name, symlinks=True)
+        elif source.exists():
+            shutil.copy(source, folder / "etc" / name)
+    (folder / "etc/hostname").write_text("localhost\n")
+    (folder / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
+    (folder / "etc/resolv.conf").touch()
+
+
+def _split_usr() -> Iterator[tuple[str, str]]:
+    """The host's programs: /usr, and /bin and its kin where they are no links into it."""
+    for name in ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}"):
+            yield f"/{name}", f"/{name}"
+
+
+def mmdebstrap_argv(variant: str, arches: Sequence[str], packages: Sequence[str]) -> list[str]:
+    """The command: `custom` with the whole closure named, since the variant's selection is locked.
+
+    chroot/mount is skipped because /dev, /proc and /sys are there already, and because without
+    CAP_SYS_ADMIN it could not mount them.
+    """
+    return [
+        "mmdebstrap", "--mode=root", "--format=directory",
+        f"--variant={'extract' if variant == 'extract' else 'custom'}",
+        f"--architectures={','.join(arches)}",
+        "--skip=check/empty,check/signed-by,chroot/mount,output/dev,output/mknod,cleanup/run,"
+        "cleanup/tmp",
+        "--dpkgopt=force-unsafe-io",
+        *(f"--include={name}" for name in packages),
+        "", "/target", "deb [trusted=yes] copy:/repo ./",
+    ]  # fmt: skip
+
+
+def debootstrap_argv(variant: str, arch: str, suite: str, packages: Sequence[str]) -> list[str]:
+    """The command: the whole closure is named, from a repository that holds nothing else."""
+    argv = ["debootstrap", f"--arch={arch}", "--no-check-gpg", "--no-check-certificate",
+            "--components=main", f"--include={','.join(packages)}"]  # fmt: skip
+    if variant != "-":
+        argv.append(f"--variant={variant}")
+    return [*argv, suite, "/target", "file:///repo", debootstrap_script(suite)]
+
+
+def debootstrap_script(suite: str) -> str:
+    """The suite's own script, or sid's: a newer suite than the host's debootstrap knows.
+
+    Ubuntu's newer suites are links to its script `gutsy`, Debian's to `sid`; they differ in where
+    the keyring and the default mirror are, of which neither is used here.
+    """
+    folder = Path("/usr/share/debootstrap/scripts")
+    own = folder / suite
+    return str(own if own.exists() else folder / "sid")
+
+
+def build(session: Session, log: host.Log) -> None:
+    """Make the base and put it into the cache."""
+    spec, plan = session.spec, session.plan
+    stage = plan.base
+    records = plan.lock.base
+    debs.fetch(records, session.cache, session.uris, spec, session.scratch, log)
+    repository = session.scratch / "base-repo"
+    host.remove_tree(repository)
+    suite = "strata" if spec.base.tool == "mmdebstrap" else spec.repos[0].suite.strip("./") or "sid"
+    log.step(f"preparing {len(records)} packages")
+    paths = local_repository(
+        repository, records, session, suite=suite if spec.base.tool == "debootstrap" else ""
+    )
+    override = stage.inputs["epoch"]
+    epoch: int = override if override is not None else tree.deb_epoch(paths)
+    names = [_name(record, spec.arch) for record in records]
+    if spec.base.tool == "mmdebstrap":
+        argv = mmdebstrap_argv(spec.base.variant, [spec.arch, *spec.foreign], names)
+    else:
+        if any(record.architecture not in ("all", spec.arch) for record in records):
+            raise BuildError(f"{spec.path}: base.include: debootstrap knows one architecture only",
+                             "use base.tool: mmdebstrap")  # fmt: skip
+        argv = debootstrap_argv(spec.base.variant, spec.arch, suite, names)
+    tool_root = session.scratch / "tool-root"
+    host.remove_tree(tool_root)
+    skeleton(tool_root)
+    with session.trees.upper(stage, []) as upper:
+        host.Sandbox(
+            base=upper.base,
+            mounts=[["bind", str(tool_root), "root", ""], upper.mount("root/target")],
+            root="root",
+            chroots=["/target"],
+            binds=[*_split_usr(), (str(repository), "/repo")],
+            keep=host.DPKG_CAPABILITIES,
+            env={"SOURCE_DATE_EPOCH": str(epoch), "TMPDIR": "/tmp", "HOME": "/root"},
+        ).run(
+            host.step(*argv, title=f"bootstrapping {len(records)} packages"),
+            log=log, what=f"{spec.base.tool} of the base",
+        )  # fmt: skip
+        log.step("packing")
+        if spec.base.variant != "extract":
+            status = upper.path / "var/lib/dpkg/status"
+            text = status.read_text("utf-8") if status.is_file() else ""
+            tree.check_installed(text, records, spec.arch, "base")
+        tree.sweep(upper.path, (*tree.REMOVED, *tree.REMOVED_FROM_BASE))
+        for name in ("dev", "proc", "run", "sys", "tmp"):
+            (upper.path / name).mkdir(exist_ok=True)
+        (upper.path / "tmp").chmod(0o1777)
+        tree.clamp_times(upper.path, epoch)
+        facts: dict[str, Any] = tree.facts(epoch, records)
+        with session.cache.put(stage, facts) as target:
+            tree.pack(upper.path, target, log)
+    host.remove_tree(repository)
+    host.remove_tree(tool_root)
+
+
+def _name(record: Record, arch: str) -> str:
+    native = record.architecture in ("all", arch)
+    return record.package if native else f"{record.package}:{record.architecture}"

@@ -1,0 +1,230 @@
+"""The cache: one immutable file and one small record for each key. It alone writes below cache/."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks import host
+from tasks.errors import DamagedEntry
+from tasks.plan import Stage
+
+FORMAT = 1
+FOLDERS = {"base": "layers", "layer": "layers", "image": "images"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A record and its file: `size` in bytes, `facts` what the stage found out while it ran."""
+
+    path: Path
+    sha256: str
+    size: int
+    facts: Mapping[str, Any]
+
+
+class Memory:
+    """Which files were read and found whole, by what stat(2) says of them.
+
+    A file that has not been written since need not be read again to know that it is whole: the
+    kernel sets ctime, and no program can set it back.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.changed = False
+        try:
+            loaded = json.loads(path.read_text(encoding="utf-8"))
+            self.known: dict[str, Any] = loaded if isinstance(loaded, dict) else {}
+        except (OSError, ValueError):
+            self.known = {}
+
+    @staticmethod
+    def _mark(path: Path) -> list[int]:
+        info = path.stat()
+        return [info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino, info.st_dev]
+
+    def sha256(self, path: Path) -> str:
+        """SHA-256 of a file, read only if it may have changed."""
+        mark = self._mark(path)
+        entry = self.known.get(str(path))
+        if isinstance(entry, list) and len(entry) == 2 and entry[0] == mark:
+            return str(entry[1])
+        digest = read_sha256(path)
+        self.note(path, digest)
+        return digest
+
+    def note(self, path: Path, digest: str) -> None:
+        """Remember the digest of a file that has just been read or written whole."""
+        self.known[str(path)] = [self._mark(path), digest]
+        self.changed = True
+
+    def save(self) -> None:
+        """Keep it for the next process."""
+        if self.changed:
+            known = {path: value for path, value in self.known.items() if os.path.exists(path)}
+            host.write_text(self.path, json.dumps(known))
+            self.changed = False
+
+
+def read_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, read now."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class Cache:
+    """cache/ of a project, or the folder that STRATA_CACHE names."""
+
+    def __init__(self, root: Path, memory: Memory) -> None:
+        self.root = root
+        self.memory = memory
+
+    @property
+    def debs(self) -> Path:
+        """Folder of <sha256>.deb files."""
+        return self.root / "debs"
+
+    @property
+    def index(self) -> Path:
+        """Folder of apt's lists."""
+        return self.root / "index"
+
+    def file(self, stage: Stage) -> Path:
+        """Where a stage's file is or will be."""
+        return self.root / FOLDERS[stage.kind] / (stage.entry + stage.suffix)
+
+    def record(self, stage: Stage) -> Path:
+        """Where its record is or will be."""
+        return self.root / FOLDERS[stage.kind] / (stage.entry + ".json")
+
+    def deb(self, sha256: str) -> Path:
+        """Where a .deb is or will be."""
+        return self.debs / f"{sha256}.deb"
+
+    def get(self, stage: Stage) -> Entry | None:
+        """The entry of a stage if there is one, going by its record and its file's size.
+
+        The record must hold the very inputs of the stage: equal keys alone are not believed.
+        """
+        try:
+            record = json.loads(self.record(stage).read_text(encoding="utf-8"))
+            path = self.file(stage)
+            if (
+                record["format"] == FORMAT
+                and record["key"] == stage.key
+                and record["inputs"] == json.loads(json.dumps(stage.inputs))
+                and record["file"]["name"] == path.name
+                and path.stat().st_size == record["file"]["size"]
+            ):
+                return Entry(path=path, sha256=str(record["file"]["sha256"]),
+                             size=record["file"]["size"], facts=dict(record["facts"]))  # fmt: skip
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        return None
+
+    def intact(self, stage: Stage) -> Entry | None:
+        """The same, with the file's SHA-256 checked; an entry that is not whole is dropped."""
+        entry = self.get(stage)
+        if entry is not None and self.memory.sha256(entry.path) == entry.sha256:
+            return entry
+        if entry is not None or self.file(stage).exists():
+            self.drop(stage)
+        return None
+
+    def require(self, stage: Stage) -> Entry:
+        """The entry of a stage that is about to be used; DamagedEntry when it is not whole."""
+        entry = self.intact(stage)
+        if entry is None:
+            raise DamagedEntry(
+                f"the cache has no whole {self.file(stage).name}", "run the same command again"
+            )
+        return entry
+
+    def drop(self, stage: Stage) -> None:
+        """Remove an entry, the record first."""
+        self.record(stage).unlink(missing_ok=True)
+        self.file(stage).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def building(self, stage: Stage, waiting: Callable[[str], None]) -> Iterator[Entry | None]:
+        """Hold a stage's lock; yields the entry if somebody made it while we waited."""
+        with host.locked(self.root / "locks" / stage.entry, waiting=waiting):
+            yield self.intact(stage)
+
+    @contextlib.contextmanager
+    def put(
+        self, stage: Stage, facts: dict[str, Any], sha256: Callable[[], str] | None = None
+    ) -> Iterator[Path]:
+        """A temporary path to write the file to; when the block ends it becomes the entry.
+
+        `facts` may be filled by the block. `sha256` gives the file's digest if it is known then.
+        """
+        with host.written(self.file(stage)) as temporary:
+            yield temporary
+            digest = sha256() if sha256 else read_sha256(temporary)
+            size = temporary.stat().st_size
+        path = self.file(stage)
+        record = {
+            "format": FORMAT,
+            "stage": stage.kind,
+            "name": stage.name,
+            "key": stage.key,
+            "file": {"name": path.name, "sha256": digest, "size": size},
+            "facts": facts,
+            "inputs": stage.inputs,
+        }
+        host.write_text(self.record(stage), json.dumps(record, indent=1, sort_keys=True) + "\n")
+        self.memory.note(path, digest)
+
+    # ------------------------------------------------------------ the whole of it
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[None]:
+        """Keep `prune` away while the block runs."""
+        with host.locked(self.root / "locks" / "prune", shared=True):
+            yield
+
+    def entries(self) -> Iterator[tuple[Path, list[Path]]]:
+        """(record or only file, all files) of every entry, the longest unused first."""
+        groups: dict[str, list[Path]] = {}
+        for folder in ("layers", "images"):
+            for path in sorted((self.root / folder).glob("*-*")):
+                groups.setdefault(f"{folder}/{path.name.partition('.')[0]}", []).append(path)
+        for path in sorted(self.debs.glob("*.deb")):
+            groups[f"debs/{path.stem}"] = [path]
+        ordered = sorted(groups.values(), key=lambda paths: max(_used_at(path) for path in paths))
+        for paths in ordered:
+            yield next((path for path in paths if path.suffix == ".json"), paths[0]), paths
+
+    def fault(self, paths: list[Path]) -> str:
+        """Why the entry made of these files is not whole, or ""; reads every byte."""
+        if paths[0].suffix == ".deb":
+            return "" if read_sha256(paths[0]) == paths[0].stem else "its SHA-256 is another"
+        record = next((path for path in paths if path.suffix == ".json"), None)
+        if record is None:
+            return "it has no record"
+        try:
+            content = json.loads(record.read_text(encoding="utf-8"))
+            file = record.with_name(str(content["file"]["name"]))
+            if file not in paths:
+                return "its file is missing"
+            if file.stat().st_size != content["file"]["size"]:
+                return "its size is another"
+            return "" if read_sha256(file) == content["file"]["sha256"] else "its SHA-256 is another"
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            return f"its record cannot be read: {error}"
+
+
+def _used_at(path: Path) -> float:
+    info = path.stat()
+    return max(info.st_mtime, info.st_atime)

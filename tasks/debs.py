@@ -1,0 +1,124 @@
+"""The .debs that a stage lacks: fetched in parallel by apt, resumed, checked, kept by SHA-256."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from tasks import apt, host
+from tasks.cache import Cache, read_sha256
+from tasks.errors import BuildError
+from tasks.lockfile import Record
+from tasks.spec import Spec, masked
+
+
+def fetch(
+    records: Sequence[Record], cache: Cache, uris: Mapping[str, str], spec: Spec,
+    scratch: Path, log: host.Log,
+) -> None:  # fmt: skip
+    """Bring the .debs of these records into the cache; `uris` gives each repository's address.
+
+    Raises BuildError that names the packages which no repository has any more.
+    """
+    wanted = {record.sha256: record for record in records}
+    for sha256 in list(wanted):
+        path = cache.deb(sha256)
+        # A .deb is used as it is by dpkg, which checks nothing: read it, unless it was before.
+        if path.exists():
+            if cache.memory.sha256(path) == sha256:
+                del wanted[sha256]
+            else:
+                path.unlink()
+    if not wanted:
+        return
+    cache.debs.mkdir(parents=True, exist_ok=True)
+    with host.locked(cache.debs / ".lock", waiting=log.step):
+        missing = [record for record in wanted.values() if not cache.deb(record.sha256).exists()]
+        total = sum(record.size for record in missing)
+        if not missing:
+            return
+        free = host.free_bytes(cache.debs)
+        if free < total:
+            raise BuildError(
+                f"{cache.debs}: {total >> 20} MiB of packages are to be fetched, "
+                f"{free >> 20} MiB are free",
+                "free some room (doit prune), or set STRATA_CACHE to a larger filesystem",
+            )
+        log.step(f"fetching {len(missing)} packages, {total / 1e6:.1f} MB")
+        _download(missing, cache, uris, spec, scratch, log)
+
+
+def _download(
+    missing: Sequence[Record], cache: Cache, uris: Mapping[str, str], spec: Spec,
+    scratch: Path, log: host.Log,
+) -> None:  # fmt: skip
+    folder = scratch / "download"
+    folder.mkdir(exist_ok=True)
+    config = folder / "apt.conf"
+    config.write_text(
+        apt.configuration(str(folder), arch=spec.arch, proxies=spec.proxies, direct=spec.direct),
+        encoding="utf-8",
+    )
+    config.chmod(0o600)
+    auth = folder / "auth.conf"
+    auth.touch(mode=0o600)
+    auth.write_text(apt.auth_conf(uris.values()), encoding="utf-8")
+    partial = {record.sha256: cache.debs / f".{record.sha256}.part" for record in missing}
+    fetched: list[Record] = []
+    remote: list[str] = []
+    for record in missing:
+        uri = f"{apt.without_user(uris[record.repository])}/{quote(record.path, safe='/+~:')}"
+        if uri.startswith("file:"):
+            source = Path(uris[record.repository][5:].replace("//", "/", 1)) / record.path
+            try:
+                shutil.copyfile(source, partial[record.sha256])
+            except OSError:
+                continue
+        else:
+            remote += [uri, str(partial[record.sha256]), f"SHA256:{record.sha256}"]
+    failure: BuildError | None = None
+    if remote:
+        try:
+            _apt_helper(remote, folder, config, log)
+        except BuildError as error:
+            failure = error
+    for record in missing:
+        path = partial[record.sha256]
+        if not path.exists():
+            continue
+        # apt has checked it, but a partial file of a failed run lies here under the same name.
+        if path.stat().st_size == record.size and read_sha256(path) == record.sha256:
+            os.chmod(path, 0o644)
+            path.replace(cache.deb(record.sha256))
+            cache.memory.note(cache.deb(record.sha256), record.sha256)
+            fetched.append(record)
+        elif failure is None or path.stat().st_size >= record.size:
+            path.unlink()
+    host.sync_folder(cache.debs)
+    lost = [record for record in missing if record not in fetched]
+    if lost:
+        raise _lost(lost, uris, failure)
+
+
+def _apt_helper(arguments: Sequence[str], folder: Path, config: Path, log: host.Log) -> None:
+    host.run(
+        ["apt-helper", "download-file", *arguments],
+        log=log, env={"APT_CONFIG": str(config)}, cwd=folder, what="fetching packages", quiet=True,
+    )  # fmt: skip
+
+
+def _lost(lost: Sequence[Record], uris: Mapping[str, str], failure: BuildError | None) -> BuildError:
+    names = ", ".join(f"{record.package} {record.version}" for record in lost[:5])
+    more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+    first = lost[0]
+    text = failure.message if failure else "what came is not what is locked"
+    reason = next((line.strip() for line in text.splitlines() if "E: " in line), "") or text
+    return BuildError(
+        f"cannot fetch {names}{more} from repository {first.repository} "
+        f"({masked(uris[first.repository])}):\n    {masked(reason)}",
+        "if the repository has newer versions by now, build with lock=latest; otherwise check "
+        "that it answers",
+    )

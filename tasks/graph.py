@@ -1,0 +1,242 @@
+"""The doit side of it: configuration, the session of this run, and a creator for each task."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from doit import create_after
+from doit.exceptions import InvalidDodoFile, TaskFailed
+
+from tasks import host
+from tasks.errors import BuildError
+from tasks.plan import Plan, Stage
+from tasks.report import Reporter, variables
+from tasks.session import VARIABLES, Session
+
+Task = dict[str, Any]
+
+
+def _session() -> Session:
+    """The session of this process; its variables are checked before anything else happens."""
+    given = variables()
+    for name in given:
+        if name not in VARIABLES:
+            import difflib
+
+            near = difflib.get_close_matches(name, VARIABLES, 1)
+            meant = f"did you mean {near[0]}=? " if near else ""
+            raise InvalidDodoFile(
+                f"unknown variable {name}=\n  {meant}variables: {', '.join(VARIABLES)}"
+            )
+    return Session(root=Path.cwd(), variables=given)
+
+
+SESSION = _session()
+atexit.register(SESSION.close)
+Reporter.session = SESSION
+
+DOIT_CONFIG = {
+    "default_tasks": ["build"],
+    "backend": "sqlite3",
+    # One file for each spec: tasks of two specs have the same names.
+    "dep_file": f".doit/{SESSION.name.replace('/', '_') or 'none'}.sqlite3",
+    "reporter": Reporter,
+    "verbosity": 2,
+    "minversion": "0.36.0",
+}
+(SESSION.root / ".doit").mkdir(exist_ok=True)
+
+
+def _interrupted(number: int, _frame: FrameType | None) -> NoReturn:
+    # SystemExit unwinds every context manager; SIGTERM's own default would run none of them.
+    signal.signal(number, signal.SIG_IGN)
+    sys.stderr.write(f"\ninterrupted by {signal.Signals(number).name}; what was whole is kept\n")
+    raise SystemExit(128 + number)
+
+
+for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(_number) not in (signal.SIG_IGN, _interrupted):
+        signal.signal(_number, _interrupted)
+
+
+def action(work: Callable[[], Any]) -> Callable[[], Any]:
+    """work as a doit action: a BuildError becomes a failed task, a bug keeps its traceback."""
+
+    @functools.wraps(work)
+    def run() -> Any:
+        try:
+            work()
+        except BuildError as error:
+            return TaskFailed(SESSION.mask_if_known(str(error)))
+        except BrokenPipeError:
+            return TaskFailed("standard output was closed")
+        return True
+
+    return run
+
+
+# ---------------------------------------------------------------- the graph
+
+
+def task_lock() -> Task:
+    """look at the repositories, write specs/NAME.lock"""
+
+    def work() -> None:
+        from tasks import lock
+
+        lock.update(SESSION)
+        if Reporter.selected("lock"):
+            SESSION.screen.line(f"{SESSION.lock_path}: {SESSION.locked}")
+
+    return {"actions": [action(work)], "uptodate": [False]}
+
+
+def _up_to_date(stage: Stage) -> Callable[[], bool]:
+    return lambda: SESSION.cache.intact(stage) is not None
+
+
+def _stage(stage: Stage, below: str, work: Callable[[host.Log], None]) -> Task:
+    """One stage's task; `below` is the stage that it stands on, "" for the base."""
+    name = {} if stage.kind == "base" else {"name": stage.name}
+    return {
+        "basename": stage.kind,
+        **name,
+        "doc": f"{DOCS[stage.kind]} (key {stage.key[:8]})",
+        "actions": [action(lambda: SESSION.make(stage, work))],
+        "targets": [str(SESSION.cache.file(stage))],
+        "uptodate": [_up_to_date(stage)],
+        "setup": [below] if below else [],
+    }
+
+
+DOCS = {
+    "base": "bootstrap from the locked packages",
+    "layer": "packages, files and script of a layer, on the one below",
+    "image": "filesystem image of a mount point",
+    "build": "bring out/NAME/ up to date with specs/NAME.yaml",
+}
+
+
+def _planned() -> Plan | None:
+    """The plan, or None when there is none yet; while tasks run, a plan that fails is an error."""
+    try:
+        return SESSION.plan if SESSION.name else None
+    except BuildError as error:
+        if not Reporter.running:
+            return None
+        raise InvalidDodoFile(SESSION.mask_if_known(str(error))) from error
+
+
+@create_after(executed="lock", creates=["base", "layer", "image", "build"])
+def task_stages() -> Iterator[Task]:
+    """base, layers, images and build, as the lock says"""
+    from tasks import base, image, layer
+
+    plan = _planned()
+    if plan is None:
+        yield from ({"basename": name, "actions": [action(_no_plan)], "doc": doc}
+                    for name, doc in DOCS.items())  # fmt: skip
+        return
+    yield _stage(plan.base, "", partial(base.build, SESSION))
+    below = plan.base.task
+    for number, stage in enumerate(plan.layers):
+        yield _stage(stage, below, partial(layer.build, SESSION, number))
+        below = stage.task
+    for number, stage in enumerate(plan.images):
+        yield _stage(stage, below, partial(image.build, SESSION, number))
+    yield {
+        "basename": "build",
+        "doc": DOCS["build"],
+        "actions": [action(_publish)],
+        "task_dep": [stage.task for stage in plan.images],
+        "uptodate": [False],
+        "clean": [_clean_out],
+    }
+    if not plan.layers:
+        yield {"basename": "layer", "name": None, "doc": DOCS["layer"]}
+
+
+def _no_plan() -> None:
+    """What runs when there was no plan: says why."""
+    _ = SESSION.plan
+
+
+def _publish() -> None:
+    from tasks import publish
+
+    publish.publish(SESSION)
+    for stage in SESSION.plan.stages:
+        if stage.task not in SESSION.results:
+            SESSION.say(stage)
+    state = "published to" if SESSION.published else "unchanged in"
+    SESSION.screen.line(f"{state} {os.path.relpath(SESSION.out)}/")
+
+
+def _clean_out() -> None:
+    if SESSION.name:
+        host.remove_tree(SESSION.out)
+
+
+# ---------------------------------------------------------------- beside the graph
+
+
+def _plain(work: Callable[[Session], None], doc: str) -> Task:
+    return {"actions": [action(lambda: work(SESSION))], "uptodate": [False], "doc": doc}
+
+
+def task_keys() -> Task:
+    """each stage's key, for a CI cache (format=json|text)"""
+    from tasks import admin
+
+    return _plain(admin.keys, "each stage's key, for a CI cache (format=json|text)")
+
+
+def task_why() -> Task:
+    """what a build would redo, and why"""
+    from tasks import admin
+
+    return _plain(admin.why, "what a build would redo, and why")
+
+
+def task_prune() -> Task:
+    """drop the cache entries that no lock needs"""
+    from tasks import admin
+
+    return _plain(admin.prune, "drop the cache entries that no lock needs")
+
+
+def task_verify() -> Task:
+    """check every cache entry against its digest"""
+    from tasks import admin
+
+    return _plain(admin.verify, "check every cache entry against its digest")
+
+
+def task_doctor() -> Task:
+    """what the host lacks"""
+    from tasks import admin
+
+    return _plain(admin.doctor, "what the host lacks")
+
+
+def task_import() -> Task:
+    """make specs/NAME.yaml from fuel-agent's input (file=provision.json)"""
+    from tasks import admin
+
+    return _plain(admin.import_spec, "specs/NAME.yaml from fuel-agent's input (file=provision.json)")
+
+
+def task_test() -> Task:
+    """all the tests"""
+    from tasks import admin
+
+    return _plain(admin.test, "all the tests")

@@ -1,0 +1,410 @@
+"""Every command, namespace, lock and scratch folder: what touches the host goes through here."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from tasks.errors import BuildError
+
+# What each command is for, and the Debian package that has it. `./doit` installs the first group
+# on a fresh machine, `./doit test` both; a build only asks for what it is about to run.
+TOOLS: dict[str, str] = {
+    "apt-get": "apt", "apt-helper": "apt", "dpkg-deb": "dpkg", "gpgv": "gpgv",
+    "mmdebstrap": "mmdebstrap", "debootstrap": "debootstrap", "apt-ftparchive": "apt-utils",
+    "tar": "tar", "zstd": "zstd", "xz": "xz-utils", "mount": "mount", "unshare": "util-linux",
+    "setpriv": "util-linux", "mke2fs": "e2fsprogs", "e2fsck": "e2fsprogs", "debugfs": "e2fsprogs",
+    "resize2fs": "e2fsprogs", "tune2fs": "e2fsprogs", "mkfs.xfs": "xfsprogs",
+    "mkfs.btrfs": "btrfs-progs", "mkfs.vfat": "dosfstools",
+}  # fmt: skip
+TEST_TOOLS: dict[str, str] = {
+    "gpg": "gpg", "gpgconf": "gpgconf", "gpg-agent": "gpg-agent",
+    "qemu-system-x86_64": "qemu-system-x86", "git": "git",
+}  # fmt: skip
+LIBEXEC = {"apt-helper": "/usr/lib/apt/apt-helper"}
+
+# Whatever the user's shell says, tools speak English, see UTC and find the same programs.
+ENV: dict[str, str] = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/nonexistent", "DEBIAN_FRONTEND": "noninteractive",
+}  # fmt: skip
+
+TAIL = 12
+"""Lines of a failed command's output that are shown."""
+
+
+def tool(name: str) -> str:
+    """The path of a host command; BuildError names the package to install when it is missing."""
+    path = LIBEXEC.get(name) or shutil.which(name, path=ENV["PATH"])
+    if path is None or not os.access(path, os.X_OK):
+        package = {**TOOLS, **TEST_TOOLS}.get(name, name)
+        raise BuildError(f"the host has no command {name}", f"apt-get install {package}")
+    return path
+
+
+def need_root(what: str) -> None:
+    """BuildError unless this process may make mounts and namespaces."""
+    if os.geteuid() != 0:
+        raise BuildError(f"{what} needs root", "run the same command with sudo")
+
+
+STEP_MARK = "\x01"
+"""Begins a line of a sandbox's output that says what it does next."""
+
+
+class Log:
+    """One stage's log file: each command as it could be typed, then all of its output.
+
+    `progress` gets what the stage is doing now, in a few words. `mask` takes secrets out of a line.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        progress: Callable[[str], None] = lambda _text: None,
+        mask: Callable[[str], str] = lambda text: text,
+    ) -> None:
+        self.path = path
+        self.progress = progress
+        self.mask = mask
+        self.tail: deque[str] = deque(maxlen=400)
+        self.file: IO[str] | None = None
+
+    def __enter__(self) -> Log:
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = self.path.open("w", encoding="utf-8", errors="replace", buffering=1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+    def line(self, text: str) -> None:
+        """Add one line."""
+        text = self.mask(text.rstrip("\n"))
+        if text.startswith(STEP_MARK):
+            text = "# " + text[len(STEP_MARK) :]
+            self.progress(text[2:])
+        self.tail.append(text)
+        if self.file is not None:
+            self.file.write(text + "\n")
+
+    def step(self, text: str) -> None:
+        """Say what the stage does now: a heading in the log, and the running line on the screen."""
+        self.line(f"# {text}")
+        self.progress(self.mask(text))
+
+
+# Lines like these say why a command failed; what follows them is often noise.
+_TELLING = ("E: ", "dpkg: error", "error:", "Error:", "ERROR", "fatal:", "sandbox: ", "Err:", "W: ")
+
+_NOISE = ("#", "+ ", "Get:", "Hit:", "Ign:", "Fetched ", "Reading ", "Building ")
+
+
+def last_lines(log: Log) -> str:
+    """The last lines that matter of a log: the telling ones if there are any, and the very last."""
+    lines = [line for line in log.tail if line.strip() and not line.startswith(_NOISE)]
+    telling = [line for line in lines if any(mark in line for mark in _TELLING)][-TAIL // 2 :]
+    rest = [line for line in lines if line not in telling][-(TAIL - len(telling)) :]
+    chosen = {*telling, *rest}
+    return "\n".join("    " + line for line in lines if line in chosen)
+
+
+def popen(
+    argv: Sequence[str],
+    *,
+    stdin: int | IO[bytes] | None = subprocess.DEVNULL,
+    stdout: int | IO[bytes] | None = None,
+    stderr: int | IO[bytes] | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a command that dies when the calling thread does, and that no Ctrl-C reaches first."""
+    return subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", "--", tool(argv[0]), *argv[1:]],
+        stdin=stdin, stdout=stdout, stderr=stderr,
+        env={**ENV, **(env or {})}, cwd=cwd, start_new_session=True,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def running(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """End the process when the block is left by an exception, an interrupt among them."""
+    try:
+        yield process
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    log: Log | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: bytes = b"",
+    ok: Sequence[int] = (0,),
+    what: str = "",
+    quiet: bool = False,
+) -> int:
+    """Run a command, its whole output line by line into the log; the exit status.
+
+    A status that is not in `ok` is a BuildError with the last lines that matter. `what` says in
+    the message what the command was for. `quiet` keeps a very long argument list out of the log.
+    """
+    log = log or Log(None)
+    log.line("+ " + (shlex.join(argv) if not quiet else shlex.join(argv[:2]) + " ..."))
+    # A file, since a pipe would need a thread to feed it.
+    with tempfile.TemporaryFile() as feed:
+        feed.write(stdin)
+        feed.seek(0)
+        process = popen(
+            argv, stdin=feed, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd=cwd
+        )
+        with running(process):
+            assert process.stdout is not None
+            for raw in process.stdout:
+                log.line(raw.decode("utf-8", "replace").rstrip("\r\n").rpartition("\r")[2])
+            status = process.wait()
+    if status not in ok:
+        where = f"the whole output is in {log.path}" if log.path else ""
+        raise BuildError(
+            f"{what or shlex.join(argv[:2])} failed ({_status(status)}):\n{last_lines(log)}", where
+        )
+    return status
+
+
+def _status(status: int) -> str:
+    return f"exit status {status}" if status >= 0 else f"killed by signal {-status}"
+
+
+def capture(
+    argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of a command, as text."""
+    with running(
+        popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, cwd=cwd)
+    ) as process:
+        out, err = process.communicate()
+    return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+
+
+# ---------------------------------------------------------------- sandbox
+
+# What dpkg and maintainer scripts use. Without sys_admin, sys_module, sys_rawio, sys_time, net_*
+# and the rest, root inside can own files and start processes, and nothing else.
+DPKG_CAPABILITIES = (
+    "chown", "dac_override", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap",
+    "net_bind_service", "sys_chroot", "mknod", "audit_write", "setfcap",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlay:
+    """An overlay mount: lower directories from the top one down; with no upper it is read-only."""
+
+    lower: Sequence[str]
+    target: str
+    upper: str = ""
+    work: str = ""
+
+    def mount(self) -> list[str]:
+        """The entry for the sandbox's plan."""
+        # volatile: no fsync reaches the disk. A crash throws the directories away in any case.
+        options = ["lowerdir=" + ":".join(self.lower), "redirect_dir=nofollow", "metacopy=off"]
+        if self.upper:
+            options += [f"upperdir={self.upper}", f"workdir={self.work}", "index=off", "volatile"]
+        return ["overlay", "overlay", self.target, ",".join(options)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One command of a sandbox, or a pipeline of several; `title` says what it does."""
+
+    pipeline: Sequence[Sequence[str]]
+    title: str = ""
+
+
+def step(*argv: str, title: str = "") -> Step:
+    """A step that is one command."""
+    return Step(pipeline=[argv], title=title)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sandbox:
+    """Where and with what rights commands run; see tasks/sandbox.py for each field's meaning."""
+
+    base: Path
+    mounts: Sequence[Sequence[str]] = ()
+    root: str | None = None
+    chroots: Sequence[str] = ()
+    binds: Sequence[tuple[str, str]] = ()
+    writable: Sequence[tuple[str, str]] = ()
+    keep: Sequence[str] | None = None
+    hostname: str = "localhost"
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/"
+
+    def run(self, *steps: Step, log: Log, what: str = "") -> None:
+        """Run each step in new namespaces with no network; BuildError for the first that fails.
+
+        When this process dies, by SIGKILL too, PDEATHSIG ends unshare(1) and --kill-child the
+        namespaces' PID 1; with it go all processes and mounts of the stage.
+        """
+        for one in steps:
+            log.line("+ " + " | ".join(shlex.join(argv) for argv in one.pipeline))
+        plan = {
+            "base": str(self.base), "mounts": [list(mount) for mount in self.mounts],
+            "root": self.root, "chroots": list(self.chroots), "binds": list(self.binds),
+            "writable": list(self.writable), "hostname": self.hostname,
+            "keep": None if self.keep is None else list(self.keep),
+            "env": {**ENV, **self.env}, "cwd": self.cwd,
+            "steps": [[one.title, [list(argv) for argv in one.pipeline]] for one in steps],
+        }  # fmt: skip
+        argv = [
+            "unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child",
+            "--", sys.executable, "-I", "-S", str(Path(__file__).with_name("sandbox.py")),
+        ]  # fmt: skip
+        run(argv, log=log, stdin=json.dumps(plan).encode(), what=what, quiet=True)
+
+
+# ---------------------------------------------------------------- locks and scratch
+
+
+@contextlib.contextmanager
+def locked(
+    path: Path,
+    *,
+    shared: bool = False,
+    waiting: Callable[[str], None] = lambda _text: None,
+) -> Iterator[None]:
+    """Hold a lock on a file, across processes; the kernel frees it if we die."""
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            try:
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting("waiting for another build")
+                fcntl.flock(descriptor, kind)
+            # Another process may have removed the file between our open and our lock.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                    yield
+                    return
+        finally:
+            os.close(descriptor)
+
+
+def try_lock(path: Path) -> int | None:
+    """A descriptor that holds an exclusive lock on path, or None when somebody else does."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a folder of a build, whatever modes its directories have; a missing one is fine."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def scratch_root() -> Path:
+    """Where builds unpack trees and make images; it needs room for about twice the tree."""
+    return Path(os.environ.get("STRATA_SCRATCH") or ".doit/scratch").absolute()
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for this process alone, removed at the end.
+
+    What a killed build left is recognised by its free lock, and removed here.
+    """
+    root = scratch_root()
+    root.mkdir(parents=True, exist_ok=True)
+    with locked(root / ".lock"):
+        for old in root.glob("build-*"):
+            descriptor = try_lock(old / ".lock") if old.is_dir() else None
+            if descriptor is not None:
+                remove_tree(old)
+                os.close(descriptor)
+        path = Path(tempfile.mkdtemp(prefix="build-", dir=root))
+        held = try_lock(path / ".lock")
+    assert held is not None
+    try:
+        yield path
+    finally:
+        remove_tree(path)
+        os.close(held)
+
+
+@contextlib.contextmanager
+def written(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
+    """A temporary name beside path: whole, synced and renamed when the block ends, else removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(mode)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
+    """Replace a file's content in one step."""
+    with written(path, mode=mode) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def sync_folder(path: Path) -> None:
+    """Make a rename in a folder last."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that a user's process may still write to the filesystem of path."""
+    info = os.statvfs(path)
+    return info.f_bavail * info.f_frsize
+
+
+def now() -> float:
+    """Seconds of a clock that only durations are read from."""
+    return time.monotonic()

@@ -1,0 +1,367 @@
+"""Layers → one filesystem image per mount point: made, filled, shrunk, compressed, digested.
+
+    lower directories ─→ overlay, read-only ─→ loop mount or mke2fs -d ─→ shrink ─→ compress
+                         (mount points below hidden)                       one read: digests, gzip
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import struct
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks import compress, host, tree
+from tasks.errors import BuildError
+from tasks.plan import Stage
+from tasks.session import Session
+from tasks.spec import EXT, Image
+
+BLOCK = 4096
+MIB = 1 << 20
+
+# mke2fs's defaults differ from host to host: this is Debian 12's choice, for every host.
+MKE2FS_CONF = """\
+[defaults]
+    base_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr
+    default_mntopts = acl,user_xattr
+    enable_periodic_fsck = 0
+    blocksize = 4096
+    inode_size = 256
+    inode_ratio = 16384
+[fs_types]
+    ext3 = {
+        features = has_journal
+    }
+    ext4 = {
+        features = has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize
+    }
+"""
+
+# Smallest filesystem that its mkfs makes, in bytes, and room for its own structures.
+SMALLEST = {"xfs": 300 * MIB, "btrfs": 114 * MIB, "vfat": 1 * MIB}
+OVERHEAD = {"xfs": 80 * MIB, "btrfs": 100 * MIB, "vfat": 1 * MIB}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What goes into one filesystem, counted with whiteouts and duplicates: an upper bound."""
+
+    size: int
+    inodes: int
+    unfit: str
+    """A path that vfat cannot hold, or ""."""
+
+
+def measure(folder: Path, lower: Sequence[str], mount: str, below: Sequence[str]) -> Content:
+    """Bytes in blocks and inodes of a mount point's part of a stack of trees."""
+    top = mount.strip("/")
+    hidden = {name.strip("/") for name in below}
+    size = inodes = 0
+    unfit = ""
+    for name in lower:
+        start = folder / name / top
+        if not stat.S_ISDIR(os.lstat(start).st_mode if os.path.lexists(start) else 0):
+            continue
+        stack = [(os.fspath(start), top)]
+        while stack:
+            path, relative = stack.pop()
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    here = f"{relative}/{entry.name}".lstrip("/")
+                    info = entry.stat(follow_symlinks=False)
+                    inodes += 1
+                    if stat.S_ISDIR(info.st_mode):
+                        size += BLOCK
+                        if here not in hidden:
+                            stack.append((entry.path, here))
+                    elif stat.S_ISREG(info.st_mode):
+                        size += -(-info.st_size // BLOCK) * BLOCK
+                    elif not (stat.S_ISCHR(info.st_mode) and info.st_rdev == 0):
+                        size += BLOCK
+                        unfit = unfit or here
+    return Content(size=size, inodes=inodes, unfit=unfit)
+
+
+def content_uuid(stage: Stage, digests: Sequence[str], epoch: int) -> uuid.UUID:
+    """A filesystem's UUID made of what is in it: the same content, the same UUID, anywhere."""
+    text = "\n".join([str(stage.inputs["mount"]), str(stage.inputs["format"]), str(epoch), *digests])
+    raw = bytearray(hashlib.sha256(text.encode()).digest()[:16])
+    raw[6] = raw[6] & 0x0F | 0x80  # version 8, RFC 9562: the maker's own
+    raw[8] = raw[8] & 0x3F | 0x80
+    return uuid.UUID(bytes=bytes(raw))
+
+
+# ---------------------------------------------------------------- commands
+
+
+def mkfs_argv(image: Image, raw: str, identity: str, *, inodes: int, fill: str = "") -> list[str]:
+    """The command that makes the filesystem, from `fill` if it is a folder for mke2fs -d."""
+    label = ["-n" if image.format == "vfat" else "-L", image.label] if image.label else []
+    if image.format in EXT:
+        argv = ["mke2fs", "-q", "-F", "-t", image.format, "-U", identity, *label,
+                "-E", f"hash_seed={identity},root_owner=0:0,nodiscard,lazy_itable_init=0,"
+                "lazy_journal_init=0"]  # fmt: skip
+        if image.format != "ext2":
+            # Filling goes without a journal; tune2fs adds it in the end.
+            argv += ["-O", "^has_journal"]
+        if not {"-i", "-N", "-T"} & {option[:2] for option in image.options}:
+            argv += ["-N", str(inodes)]
+        return [*argv, *(["-d", fill] if fill else []), *image.options, raw]
+    if image.format == "xfs":
+        return ["mkfs.xfs", "-q", "-f", "-m", f"uuid={identity}", *label, *image.options, raw]
+    if image.format == "btrfs":
+        return ["mkfs.btrfs", "-q", "-f", "-U", identity, *label, *image.options, raw]
+    return ["mkfs.vfat", "--invariant", "-i", identity.replace("-", ""), *label, *image.options, raw]
+
+
+MOUNT_OPTIONS = {
+    # nodelalloc: blocks are taken in the order of the files, whatever the kernel's writeback does.
+    "ext2": "noatime", "ext3": "noatime,nodelalloc", "ext4": "noatime,nodelalloc",
+    "xfs": "noatime", "btrfs": "noatime", "vfat": "noatime,tz=UTC,utf8",
+}  # fmt: skip
+
+
+def fill_step(image: Image, source: str, target: str) -> host.Step:
+    """Copy a tree into a mounted filesystem, sorted, by one tar for reading and one for writing."""
+    keep = ["--xattrs", "--xattrs-include=*"] if image.format != "vfat" else []
+    owner = ["--numeric-owner", "--same-owner", "--same-permissions"]
+    if image.format == "vfat":
+        owner = ["--no-same-owner", "--no-same-permissions"]
+    plain = ["--hard-dereference"] if image.format == "vfat" else []
+    return host.Step(
+        title="filling",
+        pipeline=[
+            ["tar", "--create", "--file", "-", "--directory", source, "--sort=name",
+             "--format=posix", "--numeric-owner", *keep, *plain, "."],
+            ["tar", "--extract", "--file", "-", "--directory", target, "--delay-directory-restore",
+             *keep, *owner],
+        ],
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- the stage
+
+
+def build(session: Session, number: int, log: host.Log) -> None:
+    """Make image `number` of the plan and put it into the cache."""
+    spec, plan = session.spec, session.plan
+    stage = plan.images[number]
+    image = spec.images[number]
+    lower = session.trees.lower(plan.tree, log)
+    entries = [session.cache.require(one) for one in plan.tree]
+    epoch = int(entries[-1].facts["epoch"])
+    default = content_uuid(stage, [entry.sha256 for entry in entries], epoch)
+    identity = image.uuid or (
+        f"{default.hex[:4]}-{default.hex[4:8]}" if image.format == "vfat" else str(default)
+    )
+    folder = session.trees.folder
+    top = image.mount.strip("/")
+    if top and tree.find_in(folder, lower, top) is None:
+        raise BuildError(
+            f"{spec.path}: images.{image.mount}: the tree has no directory {image.mount}",
+            "a package or script of some layer must make it",
+        )
+    content = measure(folder, lower, image.mount, stage.inputs["below"])
+    if image.format == "vfat" and content.unfit:
+        raise BuildError(
+            f"{spec.path}: images.{image.mount}.format: vfat cannot hold /{content.unfit}, which "
+            "is no plain file", "use another format for this mount point"
+        )  # fmt: skip
+    raw = session.scratch / f"{stage.entry}.raw"
+    work = Filling(session=session, image=image, stage=stage, raw=raw, identity=identity,
+                   content=content, lower=lower, epoch=epoch, log=log)  # fmt: skip
+    try:
+        work.fill()
+        log.step(f"compressing {raw.stat().st_size / 1e6:.0f} MB")
+        facts: dict[str, Any] = {"uuid": identity, "label": image.label, "format": image.format,
+                                 "container": image.container, "mount": image.mount}  # fmt: skip
+        digest: list[str] = []
+        with session.cache.put(stage, facts, lambda: digest[0]) as target:
+            target.unlink()
+            packed = compress.compress(raw, target, container=image.container, level=image.level)
+            facts |= {"raw": asdict(packed.raw), "packed": asdict(packed.container)}
+            digest.append(packed.container.sha256)
+    finally:
+        raw.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filling:
+    """One image on its way; `raw` is the file that becomes the filesystem."""
+
+    session: Session
+    image: Image
+    stage: Stage
+    raw: Path
+    identity: str
+    content: Content
+    lower: Sequence[str]
+    epoch: int
+    log: host.Log
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What gives e2fsprogs a fixed clock and configuration."""
+        config = self.session.scratch / "mke2fs.conf"
+        config.write_text(MKE2FS_CONF)
+        return {"E2FSPROGS_FAKE_TIME": str(self.epoch), "E2FSCK_TIME": str(self.epoch),
+                "SOURCE_DATE_EPOCH": str(self.epoch), "MKE2FS_CONFIG": str(config)}  # fmt: skip
+
+    def sizes(self) -> Iterator[int]:
+        """Sizes to try, in bytes: the spec's alone, or a guess and larger ones."""
+        if self.image.size is not None:
+            yield self.image.size
+            return
+        if self.image.format in EXT:
+            # Shrunk in the end, so only sparse room is taken.
+            yield _blocks(self.content.size * 1.2 + self.content.inodes * 300 + 64 * MIB)
+            return
+        guess = self.content.size * 1.05 + OVERHEAD[self.image.format] + (self.image.free or 0)
+        for _attempt in range(6):
+            yield max(_blocks(guess), SMALLEST[self.image.format])
+            guess = guess * 1.2 + 16 * MIB
+
+    def fill(self) -> None:
+        """Make the filesystem with its content, as small as the spec wants it."""
+        *_, last = sizes = list(self.sizes())
+        for size in sizes:
+            self.raw.unlink(missing_ok=True)
+            with self.raw.open("wb") as file:
+                file.truncate(size)
+            try:
+                self._fill(size)
+                break
+            except BuildError as error:
+                full = "No space left on device" in str(error) or "Could not allocate" in str(error)
+                if not full or size == last:
+                    if full and self._scratch_has_room():
+                        raise self._too_small(size) from error
+                    raise
+        if self.image.format in EXT:
+            self._finish_ext()
+        elif self.image.format == "btrfs" and self.image.size is None:
+            os.truncate(self.raw, _btrfs_size(self.raw))
+
+    def _scratch_has_room(self) -> bool:
+        return host.free_bytes(self.raw.parent) > 16 * MIB
+
+    def _too_small(self, size: int) -> BuildError:
+        return BuildError(
+            f"{self.session.spec.path}: images.{self.image.mount}.size: {size / MIB:.1f} MiB of "
+            f"{self.image.format} do not hold the tree, which takes about "
+            f"{self.content.size / MIB:.1f} MiB",
+            "make size larger, or leave it out",
+        )
+
+    def _fill(self, size: int) -> None:
+        folder = self.session.trees.folder
+        source = "merged" + self.image.mount.rstrip("/")
+        mounts: list[list[str]] = [
+            host.Overlay(lower=[*self.lower, "empty"], target="merged").mount()
+        ]
+        (folder / "empty").mkdir(exist_ok=True)
+        for number, point in enumerate(self.stage.inputs["below"]):
+            hidden = self._hidden(f"{self.stage.key}-{number}", point)
+            if hidden is not None:
+                mounts.append(["bind-ro", hidden, "merged" + point, ""])
+        inodes = int(self.content.inodes * 1.1) + 1024
+        direct = self.image.pack == "direct"
+        make = mkfs_argv(self.image, str(self.raw), self.identity, inodes=inodes,
+                         fill=str(folder / source) if direct else "")  # fmt: skip
+        what = f"image {self.image.mount}"
+        if direct:
+            self.log.step("making the filesystem")
+            sandbox = host.Sandbox(base=folder, mounts=mounts, env=self.env)
+            sandbox.run(host.step(*make, title="filling"), log=self.log, what=what)
+            self._direct_times()
+            return
+        host.run(make, log=self.log, env=self.env, what=what)
+        mounts.append([f"loop:{self.image.format}", str(self.raw), "filled",
+                       MOUNT_OPTIONS[self.image.format]])  # fmt: skip
+        steps = [fill_step(self.image, source, "filled")]
+        if self.image.format == "btrfs" and self.image.size is None:
+            free = self.image.free or 0
+            steps.append(host.step("/bin/sh", "-e", "-c", f"""
+                btrfs filesystem sync filled
+                least=$(btrfs inspect-internal min-dev-size filled | cut -d' ' -f1)
+                wanted=$(( (least + {free} + 1048575) / 1048576 * 1048576 ))
+                if [ $wanted -lt {size} ]; then btrfs filesystem resize $wanted filled; fi
+            """, title="shrinking"))  # fmt: skip
+        host.Sandbox(base=folder, mounts=mounts, env=self.env, cwd=str(folder)).run(
+            *steps, log=self.log, what=what
+        )
+
+    def _hidden(self, name: str, point: str) -> str | None:
+        """An empty folder with the owner, mode and time of a mount point that has its own image."""
+        folder = self.session.trees.folder
+        original = tree.find_in(folder, self.lower, point.strip("/"))
+        if original is None:
+            return None
+        info = original.lstat()
+        empty = folder / f"hidden-{name}"
+        empty.mkdir(exist_ok=True)
+        os.chown(empty, info.st_uid, info.st_gid)
+        empty.chmod(stat.S_IMODE(info.st_mode))
+        os.utime(empty, ns=(info.st_mtime_ns, info.st_mtime_ns))
+        return str(empty)
+
+    def _direct_times(self) -> None:
+        """mke2fs -d copies the source's atime and ctime, which are the build's own: set them all."""
+
+    def _finish_ext(self) -> None:
+        run = self._run
+        raw = str(self.raw)
+        if self.image.format != "ext2":
+            run("tune2fs", "-O", "has_journal", raw, what="adding the journal")
+        self.log.step("checking")
+        # 1: corrected; a fresh filesystem may want its free counts written.
+        run("e2fsck", "-fy", raw, ok=(0, 1), what="checking the filesystem")
+        if self.image.size is None:
+            self.log.step("shrinking")
+            size = _ext_size(self.raw)
+            while True:
+                run("resize2fs", "-M", raw, what="shrinking the filesystem")
+                smaller = _ext_size(self.raw)
+                if smaller >= size:
+                    break
+                size = smaller
+            if self.image.free:
+                size = _blocks(size + self.image.free)
+                os.truncate(self.raw, size)
+                run("resize2fs", raw, what="adding free room")
+            os.truncate(self.raw, _ext_size(self.raw))
+        run("e2fsck", "-fn", raw, what="the last check of the filesystem")
+
+    def _run(self, *argv: str, what: str, ok: Sequence[int] = (0,)) -> None:
+        host.run(argv, log=self.log, env=self.env, what=what, ok=ok)
+
+
+def _blocks(size: float) -> int:
+    return -(-int(size) // BLOCK) * BLOCK
+
+
+def _ext_size(raw: Path) -> int:
+    """Bytes of an ext filesystem by its superblock (Linux, Documentation/filesystems/ext4)."""
+    with raw.open("rb") as file:
+        file.seek(1024)
+        block = file.read(1024)
+    low, log_block = struct.unpack_from("<I", block, 4)[0], struct.unpack_from("<I", block, 24)[0]
+    high = struct.unpack_from("<I", block, 0x150)[0]
+    wide = struct.unpack_from("<I", block, 0x60)[0] & 0x80
+    count: int = low | (high << 32 if wide else 0)
+    return count << (10 + int(log_block))
+
+
+def _btrfs_size(raw: Path) -> int:
+    """Bytes of a btrfs by its superblock: total_bytes, 0x70 behind 64 KiB."""
+    with raw.open("rb") as file:
+        file.seek(0x10000 + 0x70)
+        return int(struct.unpack("<Q", file.read(8))[0])
+
+

@@ -1,0 +1,310 @@
+"""What keys and repositories take from the host: tool versions, local files, mirrors, secrets."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks import apt, host, plan
+from tasks.errors import BuildError
+from tasks.lockfile import Lock
+from tasks.spec import File, Layer, Repo, Spec, masked
+
+VERSION_ARGUMENT = {"mke2fs": "-V", "mkfs.xfs": "-V", "mkfs.vfat": "--help"}
+
+
+def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
+    """Each tool's version, asked only when the command's file has changed since the last time."""
+    try:
+        known: dict[str, list[Any]] = json.loads(memory.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    versions: dict[str, str] = {}
+    changed = False
+    for name in names:
+        path = _module_file("zlib_ng") if name == "zlib-ng" else host.tool(name)
+        info = os.stat(path)
+        mark = f"{path} {info.st_size} {info.st_mtime_ns} {info.st_ino}"
+        entry = known.get(name)
+        if not isinstance(entry, list) or len(entry) != 2 or entry[0] != mark:
+            known[name] = entry = [mark, _ask_version(name)]
+            changed = True
+        versions[name] = str(entry[1])
+    if changed:
+        host.write_text(memory, json.dumps(known, indent=1, sort_keys=True))
+    return versions
+
+
+def _module_file(name: str) -> str:
+    import importlib.util
+
+    found = importlib.util.find_spec(name)
+    if found is None or found.origin is None:
+        raise BuildError(f"the Python package {name} is missing", "run ./doit, or pip install .")
+    return found.origin
+
+
+def _ask_version(name: str) -> str:
+    if name == "zlib-ng":
+        from importlib.metadata import version
+
+        return version(name)
+    status, out, err = host.capture([name, VERSION_ARGUMENT.get(name, "--version")])
+    match = re.search(r"\d+\.[\w.+~-]+", out + err)
+    if match is None:
+        raise BuildError(f"{name} does not tell its version (exit status {status})")
+    return match[0]
+
+
+# ---------------------------------------------------------------- files and scripts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One thing that `files` puts into the tree: a file's bytes, a link's target or a folder."""
+
+    target: str
+    kind: str
+    source: Path | None
+    content: bytes
+    mode: int
+    owner: str
+
+    def identity(self) -> list[Any]:
+        """What a key sees of it."""
+        if self.kind == "file" and self.source is not None:
+            digest = file_digest(self.source)
+        else:
+            digest = hashlib.sha256(self.content).hexdigest()
+        return [self.target, self.kind, digest, self.mode, self.owner]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def entries(file: File, where: str) -> Iterator[Entry]:
+    """A `files` item written out, folders before what is in them.
+
+    Modes come from the spec or are 0755 and 0644 by the executable bit, as git keeps them: a
+    clone's umask must not show in an image. Raises BuildError for a missing or special source.
+    """
+    if file.source is None:
+        assert file.content is not None
+        yield Entry(target=file.target, kind="file", source=None, content=file.content.encode(),
+                    mode=file.mode or 0o644, owner=file.owner)  # fmt: skip
+        return
+    try:
+        # A source that is itself a link means what it points to; links inside a folder stay links.
+        yield from _walk(file.source.resolve(strict=True), file.target, file)
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "a loop of links"
+        raise BuildError(
+            f"{where}: {file.target}: the source {file.source} cannot be read: {reason}",
+            "sources are relative to the spec's folder",
+        ) from error
+
+
+def _walk(source: Path, target: str, file: File) -> Iterator[Entry]:
+    info = source.lstat()
+    if stat.S_ISREG(info.st_mode):
+        mode = file.mode if file.mode is not None else 0o755 if info.st_mode & 0o111 else 0o644
+        yield Entry(target=target, kind="file", source=source, content=b"", mode=mode,
+                    owner=file.owner)  # fmt: skip
+    elif stat.S_ISLNK(info.st_mode):
+        content = os.fsencode(os.readlink(source))
+        yield Entry(target=target, kind="link", source=None, content=content, mode=0o777,
+                    owner=file.owner)  # fmt: skip
+    elif stat.S_ISDIR(info.st_mode):
+        yield Entry(target=target, kind="folder", source=None, content=b"", mode=0o755,
+                    owner=file.owner)  # fmt: skip
+        for child in sorted(source.iterdir()):
+            yield from _walk(child, f"{target}/{child.name}", file)
+    else:
+        raise BuildError(f"{source} is neither file, folder nor link")
+
+
+def layer_entries(layer: Layer, spec: Spec) -> list[Entry]:
+    """All that a layer's `files` puts into the tree, in order."""
+    where = f"{spec.path}: layers.{layer.name}.files"
+    return [entry for file in layer.files for entry in entries(file, where)]
+
+
+def script_identity(layer: Layer, spec: Spec) -> list[Any]:
+    """SHA-256 and mode bits of a layer's script; BuildError when it is missing."""
+    assert layer.script is not None
+    where = f"{spec.path}: layers.{layer.name}.script"
+    try:
+        info = layer.script.stat()
+        if not stat.S_ISREG(info.st_mode):
+            raise BuildError(f"{where}: {layer.script} is no file")
+        return [file_digest(layer.script), stat.S_IMODE(info.st_mode)]
+    except OSError as error:
+        raise BuildError(
+            f"{where}: {layer.script} cannot be read: {error.strerror}",
+            "scripts are relative to the spec's folder",
+        ) from error
+
+
+# ---------------------------------------------------------------- settings
+
+
+def crypted(password: str, salt: str) -> str:
+    """sha512-crypt of a password, as crypt(5) in /etc/shadow, by the host's libcrypt."""
+    try:
+        library = ctypes.CDLL("libcrypt.so.1")
+    except OSError as error:
+        raise BuildError("the host has no libcrypt.so.1", "apt-get install libcrypt1") from error
+    library.crypt.restype = ctypes.c_char_p
+    library.crypt.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
+    result: bytes | None = library.crypt(password.encode(), f"$6${salt}$".encode())
+    if not result or not result.startswith(b"$6$"):
+        raise BuildError("the host's libcrypt does not know sha512-crypt")
+    return result.decode()
+
+
+def shadow_field(spec: Spec, lock: Lock) -> str:
+    """Root's password field, or "" to leave it as the base has it, which is locked.
+
+    The salt is made of the packages, never of the password: the same lock gives the same bytes,
+    and nothing that is cheaper to guess from than the field itself leaves this function.
+    """
+    if spec.settings.hashed_root_password:
+        return spec.settings.hashed_root_password
+    if not spec.settings.root_password:
+        return ""
+    records = [record.identity for record in lock.installed()]
+    salt = hashlib.sha256(plan.canonical([spec.name, records]).encode()).hexdigest()[:16]
+    return crypted(spec.settings.root_password, salt)
+
+
+def settings_identity(spec: Spec, lock: Lock, mirrors: Mapping[str, str]) -> dict[str, Any]:
+    """What the key of the layer `settings` sees; of a password only a digest of its crypt(5)."""
+    settings = spec.settings
+    shadow = shadow_field(spec, lock)
+    return {
+        "hostname": settings.hostname,
+        "timezone": settings.timezone,
+        "locale": settings.locale,
+        "password": hashlib.sha256(shadow.encode()).hexdigest() if shadow else "",
+        # The one place where an address is content: it is written into the image.
+        "apt_sources": [
+            [masked(expand(repo.uri, mirrors, spec)), repo.suite, repo.section, repo.priority,
+             repo.trusted, file_digest(repo.keyring) if repo.keyring else None]
+            for repo in spec.repos
+        ] if settings.apt_sources else [],
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------- mirrors
+
+
+def find_mirrors(given: Mapping[str, str | None]) -> dict[str, str]:
+    """What ${mirror} and ${security_mirror} stand for: command line, environment, host's sources.
+
+    `given` holds the command line's. A name that nothing defines is left out.
+    """
+    found: dict[str, str] = {}
+    host_found: tuple[str, str] | None = None
+    for number, name in enumerate(("mirror", "security_mirror")):
+        value = given.get(name) or os.environ.get(f"STRATA_{name.upper()}")
+        if not value:
+            host_found = host_found or apt.host_mirrors(_host_sources())
+            value = host_found[number]
+        if value:
+            if not re.fullmatch(r"(https?://|file:/)[^\s\[\]\"'<>\\]+", value):
+                raise BuildError(f"{name}={masked(value)}: expected an http:, https: or file: address")
+            found[name] = value.rstrip("/")
+    return found
+
+
+def _host_sources() -> Iterator[str]:
+    folder = Path("/etc/apt")
+    paths = [folder / "sources.list", *sorted((folder / "sources.list.d").glob("*.list")),
+             *sorted((folder / "sources.list.d").glob("*.sources"))]  # fmt: skip
+    for path in paths:
+        try:
+            yield path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+
+
+def expand(uri: str, mirrors: Mapping[str, str], spec: Spec) -> str:
+    """An address with ${mirror} and ${security_mirror} replaced; BuildError for one unknown."""
+    for name in ("mirror", "security_mirror"):
+        mark = f"${{{name}}}"
+        if mark in uri:
+            if name not in mirrors:
+                raise BuildError(
+                    f"{spec.path}: {mark}: this host's apt sources name no "
+                    f"{name.replace('_', ' ')}",
+                    f"add {name}=ADDRESS, or set STRATA_{name.upper()}",
+                )
+            uri = uri.replace(mark, mirrors[name])
+    return uri
+
+
+def keyring_files(repo: Repo, spec: Spec) -> list[Path]:
+    """The keyrings whose keys may sign a repository: the spec's one, or the host's archive ones.
+
+    BuildError when the spec's is missing or no keyring at all is to be found.
+    """
+    if repo.keyring is not None:
+        if not repo.keyring.is_file():
+            raise BuildError(
+                f"{spec.path}: repos.{repo.name}.keyring: {repo.keyring} is missing",
+                "keyrings are relative to the spec's folder",
+            )
+        return [repo.keyring]
+    shared = Path("/usr/share/keyrings")
+    found = [shared / "debian-archive-keyring.gpg", shared / "ubuntu-archive-keyring.gpg"]
+    found += sorted(Path("/etc/apt/trusted.gpg.d").glob("*.*"))
+    found = [path for path in found if path.is_file() and path.suffix in (".gpg", ".asc")]
+    if not found and not repo.trusted:
+        raise BuildError(
+            f"{spec.path}: repos.{repo.name}: this host has no archive keyring",
+            "apt-get install debian-archive-keyring, or name a keyring",
+        )
+    return found
+
+
+# ---------------------------------------------------------------- all of it
+
+
+def epoch_override() -> int | None:
+    """SOURCE_DATE_EPOCH, in seconds, or None; BuildError when it is no number."""
+    text = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not text:
+        return None
+    if not text.isdigit() or int(text) > 4102444800:
+        raise BuildError(f"SOURCE_DATE_EPOCH={text}: expected seconds since 1970")
+    return int(text)
+
+
+def host_inputs(spec: Spec, lock: Lock, mirrors: Mapping[str, str], memory: Path) -> plan.Host:
+    """All that the plan needs of the host."""
+    return plan.Host(
+        tools=tool_versions(plan.tools_for(spec), memory),
+        files={
+            layer.name: [entry.identity() for entry in layer_entries(layer, spec)]
+            for layer in spec.layers
+        },
+        scripts={
+            layer.name: script_identity(layer, spec) for layer in spec.layers if layer.script
+        },
+        settings=settings_identity(spec, lock, mirrors) if spec.settings else {},
+        epoch=epoch_override(),
+    )

@@ -1,0 +1,191 @@
+"""Spec, lock and what the host has of them → stages with their keys. Pure: no I/O at all.
+
+    base ─→ layer "packages" ─→ layer … ─→ layer "settings" ─┬→ image /
+                                                             └→ image /boot …
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import xxhash
+
+from tasks.lockfile import Lock, Record
+from tasks.spec import Image, Spec
+
+RECIPES = {"base": 1, "layer": 1, "image": 1}
+"""Raised when a stage's code would make other bytes from the same inputs."""
+
+SUFFIX = {"gzip": ".img.gz", "zstd": ".img.zst", "xz": ".img.xz", "raw": ".img"}
+FORMAT_TOOL = {"xfs": "mkfs.xfs", "btrfs": "mkfs.btrfs", "vfat": "mkfs.vfat"}
+CONTAINER_TOOL = {"gzip": "zlib-ng", "zstd": "zstd", "xz": "xz", "raw": ""}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One node of the graph; `inputs` is all that its key is made of, as JSON values."""
+
+    kind: str
+    name: str
+    key: str
+    inputs: Mapping[str, Any]
+    suffix: str
+    parent: str | None = None
+
+    @property
+    def entry(self) -> str:
+        """The name of its cache entry, without a suffix."""
+        return f"{self.kind}-{self.key}"
+
+    @property
+    def task(self) -> str:
+        """Its doit task."""
+        return self.kind if self.kind == "base" else f"{self.kind}:{self.name}"
+
+    @property
+    def log(self) -> str:
+        """The name of its log file in out/NAME/log/."""
+        slug = self.name.strip("/").replace("/", "-") or "root"
+        return "base.log" if self.kind == "base" else f"{self.kind}-{slug}.log"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """What keys take from the host: made by tasks.inputs."""
+
+    tools: Mapping[str, str]
+    files: Mapping[str, list[list[Any]]]
+    scripts: Mapping[str, list[Any]]
+    settings: Mapping[str, Any]
+    epoch: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Every stage of one build, in the order in which they are made."""
+
+    lock: Lock
+    base: Stage
+    layers: tuple[Stage, ...]
+    images: tuple[Stage, ...]
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All of them."""
+        return (self.base, *self.layers, *self.images)
+
+    @property
+    def tree(self) -> tuple[Stage, ...]:
+        """Base and layers: what an image is filled from."""
+        return (self.base, *self.layers)
+
+
+def canonical(value: Any) -> str:
+    """JSON with one way to write each value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def key(value: Any) -> str:
+    """xxh3-128 of a value's canonical JSON, as 32 hex digits: identity, not trust."""
+    return xxhash.xxh3_128_hexdigest(canonical(value).encode())
+
+
+def resolution_inputs(spec: Spec) -> str:
+    """The digest of all that the lock depends on in a spec: a lock with another one is stale.
+
+    Addresses are left out (a mirror with the same content gives the same lock), and so is the
+    order of a package list.
+    """
+    return key({
+        "arch": spec.arch,
+        "base": [spec.base.tool, spec.base.variant, sorted(set(spec.base.include))],
+        "repos": [[repo.name, repo.suite, repo.section, repo.priority] for repo in spec.repos],
+        "layers": [[layer.name, sorted(set(layer.packages))] for layer in spec.layers],
+        "recommends": spec.recommends,
+    })  # fmt: skip
+
+
+def identities(records: tuple[Record, ...]) -> list[list[str]]:
+    """The part of records that a key sees: the repo hash is made of these."""
+    return sorted(list(record.identity) for record in records)
+
+
+def image_tools(image: Image) -> set[str]:
+    """The tools whose versions decide an image's bytes."""
+    tools = {FORMAT_TOOL.get(image.format, "mke2fs")}
+    return tools | {CONTAINER_TOOL[image.container]} - {""}
+
+
+def tools_for(spec: Spec) -> list[str]:
+    """The tools whose versions are in this spec's keys."""
+    return sorted({spec.base.tool}.union(*(image_tools(image) for image in spec.images)))
+
+
+def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:
+    """The stages of a build."""
+    base = _stage("base", "base", ".tar.zst", None, {
+        "arch": spec.arch,
+        "foreign": list(spec.foreign),
+        "tool": spec.base.tool,
+        "tool_version": host.tools[spec.base.tool],
+        "variant": spec.base.variant,
+        # debootstrap runs its script for the suite; mmdebstrap has none.
+        "suite": spec.repos[0].suite if spec.base.tool == "debootstrap" else None,
+        "records": identities(lock.base),
+        "epoch": host.epoch,
+    })  # fmt: skip
+    layers: list[Stage] = []
+    parent = base
+    locked = {layer.name: layer for layer in lock.layers}
+    for layer in spec.layers:
+        adds = locked[layer.name]
+        parent = _stage("layer", layer.name, ".tar.zst", parent, {
+            "requested": sorted(set(layer.packages)),
+            "records": identities(adds.records),
+            "removes": sorted(adds.removes),
+            "recommends": spec.recommends,
+            "foreign": list(spec.foreign),
+            "debconf": list(layer.debconf),
+            "files": host.files[layer.name],
+            "script": host.scripts.get(layer.name),
+            "epoch": host.epoch,
+        })  # fmt: skip
+        layers.append(parent)
+    if spec.settings:
+        parent = _stage("layer", "settings", ".tar.zst", parent,
+                        {"settings": dict(host.settings), "epoch": host.epoch})  # fmt: skip
+        layers.append(parent)
+    mounts = [image.mount for image in spec.images]
+    images = tuple(_image(image, mounts, parent, host) for image in spec.images)
+    return Plan(lock=lock, base=base, layers=tuple(layers), images=images)
+
+
+def _image(image: Image, mounts: list[str], tree: Stage, host: Host) -> Stage:
+    prefix = image.mount.rstrip("/") + "/"
+    return _stage("image", image.mount, SUFFIX[image.container], tree, {
+        "mount": image.mount,
+        "below": sorted(m for m in mounts if m != image.mount and m.startswith(prefix)),
+        "format": image.format,
+        "container": image.container,
+        "level": image.level,
+        "pack": image.pack,
+        "label": image.label,
+        "uuid": image.uuid,
+        "options": list(image.options),
+        "size": image.size,
+        "free": image.free,
+        "tools": {name: host.tools[name] for name in sorted(image_tools(image))},
+    })  # fmt: skip
+
+
+def _stage(
+    kind: str, name: str, suffix: str, parent: Stage | None, inputs: dict[str, Any]
+) -> Stage:
+    inputs = {"stage": kind, "recipe": RECIPES[kind], **inputs}
+    if parent is not None:
+        inputs["parent"] = parent.key
+    return Stage(kind=kind, name=name, key=key(inputs), inputs=inputs, suffix=suffix,
+                 parent=parent.key if parent else None)  # fmt: skip

@@ -1,0 +1,186 @@
+"""Images → out/NAME/: the images, their metadata for provisioners, packages, digests, build.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from tasks import host, lockfile
+from tasks.cache import Entry
+from tasks.errors import DamagedEntry
+from tasks.session import Session
+from tasks.spec import masked
+
+VERSION = "0.1.0"
+
+
+def metadata(session: Session, entries: list[Entry]) -> dict[str, Any]:
+    """foo.yaml: fuel-agent's fields, which provisioners read, and what Strata adds."""
+    spec, plan = session.spec, session.plan
+    text = session.lock_path.read_text("utf-8")
+    first = plan.lock.repos[0].fields
+    major, _, minor = first.get("Version", "").partition(".")
+    return {
+        "os": {
+            "name": first.get("Origin", ""),
+            "codename": first.get("Codename", ""),
+            "version": first.get("Version", ""),
+            "major": major,
+            "minor": minor,
+            "arch": spec.arch,
+        },
+        "repos": [
+            {
+                "type": "deb",
+                "name": repo.name,
+                "uri": masked(session.uris[repo.name], spec.secrets),
+                "suite": repo.suite,
+                "section": repo.section,
+                "priority": repo.priority,
+                "meta": repo.meta,
+            }
+            for repo in spec.repos
+        ],
+        "packages": sorted({name for layer in spec.layers for name in layer.packages}),
+        "images": [
+            {
+                "raw_md5": entry.facts["raw"]["md5"],
+                "raw_sha256": entry.facts["raw"]["sha256"],
+                "raw_size": entry.facts["raw"]["size"],
+                "raw_name": None,
+                "container_name": image.file,
+                "container_md5": entry.facts["packed"]["md5"],
+                "container_sha256": entry.facts["packed"]["sha256"],
+                "container_size": entry.facts["packed"]["size"],
+                "container": image.container,
+                "format": image.format,
+                "mount": image.mount,
+                "uuid": entry.facts["uuid"],
+                "label": image.label,
+                "key": stage.key,
+            }
+            for image, stage, entry in zip(spec.images, plan.images, entries, strict=True)
+        ],
+        "keys": {stage.task: stage.key for stage in plan.stages},
+        "installed": {
+            _package(record.package, record.architecture, spec.arch): record.version
+            for record in plan.lock.installed()
+        },
+        "lock": lockfile.digest(text),
+        "strata": VERSION,
+    }
+
+
+def _package(name: str, architecture: str, arch: str) -> str:
+    return name if architecture in ("all", arch) else f"{name}:{architecture}"
+
+
+def packages_text(lock: lockfile.Lock) -> str:
+    """packages.txt: name, version and architecture, a line each."""
+    return "".join(
+        f"{record.package} {record.version} {record.architecture}\n" for record in lock.installed()
+    )
+
+
+def publish(session: Session) -> None:
+    """Bring out/NAME/ to what the plan says; what is right already is not touched.
+
+    An image is copied to a temporary name and renamed, its SHA-256 checked on the way. Files of an
+    earlier build that no longer belong are removed.
+    """
+    import yaml
+
+    spec, plan = session.spec, session.plan
+    out = session.out
+    entries = []
+    for stage in plan.images:
+        entry = session.cache.get(stage)
+        if entry is None:
+            raise DamagedEntry(f"the cache has lost {session.cache.file(stage).name}",
+                               "run the same command again")  # fmt: skip
+        entries.append(entry)
+    out.mkdir(parents=True, exist_ok=True)
+    texts = {
+        f"{spec.name}.yaml": yaml.safe_dump(metadata(session, entries), sort_keys=False,
+                                            default_flow_style=False, allow_unicode=True),
+        "packages.txt": packages_text(plan.lock),
+    }  # fmt: skip
+    sums = {image.file: entry.sha256 for image, entry in zip(spec.images, entries, strict=True)}
+    sums |= {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    texts["SHA256SUMS"] = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
+    for name in _stale(out, set(sums)):
+        (out / name).unlink(missing_ok=True)
+        session.published = True
+    for image, entry in zip(spec.images, entries, strict=True):
+        target = out / image.file
+        if not _same(session, target, entry):
+            _copy(session, entry, target)
+            session.published = True
+    for name, text in texts.items():
+        path = out / name
+        if not path.is_file() or path.read_bytes() != text.encode():
+            host.write_text(path, text)
+            session.published = True
+    _build_json(session)
+
+
+def _stale(out: Path, names: set[str]) -> list[str]:
+    """Files that the last SHA256SUMS lists and this build no longer has."""
+    try:
+        lines = (out / "SHA256SUMS").read_text("utf-8").splitlines()
+    except (OSError, ValueError):
+        return []
+    listed = {line[66:] for line in lines if len(line) > 66}
+    return sorted(name for name in listed - names if "/" not in name and not name.startswith("."))
+
+
+def _same(session: Session, path: Path, entry: Entry) -> bool:
+    try:
+        return (
+            path.is_file() and not path.is_symlink() and path.stat().st_size == entry.size
+            and session.cache.memory.sha256(path) == entry.sha256
+        )  # fmt: skip
+    except OSError:
+        return False
+
+
+def _copy(session: Session, entry: Entry, target: Path) -> None:
+    session.screen.progress(f"publish: copying {target.name}")
+    digest = hashlib.sha256()
+    with host.written(target) as temporary:
+        with entry.path.open("rb") as source, temporary.open("wb") as copy:
+            while chunk := source.read(1 << 20):
+                digest.update(chunk)
+                copy.write(chunk)
+        if digest.hexdigest() != entry.sha256:
+            entry.path.unlink(missing_ok=True)
+            raise DamagedEntry(f"{entry.path}: its SHA-256 is not its record's; it is dropped",
+                               "run the same command again")  # fmt: skip
+    session.cache.memory.note(target, entry.sha256)
+
+
+def _build_json(session: Session) -> None:
+    """build.json: what this very build did. `locked` and `published` are beside the contract's."""
+    stages = []
+    for stage in session.plan.stages:
+        result = session.result(stage)
+        stages.append({"stage": stage.kind, "name": stage.name, "key": stage.key,
+                       "result": result.result, "seconds": round(result.seconds, 3),
+                       "bytes": result.bytes})  # fmt: skip
+    content = {
+        "spec": session.spec.name,
+        "lock": lockfile.digest(session.lock_path.read_text("utf-8")),
+        "seconds": round(time.monotonic() - session.started, 3),
+        "locked": session.locked,
+        "published": session.published,
+        "stages": stages,
+    }
+    # No sync: it is rewritten by every build, and says nothing that a build relies on.
+    path = session.out / "build.json"
+    temporary = path.with_name(f".build.json.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)

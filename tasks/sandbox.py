@@ -1,0 +1,257 @@
+"""The program that runs inside a stage's namespaces: mounts, confines itself, runs commands.
+
+`tasks.host.sandbox` starts it as PID 1 of new mount, PID, network, IPC and UTS namespaces, so that
+its end, however it comes, is the end of every process and every mount of the stage. It imports
+nothing of Strata and needs only the standard library: it must also work after pivot_root, when no
+file of the host can be opened any more. The plan is JSON on standard input:
+
+    mounts    [[kind, source, target, options], ...]   kind: overlay, bind, bind-ro, tmpfs, loop:FS
+    root      a mounted directory that becomes /, or null to stay in the host's tree
+    binds     [[source, target], ...]                   read-only, below the new root
+    writable  [[source, target], ...]                   the same, read-write
+    keep      capabilities that stay, by name; null keeps all
+    base      the directory to which the mounts' paths are relative: overlay options are short
+    hostname  of the UTS namespace
+    env       the commands' whole environment
+    cwd       their working directory, after root
+    chroots   directories of the new root that get a /dev and /proc, too
+    steps     [[title, [argv, ...]], ...]               each a pipeline; the first that fails ends it
+
+Exit status: that of the first failing pipeline, 125 when a mount or the like fails.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from typing import Any, NoReturn
+
+# linux/mount.h
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MS_REMOUNT, MS_NOATIME, MS_BIND, MS_REC, MS_PRIVATE = 32, 1024, 4096, 16384, 1 << 18
+MNT_DETACH = 2
+# linux/prctl.h
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
+# linux/sockios.h, linux/if.h
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+# linux/capability.h, in the order of their numbers
+CAPABILITIES = (
+    "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable "
+    "net_bind_service net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio "
+    "sys_chroot sys_ptrace sys_pacct sys_admin sys_boot sys_nice sys_resource sys_time "
+    "sys_tty_config mknod lease audit_write audit_control setfcap mac_override mac_admin syslog "
+    "wake_alarm block_suspend audit_read perfmon bpf checkpoint_restore"
+).split()
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def check(result: int, what: str) -> None:
+    """Raise OSError with libc's errno when a call that returns -1 on failure failed."""
+    if result == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def mount(source: str, target: str, kind: str, flags: int = 0, options: str = "") -> None:
+    """mount(2)."""
+    result = libc.mount(
+        source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode()
+    )
+    check(result, f"mount {kind} on {target}")
+
+
+def bind(source: str, target: str, *, readonly: bool) -> None:
+    """Show source at target, which is made when it is missing; a read-only one takes two calls."""
+    if not os.path.lexists(target):
+        if os.path.isdir(source):
+            os.makedirs(target)
+        else:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o600))
+    mount(source, target, "none", MS_BIND)
+    flags = MS_BIND | MS_REMOUNT | MS_NOSUID | MS_NODEV | (MS_RDONLY if readonly else 0)
+    mount("none", target, "none", flags)
+
+
+def mount_one(kind: str, source: str, target: str, options: str) -> None:
+    """One entry of the plan's `mounts`."""
+    os.makedirs(target, exist_ok=True)
+    if kind == "overlay":
+        # nodev: with CAP_MKNOD, which dpkg needs, a package could else read the host's disks.
+        mount("overlay", target, "overlay", MS_NODEV, options)
+    elif kind == "tmpfs":
+        mount("tmpfs", target, "tmpfs", MS_NODEV | MS_NOSUID, options)
+    elif kind in ("bind", "bind-ro"):
+        bind(source, target, readonly=kind == "bind-ro")
+    elif kind.startswith("loop:"):
+        # mount(8) sets LO_FLAGS_AUTOCLEAR: the device goes with the mount.
+        argv = ["mount", "-t", kind[5:], "-o", f"loop,{options}", source, target]
+        subprocess.run(argv, check=True)
+    else:
+        raise ValueError(f"unknown mount {kind!r}")
+
+
+def private_dev(dev: str, *, links: bool = True) -> None:
+    """A /dev of the few nodes that maintainer scripts use.
+
+    Each node is the host's own, bound on an empty file; the tmpfs below is nodev, so that no node
+    which somebody makes there can be opened.
+    """
+    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    mount("tmpfs", dev, "tmpfs", flags, "mode=755,size=1m")
+    for name in ("null", "zero", "full", "random", "urandom", "tty"):
+        os.close(os.open(f"{dev}/{name}", os.O_CREAT | os.O_WRONLY, 0o666))
+        mount(f"/dev/{name}", f"{dev}/{name}", "none", MS_BIND)
+        mount("none", f"{dev}/{name}", "none", MS_BIND | MS_REMOUNT | MS_NOSUID | MS_NOEXEC)
+    for name in ("pts", "shm", ".strata"):
+        os.mkdir(f"{dev}/{name}", 0o755)
+    for name, to in (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("ptmx", "pts/ptmx"),
+                     ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")):  # fmt: skip
+        if links:
+            os.symlink(to, f"{dev}/{name}")
+    mount("devpts", f"{dev}/pts", "devpts", MS_NOSUID | MS_NOEXEC,
+          "newinstance,ptmxmode=0666,mode=620,gid=5")  # fmt: skip
+    mount("tmpfs", f"{dev}/shm", "tmpfs", flags, "mode=1777")
+    mount("tmpfs", f"{dev}/.strata", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
+
+
+def private_proc(proc: str) -> None:
+    """/proc of the PID namespace, which can neither change nor reveal the host."""
+    mount("proc", proc, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    for name in ("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi"):
+        if os.path.exists(f"{proc}/{name}"):
+            bind(f"{proc}/{name}", f"{proc}/{name}", readonly=True)
+    for name in ("kcore", "keys", "kmsg", "timer_list", "sched_debug", "latency_stats"):
+        if os.path.exists(f"{proc}/{name}"):
+            bind("/dev/null", f"{proc}/{name}", readonly=True)
+
+
+def private_sys(sys_folder: str) -> None:
+    """/sys of the network namespace, read-only, without what tells of firmware and debugging."""
+    mount("sysfs", sys_folder, "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY)
+    for name in ("firmware", "kernel/security", "kernel/debug"):
+        if os.path.isdir(f"{sys_folder}/{name}"):
+            mount("tmpfs", f"{sys_folder}/{name}", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV)
+
+
+def enter(plan: dict[str, Any]) -> None:
+    """Make plan['root'] the root of this namespace and let go of the host's tree."""
+    root: str = plan["root"]
+    for name in ("dev", "proc", "sys", "tmp", "run"):
+        if os.path.islink(f"{root}/{name}"):
+            raise ValueError(f"/{name} is a symlink in the tree")
+        os.makedirs(f"{root}/{name}", exist_ok=True)
+    private_dev(root + "/dev")
+    private_proc(root + "/proc")
+    private_sys(root + "/sys")
+    mount("tmpfs", root + "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
+    mount("tmpfs", root + "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
+    for chroot in plan["chroots"]:
+        # No /sys: a bootstrap tool sets its owner and mode, which a read-only one refuses.
+        for name in ("dev", "proc"):
+            os.makedirs(f"{root}{chroot}/{name}", exist_ok=True)
+        private_dev(f"{root}{chroot}/dev", links=False)  # bootstrap tools make them
+        private_proc(f"{root}{chroot}/proc")
+    for source, target in plan["binds"]:
+        bind(source, root + target, readonly=True)
+    for source, target in plan["writable"]:
+        bind(source, root + target, readonly=False)
+    os.chdir(root)
+    # pivot_root(".", ".") stacks the old root on the new one; the detach then removes it whole.
+    check(libc.pivot_root(b".", b"."), "pivot_root")
+    check(libc.umount2(b".", MNT_DETACH), "detach the host's tree")
+    os.chdir("/")
+
+
+def loopback_up() -> None:
+    """127.0.0.1 answers, as scripts expect; nothing else is there."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        request = fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16sH14x", b"lo", 0))
+        flags = struct.unpack("16sH14x", request)[1] | IFF_UP
+        fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags))
+
+
+def drop_capabilities(keep: list[str]) -> None:
+    """Remove every other capability from the bounding set: an exec'ed root then lacks it too."""
+    check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+    with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
+        last = int(file.read())
+    for number in range(last + 1):
+        name = CAPABILITIES[number] if number < len(CAPABILITIES) else ""
+        if name not in keep:
+            check(libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0), f"drop capability {number}")
+
+
+def run_step(pipeline: list[list[str]], plan: dict[str, Any]) -> int:
+    """One pipeline; the first status that is not 0. PID 1 reaps whatever else ends meanwhile."""
+    running: list[subprocess.Popen[bytes]] = []
+    upstream: Any = subprocess.DEVNULL
+    for number, argv in enumerate(pipeline):
+        last = number == len(pipeline) - 1
+        child = subprocess.Popen(
+            argv, stdin=upstream, stdout=None if last else subprocess.PIPE,
+            env=plan["env"], cwd=plan["cwd"], start_new_session=True,
+        )  # fmt: skip
+        if upstream is not subprocess.DEVNULL:
+            upstream.close()
+        upstream = child.stdout
+        running.append(child)
+    waiting = {child.pid: child for child in running}
+    status: dict[int, int] = {}
+    while len(status) < len(running):
+        pid, code = os.wait()
+        if pid in waiting:
+            waiting[pid].returncode = os.waitstatus_to_exitcode(code)
+            status[pid] = waiting[pid].returncode
+    return next((status[child.pid] for child in running if status[child.pid]), 0)
+
+
+def main() -> int:
+    """Read the plan, mount, confine, run."""
+    plan: dict[str, Any] = json.load(sys.stdin)
+    # The end of the builder ends unshare(1), its parent; this is for the moment before it.
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    mount("none", "/", "none", MS_REC | MS_PRIVATE)
+    mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    libc.sethostname(plan["hostname"].encode(), len(plan["hostname"]))
+    loopback_up()
+    os.chdir(plan["base"])
+    for kind, source, target, options in plan["mounts"]:
+        mount_one(kind, source, target, options)
+    if plan["root"] is not None:
+        enter(plan)
+    if plan["keep"] is not None:
+        drop_capabilities(plan["keep"])
+    status = 0
+    for title, pipeline in plan["steps"]:
+        if title:
+            # \x01 tells tasks.host.Log that this is what the stage does now.
+            print(f"\x01{title}", flush=True)
+        status = run_step(pipeline, plan)
+        if status:
+            break
+    if plan["root"] is None:
+        # An error of the last write-back shows only here; a namespace's end would swallow it.
+        for _kind, _source, target, _options in reversed(plan["mounts"]):
+            check(libc.umount2(target.encode(), 0), f"umount {target}")
+    return status if status >= 0 else 128 - status
+
+
+def _exit() -> NoReturn:
+    try:
+        sys.exit(main())
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        print(f"sandbox: {error}", file=sys.stderr, flush=True)
+        sys.exit(125)
+
+
+if __name__ == "__main__":
+    _exit()

@@ -1,0 +1,288 @@
+"""One run of doit on one spec: its project folder, variables, logs, scratch and results."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks import host, lockfile
+from tasks.cache import Cache, Memory
+from tasks.errors import BuildError
+from tasks.plan import Plan, Stage, make_plan, resolution_inputs
+from tasks.spec import Spec, find_spec, load_spec, masked
+
+if TYPE_CHECKING:
+    from tasks.tree import Trees
+
+VARIABLES = {
+    "spec": "a name in specs/",
+    "lock": "latest, keep or frozen",
+    "mirror": "what ${mirror} stands for",
+    "security_mirror": "what ${security_mirror} stands for",
+    "format": "of `doit keys`: text or json",
+    "file": "of `doit import`: the file to read",
+}
+LOCK_MODES = ("latest", "keep", "frozen")
+
+
+@dataclass(kw_only=True)
+class Result:
+    """What became of one stage; `bytes` is the size of its file."""
+
+    result: str
+    seconds: float
+    bytes: int
+
+
+class Screen:
+    """Lines for a person: one per stage, and on a terminal what the running one does."""
+
+    def __init__(self) -> None:
+        self.terminal = sys.stderr.isatty()
+        self.running = ""
+
+    def line(self, text: str) -> None:
+        """A line that stays."""
+        self._clear()
+        print(text, flush=True)
+
+    def progress(self, text: str) -> None:
+        """What goes on now: overwritten on a terminal, a line of its own in a log."""
+        if self.terminal:
+            self._clear()
+            text = re.sub(r"[\x00-\x1f\x7f]", " ", text)[: _columns() - 1]
+            sys.stderr.write(text)
+            sys.stderr.flush()
+            self.running = text
+        else:
+            print(f"  {text}", flush=True)
+
+    def _clear(self) -> None:
+        if self.running:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self.running = ""
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except OSError:
+        return 80
+
+
+@dataclass(kw_only=True)
+class Session:
+    """Everything that the rooms of one run share; made once, by dodo.py."""
+
+    root: Path
+    variables: Mapping[str, str]
+    started: float = field(default_factory=time.monotonic)
+    results: dict[str, Result] = field(default_factory=dict)
+    locked: str = "kept"
+    published: bool = False
+    screen: Screen = field(default_factory=Screen)
+    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    # ------------------------------------------------------------ where things are
+
+    @property
+    def specs(self) -> Path:
+        """Folder of the specs and their locks."""
+        return self.root / "specs"
+
+    @property
+    def state(self) -> Path:
+        """Folder of what this checkout remembers; nothing is lost with it."""
+        return self.root / ".doit"
+
+    @property
+    def out(self) -> Path:
+        """Folder of the spec's results."""
+        return self.root / "out" / self.name
+
+    @property
+    def name(self) -> str:
+        """The spec's name, "" when none is given."""
+        return self.variables.get("spec", "")
+
+    @cached_property
+    def cache(self) -> Cache:
+        """The cache, here or where STRATA_CACHE says."""
+        root = Path(os.environ.get("STRATA_CACHE") or self.root / "cache").absolute()
+        return Cache(root, Memory(self.state / "seen.json"))
+
+    @cached_property
+    def scratch(self) -> Path:
+        """This process's scratch folder, made when the first stage runs."""
+        return self.stack.enter_context(host.scratch())
+
+    @cached_property
+    def trees(self) -> Trees:
+        """The trees at hand."""
+        from tasks.tree import Trees
+
+        folder = self.scratch / "trees"
+        folder.mkdir()
+        return Trees(folder, self.cache)
+
+    # ------------------------------------------------------------ spec, lock, plan
+
+    @cached_property
+    def spec(self) -> Spec:
+        """The spec; BuildError when none or a bad one is named."""
+        path = find_spec(self.specs.relative_to(self.root), self.name)
+        return load_spec(
+            path,
+            schema=self.specs / "spec.schema.json",
+            validated=self.state / "validated",
+        )
+
+    @property
+    def lock_path(self) -> Path:
+        """specs/NAME.lock, relative as the user knows it."""
+        return self.spec.path.with_suffix(".lock")
+
+    @cached_property
+    def mirrors(self) -> dict[str, str]:
+        """What ${mirror} and ${security_mirror} stand for."""
+        from tasks.inputs import find_mirrors
+
+        return find_mirrors({name: self.variables.get(name) for name in ("mirror",
+                                                                         "security_mirror")})  # fmt: skip
+
+    @property
+    def uris(self) -> dict[str, str]:
+        """Each repository's address, by its name."""
+        from tasks.inputs import expand
+
+        return {repo.name: expand(repo.uri, self.mirrors, self.spec) for repo in self.spec.repos}
+
+    @property
+    def lock_mode(self) -> str:
+        """latest, keep or frozen."""
+        mode = self.variables.get("lock", "latest")
+        if mode not in LOCK_MODES:
+            raise BuildError(f"lock={mode}: expected one of {', '.join(LOCK_MODES)}")
+        return mode
+
+    def read_lock(self) -> lockfile.Lock | None:
+        """The lock as it is, or None; BuildError for one that is broken."""
+        try:
+            text = self.lock_path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise BuildError(f"{self.lock_path}: cannot be read: {error}") from error
+        return lockfile.parse(text, where=str(self.lock_path))
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The stages; BuildError when there is no lock for this spec yet."""
+        from tasks.inputs import host_inputs
+
+        lock = self.read_lock()
+        if lock is None or lock.inputs != resolution_inputs(self.spec):
+            state = "missing" if lock is None else "older than the spec"
+            raise BuildError(
+                f"{self.lock_path}: the lock is {state}", f"doit lock spec={self.spec.name}"
+            )
+        found = host_inputs(self.spec, lock, self.mirrors, self.state / "tools.json")
+        return make_plan(self.spec, lock, found)
+
+    @property
+    def has_plan(self) -> bool:
+        """Whether there is a lock to plan from."""
+        try:
+            return bool(self.plan)
+        except BuildError:
+            return False
+
+    def mask(self, text: str) -> str:
+        """text without the spec's secrets."""
+        return masked(text, self.spec.secrets)
+
+    def mask_if_known(self, text: str) -> str:
+        """The same, also when the spec itself is what could not be read."""
+        try:
+            return self.mask(text)
+        except BuildError:
+            return masked(text)
+
+    # ------------------------------------------------------------ running a stage
+
+    @contextlib.contextmanager
+    def log(self, name: str, title: str) -> Iterator[host.Log]:
+        """The log out/NAME/log/`name`, whose steps are shown with `title`."""
+        path = (self.out / "log" / name).relative_to(self.root)
+
+        def progress(text: str) -> None:
+            self.screen.progress(f"{title}: {text}")
+
+        with host.Log(path, progress=progress, mask=self.mask) as log:
+            yield log
+
+    def make(self, stage: Stage, work: Callable[[host.Log], None]) -> None:
+        """Run a stage unless another build makes it meanwhile, note the result, say a line."""
+        host.need_root(f"building {stage.name}")
+        began = time.monotonic()
+        with (
+            self.log(stage.log, _title(stage)) as log,
+            self.cache.building(stage, log.step) as entry,
+        ):
+            if entry is None:
+                try:
+                    work(log)
+                except OSError as error:
+                    raise _os_error(error, stage, log) from error
+        made = self.cache.get(stage)
+        assert made is not None
+        result = Result(result="hit" if entry else "built", seconds=time.monotonic() - began,
+                        bytes=made.size)  # fmt: skip
+        self.results[stage.task] = result
+        self.say(stage)
+
+    def result(self, stage: Stage) -> Result:
+        """What became of a stage: what ran says so, else the cache."""
+        known = self.results.get(stage.task)
+        if known is None:
+            entry = self.cache.get(stage)
+            known = Result(result="hit" if entry else "skipped", seconds=0.0,
+                           bytes=entry.size if entry else 0)  # fmt: skip
+        return known
+
+    def say(self, stage: Stage) -> None:
+        """The line of a stage."""
+        known = self.result(stage)
+        size = f"{known.bytes / 1e6:10.1f} MB" if known.bytes else f"{'-':>13}"
+        self.screen.line(
+            f"{_title(stage):<22} {stage.key[:8]}  {known.result:<8}{known.seconds:7.1f} s{size}"
+        )
+
+    def close(self) -> None:
+        """Remove the scratch folder and keep what was learned of files."""
+        with contextlib.suppress(OSError):
+            self.cache.memory.save()
+        self.stack.close()
+
+
+def _title(stage: Stage) -> str:
+    return stage.kind if stage.kind == "base" else f"{stage.kind} {stage.name}"
+
+
+def _os_error(error: OSError, stage: Stage, log: host.Log) -> BuildError:
+    import errno
+
+    where = error.filename or host.scratch_root()
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return BuildError(f"{_title(stage)}: no space left on the filesystem of {where}",
+                          "free some room, or set STRATA_SCRATCH or STRATA_CACHE elsewhere")  # fmt: skip
+    return BuildError(f"{_title(stage)}: {error}", f"the log is {log.path}")

@@ -1,0 +1,273 @@
+"""Root filesystem trees: cleaned, given fixed times, packed into layer tarballs and unpacked again.
+
+A layer tarball is the upper directory of an overlay mount, whiteouts (character devices 0/0) and
+trusted.overlay.* attributes included; unpacked, it is a lower directory of the next mount.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks import host
+from tasks.cache import Cache
+from tasks.errors import BuildError, DamagedEntry
+from tasks.lockfile import Record
+from tasks.plan import Stage
+
+LAST_EPOCH = 4102444800
+"""2100-01-01: what a .deb says of its date is not believed beyond it."""
+
+# What a build leaves and an image must not have: traces of the build host and of the time.
+REMOVED = (
+    "etc/ssh/ssh_host_*", "var/lib/dbus/machine-id", "var/cache/ldconfig/aux-cache",
+    "var/log/*.log", "var/log/apt/*", "var/cache/apt/*.bin", "var/cache/apt/archives/*.deb",
+    "var/lib/apt/lists/*", "var/lib/dpkg/*-old", "var/cache/debconf/*-old",
+    "var/lib/systemd/random-seed", "var/lib/systemd/credential.secret", "root/.bash_history",
+    "var/lib/dpkg/lock*", "var/lib/apt/daily_lock", "var/cache/apt/archives/lock",
+)  # fmt: skip
+# Only a bootstrap tool writes these, from the host or for itself.
+REMOVED_FROM_BASE = (
+    "etc/resolv.conf", "etc/hostname", "etc/apt/sources.list", "etc/apt/sources.list.d/*",
+    "etc/apt/apt.conf.d/99mmdebstrap", "etc/apt/apt.conf.d/*dpkg-options*", "dev/*", "run/*",
+    "tmp/*", "debootstrap", "var/cache/apt/archives/partial/*",
+)  # fmt: skip
+
+
+def sweep(tree: Path, patterns: Sequence[str] = REMOVED) -> None:
+    """Remove what a build leaves behind, never looking through a symlink; empty the machine-id."""
+    for pattern in patterns:
+        folder, _, name = pattern.rpartition("/")
+        directory = _plain(tree, folder)
+        if directory is None:
+            continue
+        for path in directory.glob(name):
+            info = path.lstat()
+            if stat.S_ISCHR(info.st_mode) and info.st_rdev == 0:
+                continue  # a whiteout: without it the lower layer's file would be seen again
+            if stat.S_ISDIR(info.st_mode):
+                if path.name not in ("partial", "auxfiles"):
+                    host.remove_tree(path)
+            else:
+                path.unlink()
+    machine_id = tree / "etc/machine-id"
+    if _plain(tree, "etc") and stat.S_ISREG(_mode(machine_id)):
+        machine_id.write_bytes(b"")
+        machine_id.chmod(0o644)
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.lstat().st_mode
+    except FileNotFoundError:
+        return 0
+
+
+def _plain(tree: Path, folder: str) -> Path | None:
+    """A folder of the tree if every step to it is a real directory."""
+    path = tree
+    for step in folder.split("/") if folder else ():
+        path = path / step
+        if not stat.S_ISDIR(_mode(path)):
+            return None
+    return path
+
+
+def clamp_times(tree: Path, epoch: int) -> None:
+    """Give everything newer than epoch (seconds) the time epoch: the build's own time is no content.
+
+    Directories come after their entries: setting those does not touch them, removing would.
+    """
+    limit = epoch * 1_000_000_000
+    stack = [os.fspath(tree)]
+    while stack:
+        folder = stack.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                info = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(info.st_mode):
+                    stack.append(entry.path)
+                if info.st_mtime_ns > limit:
+                    os.utime(entry.path, ns=(limit, limit), follow_symlinks=False)
+    if os.stat(tree).st_mtime_ns > limit:
+        os.utime(tree, ns=(limit, limit))
+
+
+def deb_epoch(debs: Sequence[Path]) -> int:
+    """The newest build date, in seconds, that .debs carry: the ar header's date, deb(5).
+
+    It is a part of the file, so the same .debs give the same date, and no Release's churn is in it.
+    """
+    newest = 0
+    for path in debs:
+        with path.open("rb") as file:
+            head = file.read(68)
+        if head[:8] != b"!<arch>\n":
+            raise BuildError(f"{path}: not a .deb")
+        date = head[24:36].strip()
+        newest = max(newest, int(date) if date.isdigit() else 0)
+    return min(newest, LAST_EPOCH)
+
+
+def pack(tree: Path, target: Path, log: host.Log) -> None:
+    """Write a tree as a zstd-compressed tar whose bytes depend on the tree alone."""
+    threads = len(os.sched_getaffinity(0))
+    host.run([
+        "tar", "--create", "--file", str(target), "--directory", str(tree),
+        "--use-compress-program", f"zstd -3 -T{threads}", "--sort=name", "--numeric-owner",
+        "--format=posix", "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+        "--xattrs", "--xattrs-include=*", ".",
+    ], log=log, what=f"packing {target.name}")  # fmt: skip
+
+
+def unpack(source: Path, sha256: str, target: Path, log: host.Log) -> None:
+    """Extract a layer tarball, checking its SHA-256 on the way: DamagedEntry when it is another."""
+    target.mkdir()
+    log.line(f"# unpacking {source.name}")
+    digest = hashlib.sha256()
+    process = host.popen(
+        ["tar", "--extract", "--file", "-", "--directory", str(target), "--zstd",
+         "--numeric-owner", "--same-permissions", "--xattrs", "--xattrs-include=*",
+         "--delay-directory-restore"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    with host.running(process), source.open("rb") as file:
+        assert process.stdin is not None and process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+                process.stdin.write(chunk)
+            process.stdin.close()
+        message = process.stdout.read().decode("utf-8", "replace").strip()
+        status = process.wait()
+    if digest.hexdigest() != sha256:
+        raise DamagedEntry(f"{source}: its SHA-256 is not its record's", "run the command again")
+    if status:
+        raise BuildError(f"unpacking {source.name} failed: {message[-500:]}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upper:
+    """A writable overlay in scratch: names are relative to `base`, the mount's working directory."""
+
+    base: Path
+    name: str
+    lower: Sequence[str]
+
+    @property
+    def path(self) -> Path:
+        """What was written."""
+        return self.base / self.name
+
+    def mount(self, target: str) -> list[str]:
+        """The sandbox's mount entry."""
+        return host.Overlay(
+            lower=self.lower, target=target, upper=self.name, work=f"{self.name}.work"
+        ).mount()
+
+
+class Trees:
+    """The trees that this process has at hand, unpacked, for the stages that need them next.
+
+    What a stage has just written stays here as the lower directory of the next one: only what
+    comes from the cache is ever unpacked.
+    """
+
+    def __init__(self, folder: Path, cache: Cache) -> None:
+        self.folder = folder
+        self.cache = cache
+        self.names: dict[str, str] = {}
+        self.count = 0
+
+    def _name(self) -> str:
+        self.count += 1
+        return str(self.count)
+
+    def lower(self, stages: Sequence[Stage], log: host.Log) -> list[str]:
+        """Lower directories for these stages, from the top one down, relative to `folder`."""
+        for stage in stages:
+            if stage.key not in self.names:
+                entry = self.cache.require(stage)
+                log.step(f"unpacking {stage.name}")
+                name = self._name()
+                try:
+                    unpack(entry.path, entry.sha256, self.folder / name, log)
+                except DamagedEntry:
+                    self.cache.drop(stage)
+                    raise
+                self.names[stage.key] = name
+        return [self.names[stage.key] for stage in reversed(stages)]
+
+    @contextlib.contextmanager
+    def upper(self, stage: Stage, lower: Sequence[str]) -> Iterator[Upper]:
+        """A fresh upper directory; when the block ends well, it is the stage's tree."""
+        name = self._name()
+        if not lower:
+            (self.folder / "empty").mkdir(exist_ok=True)
+            lower = ["empty"]
+        for suffix in ("", ".work"):
+            (self.folder / (name + suffix)).mkdir()
+        (self.folder / name).chmod(0o755)
+        try:
+            yield Upper(base=self.folder, name=name, lower=lower)
+        except BaseException:
+            host.remove_tree(self.folder / name)
+            raise
+        finally:
+            host.remove_tree(self.folder / (name + ".work"))
+        self.names[stage.key] = name
+
+
+def find_in(folder: Path, lower: Sequence[str], path: str) -> Path | None:
+    """The topmost version of a plain file or folder in a stack of lower directories."""
+    for name in lower:
+        candidate = folder / name / path
+        parent = _plain(folder / name, os.path.dirname(path))
+        if parent is None:
+            continue
+        mode = _mode(candidate)
+        if stat.S_ISCHR(mode):
+            return None
+        if mode:
+            return candidate
+    return None
+
+
+def check_installed(status: str, expected: Sequence[Record], arch: str, what: str) -> None:
+    """BuildError unless a dpkg status text has exactly these packages, all of them configured."""
+    found: set[tuple[str, str, str]] = set()
+    broken: list[str] = []
+    for stanza in status.split("\n\n"):
+        fields = dict(
+            line.split(": ", 1) for line in stanza.splitlines() if not line.startswith(" ")
+            and ": " in line
+        )  # fmt: skip
+        if not fields:
+            continue
+        state = fields.get("Status", "").split()[-1]
+        name = fields.get("Package", "?")
+        if state == "installed":
+            found.add((name, fields.get("Version", ""), fields.get("Architecture", "")))
+        elif state not in ("not-installed", "config-files"):
+            broken.append(f"{name} is {state}")
+    wanted = {(record.package, record.version, record.architecture) for record in expected}
+    wrong = broken
+    wrong += [f"{name} {version} is missing" for name, version, _ in sorted(wanted - found)]
+    wrong += [f"{name} {version} is not in the lock" for name, version, _ in sorted(found - wanted)]
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise BuildError(f"{what}: what is installed is not what is locked: "
+                         f"{'; '.join(wrong[:5])}{more}",
+                         "lock again with lock=latest; if it stays, this is a bug")  # fmt: skip
+
+
+def facts(epoch: int, records: Sequence[Record]) -> dict[str, Any]:
+    """What base and layer records keep beside their inputs."""
+    return {"epoch": epoch, "installed": len(records)}
