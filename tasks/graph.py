@@ -104,8 +104,8 @@ def _up_to_date(stage: Stage) -> Callable[[], bool]:
     return lambda: SESSION.cache.intact(stage) is not None
 
 
-def _stage(stage: Stage, below: str, work: Callable[[host.Log], None]) -> Task:
-    """One stage's task; `below` is the stage that it stands on, "" for the base."""
+def _stage(stage: Stage, below: list[str], work: Callable[[host.Log], None]) -> Task:
+    """One stage's task; `below` are all that it stands on, since its tree is made of all."""
     name = {} if stage.kind == "base" else {"name": stage.name}
     return {
         "basename": stage.kind,
@@ -114,7 +114,7 @@ def _stage(stage: Stage, below: str, work: Callable[[host.Log], None]) -> Task:
         "actions": [action(lambda: SESSION.make(stage, work))],
         "targets": [str(SESSION.cache.file(stage))],
         "uptodate": [_up_to_date(stage)],
-        "setup": [below] if below else [],
+        "setup": list(below),
     }
 
 
@@ -146,11 +146,11 @@ def task_stages() -> Iterator[Task]:
         yield from ({"basename": name, "actions": [action(_no_plan)], "doc": doc}
                     for name, doc in DOCS.items())  # fmt: skip
         return
-    yield _stage(plan.base, "", partial(base.build, SESSION))
-    below = plan.base.task
+    yield _stage(plan.base, [], partial(base.build, SESSION))
+    below = [plan.base.task]
     for number, stage in enumerate(plan.layers):
         yield _stage(stage, below, partial(layer.build, SESSION, number))
-        below = stage.task
+        below.append(stage.task)
     for number, stage in enumerate(plan.images):
         yield _stage(stage, below, partial(image.build, SESSION, number))
     yield {

@@ -1,0 +1,235 @@
+"""Fixtures: a checkout of its own for each test, real packages, a signed repository that serves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from repository import Repository, Server, make_deb, real_debs, session_key
+
+PROJECT = Path(__file__).resolve().parent.parent
+KEPT = PROJECT / ".doit" / "test"
+"""What is slow to make and stays the same between runs: real .debs and the base built from them."""
+
+SPEC = """\
+repos:
+  - {name: main, uri: "${mirror}", suite: stable, section: main, keyring: keys/test.gpg}
+base: {tool: mmdebstrap, variant: apt}
+packages: [alpha]
+layers:
+  - name: app
+    packages: [beta]
+    files: {/etc/motd: files/motd}
+    script: scripts/app.sh
+images:
+  /: {file: web.img.gz, format: ext4}
+  /boot: {file: web-boot.img.gz, format: ext2}
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without root, tests that need it are an error of the one who runs them, not a silent skip."""
+    if os.geteuid() != 0:
+        for item in items:
+            if item.get_closest_marker("root"):
+                item.add_marker(pytest.mark.usefixtures("needs_root"))
+
+
+@pytest.fixture
+def needs_root() -> None:
+    """Fails: run `pytest -m "not root"`, or be root."""
+    pytest.fail('this test builds real images: run as root, or pytest -m "not root"')
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _gpg_agent() -> Iterator[None]:
+    yield
+    session_key().close()
+
+
+@dataclass
+class Build:
+    """What one run of doit printed and returned."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        """Everything it said."""
+        return self.out + self.err
+
+
+@dataclass
+class World:
+    """One checkout with its own specs, cache and out, beside a repository that it can change."""
+
+    root: Path
+    repository: Repository
+    server: Server
+    debs: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    def doit(self, *words: str, check: bool = True, **env: str) -> Build:
+        """Run doit in the checkout; with `check`, a failure of it is one of the test."""
+        done = subprocess.run(
+            [sys.executable, "-m", "doit", *words], cwd=self.root, text=True, check=False,
+            capture_output=True, env=self.environment(**env), stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        build = Build(done.returncode, done.stdout, done.stderr)
+        if check:
+            assert build.code == 0, build.text
+        return build
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """The environment of a run: none of the host's mirror settings."""
+        keep = {name: value for name, value in os.environ.items()
+                if not name.startswith(("STRATA_", "SOURCE_DATE"))}  # fmt: skip
+        return {**keep, "PYTHONDONTWRITEBYTECODE": "1", "STRATA_MIRROR": self.server.url,
+                **self.env, **more}  # fmt: skip
+
+    def build(self, *words: str, spec: str = "web", **env: str) -> dict[str, str]:
+        """`doit build`; each stage's result by its name (base, packages, app, /, /boot)."""
+        self.doit("build", f"spec={spec}", *words, **env)
+        return self.results(spec)
+
+    def json(self, spec: str = "web") -> dict[str, Any]:
+        """build.json."""
+        found: dict[str, Any] = json.loads((self.root / f"out/{spec}/build.json").read_text())
+        return found
+
+    def results(self, spec: str = "web") -> dict[str, str]:
+        """Each stage's result in the last build."""
+        return {stage["name"]: stage["result"] for stage in self.json(spec)["stages"]}
+
+    def write(self, name: str, text: str, mode: int = 0o644) -> Path:
+        """Write a file below specs/."""
+        path = self.root / "specs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(mode)
+        return path
+
+    def edit(self, old: str, new: str, name: str = "web.yaml") -> None:
+        """Replace a part of a spec that is there just once."""
+        path = self.root / "specs" / name
+        text = path.read_text()
+        assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {name}"
+        path.write_text(text.replace(old, new))
+
+    def add(self, *debs: Path) -> None:
+        """Put .debs into the repository and publish it."""
+        self.repository.add(*debs)
+        self.repository.publish()
+
+    def deb(self, name: str, version: str = "1", **options: Any) -> Path:
+        """A small real package that ships /usr/share/NAME/version."""
+        options.setdefault("files", {f"/usr/share/{name}/version": f"{version}\n"})
+        return make_deb(self.debs, name, version, **options)
+
+    def outputs(self, spec: str = "web") -> dict[str, str]:
+        """SHA-256 of each image in out/."""
+        folder = self.root / "out" / spec
+        return {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.glob("*.img*"))
+        }
+
+    def clone(self, to: Path, *, cache: str = "") -> World:
+        """A fresh checkout elsewhere: specs and locks, and of cache/ only what matches `cache`."""
+        checkout(to, self.root / "specs")
+        for path in sorted((self.root / "cache").glob(cache)) if cache else ():
+            target = to / "cache" / path.relative_to(self.root / "cache")
+            if path.is_dir():
+                shutil.copytree(path, target)
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, target)
+        return World(to, self.repository, self.server, self.debs, self.env)
+
+
+def checkout(root: Path, specs: Path | None) -> None:
+    """A clean copy of what git has, with other specs."""
+    root.mkdir(parents=True)
+    for name in ("dodo.py", "tasks"):
+        (root / name).symlink_to(PROJECT / name)
+    if specs is not None:
+        shutil.copytree(specs, root / "specs")
+    else:
+        (root / "specs").mkdir()
+    shutil.copy(PROJECT / "specs/spec.schema.json", root / "specs/spec.schema.json")
+
+
+@pytest.fixture(scope="session")
+def closure() -> list[Path]:
+    """Real .debs of what the base variant `apt` selects, of the host's mirror."""
+    return real_debs(KEPT / "debs", ["?essential", "apt"])
+
+
+def populate(repository: Repository, debs: Path, closure: list[Path]) -> None:
+    """The repository as each test finds it: real base packages and some small ones."""
+    own = [
+        make_deb(debs, name, "1", files={f"/usr/share/{name}/version": "1\n"}, **options)
+        for name, options in (
+            ("baseline", {"priority": "required", "essential": True}),
+            ("alpha", {}), ("beta", {"depends": "gamma"}), ("gamma", {}), ("delta", {}),
+            ("epsilon", {}),
+        )
+    ]  # fmt: skip
+    repository.add(*closure, *own)
+    repository.publish()
+
+
+@pytest.fixture
+def world(tmp_path: Path, closure: list[Path]) -> Iterator[World]:
+    """A checkout with the spec `web` and nothing built."""
+    debs = tmp_path / "debs"
+    debs.mkdir()
+    repository = Repository(tmp_path / "repository")
+    populate(repository, debs, closure)
+    with Server(repository.root) as server:
+        root = tmp_path / "checkout"
+        checkout(root, None)
+        world = World(root, repository, server, debs)
+        world.write("web.yaml", SPEC)
+        world.write("files/motd", "hello\n")
+        world.write("scripts/app.sh", "#!/bin/sh\nset -eu\nmkdir -p /boot\necho k > /boot/kernel\n",
+                    0o755)  # fmt: skip
+        (root / "specs/keys").mkdir()
+        shutil.copy(repository.keyring, root / "specs/keys/test.gpg")
+        yield world
+
+
+@pytest.fixture(scope="session")
+def built_cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Where `built` keeps what its first user made."""
+    return {"folder": tmp_path_factory.mktemp("built")}
+
+
+@pytest.fixture
+def built(world: World, built_cache: dict[str, Path]) -> World:
+    """The same after a first build, of which the caches are shared by all tests of the run."""
+    kept = built_cache["folder"]
+    if (kept / "cache").exists():
+        subprocess.run(["cp", "-al", f"{kept}/cache", f"{world.root}/cache"], check=True)
+        shutil.copy2(kept / "web.lock", world.root / "specs/web.lock")
+        first = world.build()
+        assert set(first.values()) == {"hit"}
+    else:
+        first = world.build()
+        assert set(first.values()) == {"built"}
+        subprocess.run(["cp", "-a", f"{world.root}/cache", f"{kept}/cache"], check=True)
+        shutil.rmtree(kept / "cache/index", ignore_errors=True)
+        shutil.copy2(world.root / "specs/web.lock", kept / "web.lock")
+    world.server.clear()
+    return world
