@@ -285,7 +285,8 @@ def piped(emit: Write, argv: list[str]) -> Iterator[Write]:
                 stdin.close()
             drained.result()
             if status := process.wait():
-                raise BuildError(f"{argv[0]} failed with status {status}", " ".join(argv))
+                command = " ".join(argv)
+                raise BuildError(f"{command}: exit status {status}", "its message is above")
 
         def write(block: bytes) -> None:
             try:
