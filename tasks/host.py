@@ -408,3 +408,19 @@ def free_bytes(path: Path) -> int:
 def now() -> float:
     """Seconds of a clock that only durations are read from."""
     return time.monotonic()
+
+
+def missing_packages(groups: Sequence[Mapping[str, str]]) -> list[str]:
+    """Debian packages of the commands of these tables that this host lacks."""
+    found = set()
+    for name, package in (pair for group in groups for pair in group.items()):
+        try:
+            tool(name)
+        except BuildError:
+            found.add(package)
+    return sorted(found)
+
+
+if __name__ == "__main__":
+    # ./doit asks before there is a .venv: this file needs nothing but the standard library.
+    print(*missing_packages([TOOLS, TEST_TOOLS] if "test" in sys.argv[1:] else [TOOLS]))
