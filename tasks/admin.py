@@ -209,7 +209,7 @@ def doctor(session: Session) -> None:
     say(Path("/dev/loop-control").exists(), "loop devices", "modprobe loop")
     for name in ("mnt", "pid", "net", "ipc", "uts"):
         say(Path(f"/proc/self/ns/{name}").exists(), f"{name} namespaces")
-    for name in ("xfs", "btrfs", "vfat"):
+    for name in ("xfs", "btrfs"):
         say(name in filesystems, f"filesystem {name}", f"modprobe {name}", needed=False)
     for title, path in (("scratch", host.scratch_root()), ("cache", session.cache.root)):
         free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free

@@ -141,19 +141,18 @@ def compressor_argv(container: str, level: str, threads: int) -> list[str]:
     return ["xz", "-q", "-c", workers, lzma2, "--block-size=24MiB", "--check=crc64"]
 
 
-class Digester:
+class Digester(AbstractContextManager["Digester"]):
     """MD5 and SHA-256 of a stream, each in a thread of its own; `with` ends the threads."""
 
     def __init__(self) -> None:
+        """Begin an empty stream."""
         self._hashes = (hashlib.md5(usedforsecurity=False), hashlib.sha256())
         self._lanes = tuple(ThreadPoolExecutor(1) for _ in self._hashes)
         self._waiting: deque[Future[None]] = deque()
         self._size = 0
 
-    def __enter__(self) -> Digester:
-        return self
-
     def __exit__(self, *_: object) -> None:
+        """End the threads; what they have not begun is dropped."""
         for lane in self._lanes:
             lane.shutdown(cancel_futures=True)
 
@@ -272,7 +271,8 @@ def piped(emit: Write, argv: list[str]) -> Iterator[Write]:
         ThreadPoolExecutor(1) as lane,
         host.running(host.popen(argv, stdin=pipe, stdout=pipe)) as process,
     ):
-        assert process.stdin and process.stdout
+        assert process.stdin
+        assert process.stdout
         stdin, stdout = process.stdin, process.stdout
 
         def drain() -> None:

@@ -28,7 +28,8 @@ TOOLS: dict[str, str] = {
     "tar": "tar", "zstd": "zstd", "xz": "xz-utils", "mount": "mount", "unshare": "util-linux",
     "setpriv": "util-linux", "mke2fs": "e2fsprogs", "e2fsck": "e2fsprogs", "debugfs": "e2fsprogs",
     "resize2fs": "e2fsprogs", "tune2fs": "e2fsprogs", "mkfs.xfs": "xfsprogs",
-    "mkfs.btrfs": "btrfs-progs", "mkfs.vfat": "dosfstools",
+    "mkfs.btrfs": "btrfs-progs", "btrfs": "btrfs-progs", "mkfs.vfat": "dosfstools",
+    "mcopy": "mtools",
 }  # fmt: skip
 TEST_TOOLS: dict[str, str] = {
     "gpg": "gpg", "gpgconf": "gpgconf", "gpg-agent": "gpg-agent",

@@ -41,6 +41,14 @@ MKE2FS_CONF = """\
     ext4 = {
         features = has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize
     }
+    floppy = {
+    }
+    small = {
+    }
+    big = {
+    }
+    huge = {
+    }
 """
 
 # Smallest filesystem that its mkfs makes, in bytes, and room for its own structures.
@@ -62,7 +70,7 @@ def measure(folder: Path, lower: Sequence[str], mount: str, below: Sequence[str]
     """Bytes in blocks and inodes of a mount point's part of a stack of trees."""
     top = mount.strip("/")
     hidden = {name.strip("/") for name in below}
-    size = inodes = 0
+    size = inodes = names = 0
     unfit = ""
     for name in lower:
         start = folder / name / top
@@ -76,6 +84,7 @@ def measure(folder: Path, lower: Sequence[str], mount: str, below: Sequence[str]
                     here = f"{relative}/{entry.name}".lstrip("/")
                     info = entry.stat(follow_symlinks=False)
                     inodes += 1
+                    names += len(entry.name) + 12
                     if stat.S_ISDIR(info.st_mode):
                         size += BLOCK
                         if here not in hidden:
@@ -85,7 +94,7 @@ def measure(folder: Path, lower: Sequence[str], mount: str, below: Sequence[str]
                     elif not (stat.S_ISCHR(info.st_mode) and info.st_rdev == 0):
                         size += BLOCK
                         unfit = unfit or here
-    return Content(size=size, inodes=inodes, unfit=unfit)
+    return Content(size=size + 2 * names, inodes=inodes, unfit=unfit)
 
 
 def content_uuid(stage: Stage, digests: Sequence[str], epoch: int) -> uuid.UUID:
@@ -120,27 +129,36 @@ def mkfs_argv(image: Image, raw: str, identity: str, *, inodes: int, fill: str =
     return ["mkfs.vfat", "--invariant", "-i", identity.replace("-", ""), *label, *image.options, raw]
 
 
+FULL = ("No space left on device", "Could not allocate", "Disk full", "too small", "larger than")
+"""How the tools say that a filesystem is too small for its content, or for itself."""
+
 MOUNT_OPTIONS = {
     # nodelalloc: blocks are taken in the order of the files, whatever the kernel's writeback does.
     "ext2": "noatime", "ext3": "noatime,nodelalloc", "ext4": "noatime,nodelalloc",
-    "xfs": "noatime", "btrfs": "noatime", "vfat": "noatime,tz=UTC,utf8",
+    "xfs": "noatime", "btrfs": "noatime",
 }  # fmt: skip
 
+# mtools write a vfat without the kernel, which may lack it, and in the order they are told.
+FILL_VFAT = """
+find . -mindepth 1 -type d | sort | while IFS= read -r name; do
+    mmd -D s -i "$1" "::$name" < /dev/null
+done
+find . -type f | sort | while IFS= read -r name; do
+    mcopy -m -D o -i "$1" "$name" "::$name" < /dev/null
+done
+"""
 
-def fill_step(image: Image, source: str, target: str) -> host.Step:
+
+def fill_step(source: str, target: str) -> host.Step:
     """Copy a tree into a mounted filesystem, sorted, by one tar for reading and one for writing."""
-    keep = ["--xattrs", "--xattrs-include=*"] if image.format != "vfat" else []
-    owner = ["--numeric-owner", "--same-owner", "--same-permissions"]
-    if image.format == "vfat":
-        owner = ["--no-same-owner", "--no-same-permissions"]
-    plain = ["--hard-dereference"] if image.format == "vfat" else []
+    keep = ["--xattrs", "--xattrs-include=*"]
     return host.Step(
         title="filling",
         pipeline=[
             ["tar", "--create", "--file", "-", "--directory", source, "--sort=name",
-             "--format=posix", "--numeric-owner", *keep, *plain, "."],
+             "--format=posix", "--numeric-owner", *keep, "."],
             ["tar", "--extract", "--file", "-", "--directory", target, "--delay-directory-restore",
-             *keep, *owner],
+             "--numeric-owner", "--same-owner", "--same-permissions", *keep],
         ],
     )  # fmt: skip
 
@@ -219,8 +237,12 @@ class Filling:
             yield self.image.size
             return
         if self.image.format in EXT:
-            # Shrunk in the end, so only sparse room is taken.
-            yield _blocks(self.content.size * 1.2 + self.content.inodes * 300 + 64 * MIB)
+            # Tight: what resize2fs -M gives back is little, and less the larger it began, since
+            # inodes are spread over all block groups.
+            guess = ext_size(self.content, journal=self.image.format != "ext2")
+            for _attempt in range(12):
+                yield _blocks(guess)
+                guess = guess * 1.05 + MIB
             return
         guess = self.content.size * 1.05 + OVERHEAD[self.image.format] + (self.image.free or 0)
         for _attempt in range(6):
@@ -236,9 +258,12 @@ class Filling:
                 file.truncate(size)
             try:
                 self._fill(size)
+                if self.image.format in ("ext3", "ext4"):
+                    self._run("tune2fs", "-O", "has_journal", str(self.raw),
+                              what="adding the journal")  # fmt: skip
                 break
             except BuildError as error:
-                full = "No space left on device" in str(error) or "Could not allocate" in str(error)
+                full = any(text in str(error) for text in FULL)
                 if not full or size == last:
                     if full and self._scratch_has_room():
                         raise self._too_small(size) from error
@@ -266,11 +291,14 @@ class Filling:
             host.Overlay(lower=[*self.lower, "empty"], target="merged").mount()
         ]
         (folder / "empty").mkdir(exist_ok=True)
-        for number, point in enumerate(self.stage.inputs["below"]):
+        below: list[str] = self.stage.inputs["below"]
+        for number, point in enumerate(below):
+            if any(point.startswith(other + "/") for other in below):
+                continue  # an outer one hides it already
             hidden = self._hidden(f"{self.stage.key}-{number}", point)
             if hidden is not None:
                 mounts.append(["bind-ro", hidden, "merged" + point, ""])
-        inodes = int(self.content.inodes * 1.1) + 1024
+        inodes = ext_inodes(self.content)
         direct = self.image.pack == "direct"
         make = mkfs_argv(self.image, str(self.raw), self.identity, inodes=inodes,
                          fill=str(folder / source) if direct else "")  # fmt: skip
@@ -282,9 +310,18 @@ class Filling:
             self._direct_times()
             return
         host.run(make, log=self.log, env=self.env, what=what)
-        mounts.append([f"loop:{self.image.format}", str(self.raw), "filled",
+        if self.image.format == "vfat":
+            step = host.step("/bin/bash", "-e", "-o", "pipefail", "-c", FILL_VFAT, "fill",
+                             str(self.raw), title="filling")  # fmt: skip
+            host.Sandbox(base=folder, mounts=mounts, env=self.env, cwd=str(folder / source)).run(
+                step, log=self.log, what=what
+            )
+            return
+        # The kernel's ext4 mounts an ext3 that has no journal yet; its ext3 would not.
+        kind = "ext4" if self.image.format == "ext3" else self.image.format
+        mounts.append([f"loop:{kind}", str(self.raw), "filled",
                        MOUNT_OPTIONS[self.image.format]])  # fmt: skip
-        steps = [fill_step(self.image, source, "filled")]
+        steps = [fill_step(source, "filled")]
         if self.image.format == "btrfs" and self.image.size is None:
             free = self.image.free or 0
             steps.append(host.step("/bin/sh", "-e", "-c", f"""
@@ -317,8 +354,6 @@ class Filling:
     def _finish_ext(self) -> None:
         run = self._run
         raw = str(self.raw)
-        if self.image.format != "ext2":
-            run("tune2fs", "-O", "has_journal", raw, what="adding the journal")
         self.log.step("checking")
         # 1: corrected; a fresh filesystem may want its free counts written.
         run("e2fsck", "-fy", raw, ok=(0, 1), what="checking the filesystem")
@@ -340,6 +375,23 @@ class Filling:
 
     def _run(self, *argv: str, what: str, ok: Sequence[int] = (0,)) -> None:
         host.run(argv, log=self.log, env=self.env, what=what, ok=ok)
+
+
+def ext_inodes(content: Content) -> int:
+    """Inodes of an ext filesystem: the tree's and some more, since growing adds its share."""
+    return int(content.inodes * 1.15) + 512
+
+
+def ext_size(content: Content, *, journal: bool) -> float:
+    """Bytes of an ext filesystem that just holds a tree, to begin with."""
+    size = content.size * 1.01 + ext_inodes(content) * 256 + 2 * MIB
+    size += size / 128  # bitmaps, group descriptors and those reserved for growing
+    if journal:
+        # The journal's size goes by the filesystem's: ext2fs_default_journal_size.
+        blocks = size / BLOCK
+        steps = ((32768, 1024), (262144, 4096), (524288, 8192), (4194304, 16384))
+        size += next((wanted for limit, wanted in steps if blocks < limit), 32768) * BLOCK
+    return max(size, 8 * MIB if journal else MIB)
 
 
 def _blocks(size: float) -> int:

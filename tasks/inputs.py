@@ -54,9 +54,10 @@ def _module_file(name: str) -> str:
 
 def _ask_version(name: str) -> str:
     if name == "zlib-ng":
-        from importlib.metadata import version
+        # The library inside decides the bytes, whichever version the Python package has.
+        from zlib_ng import zlib_ng
 
-        return version(name)
+        return str(zlib_ng.ZLIBNG_RUNTIME_VERSION)
     status, out, err = host.capture([name, VERSION_ARGUMENT.get(name, "--version")])
     match = re.search(r"\d+\.[\w.+~-]+", out + err)
     if match is None:

@@ -118,7 +118,8 @@ def deb_epoch(debs: Sequence[Path]) -> int:
 
 def pack(tree: Path, target: Path, log: host.Log) -> None:
     """Write a tree as a zstd-compressed tar whose bytes depend on the tree alone."""
-    threads = len(os.sched_getaffinity(0))
+    # Never one: newer versions then leave the multi-threaded mode, and with it its bytes.
+    threads = max(2, len(os.sched_getaffinity(0)))
     host.run([
         "tar", "--create", "--file", str(target), "--directory", str(tree),
         "--use-compress-program", f"zstd -3 -T{threads}", "--sort=name", "--numeric-owner",

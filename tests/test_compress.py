@@ -167,9 +167,8 @@ def file_size_limit(size: int) -> Iterator[None]:
 def test_failing_write_is_an_oserror_and_leaves_no_target(
     source: Path, target: Path, container: str
 ) -> None:
-    with pytest.raises(OSError) as caught, file_size_limit(50_000):
+    with pytest.raises(OSError, match="File too large"), file_size_limit(50_000):
         compress(source, target, container=container, level="fast")
-    assert caught.value.errno == errno.EFBIG
     assert not target.exists()
 
 

@@ -1,0 +1,201 @@
+"""Images: every filesystem, container and option, mounted and compared with the tree."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import os
+import subprocess
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import World
+
+pytestmark = pytest.mark.root
+
+FILL = """\
+#!/bin/sh
+set -eu
+mkdir -p /boot/efi/EFI /srv/data /home/someone /var/log /opt/exact
+echo kernel > /boot/kernel
+echo loader > /boot/efi/EFI/loader
+chmod 2750 /srv/data
+echo data > /srv/data/file
+ln /srv/data/file /srv/data/hard
+ln -s file /srv/data/soft
+chown 1234:4321 /home/someone
+dd if=/dev/zero of=/srv/data/hole bs=1 count=1 seek=5000000 2> /dev/null
+echo x > /opt/exact/x
+touch -d @1000000000 /opt/exact/x
+"""
+
+IMAGES = """\
+images:
+  /: {file: root.img.zst, format: ext4, container: zstd, pack: direct, label: the-root}
+  /boot:
+    file: boot.img.gz
+    format: ext2
+    label: boot
+    uuid: 12345678-1234-4234-8234-123456789abc
+    options: -m 1
+  /boot/efi: {file: efi.img, format: vfat, container: raw, label: EFI, uuid: 1234-ABCD}
+  /srv: {file: srv.img.xz, format: xfs, container: xz, level: fast, label: srv}
+  /home: {file: home.img.gz, format: ext3, free: 20M}
+  /var: {file: var.img, format: btrfs, container: raw, label: var}
+  /opt: {file: opt.img, format: ext4, container: raw, size: 16M, options: [-O, ^64bit]}
+"""
+
+
+@contextmanager
+def mounted(image: Path, point: Path) -> Iterator[Path]:
+    """An image file mounted read-only."""
+    point.mkdir()
+    subprocess.run(["mount", "-o", "loop,ro", image, point], check=True)
+    try:
+        yield point
+    finally:
+        subprocess.run(["umount", point], check=True)
+
+
+def decompress(path: Path, to: Path) -> None:
+    """Decompress by the libraries that users have; gzip with one object, as provisioners do."""
+    if path.suffix == ".gz":
+        one = zlib.decompressobj(31)
+        to.write_bytes(one.decompress(path.read_bytes()) + one.flush())
+        assert one.eof
+        assert one.unused_data == b""
+    elif path.suffix == ".xz":
+        to.write_bytes(lzma.decompress(path.read_bytes()))
+    elif path.suffix == ".zst":
+        subprocess.run(["zstd", "-q", "-d", path, "-o", to], check=True)
+    else:
+        to.write_bytes(path.read_bytes())
+
+
+def blkid(path: Path) -> dict[str, str]:
+    """What blkid(8) finds in an image."""
+    out = subprocess.run(["blkid", "-p", "-o", "export", path], check=True, text=True,
+                         capture_output=True).stdout  # fmt: skip
+    return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+
+
+@pytest.fixture
+def images(built: World, tmp_path: Path) -> tuple[World, dict[str, dict[str, Any]], Path]:
+    """A build with an image of every kind: the world, foo.yaml's images by mount, raw files."""
+    spec = (built.root / "specs/web.yaml").read_text()
+    built.write("scripts/app.sh", FILL, 0o755)
+    built.write("many.yaml", spec.partition("images:")[0] + IMAGES)
+    built.build(spec="many")
+    metadata = yaml.safe_load((built.root / "out/many/many.yaml").read_text())
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for image in metadata["images"]:
+        decompress(built.root / "out/many" / image["container_name"],
+                   raw / image["container_name"])  # fmt: skip
+    return built, {image["mount"]: image for image in metadata["images"]}, raw
+
+
+def test_every_filesystem_and_container(
+    images: tuple[World, dict[str, dict[str, Any]], Path], tmp_path: Path
+) -> None:
+    world, metadata, raw = images
+    assert len(metadata) == 7
+    for image in metadata.values():
+        packed = (world.root / "out/many" / image["container_name"]).read_bytes()
+        assert hashlib.sha256(packed).hexdigest() == image["container_sha256"]
+        assert hashlib.md5(packed).hexdigest() == image["container_md5"]
+        assert len(packed) == image["container_size"]
+        content = (raw / image["container_name"]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == image["raw_sha256"]
+        assert hashlib.md5(content).hexdigest() == image["raw_md5"]
+        assert len(content) == image["raw_size"]
+        found = blkid(raw / image["container_name"])
+        assert found["TYPE"] == image["format"]
+        assert found["UUID"].lower() == image["uuid"].lower()
+        assert found.get("LABEL", "") == image["label"]
+        if image["format"].startswith("ext"):
+            check = subprocess.run(["e2fsck", "-fn", raw / image["container_name"]], check=False,
+                                   capture_output=True, text=True)  # fmt: skip
+            assert check.returncode == 0, check.stdout
+    for mount, names in {
+        "/boot": {"kernel", "efi", "lost+found"},
+        "/srv": {"data"},
+        "/home": {"someone", "lost+found"},
+        "/opt": {"exact", "lost+found"},
+    }.items():
+        with mounted(raw / metadata[mount]["container_name"], tmp_path / "m") as point:
+            assert set(os.listdir(point)) == names
+            _check(mount, point)
+        (tmp_path / "m").rmdir()
+    loader = subprocess.run(["mtype", "-i", raw / "efi.img", "::/EFI/loader"], check=True,
+                            capture_output=True, text=True).stdout  # fmt: skip
+    assert loader == "loader\n"
+    with mounted(raw / "root.img.zst", tmp_path / "root") as root:
+        for hidden in ("boot", "srv", "home", "var", "opt"):
+            assert os.listdir(root / hidden) == []
+        assert (root / "etc/motd").read_text() == "hello\n"
+        assert (root / "usr/share/beta/version").read_text() == "1\n"
+    assert metadata["/opt"]["raw_size"] == 16 << 20
+
+
+def _check(mount: str, point: Path) -> None:
+    if mount == "/boot":
+        assert os.listdir(point / "efi") == []
+    elif mount == "/srv":
+        data = point / "data"
+        assert data.stat().st_mode & 0o7777 == 0o2750
+        assert (data / "file").samefile(data / "hard")
+        assert os.readlink(data / "soft") == "file"
+        assert (data / "hole").stat().st_size == 5000001
+    elif mount == "/home":
+        assert (point / "someone").stat().st_uid == 1234
+        assert (point / "someone").stat().st_gid == 4321
+        info = os.statvfs(point)
+        assert info.f_bavail * info.f_frsize > 10 << 20
+    elif mount == "/opt":
+        assert (point / "exact/x").stat().st_mtime == 1000000000
+
+
+def test_journal_is_on_and_the_filesystem_is_small(
+    images: tuple[World, dict[str, dict[str, Any]], Path],
+) -> None:
+    _world, metadata, raw = images
+    for mount in ("/", "/home", "/opt"):
+        text = subprocess.run(["dumpe2fs", "-h", raw / metadata[mount]["container_name"]],
+                              check=True, capture_output=True, text=True).stdout  # fmt: skip
+        assert "has_journal" in text
+    text = subprocess.run(["dumpe2fs", "-h", raw / "root.img.zst"], check=True,
+                          capture_output=True, text=True).stdout  # fmt: skip
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    assert int(fields["Free blocks"]) < int(fields["Block count"]) // 15
+    text = subprocess.run(["dumpe2fs", "-h", raw / "opt.img"], check=True,
+                          capture_output=True, text=True).stdout  # fmt: skip
+    assert "64bit" not in text
+
+
+def test_trees_of_both_ways_to_pack_are_the_same(built: World, tmp_path: Path) -> None:
+    """The files that a loop mount was filled with are those that mke2fs -d took."""
+    listings = []
+    for pack in ("loop", "direct"):
+        built.edit("format: ext4", f"format: ext4, pack: {pack}") if pack == "loop" else built.edit(
+            "pack: loop", "pack: direct"
+        )
+        assert built.build()["/"] == ("hit" if pack == "loop" else "built")
+        raw = tmp_path / f"{pack}.img"
+        decompress(built.root / "out/web/web.img.gz", raw)
+        with mounted(raw, tmp_path / pack) as point:
+            listing = subprocess.run(
+                ["find", ".", "-not", "-path", "./lost+found", "-printf", "%p %y %m %U %G %T@ %l\n"],
+                cwd=point, check=True, capture_output=True, text=True,
+            ).stdout  # fmt: skip
+            sums = subprocess.run(
+                ["sh", "-c", "find . -type f -print0 | sort -z | xargs -0 sha256sum"],
+                cwd=point, check=True, capture_output=True, text=True,
+            ).stdout  # fmt: skip
+            listings.append((sorted(listing.splitlines()), sums))
+    assert listings[0] == listings[1]
