@@ -1,4 +1,4 @@
-"""The commands beside the graph: keys, why, prune, verify, doctor, import, test."""
+"""The commands beside the graph: keys, why, prune, verify, doctor, test."""
 
 from __future__ import annotations
 
@@ -146,14 +146,15 @@ def _plans(session: Session) -> list[Plan]:
 def prune(session: Session) -> None:
     """Remove the entries that no spec's lock needs, the longest unused first."""
     needed: set[Path] = set()
-    for plan in _plans(session):
-        for stage in plan.stages:
-            needed |= {session.cache.file(stage), session.cache.record(stage)}
-        records = [*plan.lock.base, *(r for layer in plan.lock.layers for r in layer.records)]
-        needed |= {session.cache.deb(record.sha256) for record in records}
     count = freed = 0
-    with host.locked(session.cache.root / "locks" / "prune", waiting=session.screen.progress):
-        for _first, paths in session.cache.entries():
+    with session.cache.alone(session.screen.progress):
+        for plan in _plans(session):
+            for stage in plan.stages:
+                needed |= {session.cache.file(stage), session.cache.record(stage)}
+            records = [*plan.lock.base, *(r for layer in plan.lock.layers for r in layer.records)]
+            needed |= {session.cache.deb(record.sha256) for record in records}
+        groups = [paths for _first, paths in session.cache.entries()]
+        for paths in [*groups, *([path] for path in session.cache.leftovers())]:
             if needed.intersection(paths):
                 continue
             # The record goes first: an entry without one is not believed.
@@ -167,14 +168,15 @@ def prune(session: Session) -> None:
 def verify(session: Session) -> None:
     """Read every entry; one that is not what its record says is dropped. Fails if there was one."""
     bad = count = 0
-    for first, paths in list(session.cache.entries()):
-        count += 1
-        fault = session.cache.fault(paths)
-        if fault:
-            bad += 1
-            session.screen.line(f"{os.path.relpath(first, session.root)}: {fault}; dropped")
-            for path in sorted(paths, key=lambda path: path.suffix != ".json"):
-                path.unlink(missing_ok=True)
+    with session.cache.alone(session.screen.progress):
+        for first, paths in list(session.cache.entries()):
+            count += 1
+            fault = session.cache.fault(paths)
+            if fault:
+                bad += 1
+                session.screen.line(f"{os.path.relpath(first, session.root)}: {fault}; dropped")
+                for path in sorted(paths, key=lambda path: path.suffix != ".json"):
+                    path.unlink(missing_ok=True)
     session.screen.line(f"verified {count} entries, {bad} bad")
     if bad:
         raise BuildError(f"{bad} of {count} cache entries were damaged and have been dropped",
@@ -219,22 +221,6 @@ def doctor(session: Session) -> None:
     say("mirror" in mirrors, "a mirror for ${mirror}", "set STRATA_MIRROR", needed=False)
     if missing:
         raise BuildError(f"this host lacks: {', '.join(missing)}")
-
-
-def import_spec(session: Session) -> None:
-    """fuel-agent's build-image input → specs/NAME.yaml."""
-    from tasks import migrate
-
-    given = session.variables.get("file", "")
-    if not given or not session.name:
-        raise BuildError("two variables are needed", "doit import file=provision.json spec=NAME")
-    # ./doit changes to the project's folder; the file is meant from where the user stands.
-    file = Path(os.environ.get("STRATA_FROM", "."), given)
-    target = session.specs / f"{session.name}.yaml"
-    notes = migrate.import_spec(file, target, schema=session.specs / "spec.schema.json")
-    for note in notes:
-        session.screen.line(f"note: {note}")
-    session.screen.line(f"wrote {os.path.relpath(target, session.root)}")
 
 
 def test(session: Session) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from tasks.errors import BuildError
 
@@ -172,11 +172,15 @@ def release_fields(text: str) -> dict[str, str]:
     return {name: value for name, value in stanza_fields(text).items() if "\n" not in value}
 
 
+# A comma would end a condition, the others make a pattern of it, as do slashes around it.
+_PINNABLE = re.compile(r"[^,*?\[\]\\/][^,*?\[\]\\]*")
+
+
 def pin_conditions(release: Mapping[str, str]) -> dict[str, str]:
     """The conditions, letter to value, by which a `Pin: release` line finds a repository."""
     found: dict[str, str] = {}
     for name, letter in PIN_FIELDS.items():
-        if release.get(name) and letter not in found:
+        if letter not in found and _PINNABLE.fullmatch(release.get(name, "")):
             found[letter] = release[name]
     return found
 
@@ -317,29 +321,33 @@ def plain_name(wanted: str) -> str:
 
 def list_name(uri: str) -> str:
     """The beginning of the names under which apt keeps an address's indexes (URItoFileName)."""
-    parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]
+    place = unquote_to_bytes(re.sub(r"^[a-z]+:(//)?", "", without_user(uri)))
     escaped = re.sub(
-        r"[\\|{}\[\]<>\"^~_=!@#$%*\x00-\x20\x7f-\xff]",
-        lambda match: f"%{ord(match[0]):02x}",
-        unquote(host + parts.path),
+        rb"[\\|{}\[\]<>\"^~_=!@#$%&*\x00-\x20\x7f-\xff]",
+        lambda match: b"%%%02x" % ord(match[0]),
+        place,
     )
-    return escaped.replace("/", "_")
+    return escaped.decode("ascii").replace("/", "_")
 
 
 def host_mirrors(texts: Iterable[str]) -> tuple[str, str]:
     """(mirror, security mirror) of a host, from its apt sources in either format; "" for none.
 
-    The first binary http(s) or file source of a suite without a suffix is the mirror; the first
-    of a suite named *-security is the security mirror.
+    The first binary http(s) or file source of a suite without a suffix is the mirror, one of a
+    suite named `stable` only for want of another: vendors call theirs so. The first of a suite
+    named *-security is the security mirror.
     """
-    mirror = security = ""
+    mirror = stable = security = ""
     for uri, suite in _sources(texts):
+        if not re.match(r"https?://|file:/", uri):
+            continue  # cdrom:, or a list of mirrors as in Debian's cloud images
         if re.search(r"-security(/|$)|^[a-z]+/updates$", suite):
             security = security or uri
+        elif suite == "stable":
+            stable = stable or uri
         elif re.fullmatch(r"[a-z]+", suite) and suite != "nodistro":
             mirror = mirror or uri
-    return mirror.rstrip("/"), security.rstrip("/")
+    return (mirror or stable).rstrip("/"), security.rstrip("/")
 
 
 def _sources(texts: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -20,51 +17,6 @@ from tasks.session import Session
 # while packages' scripts run.
 ETC = ("alternatives", "debian_version", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "login.defs",
        "nsswitch.conf", "os-release", "passwd", "group", "perl", "lsb-release")  # fmt: skip
-
-
-def local_repository(
-    folder: Path, records: Sequence[Record], session: Session, *, suite: str = ""
-) -> list[Path]:
-    """A repository of exactly these .debs in `folder`, flat or, for debootstrap, with dists/.
-
-    The stanzas come from the .debs themselves, whose SHA-256 the lock vouches for. Returns the
-    paths of the .debs.
-    """
-    pool = folder / "pool"
-    pool.mkdir(parents=True)
-    paths = []
-    for record in records:
-        version = record.version.replace(":", "%3a")
-        path = pool / f"{record.package}_{version}_{record.architecture}.deb"
-        source = session.cache.deb(record.sha256)
-        try:
-            os.link(source, path)
-        except OSError:
-            # Another filesystem, or one without hard links.
-            shutil.copyfile(source, path)
-        paths.append(path)
-    code, packages, err = host.capture(["apt-ftparchive", "packages", "pool"], cwd=folder)
-    if code:
-        raise BuildError(f"apt-ftparchive failed (exit status {code}):\n{err.strip()}")
-    (folder / "Packages").write_text(packages, encoding="utf-8")
-    if suite:
-        _dists(folder, packages, suite, session.spec.arch)
-    return paths
-
-
-def _dists(folder: Path, packages: str, suite: str, arch: str) -> None:
-    binary = folder / f"dists/{suite}/main/binary-{arch}"
-    binary.mkdir(parents=True)
-    content = packages.encode()
-    files = {"Packages": content, "Packages.gz": gzip.compress(content, 1, mtime=0)}
-    sums = []
-    for name, data in files.items():
-        (binary / name).write_bytes(data)
-        sums.append(f" {hashlib.sha256(data).hexdigest()} {len(data)} main/binary-{arch}/{name}")
-    (folder / f"dists/{suite}/Release").write_text(
-        f"Suite: {suite}\nCodename: {suite}\nDate: {formatdate(0, usegmt=True)}\n"
-        f"Architectures: {arch}\nComponents: main\nSHA256:\n" + "\n".join(sums) + "\n"
-    )
 
 
 def skeleton(folder: Path) -> None:
@@ -147,8 +99,9 @@ def build(session: Session, log: host.Log) -> None:
     host.remove_tree(repository)
     suite = "strata" if spec.base.tool == "mmdebstrap" else spec.repos[0].suite.strip("./") or "sid"
     log.step(f"preparing {len(records)} packages")
-    paths = local_repository(
-        repository, records, session, suite=suite if spec.base.tool == "debootstrap" else ""
+    dists = suite if spec.base.tool == "debootstrap" else ""
+    paths = debs.local_repository(
+        repository, records, session.cache, suite=dists, arch=spec.arch
     )
     override = stage.inputs["epoch"]
     epoch: int = override if override is not None else tree.deb_epoch(paths)

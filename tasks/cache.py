@@ -57,12 +57,16 @@ class Memory:
         if isinstance(entry, list) and len(entry) == 2 and entry[0] == mark:
             return str(entry[1])
         digest = read_sha256(path)
-        self.note(path, digest)
+        # The mark from before the reading: what was written meanwhile has another one.
+        self._keep(path, mark, digest)
         return digest
 
     def note(self, path: Path, digest: str) -> None:
-        """Remember the digest of a file that has just been read or written whole."""
-        self.known[str(path)] = [self._mark(path), digest]
+        """Remember the digest of a file that has just been written whole."""
+        self._keep(path, self._mark(path), digest)
+
+    def _keep(self, path: Path, mark: list[int], digest: str) -> None:
+        self.known[str(path)] = [mark, digest]
         self.changed = True
 
     def save(self) -> None:
@@ -133,12 +137,17 @@ class Cache:
         return None
 
     def intact(self, stage: Stage) -> Entry | None:
-        """The same, with the file's SHA-256 checked; an entry that is not whole is dropped."""
+        """The same, with the file's SHA-256 checked.
+
+        Nothing is dropped here, where no lock is held: what looks like half an entry may be one
+        that another process is just writing.
+        """
         entry = self.get(stage)
-        if entry is not None and self.memory.sha256(entry.path) == entry.sha256:
-            return entry
-        if entry is not None or self.file(stage).exists():
-            self.drop(stage)
+        try:
+            if entry is not None and self.memory.sha256(entry.path) == entry.sha256:
+                return entry
+        except FileNotFoundError:
+            pass
         return None
 
     def require(self, stage: Stage) -> Entry:
@@ -157,9 +166,15 @@ class Cache:
 
     @contextlib.contextmanager
     def building(self, stage: Stage, waiting: Callable[[str], None]) -> Iterator[Entry | None]:
-        """Hold a stage's lock; yields the entry if somebody made it while we waited."""
+        """Hold a stage's lock; yields the entry if somebody made it while we waited.
+
+        An entry that is not whole is dropped first.
+        """
         with host.locked(self.root / "locks" / stage.entry, waiting=waiting):
-            yield self.intact(stage)
+            entry = self.intact(stage)
+            if entry is None:
+                self.drop(stage)
+            yield entry
 
     @contextlib.contextmanager
     def put(
@@ -189,22 +204,33 @@ class Cache:
     # ------------------------------------------------------------ the whole of it
 
     @contextlib.contextmanager
-    def used(self) -> Iterator[None]:
-        """Keep `prune` away while the block runs."""
-        with host.locked(self.root / "locks" / "prune", shared=True):
+    def used(self, waiting: Callable[[str], None]) -> Iterator[None]:
+        """Keep `prune` and `verify` away while the block runs."""
+        with host.locked(self.root / "locks" / "prune", shared=True, waiting=waiting):
+            yield
+
+    @contextlib.contextmanager
+    def alone(self, waiting: Callable[[str], None]) -> Iterator[None]:
+        """Wait until no stage is being built, and let none begin while the block runs."""
+        with host.locked(self.root / "locks" / "prune", waiting=waiting):
             yield
 
     def entries(self) -> Iterator[tuple[Path, list[Path]]]:
         """(record or only file, all files) of every entry, the longest unused first."""
         groups: dict[str, list[Path]] = {}
         for folder in ("layers", "images"):
-            for path in sorted((self.root / folder).glob("*-*")):
+            for path in sorted((self.root / folder).glob("[!.]*-*")):
                 groups.setdefault(f"{folder}/{path.name.partition('.')[0]}", []).append(path)
-        for path in sorted(self.debs.glob("*.deb")):
+        for path in sorted(self.debs.glob("[!.]*.deb")):
             groups[f"debs/{path.stem}"] = [path]
         ordered = sorted(groups.values(), key=lambda paths: max(_used_at(path) for path in paths))
         for paths in ordered:
             yield next((path for path in paths if path.suffix == ".json"), paths[0]), paths
+
+    def leftovers(self) -> list[Path]:
+        """Temporary and partial files: of a process that was killed, if nobody holds a lock."""
+        patterns = ("layers/.*.tmp", "images/.*.tmp", "debs/.*.part")
+        return sorted(path for pattern in patterns for path in self.root.glob(pattern))
 
     def fault(self, paths: list[Path]) -> str:
         """Why the entry made of these files is not whole, or ""; reads every byte."""

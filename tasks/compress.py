@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -265,7 +264,7 @@ def piped(emit: Write, argv: list[str]) -> Iterator[Write]:
 
     Raises BuildError if the command fails or does not read all, and what `emit` raises.
     """
-    pipe = subprocess.PIPE
+    pipe = host.PIPE
     # The process goes first, which ends the thread.
     with (
         ThreadPoolExecutor(1) as lane,

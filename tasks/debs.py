@@ -1,10 +1,13 @@
-"""The .debs that a stage lacks: fetched in parallel by apt, resumed, checked, kept by SHA-256."""
+"""The .debs that a stage needs: fetched in parallel by apt, checked, and made a repository of."""
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import quote
 
@@ -72,7 +75,8 @@ def _download(
     for record in missing:
         uri = f"{apt.without_user(uris[record.repository])}/{quote(record.path, safe='/+~:')}"
         if uri.startswith("file:"):
-            source = Path(uris[record.repository][5:].replace("//", "/", 1)) / record.path
+            # Not joined as a Path: a path that begins with `/` must stay below the repository.
+            source = f"{uris[record.repository][5:].replace('//', '/', 1)}/{record.path}"
             try:
                 shutil.copyfile(source, partial[record.sha256])
             except OSError:
@@ -122,3 +126,55 @@ def _lost(lost: Sequence[Record], uris: Mapping[str, str], failure: BuildError |
         "if the repository has newer versions by now, build with lock=latest; otherwise check "
         "that it answers",
     )
+
+
+# ---------------------------------------------------------------- a repository of them
+
+
+def local_repository(
+    folder: Path, records: Sequence[Record], cache: Cache, *, suite: str = "", arch: str = ""
+) -> list[Path]:
+    """A repository of exactly these .debs in `folder`, flat or, for debootstrap, with dists/.
+
+    The stanzas come from the .debs themselves, whose SHA-256 the lock vouches for. Returns the
+    paths of the .debs.
+    """
+    pool = folder / "pool"
+    pool.mkdir(parents=True)
+    paths = []
+    for record in records:
+        version = record.version.replace(":", "%3a")
+        path = pool / f"{record.package}_{version}_{record.architecture}.deb"
+        source = cache.deb(record.sha256)
+        try:
+            os.link(source, path)
+        except OSError:
+            # Another filesystem, or one without hard links.
+            shutil.copyfile(source, path)
+        paths.append(path)
+    code, packages, err = host.capture(["apt-ftparchive", "packages", "pool"], cwd=folder)
+    if code:
+        raise BuildError(f"apt-ftparchive failed (exit status {code}):\n{err.strip()}")
+    if suite:
+        binary = f"main/binary-{arch}"
+        _indexes(folder / "dists" / suite, binary + "/", packages, f"""\
+Suite: {suite}
+Codename: {suite}
+Architectures: {arch}
+Components: main
+""")
+    else:
+        _indexes(folder, "", packages, "")
+    return paths
+
+
+def _indexes(folder: Path, below: str, packages: str, fields: str) -> None:
+    """Packages, plain and for debootstrap in gzip, and a Release that names both."""
+    (folder / below).mkdir(parents=True, exist_ok=True)
+    content = packages.encode()
+    sums = ""
+    for name, data in (("Packages", content), ("Packages.gz", gzip.compress(content, 1, mtime=0))):
+        (folder / below / name).write_bytes(data)
+        sums += f" {hashlib.sha256(data).hexdigest()} {len(data)} {below}{name}\n"
+    text = f"{fields}Date: {formatdate(0, usegmt=True)}\nSHA256:\n{sums}"
+    (folder / "Release").write_text(text)

@@ -230,9 +230,9 @@ def task_doctor() -> Task:
 
 def task_import() -> Task:
     """make specs/NAME.yaml from fuel-agent's input (file=provision.json)"""
-    from tasks import admin
+    from tasks import migrate
 
-    return _plain(admin.import_spec, "specs/NAME.yaml from fuel-agent's input (file=provision.json)")
+    return _plain(migrate.run, "specs/NAME.yaml from fuel-agent's input (file=provision.json)")
 
 
 def task_test() -> Task:

@@ -43,6 +43,9 @@ ENV: dict[str, str] = {
     "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/nonexistent", "DEBIAN_FRONTEND": "noninteractive",
 }  # fmt: skip
 
+PIPE, STDOUT = subprocess.PIPE, subprocess.STDOUT
+"""For `popen`: no other file imports subprocess."""
+
 TAIL = 12
 """Lines of a failed command's output that are shown."""
 
@@ -124,7 +127,7 @@ def last_lines(log: Log) -> str:
     telling = [line for line in lines if any(mark in line for mark in _TELLING)][-TAIL // 2 :]
     rest = [line for line in lines if line not in telling][-(TAIL - len(telling)) :]
     chosen = {*telling, *rest}
-    return "\n".join("    " + line for line in lines if line in chosen)
+    return "\n".join("    " + line[:300] for line in lines if line in chosen)
 
 
 def popen(
@@ -314,12 +317,18 @@ def locked(
                 waiting("waiting for another build")
                 fcntl.flock(descriptor, kind)
             # Another process may have removed the file between our open and our lock.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                    yield
-                    return
+            if _still_there(descriptor, path):
+                yield
+                return
         finally:
             os.close(descriptor)
+
+
+def _still_there(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def try_lock(path: Path) -> int | None:

@@ -106,7 +106,7 @@ def entries(file: File, where: str) -> Iterator[Entry]:
     if file.source is None:
         assert file.content is not None
         yield Entry(target=file.target, kind="file", source=None, content=file.content.encode(),
-                    mode=file.mode or 0o644, owner=file.owner)  # fmt: skip
+                    mode=0o644 if file.mode is None else file.mode, owner=file.owner)  # fmt: skip
         return
     try:
         # A source that is itself a link means what it points to; links inside a folder stay links.
@@ -196,6 +196,8 @@ def settings_identity(spec: Spec, lock: Lock, mirrors: Mapping[str, str]) -> dic
     """What the key of the layer `settings` sees; of a password only a digest of its crypt(5)."""
     settings = spec.settings
     shadow = shadow_field(spec, lock)
+    fields = {repo.name: repo.fields for repo in lock.repos}
+    pins = [(repo.name, repo.priority, fields[repo.name]) for repo in spec.repos]
     return {
         "hostname": settings.hostname,
         "timezone": settings.timezone,
@@ -203,10 +205,11 @@ def settings_identity(spec: Spec, lock: Lock, mirrors: Mapping[str, str]) -> dic
         "password": hashlib.sha256(shadow.encode()).hexdigest() if shadow else "",
         # The one place where an address is content: it is written into the image.
         "apt_sources": [
-            [masked(expand(repo.uri, mirrors, spec)), repo.suite, repo.section, repo.priority,
-             repo.trusted, file_digest(repo.keyring) if repo.keyring else None]
+            [repo.name, masked(expand(repo.uri, mirrors, spec)), repo.suite, repo.section,
+             repo.priority, repo.trusted, file_digest(repo.keyring) if repo.keyring else None]
             for repo in spec.repos
         ] if settings.apt_sources else [],
+        "pins": apt.preferences(pins, sites=False) if settings.apt_sources else "",
     }  # fmt: skip
 
 

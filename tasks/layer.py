@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from tasks import apt, debs, host, inputs, tree
-from tasks.base import local_repository
 from tasks.cache import Entry
 from tasks.errors import BuildError
 from tasks.lockfile import LockedLayer, Record
@@ -301,7 +300,7 @@ def build(session: Session, number: int, log: host.Log) -> None:
     host.remove_tree(given)
     given.mkdir()
     given.chmod(0o755)
-    paths = local_repository(given / "repo", locked.records, session)
+    paths = debs.local_repository(given / "repo", locked.records, session.cache)
     lower = session.trees.lower(below, log)
     epoch = _epoch(session, stage, below[-1], paths)
     entries = settings_entries(session) if settings else inputs.layer_entries(layer, spec)

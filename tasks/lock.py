@@ -138,28 +138,31 @@ _CAUSES = (
     (r"EXPKEYSIG|REVKEYSIG", "it is signed with an expired or revoked key", "update its keyring"),
     (r"BADSIG|invalid signature|Clearsigned file isn't valid|NOSPLIT|signatures were invalid",
      "its signature is bad", "somebody or something changed it on the way: use another mirror"),
-    (r"is not signed|does not have a Release file|is no longer signed",
-     "it is not signed",
+    (r"  407  |from proxy|Proxy", "the proxy refuses or fails", "check proxies in the spec"),
+    (r"  40[13]  ", "it refuses access", "check the user and password in its uri"),
+    (r"Could not resolve|Could not connect|Connection (failed|refused|timed out)|Unable to connect|"
+     r"Cannot initiate|No route|Network is unreachable|timed out|  5\d\d  |"
+     r"Undetermined Error|Connection reset|Remote end closed|Bad header",
+     "it does not answer", "check its uri, suite and the network"),
+    (r"does not have a Release file", "it has no Release file",
+     "check its uri and suite; if it really has none, set repos.{name}.trusted: true"),
+    (r"is not signed|is no longer signed", "it is not signed",
      "if you trust what it holds, set repos.{name}.trusted: true"),
     (r"Hash Sum mismatch|unexpected size|Mirror sync in progress|inconsistent",
      "its indexes do not fit its Release: it is changing just now", "try again in some minutes"),
     (r"doesn't have the component|misspelled|Unable to find expected entry",
      "it has no such component or architecture", "check repos.{name}.section and arch"),
-    (r"407|Proxy", "the proxy refuses or fails", "check proxies in the spec"),
-    (r"401|403", "it refuses access", "check the user and password in its uri"),
-    (r"Could not resolve|Could not connect|Connection (failed|refused|timed out)|Unable to connect|"
-     r"Cannot initiate|No route|Network is unreachable|timed out|404|File not found|500|502|503|"
-     r"Undetermined Error|Connection reset|Remote end closed|no longer has|Bad header",
-     "it does not answer", "check its uri, suite and the network"),
+    (r"  404  |File not found", "it has no such file", "check its uri, suite and section"),
 )  # fmt: skip
 
 
 def _explained(session: Session, repo: Repo, uri: str, error: BuildError) -> BuildError:
     """apt's complaint about a repository as one sentence and what to do."""
     text = session.mask(error.message)
+    told = text.replace(apt.without_user(uri), "")  # which may have a 404 in its name
     cause, hint = "apt cannot read it", ""
     for pattern, found, advice in _CAUSES:
-        if re.search(pattern, text):
+        if re.search(pattern, told):
             cause, hint = found, advice.format(name=repo.name)
             break
     lines = [line for line in text.splitlines() if re.search(r"\b[EW]: |Err:", line)]
@@ -201,7 +204,24 @@ def _snapshot(session: Session, repo: Repo, uri: str, live_id: str, lists: Path)
     for old in kept[:-SNAPSHOTS_KEPT]:
         host.remove_tree(old)
     fields = apt.release_fields(release.read_text("utf-8", "replace")) if release else {}
+    _check_offer(session, repo, fields)
     return Snapshot(repo=repo, folder=folder, release=digest, fields=fields)
+
+
+def _check_offer(session: Session, repo: Repo, fields: Mapping[str, str]) -> None:
+    """BuildError for what a Release does not list: apt takes the rest of it with a warning."""
+    where = f"{session.spec.path}: repos.{repo.name}"
+    components = fields.get("Components", "").split()
+    # Security archives of old list updates/main for main.
+    known = {*components, *(name.rpartition("/")[2] for name in components)}
+    lacking = [name for name in repo.components if name not in known]
+    if components and lacking:
+        raise BuildError(f"{where}.section: it has no component {lacking[0]!r}",
+                         f"it has {', '.join(components)}")  # fmt: skip
+    arches = fields.get("Architectures", "").split()
+    if arches and not {session.spec.arch, *session.spec.foreign, "all"} & set(arches):
+        raise BuildError(f"{where}: it has no packages for {session.spec.arch}",
+                         f"it has {', '.join(arches)}")  # fmt: skip
 
 
 def ask_all(session: Session, log: host.Log) -> list[Snapshot]:
@@ -260,9 +280,12 @@ class Resolver:
                 link = self.folder / "lists" / f"{apt.list_name(apt.site(number))}_{path.name}"
                 link.unlink(missing_ok=True)
                 link.symlink_to(path)
-        pins = apt.preferences(
-            [(s.repo.name, s.repo.priority, s.fields) for s in snapshots], sites=True
-        )
+        try:
+            pins = apt.preferences(
+                [(s.repo.name, s.repo.priority, s.fields) for s in snapshots], sites=True
+            )
+        except BuildError as error:
+            raise BuildError(f"{self.spec.path}: {error.message}", error.hint) from error
         if keep is not None:
             pins = "\n".join([
                 f"Package: {record.package}:{_native(record, self.spec.arch)}\n"
@@ -394,7 +417,12 @@ def update(session: Session) -> None:
     spec = session.spec
     mode = session.lock_mode
     old = session.read_lock()
-    current = old is not None and old.inputs == resolution_inputs(spec)
+    current = (
+        old is not None
+        and old.inputs == resolution_inputs(spec)
+        # Somebody edited it.
+        and [layer.name for layer in old.layers] == [layer.name for layer in spec.layers]
+    )
     if mode == "frozen":
         if not current:
             state = "missing" if old is None else "older than the spec"

@@ -31,11 +31,6 @@ class Record:
         """What a key sees of it: where the bytes came from is no part of what they are."""
         return self.package, self.version, self.architecture, self.sha256
 
-    @property
-    def slot(self) -> tuple[str, str]:
-        """What another version of it replaces; `all` and the native architecture share a slot."""
-        return self.package, self.architecture
-
 
 @dataclass(frozen=True, kw_only=True)
 class LockedRepo:
@@ -114,6 +109,7 @@ _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*")
 _VERSION = re.compile(r"[A-Za-z0-9.+:~-]+")
 _ARCHITECTURE = re.compile(r"[a-z0-9-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_LINE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 
 
 def _record(value: Mapping[str, Any], repos: set[str]) -> Record:
@@ -123,7 +119,7 @@ def _record(value: Mapping[str, Any], repos: set[str]) -> Record:
         and _VERSION.fullmatch(record.version)
         and _ARCHITECTURE.fullmatch(record.architecture)
         and _SHA256.fullmatch(record.sha256)
-        and isinstance(record.size, int)
+        and type(record.size) is int
         and record.size >= 0
         and record.repository in repos
         and re.fullmatch(r"[^\x00-\x20\x7f'\"<>\\]+", record.path)
@@ -145,8 +141,9 @@ def parse(text: str, *, where: str) -> Lock:
             raise ValueError(f"format {document['format']!r} is not {FORMAT}")
         repos = tuple(LockedRepo(**repo) for repo in document["repos"])
         for repo in repos:
-            if not _SHA256.fullmatch(repo.release) or not isinstance(repo.fields, dict):
-                raise ValueError(f"repository {repo.name!r} is malformed")
+            texts = (repo.name, repo.date, *repo.fields, *repo.fields.values())
+            if not _SHA256.fullmatch(repo.release) or not all(map(_LINE.fullmatch, texts)):
+                raise ValueError(f"the repository {str(repo.name)[:80]!r} is malformed")
         names = {repo.name for repo in repos}
         layers = tuple(
             LockedLayer(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import BuildError
+from tasks.session import Session
 from tasks.spec import load_spec
 
 STRING = {"type": "string", "minLength": 1, "description": "a string that is not empty"}
@@ -228,6 +229,20 @@ def import_spec(file: Path, target: Path, *, schema: Path) -> list[str]:
     if secret:
         notes.append(f"{target}: holds a password, so its mode is 0600: commit it with care.")
     return notes
+
+
+def run(session: Session) -> None:
+    """`doit import`: fuel-agent's input, named by `file=`, → specs/NAME.yaml."""
+    given = session.variables.get("file", "")
+    if not given or not session.name:
+        raise BuildError("two variables are needed", "doit import file=provision.json spec=NAME")
+    # ./doit changes to the project's folder; the file is meant from where the user stands.
+    file = Path(os.environ.get("STRATA_FROM", "."), given)
+    target = session.specs / f"{session.name}.yaml"
+    notes = import_spec(file, target, schema=session.specs / "spec.schema.json")
+    for note in notes:
+        session.screen.line(f"note: {note}")
+    session.screen.line(f"wrote {os.path.relpath(target, session.root)}")
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -41,7 +41,8 @@ MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
 # linux/sockios.h, linux/if.h
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
-# linux/capability.h, in the order of their numbers
+# linux/capability.h; the names are in the order of their numbers
+CAPABILITY_VERSION_3 = 0x20080522
 CAPABILITIES = (
     "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable "
     "net_bind_service net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio "
@@ -180,7 +181,16 @@ def loopback_up() -> None:
 
 
 def drop_capabilities(keep: list[str]) -> None:
-    """Remove every other capability from the bounding set: an exec'ed root then lacks it too."""
+    """Remove every other capability from the bounding set: an exec'ed root then lacks it too.
+
+    The inheritable set goes first, whole: a root that is exec'ed would get what is in it, whatever
+    the bounding set says (capabilities(7)), and some container engines start us with it full.
+    """
+    header = struct.pack("Ii", CAPABILITY_VERSION_3, 0)
+    sets = ctypes.create_string_buffer(24)
+    check(libc.capget(header, sets), "capget")
+    low, high = struct.unpack("6I", sets)[:2], struct.unpack("6I", sets)[3:5]
+    check(libc.capset(header, struct.pack("6I", *low, 0, *high, 0)), "capset")
     check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
         last = int(file.read())

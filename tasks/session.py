@@ -236,6 +236,7 @@ class Session:
         began = time.monotonic()
         with (
             self.log(stage.log, _title(stage)) as log,
+            self.cache.used(log.step),
             self.cache.building(stage, log.step) as entry,
         ):
             if entry is None:

@@ -20,6 +20,7 @@ from tasks.errors import BuildError
 SIZE_LIMIT = 1 << 20
 NODE_LIMIT = 100_000
 """Values of a document with its aliases written out: what stops a YAML bomb."""
+DEPTH_LIMIT = 50
 
 VARIANTS = {
     "mmdebstrap": (
@@ -29,6 +30,10 @@ VARIANTS = {
     "debootstrap": ("minbase", "buildd", "-"),
 }  # fmt: skip
 EXT = ("ext2", "ext3", "ext4")
+LARGEST = 16 << 40
+"""Bytes of the largest ext4 with blocks of 4 KiB."""
+PUBLISHED = ("packages.txt", "SHA256SUMS", "build.json", "log")
+"""What out/NAME/ holds beside the images and NAME.yaml."""
 LABEL_LENGTH = {"ext2": 16, "ext3": 16, "ext4": 16, "xfs": 12, "btrfs": 255, "vfat": 11}
 
 
@@ -260,29 +265,37 @@ def _parse(path: Path, raw: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise BuildError(f"{path}: expected a mapping with `repos` and `images`")
     count = 0
-    for _ in _nodes(document):
+    for depth in _depths(document):
         count += 1
         if count > NODE_LIMIT:
             raise BuildError(f"{path}: more than {NODE_LIMIT} values with its aliases written out")
+        if depth > DEPTH_LIMIT:
+            raise BuildError(f"{path}: nested deeper than {DEPTH_LIMIT} levels")
     return document
 
 
-def _nodes(value: Any, depth: int = 0) -> Iterator[Any]:
-    if depth > 50:
-        raise BuildError("a spec is nested deeper than 50 levels")
-    yield value
+def _depths(value: Any, depth: int = 0) -> Iterator[int]:
+    """How deep each value lies."""
+    yield depth
     children = value.values() if isinstance(value, dict) else value
     if isinstance(value, (dict, list)):
         for child in children:
-            yield from _nodes(child, depth + 1)
+            yield from _depths(child, depth + 1)
 
 
 def _validate(path: Path, document: dict[str, Any], schema: Path, raw: bytes) -> None:
     import jsonschema
     from jsonschema.exceptions import best_match, relevance
 
-    validator = jsonschema.Draft7Validator(json.loads(schema.read_text(encoding="utf-8")))
-    errors = list(validator.iter_errors(document))
+    def pattern(
+        _validator: Any, wanted: str, instance: Any, _schema: Any
+    ) -> Iterator[jsonschema.ValidationError]:
+        # As the schema's own regular expressions, ECMA's: their `$` lets no newline through.
+        if isinstance(instance, str) and not re.search(re.sub(r"\$$", r"\\Z", wanted), instance):
+            yield jsonschema.ValidationError(f"{instance!r} does not match {wanted!r}")
+
+    checker = jsonschema.validators.extend(jsonschema.Draft7Validator, {"pattern": pattern})
+    errors = list(checker(json.loads(schema.read_text(encoding="utf-8"))).iter_errors(document))
     if not errors:
         return
     error = best_match(errors, key=relevance)
@@ -488,6 +501,12 @@ def _check(spec: Spec) -> None:
         raise BuildError(f"{path}: images: nothing is mounted at `/`", "add an image for `/`")
     for image in spec.images:
         where = f"{path}: images.{image.mount}"
+        if image.file in (*PUBLISHED, f"{spec.name}.yaml"):
+            raise BuildError(f"{where}.file: {image.file!r} is the name of what is published beside "
+                             "the images", "choose another")  # fmt: skip
+        for name, size in (("size", image.size), ("free", image.free)):
+            if size is not None and size > LARGEST:
+                raise BuildError(f"{where}.{name}: larger than {LARGEST >> 40} TiB")
         if image.pack == "direct" and image.format not in EXT:
             raise BuildError(f"{where}.pack: direct works for ext2, ext3 and ext4 only")
         if len(image.label) > LABEL_LENGTH[image.format]:

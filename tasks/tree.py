@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import stat
-import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,21 +133,30 @@ def unpack(source: Path, sha256: str, target: Path, log: host.Log) -> None:
     target.mkdir()
     log.line(f"# unpacking {source.name}")
     digest = hashlib.sha256()
-    process = host.popen(
-        ["tar", "--extract", "--file", "-", "--directory", str(target), "--zstd",
-         "--numeric-owner", "--same-permissions", "--xattrs", "--xattrs-include=*",
-         "--delay-directory-restore"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    with host.running(process), source.open("rb") as file:
-        assert process.stdin is not None and process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
+    # A file for what tar says: nobody reads a pipe while the archive is being written to another.
+    with tempfile.TemporaryFile() as output, source.open("rb") as file:
+        process = host.popen(
+            ["tar", "--extract", "--file", "-", "--directory", str(target), "--zstd",
+             "--numeric-owner", "--same-permissions", "--xattrs", "--xattrs-include=*",
+             "--delay-directory-restore"],
+            stdin=host.PIPE, stdout=output, stderr=host.STDOUT,
+        )  # fmt: skip
+        with host.running(process):
+            assert process.stdin is not None
+            listening = True
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
-                process.stdin.write(chunk)
-            process.stdin.close()
-        message = process.stdout.read().decode("utf-8", "replace").strip()
-        status = process.wait()
+                # When tar gives up, the digest of the rest tells a damaged file from a full disk.
+                if listening:
+                    try:
+                        process.stdin.write(chunk)
+                    except BrokenPipeError:
+                        listening = False
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            status = process.wait()
+        output.seek(0)
+        message = output.read().decode("utf-8", "replace").strip()
     if digest.hexdigest() != sha256:
         raise DamagedEntry(f"{source}: its SHA-256 is not its record's", "run the command again")
     if status:
@@ -227,18 +236,37 @@ class Trees:
 
 
 def find_in(folder: Path, lower: Sequence[str], path: str) -> Path | None:
-    """The topmost version of a plain file or folder in a stack of lower directories."""
+    """The topmost version of a file or folder in a stack of lower directories, None if it is hidden.
+
+    What is not a directory hides all that lies below it, and so does an opaque directory
+    (Linux, Documentation/filesystems/overlayfs).
+    """
     for name in lower:
-        candidate = folder / name / path
-        parent = _plain(folder / name, os.path.dirname(path))
-        if parent is None:
-            continue
-        mode = _mode(candidate)
-        if stat.S_ISCHR(mode):
+        here = folder / name
+        hides = False
+        for step in path.split("/"):
+            if here != folder / name:
+                if not stat.S_ISDIR(_mode(here)):
+                    return None
+                hides = hides or _opaque(here)
+            here = here / step
+            mode = _mode(here)
+            if stat.S_ISCHR(mode):
+                return None
+            if not mode:
+                break
+        else:
+            return here
+        if hides:
             return None
-        if mode:
-            return candidate
     return None
+
+
+def _opaque(folder: Path) -> bool:
+    try:
+        return os.getxattr(folder, "trusted.overlay.opaque") == b"y"
+    except OSError:
+        return False
 
 
 def check_installed(status: str, expected: Sequence[Record], arch: str, what: str) -> None:
@@ -252,7 +280,7 @@ def check_installed(status: str, expected: Sequence[Record], arch: str, what: st
         )  # fmt: skip
         if not fields:
             continue
-        state = fields.get("Status", "").split()[-1]
+        state = fields.get("Status", "unknown").rpartition(" ")[2]
         name = fields.get("Package", "?")
         if state == "installed":
             found.add((name, fields.get("Version", ""), fields.get("Architecture", "")))

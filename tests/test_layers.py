@@ -1,0 +1,362 @@
+"""Layers: packages, files, scripts and settings in real trees, and that nothing of the build stays."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import World
+from repository import Repository, Server
+from test_images import decompress, mounted
+
+pytestmark = pytest.mark.root
+
+
+def tree_of(world: World, tmp_path: Path, spec: str = "web") -> Any:
+    """The image of `/`, mounted."""
+    raw = tmp_path / "tree.img"
+    raw.unlink(missing_ok=True)
+    decompress(world.root / f"out/{spec}/{spec}.img.gz", raw)
+    point = tmp_path / "tree"
+    if point.exists():
+        point.rmdir()
+    return mounted(raw, point)
+
+
+def only_root(world: World) -> None:
+    """Let the spec have one image, so that the whole tree is in it."""
+    world.edit("  /boot: {file: web-boot.img.gz, format: ext2}\n", "")
+
+
+def test_services_never_start_and_nothing_of_the_build_stays(
+    built: World, tmp_path: Path
+) -> None:
+    only_root(built)
+    start = """
+    set -e
+    invoke-rc.d beta start
+    if [ -x /usr/bin/deb-systemd-invoke ]; then deb-systemd-invoke start beta.service || true; fi
+    test -x /usr/sbin/policy-rc.d
+    echo 0123456789abcdef0123456789abcdef > /etc/machine-id
+    mkdir -p /etc/ssh && echo secret > /etc/ssh/ssh_host_ed25519_key
+    touch /run/left /tmp/left /dev/shm/left /var/log/beta.log
+    (sleep 1000 &) 
+    """
+    init = "#!/bin/sh\necho started > /started-by-init\n"
+    built.add(built.deb("beta", "2", depends="gamma", scripts={"postinst": start},
+                        files={"/etc/init.d/beta": init}))  # fmt: skip
+    built.build()
+    host = socket.gethostname()
+    with tree_of(built, tmp_path) as root:
+        assert not list(root.glob("started*"))
+        assert (root / "etc/machine-id").read_bytes() == b""
+        for gone in ("usr/sbin/policy-rc.d", "etc/resolv.conf", "etc/hostname", "run/left",
+                     "tmp/left", "var/log/beta.log", "var/log/dpkg.log", "etc/apt/sources.list",
+                     "var/cache/ldconfig/aux-cache", ".strata", "dev/.strata"):  # fmt: skip
+            assert not os.path.lexists(root / gone), gone
+        for empty in ("etc/ssh", "dev", "run", "tmp", "proc", "sys", "etc/apt/sources.list.d"):
+            assert os.listdir(root / empty) == [], empty
+        assert not list((root / "var/lib/apt/lists").glob("*Packages*"))
+        assert not list((root / "var/cache/apt").rglob("*.deb"))
+        shadow = (root / "etc/shadow").read_text()
+        assert re.search(r"^root:[*!]", shadow, re.M), "root is not locked"
+        found = subprocess.run(
+            ["grep", "-rIlF", "--exclude-dir=proc", "-e", str(built.root), "-e", host + ".",
+             str(root / "etc"), str(root / "var")], check=False, capture_output=True, text=True,
+        )  # fmt: skip
+        assert found.stdout == ""
+    assert not [line for line in Path("/proc/mounts").read_text().splitlines()
+                if str(built.root) in line]  # fmt: skip
+
+
+def test_installed_set_is_the_locks_and_dependencies_are_automatic(
+    built: World, tmp_path: Path
+) -> None:
+    only_root(built)
+    built.build()
+    with tree_of(built, tmp_path) as root:
+        out = subprocess.run(
+            ["dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W",
+             "-f=${Package} ${Version} ${Architecture} ${db:Status-Status}\n"],
+            check=True, capture_output=True, text=True,
+        ).stdout  # fmt: skip
+        lines = (built.root / "out/web/packages.txt").read_text().splitlines()
+        assert sorted(out.splitlines()) == sorted(f"{line} installed" for line in lines)
+        states = (root / "var/lib/apt/extended_states").read_text()
+        assert "Package: gamma\n" in states
+        assert "Package: beta\n" not in states
+
+
+def test_files_owner_mode_folders_and_links(built: World, tmp_path: Path) -> None:
+    only_root(built)
+    built.add(built.deb("beta", "2", depends="gamma", scripts={"postinst": """
+        useradd --system worker
+        mkdir -p /real /host-target && ln -s /real /inside && ln -s ../../../../../../host-target /escape
+        ln -s /etc/passwd /link-to-file
+        mkdir -m 2775 /kept && chown worker /kept
+    """}))  # fmt: skip
+    built.write("files/tree/one", "1\n")
+    built.write("files/tree/bin/run", "#!/bin/sh\n", 0o700)
+    (built.root / "specs/files/tree/link").symlink_to("one")
+    built.edit("    files: {/etc/motd: files/motd}\n", """\
+    files:
+      /etc/motd: files/motd
+      /opt/tree: files/tree
+      /kept: files/tree
+      /srv/secret: {source: files/motd, owner: "worker:daemon", mode: "4750"}
+      /srv/by-number: {content: "text", owner: "1234:56"}
+      /inside/file: files/motd
+      /escape/file: files/motd
+      /link-to-file: {content: "replaced"}
+""")  # fmt: skip
+    built.build()
+    assert not os.path.lexists("/host-target")
+    with tree_of(built, tmp_path) as root:
+        passwd = (root / "etc/passwd").read_text()
+        worker = int(re.search(r"^worker:x:(\d+):", passwd, re.M)[1])  # type: ignore[index]
+        info = (root / "srv/secret").stat()
+        assert (info.st_uid, info.st_mode & 0o7777) == (worker, 0o4750)
+        assert info.st_gid == int(re.search(r"^daemon:x:(\d+):",
+                                            (root / "etc/group").read_text(), re.M)[1])  # type: ignore[index] # fmt: skip
+        info = (root / "srv/by-number").stat()
+        assert (info.st_uid, info.st_gid, info.st_mode & 0o7777) == (1234, 56, 0o644)
+        assert (root / "opt/tree/one").stat().st_mode & 0o7777 == 0o644
+        assert (root / "opt/tree/bin/run").stat().st_mode & 0o7777 == 0o755
+        assert os.readlink(root / "opt/tree/link") == "one"
+        assert (root / "real/file").read_text() == "hello\n"
+        assert (root / "host-target/file").read_text() == "hello\n"
+        assert not (root / "link-to-file").is_symlink()
+        assert "replaced" not in passwd
+        kept = (root / "kept").stat()
+        assert (kept.st_mode & 0o7777, kept.st_uid) == (0o2775, worker)
+        assert (root / "kept/one").read_text() == "1\n"
+
+
+def test_owner_that_the_image_lacks_is_an_error(built: World) -> None:
+    built.edit("{/etc/motd: files/motd}", "{/etc/motd: {source: files/motd, owner: nobody-here}}")
+    build = built.doit("build", "spec=web", check=False)
+    assert build.code != 0
+    assert "specs/web.yaml: layers.app.files" in build.text
+    assert "nobody-here" in build.text
+    assert "Traceback" not in build.text
+
+
+@pytest.mark.parametrize("kind", ["shell without bit", "python-less binary", "fails"])
+def test_script_is_anything_executable(built: World, tmp_path: Path, kind: str) -> None:
+    only_root(built)
+    if kind == "shell without bit":
+        built.write("scripts/app.sh", "echo from-sh > /proof\n", 0o644)
+    elif kind == "python-less binary":
+        source = tmp_path / "x.c"
+        source.write_text("#include <stdio.h>\nint main(){FILE*f=fopen(\"/proof\",\"w\");"
+                          "fputs(\"from-c\\n\",f);return fclose(f);}")  # fmt: skip
+        target = built.root / "specs/scripts/app.sh"
+        target.unlink()
+        subprocess.run(["gcc", "-static", "-o", target, source], check=True)
+    else:
+        built.write("scripts/app.sh", "#!/bin/sh\necho going wrong now\nexit 7\n", 0o755)
+        build = built.doit("build", "spec=web", check=False)
+        assert build.code != 0
+        assert "going wrong now" in build.text
+        assert "exit status 7" in build.text
+        assert "out/web/log/layer-app.log" in build.text
+        assert "going wrong now" in (built.root / "out/web/log/layer-app.log").read_text()
+        return
+    built.build()
+    with tree_of(built, tmp_path) as root:
+        proof = (root / "proof").read_text()
+    assert proof == {"shell without bit": "from-sh\n", "python-less binary": "from-c\n"}[kind]
+
+
+def test_settings(built: World, tmp_path: Path) -> None:
+    only_root(built)
+    zone = {"files": {"/usr/share/zoneinfo/Europe/Berlin": "TZif"}}
+    locale_gen = "#!/bin/sh\ncat /etc/locale.gen > /generated\n"
+    built.add(built.deb("beta", "2", depends="gamma", files={
+        "/usr/share/zoneinfo/Europe/Berlin": "TZif", "/usr/sbin/locale-gen": locale_gen,
+    }))  # fmt: skip
+    assert zone
+    path = built.root / "specs/web.yaml"
+    path.write_text(path.read_text() + (
+        "hostname: web.example.org\ntimezone: Europe/Berlin\nlocale: de_DE.UTF-8\n"
+        "root_password: 'correct horse $battery'\napt_sources: true\n"))  # fmt: skip
+    results = built.build()
+    assert results["settings"] == "built"
+    with tree_of(built, tmp_path) as root:
+        assert (root / "etc/hostname").read_text() == "web.example.org\n"
+        assert "127.0.1.1\tweb.example.org web\n" in (root / "etc/hosts").read_text()
+        assert os.readlink(root / "etc/localtime") == "/usr/share/zoneinfo/Europe/Berlin"
+        assert (root / "etc/timezone").read_text() == "Europe/Berlin\n"
+        assert (root / "etc/default/locale").read_text() == "LANG=de_DE.UTF-8\n"
+        assert (root / "generated").read_text() == "de_DE.UTF-8 UTF-8\n"
+        shadow = (root / "etc/shadow").read_text()
+        field = re.search(r"^root:([^:]*):", shadow, re.M)[1]  # type: ignore[index]
+        salt = field.split("$")[2]
+        expected = subprocess.run(
+            ["openssl", "passwd", "-6", "-salt", salt, "correct horse $battery"],
+            check=True, capture_output=True, text=True,
+        ).stdout.strip()  # fmt: skip
+        assert field == expected
+        assert (root / "etc/shadow").stat().st_mode & 0o777 == 0o640
+        sources = (root / "etc/apt/sources.list.d/strata.sources").read_text()
+        assert f"URIs: {built.server.url}\n" in sources
+        assert "Signed-By: /etc/apt/keyrings/main.gpg\n" in sources
+        keyring = (root / "etc/apt/keyrings/main.gpg").read_bytes()
+        assert keyring == built.repository.keyring.read_bytes()
+    for found in (*built.root.glob("cache/layers/*.json"), *built.root.glob("out/web/*.yaml"),
+                  *built.root.glob("out/web/log/*"), built.root / "specs/web.lock"):  # fmt: skip
+        text = found.read_text()
+        assert "battery" not in text, found
+        assert field not in text, found
+    path.write_text(path.read_text().replace("web.example.org", "other.example.org"))
+    again = built.build()
+    assert (again["app"], again["settings"]) == ("hit", "built")
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [("timezone: Europe/Nowhere", "add the package tzdata"),
+     ("locale: de_DE.UTF-8", "add the package locales")],
+)  # fmt: skip
+def test_setting_that_the_image_cannot_have(built: World, setting: str, reason: str) -> None:
+    path = built.root / "specs/web.yaml"
+    path.write_text(path.read_text() + setting + "\n")
+    build = built.doit("build", "spec=web", check=False)
+    assert build.code != 0
+    assert reason in build.text
+    assert "Traceback" not in build.text
+
+
+def test_debconf_answers_are_there_before_the_packages(built: World, tmp_path: Path) -> None:
+    only_root(built)
+    built.add(built.deb("beta", "2", depends="gamma, debconf", scripts={
+        "templates": "Template: beta/answer\nType: string\nDefault: none\nDescription: x\n",
+        "config": "#!/bin/sh\nset -e\n. /usr/share/debconf/confmodule\n"
+                  "db_input high beta/answer || true\ndb_go || true\n",
+        "postinst": "#!/bin/sh\nset -e\n. /usr/share/debconf/confmodule\n"
+                    "db_get beta/answer\necho \"$RET\" > /answer\n",
+    }))  # fmt: skip
+    built.edit("  - name: app\n", "  - name: app\n    debconf: ['beta beta/answer string forty two']\n")
+    built.build()
+    with tree_of(built, tmp_path) as root:
+        assert (root / "answer").read_text() == "forty two\n"
+
+
+def test_recommends(built: World) -> None:
+    built.add(built.deb("beta", "2", depends="gamma", extra={"Recommends": "epsilon"}))
+    built.build()
+    listed = (built.root / "out/web/packages.txt").read_text()
+    assert "epsilon" not in listed
+    path = built.root / "specs/web.yaml"
+    path.write_text(path.read_text() + "recommends: true\n")
+    results = built.build()
+    assert results["app"] == "built"
+    assert "epsilon 1 all\n" in (built.root / "out/web/packages.txt").read_text()
+
+
+def test_apt_syntax_in_package_lists(built: World, tmp_path: Path) -> None:
+    built.add(built.deb("delta", "2"), built.deb("epsilon", "3"), built.deb("zeta", "1"))
+    built.edit("packages: [beta]", "packages: [beta, delta=1, epsilon/stable, 'zeta:all', alpha-]")
+    results = built.build()
+    assert results["app"] == "built"
+    lines = (built.root / "out/web/packages.txt").read_text().splitlines()
+    assert "delta 1 all" in lines
+    assert "epsilon 3 all" in lines
+    assert not [line for line in lines if line.startswith("alpha ")]
+
+
+def test_variants_and_debootstrap(built: World) -> None:
+    """Each base tool makes a base of the same closure; a variant without apt holds no layers."""
+    text = (built.root / "specs/web.yaml").read_text()
+    plain = text.partition("packages:")[0] + "images:\n  /: {file: v.img, format: ext4, container: raw}\n"
+    for name, base in {
+        "essential": "{tool: mmdebstrap, variant: essential}",
+        "custom": "{tool: mmdebstrap, variant: custom, include: [alpha, apt, base-files, bash, coreutils, "
+                  "dash, libc-bin, usr-is-merged, debianutils, diffutils, findutils, grep, gzip, hostname, init-system-helpers, login, "
+                  "ncurses-bin, perl-base, sed, sysvinit-utils, util-linux]}",
+        "extract": "{tool: mmdebstrap, variant: extract, include: [alpha, base-files]}",
+        "debootstrap": "{tool: debootstrap, variant: minbase}",
+    }.items():
+        spec = plain.replace("{tool: mmdebstrap, variant: apt}", base)
+        assert spec != plain
+        built.write(f"{name}.yaml", spec)
+        assert set(built.build(spec=name).values()) == {"built"}
+        listed = (built.root / f"out/{name}/packages.txt").read_text().split("\n")
+        names = {line.split()[0] for line in listed if line}
+        assert ("apt" in names) == (name in ("custom", "debootstrap"))
+        assert ("baseline" in names) == (name in ("essential", "debootstrap"))
+
+
+def test_repositories_flat_file_and_by_priority(built: World, tmp_path: Path) -> None:
+    """A flat one over file:, and one of the same suite name whose priority wins over versions."""
+    flat = Repository(tmp_path / "flat", flat=True, key=None)
+    flat.add(built.deb("only-flat", "1"))
+    flat.publish()
+    pinned = Repository(tmp_path / "pinned", origin="Pinned", label="Pinned", key=None)
+    pinned.add(built.deb("delta", "0.5"), built.deb("gamma", "7"))
+    pinned.publish()
+    with Server(pinned.root) as server:
+        built.edit("base:", f"""\
+  - {{name: flat, uri: "file://{flat.root}", suite: ./, trusted: true}}
+  - {{name: pinned, uri: "{server.url}", suite: stable, section: main, priority: 1001,
+     trusted: true}}
+base:""")  # fmt: skip
+        built.edit("packages: [beta]", "packages: [beta, only-flat, delta]")
+        assert built.build()["app"] == "built"
+    lines = (built.root / "out/web/packages.txt").read_text().splitlines()
+    assert {"delta 0.5 all", "gamma 7 all", "only-flat 1 all"} <= set(lines)
+    metadata = yaml.safe_load((built.root / "out/web/web.yaml").read_text())
+    assert [repo["name"] for repo in metadata["repos"]] == ["main", "flat", "pinned"]
+    assert metadata["repos"][2]["priority"] == 1001
+
+
+def test_equal_release_fields_keep_their_own_priorities(built: World, tmp_path: Path) -> None:
+    twin = Repository(tmp_path / "twin")
+    twin.add(built.deb("delta", "0.1"), built.deb("beta", "0.1", depends="gamma"))
+    twin.publish()
+    with Server(twin.root) as server:
+        built.edit("base:", f"""\
+  - {{name: twin, uri: "{server.url}", suite: stable, section: main, keyring: keys/test.gpg,
+     priority: 1001}}
+base:""")  # fmt: skip
+        built.edit("packages: [beta]", "packages: [beta, delta, epsilon]")
+        built.doit("lock", "spec=web")
+    lock = (built.root / "specs/web.lock").read_text()
+    assert '"package": "delta", "version": "0.1"' in lock
+    assert '"package": "beta", "version": "0.1"' in lock
+    assert '"package": "epsilon", "version": "1"' in lock
+
+
+def test_proxies_credentials_and_direct(built: World, tmp_path: Path) -> None:
+    """Repositories are reached through the proxy, direct ones past it; no secret is written."""
+    other = Repository(tmp_path / "other", origin="Other")
+    other.add(built.deb("behind", "1"))
+    other.publish()
+    with Server(other.root, auth=("someone", "pa55word")) as server, Server(
+        built.repository.root
+    ) as proxy:
+        port = server.url.rpartition(":")[2]
+        built.edit("base:", f"""\
+  - {{name: other, uri: "http://someone:pa55word@127.0.0.1:{port}", suite: stable, section: main,
+     keyring: keys/test.gpg}}
+proxies: {{http: "{proxy.url}", direct: [127.0.0.1]}}
+base:""")  # fmt: skip
+        built.edit("packages: [beta]", "packages: [beta, behind]")
+        built.edit('"${mirror}"', "http://mirror.example.invalid")
+        assert built.build()["app"] == "built"
+        assert any(path.startswith("http://mirror.example.invalid/")
+                   for _method, path, _status in proxy.requests)  # fmt: skip
+        assert not any("127.0.0.1" in path for _method, path, _status in proxy.requests)
+        assert server.requests
+    for path in built.root.rglob("*"):
+        if path.is_file() and path.name != "web.yaml" and path.stat().st_size < 1 << 20:
+            assert b"pa55word" not in path.read_bytes(), path
+    metadata = (built.root / "out/web/web.yaml").read_text()
+    assert "pa55word" not in metadata
+    assert f"http://***@127.0.0.1:{port}" in metadata
