@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from email.utils import formatdate
@@ -72,6 +73,7 @@ def _download(
     partial = {record.sha256: cache.debs / f".{record.sha256}.part" for record in missing}
     fetched: list[Record] = []
     remote: list[str] = []
+    failure = ""
     for record in missing:
         uri = f"{apt.without_user(uris[record.repository])}/{quote(record.path, safe='/+~:')}"
         if uri.startswith("file:"):
@@ -79,16 +81,17 @@ def _download(
             source = f"{uris[record.repository][5:].replace('//', '/', 1)}/{record.path}"
             try:
                 shutil.copyfile(source, partial[record.sha256])
-            except OSError:
-                continue
+            except OSError as error:
+                failure = f"{source}: {error.strerror}"
         else:
             remote += [uri, str(partial[record.sha256]), f"SHA256:{record.sha256}"]
-    failure: BuildError | None = None
     if remote:
+        host.tool("apt-helper")
         try:
             _apt_helper(remote, folder, config, log)
         except BuildError as error:
-            failure = error
+            lines = error.message.splitlines()
+            failure = next((line.strip() for line in lines if "E: " in line), error.message)
     for record in missing:
         path = partial[record.sha256]
         if not path.exists():
@@ -99,7 +102,7 @@ def _download(
             path.replace(cache.deb(record.sha256))
             cache.memory.note(cache.deb(record.sha256), record.sha256)
             fetched.append(record)
-        elif failure is None or path.stat().st_size >= record.size:
+        elif not failure or path.stat().st_size >= record.size:
             path.unlink()
     host.sync_folder(cache.debs)
     lost = [record for record in missing if record not in fetched]
@@ -114,17 +117,18 @@ def _apt_helper(arguments: Sequence[str], folder: Path, config: Path, log: host.
     )  # fmt: skip
 
 
-def _lost(lost: Sequence[Record], uris: Mapping[str, str], failure: BuildError | None) -> BuildError:
+def _lost(lost: Sequence[Record], uris: Mapping[str, str], failure: str) -> BuildError:
     names = ", ".join(f"{record.package} {record.version}" for record in lost[:5])
     more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
     first = lost[0]
-    text = failure.message if failure else "what came is not what is locked"
-    reason = next((line.strip() for line in text.splitlines() if "E: " in line), "") or text
+    hint = "otherwise check that it answers"
+    if not failure or re.search("Hash Sum mismatch|unexpected size", failure):
+        failure = f"what came is not what is locked {failure and f'({failure})'}".rstrip()
+        hint = "otherwise use another mirror"
     return BuildError(
         f"cannot fetch {names}{more} from repository {first.repository} "
-        f"({masked(uris[first.repository])}):\n    {masked(reason)}",
-        "if the repository has newer versions by now, build with lock=latest; otherwise check "
-        "that it answers",
+        f"({masked(uris[first.repository])}):\n    {masked(failure)}",
+        f"if the repository has changed since it was locked, build with lock=latest; {hint}",
     )
 
 

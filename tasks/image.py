@@ -129,7 +129,8 @@ def mkfs_argv(image: Image, raw: str, identity: str, *, inodes: int, fill: str =
     return ["mkfs.vfat", "--invariant", "-i", identity.replace("-", ""), *label, *image.options, raw]
 
 
-FULL = ("No space left on device", "Could not allocate", "Disk full", "too small", "larger than")
+FULL = ("No space left on device", "Could not allocate", "Disk full", "too small", "too big for a",
+        "larger than")
 """How the tools say that a filesystem is too small for its content, or for itself."""
 
 MOUNT_OPTIONS = {

@@ -128,6 +128,8 @@ def _private_apt(
 
 
 _CAUSES = (
+    (r"required for verification", "this host has nothing to check its signature with",
+     "apt-get install gpgv"),
     (r"NO_PUBKEY|not signed by a trusted key|public key is not available|Missing key",
      "it is signed with a key that is not in its keyring",
      "name its keyring in repos.{name}.keyring"),
@@ -228,6 +230,7 @@ def ask_all(session: Session, log: host.Log) -> list[Snapshot]:
     """Ask every repository, at once; the first failure in the spec's order is the one raised."""
     uris = session.uris
     repos = session.spec.repos
+    host.tool("apt-get")
     log.step(f"asking {len(repos)} repositories")
     with ThreadPoolExecutor(max_workers=len(repos)) as pool:
         futures = [pool.submit(ask, session, repo, uris[repo.name], log) for repo in repos]

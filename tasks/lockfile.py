@@ -122,7 +122,7 @@ def _record(value: Mapping[str, Any], repos: set[str]) -> Record:
         and type(record.size) is int
         and record.size >= 0
         and record.repository in repos
-        and re.fullmatch(r"[^\x00-\x20\x7f'\"<>\\]+", record.path)
+        and re.fullmatch(r"[^\x00-\x1f\x7f'\"<>\\]+", record.path)
         and ".." not in record.path.split("/")
     )
     if not fits:

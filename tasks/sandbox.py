@@ -189,8 +189,8 @@ def drop_capabilities(keep: list[str]) -> None:
     header = struct.pack("Ii", CAPABILITY_VERSION_3, 0)
     sets = ctypes.create_string_buffer(24)
     check(libc.capget(header, sets), "capget")
-    low, high = struct.unpack("6I", sets)[:2], struct.unpack("6I", sets)[3:5]
-    check(libc.capset(header, struct.pack("6I", *low, 0, *high, 0)), "capset")
+    now = struct.unpack("6I", sets)  # effective, permitted, inheritable; twice
+    check(libc.capset(header, struct.pack("6I", *now[:2], 0, *now[3:5], 0)), "capset")
     check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
         last = int(file.read())

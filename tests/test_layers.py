@@ -277,7 +277,7 @@ def test_variants_and_debootstrap(built: World) -> None:
     plain = text.partition("packages:")[0] + "images:\n  /: {file: v.img, format: ext4, container: raw}\n"
     for name, base in {
         "essential": "{tool: mmdebstrap, variant: essential}",
-        "custom": "{tool: mmdebstrap, variant: custom, include: [alpha, apt, base-files, bash, coreutils, "
+        "custom": "{tool: mmdebstrap, variant: custom, include: [alpha, apt, base-files, base-passwd, bash, coreutils, "
                   "dash, libc-bin, usr-is-merged, debianutils, diffutils, findutils, grep, gzip, hostname, init-system-helpers, login, "
                   "ncurses-bin, perl-base, sed, sysvinit-utils, util-linux]}",
         "extract": "{tool: mmdebstrap, variant: extract, include: [alpha, base-files]}",
