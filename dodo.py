@@ -13,12 +13,15 @@ from __future__ import annotations
 
 from tasks.graph import (  # noqa: F401 - doit looks for task_* here
     DOIT_CONFIG,
+    task_base,
+    task_build,
     task_doctor,
+    task_image,
     task_import,
     task_keys,
+    task_layer,
     task_lock,
     task_prune,
-    task_stages,
     task_test,
     task_verify,
     task_why,

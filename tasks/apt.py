@@ -146,8 +146,9 @@ def auth_conf(uris: Iterable[str]) -> str:
     for uri in uris:
         parts = urlsplit(uri)
         if parts.username is not None:
-            lines.append(f"machine {without_user(uri)} login {unquote(parts.username)} "
-                         f"password {unquote(parts.password or '')}\n")  # fmt: skip
+            # An empty password would make apt take the next word for it, on the next line.
+            password = f" password {unquote(parts.password)}" if parts.password else ""
+            lines.append(f"machine {without_user(uri)} login {unquote(parts.username)}{password}\n")
     return "".join(lines)
 
 
@@ -185,9 +186,7 @@ def pin_conditions(release: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def preferences(
-    repos: Sequence[tuple[str, int | None, Mapping[str, str]]], *, sites: bool
-) -> str:
+def preferences(repos: Sequence[tuple[str, int | None, Mapping[str, str]]], *, sites: bool) -> str:
     """apt_preferences for (name, priority, Release fields) of each repository, in their order.
 
     A pin names the Release fields of its repository. Where these fields would also find another
@@ -238,8 +237,10 @@ def parse_print_uris(text: str) -> tuple[list[Available], list[str]]:
         if line.startswith("'"):
             match = _URI.match(line)
             if match is None:
-                raise BuildError(f"apt names no SHA-256 for {line.split()[1]}",
-                                 "its repository's Packages file must have SHA256 fields")  # fmt: skip
+                raise BuildError(
+                    f"apt names no SHA-256 for {line.split()[1]}",
+                    "its repository's Packages file must have SHA256 fields",
+                )
             number, path, package, version, architecture, size, sha256 = match.groups()
             wanted.append(
                 Available(
@@ -301,11 +302,9 @@ def selected_names(index: bytes, variant: str, arch: str) -> set[str]:
 
 def installed_status(stanzas: Iterable[str]) -> str:
     """A dpkg status file in which these packages are installed."""
+    name = re.compile(r"^(Package: [^\n]*\n)", re.MULTILINE)
     return "".join(
-        re.sub(
-            r"^(Package: [^\n]*\n)", r"\1Status: install ok installed\n", stanza, count=1, flags=re.M
-        )
-        + "\n\n"
+        name.sub(r"\1Status: install ok installed\n", stanza, count=1) + "\n\n"
         for stanza in stanzas
     )
 

@@ -94,6 +94,7 @@ def _download(
             failure = next((line.strip() for line in lines if "E: " in line), error.message)
     for record in missing:
         path = partial[record.sha256]
+        Path(f"{path}.FAILED").unlink(missing_ok=True)  # apt's name for what has another hash
         if not path.exists():
             continue
         # apt has checked it, but a partial file of a failed run lies here under the same name.

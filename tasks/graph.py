@@ -93,6 +93,8 @@ def task_lock() -> Task:
     def work() -> None:
         from tasks import lock
 
+        # From here on `doit prune` waits: what this run finds in the cache stays until its end.
+        SESSION.stack.enter_context(SESSION.cache.used(SESSION.screen.progress))
         lock.update(SESSION)
         if Reporter.selected("lock"):
             SESSION.screen.line(f"{SESSION.lock_path}: {SESSION.locked}")
@@ -106,24 +108,13 @@ def _up_to_date(stage: Stage) -> Callable[[], bool]:
 
 def _stage(stage: Stage, below: list[str], work: Callable[[host.Log], None]) -> Task:
     """One stage's task; `below` are all that it stands on, since its tree is made of all."""
-    name = {} if stage.kind == "base" else {"name": stage.name}
     return {
-        "basename": stage.kind,
-        **name,
-        "doc": f"{DOCS[stage.kind]} (key {stage.key[:8]})",
+        "doc": f"key {stage.key}",
         "actions": [action(lambda: SESSION.make(stage, work))],
         "targets": [str(SESSION.cache.file(stage))],
         "uptodate": [_up_to_date(stage)],
         "setup": list(below),
     }
-
-
-DOCS = {
-    "base": "bootstrap from the locked packages",
-    "layer": "packages, files and script of a layer, on the one below",
-    "image": "filesystem image of a mount point",
-    "build": "bring out/NAME/ up to date with specs/NAME.yaml",
-}
 
 
 def _planned() -> Plan | None:
@@ -136,33 +127,51 @@ def _planned() -> Plan | None:
         raise InvalidDodoFile(SESSION.mask_if_known(str(error))) from error
 
 
-@create_after(executed="lock", creates=["base", "layer", "image", "build"])
-def task_stages() -> Iterator[Task]:
-    """base, layers, images and build, as the lock says"""
-    from tasks import base, image, layer
+@create_after(executed="lock")
+def task_base() -> Task:
+    """bootstrap from the locked packages"""
+    from tasks import base
 
     plan = _planned()
     if plan is None:
-        yield from ({"basename": name, "actions": [action(_no_plan)], "doc": doc}
-                    for name, doc in DOCS.items())  # fmt: skip
-        return
-    yield _stage(plan.base, [], partial(base.build, SESSION))
-    below = [plan.base.task]
-    for number, stage in enumerate(plan.layers):
-        yield _stage(stage, below, partial(layer.build, SESSION, number))
+        return {"actions": [action(_no_plan)]}
+    return _stage(plan.base, [], partial(base.build, SESSION))
+
+
+@create_after(executed="lock")
+def task_layer() -> Iterator[Task]:
+    """packages, files and script of each layer, on those below"""
+    from tasks import layer
+
+    yield {"name": None, "doc": task_layer.__doc__}
+    plan = _planned()
+    below = ["base"]
+    for number, stage in enumerate(plan.layers if plan else ()):
+        yield {"name": stage.name, **_stage(stage, below, partial(layer.build, SESSION, number))}
         below.append(stage.task)
-    for number, stage in enumerate(plan.images):
-        yield _stage(stage, below, partial(image.build, SESSION, number))
-    yield {
-        "basename": "build",
-        "doc": DOCS["build"],
+
+
+@create_after(executed="lock")
+def task_image() -> Iterator[Task]:
+    """filesystem image of each mount point"""
+    from tasks import image
+
+    yield {"name": None, "doc": task_image.__doc__}
+    plan = _planned()
+    for number, stage in enumerate(plan.images if plan else ()):
+        below = ["base", "layer"]
+        yield {"name": stage.name, **_stage(stage, below, partial(image.build, SESSION, number))}
+
+
+@create_after(executed="lock")
+def task_build() -> Task:
+    """bring out/NAME/ up to date with specs/NAME.yaml"""
+    return {
         "actions": [action(_publish)],
-        "task_dep": [stage.task for stage in plan.images],
+        "task_dep": ["image"],
         "uptodate": [False],
         "clean": [_clean_out],
     }
-    if not plan.layers:
-        yield {"basename": "layer", "name": None, "doc": DOCS["layer"]}
 
 
 def _no_plan() -> None:

@@ -86,7 +86,10 @@ def scratch(world: World) -> Path:
 
 
 def refused(
-    world: World, *words: str, run: Callable[[World, Sequence[str]], Build] | None = None, **env: str
+    world: World,
+    *words: str,
+    run: Callable[[World, Sequence[str]], Build] | None = None,
+    **env: str,
 ) -> str:
     """What doit says when it refuses these words: checked to be an error that changed nothing."""
     before = results(world)
@@ -438,9 +441,7 @@ def test_repository(fresh: World, harm: Callable[[World], None], parts: list[str
 
 
 @pytest.mark.parametrize("harm", [_tampered, _other_key, _expired, _unsigned, _status(503)])
-def test_repository_turned_bad_keeps_the_lock(
-    fresh: World, harm: Callable[[World], None]
-) -> None:
+def test_repository_turned_bad_keeps_the_lock(fresh: World, harm: Callable[[World], None]) -> None:
     fresh.doit("lock", "spec=web")
     harm(fresh)
     says(refused(fresh, "build", "spec=web"), "ERROR: specs/web.yaml: repos.main (")
@@ -486,7 +487,9 @@ def test_priority_of_a_repository_without_fields_to_pin_by(fresh: World, tmp_pat
     flat = Repository(tmp_path / "flat", flat=True, key=None, origin="", label="", version="")
     flat.add(make_deb(tmp_path / "debs", "alpha", "2"))
     flat.publish()
-    entry = f"\n  - {{name: flat, uri: 'file:{flat.root}', suite: ./, trusted: true, priority: 900}}"
+    entry = (
+        f"\n  - {{name: flat, uri: 'file:{flat.root}', suite: ./, trusted: true, priority: 900}}"
+    )
     fresh.edit("\nbase:", f"{entry}\nbase:")
     says(refused(fresh, "build", "spec=web"),
          "ERROR: specs/web.yaml: repos.flat.priority: its Release has none of the fields",
@@ -531,9 +534,7 @@ def _edited(change: Callable[[dict[str, Any]], Any]) -> Callable[[str], str]:
         (_edited(lambda lock: lock["repos"].clear()), "is malformed"),
     ],
 )  # fmt: skip
-def test_tampered_lock(
-    fresh: World, site_lock: str, harm: Callable[[str], str], part: str
-) -> None:
+def test_tampered_lock(fresh: World, site_lock: str, harm: Callable[[str], str], part: str) -> None:
     fresh.write("web.lock", harm(site_lock))
     says(refused(fresh, "build", "spec=web"), "ERROR: specs/web.lock: not a lock that Strata wrote: ",
          part, "restore it from version control")  # fmt: skip
@@ -562,7 +563,11 @@ def test_frozen_without_a_lock(fresh: World) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("[alpha]", "[alpha, delta]"), ("name: app", "name: apps"), ("variant: apt", "variant: minbase")],
+    [
+        ("[alpha]", "[alpha, delta]"),
+        ("name: app", "name: apps"),
+        ("variant: apt", "variant: minbase"),
+    ],
 )
 def test_frozen_with_a_stale_lock(fresh: World, site_lock: str, old: str, new: str) -> None:
     fresh.write("web.lock", site_lock)
@@ -600,7 +605,9 @@ def _digests(world: World) -> dict[str, str]:
     ],
     ids=["gone", "503", "other", "same size"],
 )
-def test_deb_that_cannot_be_had(fresh: World, site_lock: str, fault: Fault, parts: list[str]) -> None:
+def test_deb_that_cannot_be_had(
+    fresh: World, site_lock: str, fault: Fault, parts: list[str]
+) -> None:
     fresh.write("web.lock", site_lock)
     deb = fresh.repository.pool / "baseline_1_all.deb"
     assert deb.stat().st_size == 750
@@ -681,7 +688,9 @@ def _prefixed(*prefix: str) -> Callable[[World, Sequence[str]], Build]:
 
 def _without(path: str) -> Callable[[World, Sequence[str]], Build]:
     """A way to run doit: in a mount namespace where this command is hidden."""
-    return _prefixed("unshare", "--mount", "sh", "-ec", 'mount --bind /dev/null "$0"; exec "$@"', path)
+    return _prefixed(
+        "unshare", "--mount", "sh", "-ec", 'mount --bind /dev/null "$0"; exec "$@"', path
+    )
 
 
 @pytest.mark.root
@@ -705,13 +714,12 @@ def test_not_root(fresh: World, site_lock: str) -> None:
         ("/usr/sbin/resize2fs", "resize2fs", "e2fsprogs"),
     ],
 )
-def test_missing_tool(built: World, path: str, name: str, package: str) -> None:
-    late = name in ("resize2fs", "unshare")
-    built.edit("packages: [beta]", "packages: [beta, delta]")
-    if not late:
-        shutil.rmtree(built.root / "cache")
-    built.doit("lock", "spec=web")
-    says(refused(built, "build", "spec=web", run=_without(path)),
+def test_missing_tool(request: pytest.FixtureRequest, path: str, name: str, package: str) -> None:
+    late = name in ("unshare", "resize2fs")
+    world: World = request.getfixturevalue("built" if late else "fresh")
+    world.edit("packages: [beta]", "packages: [beta, delta]")
+    world.doit("lock", "spec=web")
+    says(refused(world, "build", "spec=web", run=_without(path)),
          f"ERROR: the host has no command {name}", f"apt-get install {package}")  # fmt: skip
 
 
@@ -783,6 +791,7 @@ def _interrupt(world: World, mark: str, wait: float = 0) -> None:
         assert mark in seen, seen
         time.sleep(wait)
         children = _descendants(process.pid)
+        assert bool(_mounted(scratch(world))) == ("filling" in mark)
         os.killpg(process.pid, signal.SIGINT)
         rest, _ = process.communicate(timeout=20)
     finally:

@@ -140,7 +140,7 @@ class Project:
         return to
 
     def environment(self) -> dict[str, str]:
-        """What a job finds: no STRATA_ variable but the scratch folder, which is a matter of speed."""
+        """What a job finds: of Strata's variables only the scratch folder, which is for speed."""
         kept = {name: value for name, value in self.world.environment().items()
                 if not name.startswith("STRATA_") or name == "STRATA_SCRATCH"}  # fmt: skip
         return {**kept, **GIT, "PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
@@ -241,13 +241,15 @@ def filled(text: str, contexts: Yaml) -> str:
 def read_outputs(path: Path) -> dict[str, str]:
     """A step's $GITHUB_OUTPUT: name=value, or name<<END, lines, END."""
     found: dict[str, str] = {}
-    lines = iter(path.read_text().splitlines())
-    for line in lines:
-        name, mark, end = line.partition("<<")
+    lines = path.read_text().splitlines()
+    while lines:
+        name, mark, end = lines.pop(0).partition("<<")
         if mark:
-            found[name] = "\n".join(iter(lambda end=end: next(lines), end))  # type: ignore[misc]
+            size = lines.index(end)
+            found[name] = "\n".join(lines[:size])
+            del lines[: size + 1]
         else:
-            name, _, found[name] = line.partition("=")
+            name, _, found[name] = name.partition("=")
     return found
 
 
@@ -386,9 +388,11 @@ def _gitlab_job(
         project.store.restore(cache["key"], run.clone)
     for needed in job.get("needs", ()):
         shutil.copytree(artifacts / needed, run.clone, dirs_exist_ok=True)
-    insteads = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{project.origin}.insteadOf",
-                "GIT_CONFIG_VALUE_0": "https://strata:token@gitlab.invalid/group/project.git"}  # fmt: skip
-    env = {**project.environment(), **variables, **insteads}
+    address = "https://strata:token@gitlab.invalid/group/project.git"
+    env = {
+        **project.environment(), **variables, "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{project.origin}.insteadOf", "GIT_CONFIG_VALUE_0": address,
+    }  # fmt: skip
     run.ok = run.execute(["bash", "-eo", "pipefail", "-c", "\n".join(job["script"])], env)
     for cache in job.get("cache", ()):
         if run.ok or cache.get("when") == "always":
@@ -449,16 +453,14 @@ def test_pipelines_redo_only_what_changed(project: Project, system: System) -> N
     world.edit("packages: [alpha]", "packages: [alpha, delta]")
     world.doit("lock", "spec=web")
     project.push()
+    had = store.keys()
     failed = system(project, "push")
     assert not failed.ok
     assert "app.sh" in failed.log
-    assert failed.results["packages"] == "built"
-    assert list(failed.uploaded.glob("out/web/log/layer-app.log"))
-    world.write("scripts/app.sh", script, 0o755)
-    project.push()
-    fixed = system(project, "push")
-    assert fixed.ok, fixed.log
-    assert fixed.results == {**HIT, "app": "built", **IMAGES}
+    assert failed.results == {"packages": "built"}
+    (layer,) = store.keys() - had
+    assert layer.startswith("strata-layer-")
+    assert (failed.uploaded / "out/web/log/layer-app.log").exists()
 
 
 @BOTH

@@ -1,0 +1,461 @@
+"""apt's texts: what Strata writes apt itself reads so, and what apt writes Strata reads so."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tasks import apt
+from tasks.errors import BuildError
+
+SHA = {name: character * 64 for name, character in zip(["one", "two", "old"], "12a", strict=True)}
+
+
+@dataclass
+class Private:
+    """A real apt in a directory of its own: repositories are list files at their sites."""
+
+    folder: Path
+    pins: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("lists/partial", "cache", "trusted.gpg.d"):
+            (self.folder / name).mkdir(parents=True)
+        for name in ("status", "sources.list", "auth.conf"):
+            (self.folder / name).touch()
+
+    def repository(self, release: str, packages: str = "", *, suite: str = "stable") -> None:
+        """One more repository, at the next site."""
+        sources = self.folder / "sources.list"
+        number = len(sources.read_text().splitlines())
+        line = apt.source_line(apt.site(number), suite, ["main"], options={"trusted": "yes"})
+        sources.write_text(sources.read_text() + line)
+        lists = self.folder / "lists"
+        prefix = f"{apt.list_name(apt.site(number))}_dists_{suite}"
+        (lists / f"{prefix}_InRelease").write_text(release)
+        (lists / f"{prefix}_main_binary-amd64_Packages").write_text(packages)
+
+    def run(self, *argv: str, code: int = 0, **options: str) -> str:
+        """What an apt command prints."""
+        (self.folder / "preferences").write_text(self.pins)
+        config = self.folder / "apt.conf"
+        config.write_text(apt.configuration(str(self.folder), arch="amd64", foreign=["i386"],
+                                            options=options))  # fmt: skip
+        done = subprocess.run(argv, capture_output=True, text=True, check=False,
+                              env={**os.environ, "APT_CONFIG": str(config), "LC_ALL": "C.UTF-8",
+                                   "http_proxy": "http://host-proxy.invalid:1"})  # fmt: skip
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
+
+    def priorities(self) -> dict[int, int]:
+        """Each site's pin priority, as apt sees it."""
+        policy = self.run("apt-cache", "policy")
+        lines = re.findall(r"^ *(-?\d+) http://(\d+)\.strata\.invalid", policy, re.MULTILINE)
+        return {int(number): int(priority) for priority, number in lines}
+
+
+@pytest.fixture
+def private(tmp_path: Path) -> Private:
+    return Private(tmp_path / "apt")
+
+
+# ---------------------------------------------------------------- configuration
+
+
+def test_private_apt_reads_nothing_of_the_host(private: Private) -> None:
+    found = private.run("apt-config", "dump")
+    settings = dict(re.findall(r'^(\S+) "(.*)";$', found, re.MULTILINE))
+    here = str(private.folder)
+    assert {settings[name] for name in ("Dir", "Dir::State", "Dir::Etc")} == {here}
+    for name, value in settings.items():
+        own = name.startswith(("Dir::Etc", "Dir::State", "Dir::Cache")) and value.startswith("/")
+        assert not own or value.startswith((here, "/dev/null")), f"{name} {value}"
+    assert settings["Acquire::http::Proxy"] == "DIRECT"
+    assert settings["APT::Install-Recommends"] == "false"
+    assert re.findall(r'^APT::Architectures:: "(.*)";$', found, re.MULTILINE) == ["amd64", "i386"]
+
+
+def test_configuration_has_what_was_asked_for() -> None:
+    text = apt.configuration(
+        "/d", arch="arm64", lists="/elsewhere", recommends=True, proxies={"http": "http://p:1"},
+        direct=["10.0.0.1"], options={"Acquire::Check-Valid-Until": "false"},
+    )  # fmt: skip
+    lines = text.splitlines()
+    for line in (
+        'APT::Architecture "arm64";', 'APT::Architectures { "arm64"; };',
+        'Dir::State::lists "/elsewhere";', 'APT::Install-Recommends "true";',
+        'Acquire::http::Proxy "http://p:1";', 'Acquire::https::Proxy "DIRECT";',
+        'Acquire::http::Proxy::10.0.0.1 "DIRECT";', 'Acquire::https::Proxy::10.0.0.1 "DIRECT";',
+        'Acquire::Check-Valid-Until "false";',
+    ):  # fmt: skip
+        assert line in lines
+
+
+@pytest.mark.parametrize("value", ['a"b', "a\nb", "a\\b"])
+def test_value_that_apt_could_not_quote_is_refused(value: str) -> None:
+    with pytest.raises(BuildError, match="cannot stand in an apt configuration"):
+        apt.configuration("/d", arch="amd64", proxies={"http": value})
+
+
+@pytest.mark.parametrize(
+    ("suite", "components", "options", "line"),
+    [
+        ("stable", ["main"], {}, "deb http://h stable main\n"),
+        ("./", [], {}, "deb http://h ./\n"),
+        ("stable", ["main", "contrib"], {"trusted": "yes", "arch": "i386"},
+         "deb [trusted=yes arch=i386] http://h stable main contrib\n"),
+    ],
+)  # fmt: skip
+def test_source_line(
+    suite: str, components: list[str], options: Mapping[str, str], line: str
+) -> None:
+    assert apt.source_line("http://h", suite, components, options=options) == line
+
+
+def test_user_and_password_go_to_auth_conf_decoded() -> None:
+    uris = ["http://h/a", "http://token:@h/b", "https://me:p%40ss%3A@h:8/debian"]
+    assert apt.auth_conf(uris) == (
+        "machine http://h/b login token\nmachine https://h:8/debian login me password p@ss:\n"
+    )
+    assert [apt.without_user(uri) for uri in uris] == ["http://h/a", "http://h/b",
+                                                       "https://h:8/debian"]  # fmt: skip
+
+
+# ---------------------------------------------------------------- Release
+
+RELEASE = """\
+Origin: Debian
+Label: Debian: the release
+Suite: stable
+Codename: trixie
+Version: 13.1
+Date: Sat, 21 Nov 2026 09:15:44 UTC
+SHA256:
+ 0000000000000000000000000000000000000000000000000000000000000000 10 main/Packages
+No-Support-for-Architecture-all: Packages
+"""
+SIGNED = f"""\
+-----BEGIN PGP SIGNED MESSAGE-----
+Hash: SHA512
+
+{RELEASE}-----BEGIN PGP SIGNATURE-----
+Version: GnuPG v1
+Origin: a forger
+
+iQ==
+-----END PGP SIGNATURE-----
+"""
+
+
+@pytest.mark.parametrize("text", [RELEASE, SIGNED], ids=["Release", "InRelease"])
+def test_release_fields_are_the_single_lines_that_are_signed(text: str) -> None:
+    assert apt.release_fields(text) == {
+        "Origin": "Debian", "Label": "Debian: the release", "Suite": "stable",
+        "Codename": "trixie", "Version": "13.1", "Date": "Sat, 21 Nov 2026 09:15:44 UTC",
+        "No-Support-for-Architecture-all": "Packages",
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------- pins
+
+
+def release(**fields: str) -> dict[str, str]:
+    return {"Origin": "Debian", "Label": "Debian", "Suite": "stable", **fields}
+
+
+@pytest.mark.parametrize(
+    ("fields", "conditions"),
+    [
+        ({"Archive": "a1", "Suite": "s1"}, {"a": "a1"}),
+        ({"Suite": "s1", "Codename": "c1", "Version": "1.2"}, {"a": "s1", "n": "c1", "v": "1.2"}),
+        ({"Origin": "My Company", "Label": ""}, {"o": "My Company"}),
+        ({"Label": "One, Two", "Origin": "x"}, {"o": "x"}),
+        ({"Label": "any*", "Origin": "/x/", "Codename": "[a]"}, {}),
+        ({"Date": "today"}, {}),
+    ],
+)
+def test_pin_conditions(fields: Mapping[str, str], conditions: dict[str, str]) -> None:
+    assert apt.pin_conditions(fields) == conditions
+
+
+DEBIAN, OURS, NOBODY = release(), release(Origin="Ours", Label="Our packages"), {"Suite": "stable"}
+
+PINS: dict[str, tuple[list[tuple[Mapping[str, str], int | None]], list[int]]] = {
+    "no priority at all": ([(DEBIAN, None), (OURS, None)], [500, 500]),
+    "one by its Release": ([(DEBIAN, None), (OURS, 1001)], [500, 1001]),
+    "one that is forbidden": ([(DEBIAN, -1), (OURS, None)], [-1, 500]),
+    "each its own": ([(DEBIAN, 700), (OURS, 600)], [700, 600]),
+    "equal fields, one priority": ([(DEBIAN, 700), (DEBIAN, 700)], [700, 700]),
+    "equal fields, two priorities": ([(DEBIAN, 700), (DEBIAN, 600)], [700, 600]),
+    "equal fields, one of them plain": ([(DEBIAN, None), (DEBIAN, 600)], [500, 600]),
+    "fields of all others": ([(NOBODY, 900), (DEBIAN, None), (OURS, 600)], [900, 500, 600]),
+}
+
+
+@pytest.mark.parametrize("name", PINS)
+def test_priorities_never_leak_in_apt_itself(private: Private, name: str) -> None:
+    repos, expected = PINS[name]
+    for fields, _priority in repos:
+        private.repository("".join(f"{key}: {value}\n" for key, value in fields.items()))
+    private.pins = apt.preferences(
+        [(f"r{number}", priority, fields) for number, (fields, priority) in enumerate(repos)],
+        sites=True,
+    )
+    assert private.priorities() == dict(enumerate(expected))
+
+
+def test_pin_names_the_release_where_that_is_enough() -> None:
+    repos = [("debian", 700, DEBIAN), ("ours", 600, OURS), ("again", 500, OURS)]
+    text = apt.preferences(repos, sites=True)
+    assert text.split("\n\n") == [
+        "Package: *\nPin: release a=stable, o=Debian, l=Debian\nPin-Priority: 700",
+        'Package: *\nPin: origin "1.strata.invalid"\nPin-Priority: 600',
+        'Package: *\nPin: origin "2.strata.invalid"\nPin-Priority: 500\n',
+    ]
+    assert "strata.invalid" not in apt.preferences(repos, sites=False)
+
+
+def test_priority_without_a_field_to_go_by_fails() -> None:
+    with pytest.raises(BuildError, match=r"repos\.flat\.priority"):
+        apt.preferences([("main", None, DEBIAN), ("flat", 1, {"Date": "today"})], sites=True)
+    assert apt.preferences([("flat", None, {})], sites=True) == ""
+
+
+# ---------------------------------------------------------------- --print-uris
+
+PACKAGES = f"""\
+Package: one
+Version: 2:1.0+b1~x-1
+Architecture: amd64
+Conflicts: old
+Depends: two
+Filename: pool/main/o/one/one_1.0+b1~x-1_amd64.deb
+Size: 10
+SHA256: {SHA["one"]}
+
+Package: two
+Version: 1
+Architecture: all
+Filename: pool/a dir/two%_1_all.deb
+Size: 11
+SHA256: {SHA["two"]}
+
+Package: old
+Version: 1
+Architecture: amd64
+Filename: old_1_amd64.deb
+Size: 12
+SHA256: {SHA["old"]}
+
+Package: needs-old
+Version: 1
+Architecture: all
+Depends: old
+Filename: needs-old.deb
+Size: 1
+MD5sum: {"a" * 32}
+"""
+
+
+def print_uris(private: Private, *wanted: str) -> tuple[list[apt.Available], list[str]]:
+    return apt.parse_print_uris(private.run("apt-get", "--print-uris", "--yes", "install", *wanted))
+
+
+def test_what_apt_would_fetch_and_remove(private: Private) -> None:
+    private.repository("Suite: empty\n")
+    private.repository(RELEASE, PACKAGES)
+    stanzas = [stanza for stanza in PACKAGES.split("\n\n") if "Package: one" not in stanza]
+    (private.folder / "status").write_text(
+        apt.installed_status(stanza for stanza in stanzas if "two" not in stanza)
+    )
+    available, removed = print_uris(private, "one")
+    one = apt.Available(
+        site=1, path="pool/main/o/one/one_1.0+b1~x-1_amd64.deb", package="one",
+        version="2:1.0+b1~x-1", architecture="amd64", size=10, sha256=SHA["one"],
+    )  # fmt: skip
+    two = apt.Available(site=1, path="pool/a dir/two%_1_all.deb", package="two", version="1",
+                        architecture="all", size=11, sha256=SHA["two"])  # fmt: skip
+    assert sorted(available, key=lambda item: item.package) == [one, two]
+    assert sorted(removed) == ["needs-old", "old"]
+
+
+def test_what_is_installed_is_not_fetched(private: Private) -> None:
+    private.repository(RELEASE, PACKAGES)
+    (private.folder / "status").write_text(apt.installed_status([PACKAGES.split("\n\n")[1]]))
+    available, removed = print_uris(private, "one", "two")
+    assert [item.package for item in available] == ["one"]
+    assert removed == []
+
+
+def test_package_without_a_sha256_fails(private: Private) -> None:
+    private.repository(RELEASE, PACKAGES)
+    with pytest.raises(BuildError, match=r"no SHA-256 for needs-old_1_all\.deb"):
+        print_uris(private, "needs-old")
+
+
+@pytest.mark.parametrize(
+    ("text", "removed"),
+    [
+        ("The following packages will be REMOVED:\n  a b:i386*\n  c\nThe following NEW\n  d\n",
+         ["a", "b:i386", "c"]),
+        ("The following packages were automatically installed:\n  a\nUse 'apt autoremove'\n", []),
+        ("", []),
+    ],
+)  # fmt: skip
+def test_removed_packages(text: str, removed: list[str]) -> None:
+    assert apt.parse_print_uris(text) == ([], removed)
+
+
+# ---------------------------------------------------------------- Packages
+
+INDEX = PACKAGES.encode()
+
+
+@pytest.mark.parametrize("index", [INDEX, INDEX.rstrip(b"\n"), b"\n\n" + INDEX + b"\n\n"])
+def test_stanza_by_sha256_wherever_it_stands(index: bytes) -> None:
+    stanzas = PACKAGES.rstrip("\n").split("\n\n")
+    expected = dict(zip((SHA["one"], SHA["two"], SHA["old"]), stanzas, strict=False))
+    assert apt.stanzas_by_sha256(index, set(expected)) == expected
+    for digest, stanza in expected.items():
+        assert apt.stanzas_by_sha256(index, {digest}) == {digest: stanza}
+        assert apt.stanzas_by_sha256(f"SHA256: {digest}".encode(), {digest}) == {
+            digest: f"SHA256: {digest}"
+        }
+    assert apt.stanzas_by_sha256(index, {"f" * 64}) == {}
+
+
+def stanza(name: str, priority: str, *, arch: str = "amd64", essential: str = "") -> str:
+    essential = f"Essential: {essential}\n" if essential else ""
+    return f"Package: {name}\n{essential}Architecture: {arch}\nPriority: {priority}\n"
+
+
+SELECTION = "\n".join([
+    stanza("ess", "optional", essential="yes"), stanza("req", "required"),
+    stanza("ess-req", "required", essential="yes"), stanza("imp", "important", arch="all"),
+    stanza("std", "standard"), stanza("opt", "optional"), stanza("no", "extra", essential="no"),
+    stanza("foreign", "required", arch="i386", essential="yes"),
+    "Package: text\nArchitecture: all\nDescription: x\n Priority: required\n Essential: yes\n",
+])  # fmt: skip
+ESSENTIAL, REQUIRED = {"ess", "ess-req"}, {"ess", "ess-req", "req", "apt"}
+
+
+@pytest.mark.parametrize(
+    ("variants", "names"),
+    [
+        ("extract custom", set()),
+        ("essential", ESSENTIAL),
+        ("apt", ESSENTIAL | {"apt"}),
+        ("required minbase", REQUIRED),
+        ("buildd", REQUIRED | {"build-essential"}),
+        ("- important debootstrap", REQUIRED | {"imp"}),
+        ("standard", REQUIRED | {"imp", "std"}),
+    ],
+)
+def test_names_that_a_variant_selects(variants: str, names: set[str]) -> None:
+    for variant in variants.split():
+        assert apt.selected_names(SELECTION.encode(), variant, "amd64") == names
+
+
+@pytest.mark.parametrize(
+    ("wanted", "name"),
+    [("vim", "vim"), ("vim=2:9.0-1", "vim"), ("vim/stable", "vim"), ("vim:i386=1", "vim"),
+     ("vim-", "vim"), ("libc6:i386-", "libc6"), ("g++", "g++"), ("g++-12", "g++-12")],
+)  # fmt: skip
+def test_plain_name_of_a_request(wanted: str, name: str) -> None:
+    assert apt.plain_name(wanted) == name
+
+
+# ---------------------------------------------------------------- list files
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://mirror.example/debian", "https://user:p%40ss@host.example:8080/debian",
+        "file:/srv/debs", "file:///srv/debs", "http://HOST/Deb/a//b", "http://host",
+        "http://host/a_b~c+d%20e(f);'&*!@=", "http://host/%41%7e%c3%bc", "http://host/ü",
+        "http://host/d?token=a&b", "http://h/{x}|$^",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("suite", ["stable main", "./"])
+def test_list_name_is_apts_own(private: Private, uri: str, suite: str) -> None:
+    (private.folder / "sources.list").write_text(f"deb [trusted=yes] {uri} {suite}\n")
+    printed = private.run("apt-get", "--print-uris", "update")
+    middle = "_dists_stable" if suite.startswith("stable") else "_."
+    assert re.findall(r"^'.*' (\S+)_InRelease ", printed, re.M) == [apt.list_name(uri) + middle]
+
+
+# ---------------------------------------------------------------- the host's mirror
+
+MIRROR, SECURITY = "http://mirror.example.org/debian", "http://security.example.org/debian-security"
+
+ONE_LINE = f"""\
+# deb http://commented.example.org/debian bookworm main
+deb cdrom:[Debian GNU/Linux 12]/ bookworm main
+deb-src {MIRROR}/src bookworm main
+deb [ arch=amd64,i386 signed-by=/usr/share/keyrings/a.gpg ] {MIRROR}/ bookworm main contrib # main
+deb http://second.example.org/debian bookworm main
+deb {MIRROR} bookworm-updates main
+deb [trusted=yes]\t{SECURITY}\tbookworm-security\tmain
+"""
+DEB822 = f"""\
+# A comment
+Types: deb-src
+URIs: http://source.example.org
+Suites: bookworm
+Components: main
+
+Types: deb
+URIs: http://disabled.example.org
+Suites: bookworm bookworm-security
+Components: main
+Enabled: no
+
+Types: deb deb-src
+# URIs: http://commented.example.org
+uris: {MIRROR}/
+ http://second.example.org
+Suites: bookworm
+ bookworm-updates
+Components: contrib main
+Signed-By:
+ -----BEGIN PGP PUBLIC KEY BLOCK-----
+ .
+ deb http://key.example.org bookworm main
+\t
+Enabled: yes
+Types: deb
+URIs: {SECURITY}
+Suites: bookworm-security
+Components: main
+"""
+VENDOR = "deb [arch=amd64] https://dl.example.com/linux/chrome/deb/ stable main\n"
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ([ONE_LINE], (MIRROR, SECURITY)),
+        ([DEB822], (MIRROR, SECURITY)),
+        (["", DEB822, ONE_LINE.replace("mirror.", "other.")], (MIRROR, SECURITY)),
+        (["# nothing\n"], ("", "")),
+        ([], ("", "")),
+        ([VENDOR, DEB822], (MIRROR, SECURITY)),
+        ([f"deb {MIRROR} stable main\n"], (MIRROR, "")),
+        ([f"deb {MIRROR} trixie contrib\n"], ("", "")),
+        (["deb https://deb.example.com/node_20.x nodistro main\n"], ("", "")),
+        (["deb https://apt.example.com/pgdg bookworm-pgdg main\n"], ("", "")),
+        (["Types: deb\nURIs: mirror+file:///etc/apt/mirrors/debian.list\nSuites: trixie\n"
+          "Components: main\n"], ("", "")),
+        (["deb file:/srv/mirror noble main\n"], ("file:/srv/mirror", "")),
+        ([f"deb {MIRROR} buster/updates main\n"], ("", MIRROR)),
+    ],
+)  # fmt: skip
+def test_mirrors_of_the_host(texts: Sequence[str], expected: tuple[str, str]) -> None:
+    assert apt.host_mirrors(texts) == expected

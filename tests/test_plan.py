@@ -1,0 +1,498 @@
+"""What changes each stage's key, and what does not: every row is a promise of what is redone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import samples
+from samples import IMAGE, REPO, record
+from tasks import inputs, plan
+from tasks.errors import BuildError
+from tasks.lockfile import Lock, LockedRepo
+from tasks.plan import Plan, canonical, key, make_plan, resolution_inputs
+from tasks.spec import File, Layer, Spec
+
+Case = tuple[Spec, Lock, plan.Host]
+
+SPEC: dict[str, Any] = {
+    "repos": [REPO, {**REPO, "name": "other", "suite": "other"}],
+    "packages": ["one", "two"],
+    "layers": [{"name": "app", "packages": ["three"], "debconf": ["a a/b string c"]}],
+    "hostname": "host",
+    "images": {"/": IMAGE, "/boot": {"file": "b.img.gz", "format": "ext2"}},
+}
+ALL = {"base", "layer:packages", "layer:app", "layer:settings", "image:/", "image:/boot"}
+ABOVE = {"layer:app", "layer:settings", "image:/", "image:/boot"}
+LAST = {"layer:settings", "image:/", "image:/boot"}
+IMAGES = {"image:/", "image:/boot"}
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    spec = samples.load(tmp_path, **SPEC)
+    lock = samples.lock(
+        [record("apt"), record("dpkg")],
+        {"packages": [record("one"), record("two")], "app": [record("three")]},
+    )
+    return spec, lock, samples.host(spec, settings={"hostname": "host"})
+
+
+def changed(before: Plan, after: Plan) -> set[str]:
+    """The tasks whose keys differ."""
+    old, new = ({stage.task: stage.key for stage in one.stages} for one in (before, after))
+    assert old.keys() == new.keys()
+    return {task for task in old if old[task] != new[task]}
+
+
+def of_spec(**fields: Any) -> Callable[[Case], Case]:
+    return lambda case: (replace(case[0], **fields), case[1], case[2])
+
+
+def of_host(**fields: Any) -> Callable[[Case], Case]:
+    return lambda case: (case[0], case[1], replace(case[2], **fields))
+
+
+def of_layer(name: str, **fields: Any) -> Callable[[Case], Case]:
+    def change(case: Case) -> Case:
+        layers = tuple(replace(layer, **fields) if layer.name == name else layer
+                       for layer in case[0].layers)  # fmt: skip
+        return replace(case[0], layers=layers), case[1], case[2]
+
+    return change
+
+
+def of_image(mount: str, **fields: Any) -> Callable[[Case], Case]:
+    def change(case: Case) -> Case:
+        images = tuple(replace(image, **fields) if image.mount == mount else image
+                       for image in case[0].images)  # fmt: skip
+        return replace(case[0], images=images), case[1], case[2]
+
+    return change
+
+
+def of_base(**fields: Any) -> Callable[[Case], Case]:
+    return lambda case: (replace(case[0], base=replace(case[0].base, **fields)), *case[1:])
+
+
+def of_repo(**fields: Any) -> Callable[[Case], Case]:
+    return lambda case: (
+        replace(case[0], repos=tuple(replace(repo, **fields) for repo in case[0].repos)), *case[1:]
+    )  # fmt: skip
+
+
+def of_records(where: str, **fields: Any) -> Callable[[Case], Case]:
+    """The last record of the base or a layer, with other fields."""
+
+    def change(case: Case) -> Case:
+        spec, lock, host = case
+        if where == "base":
+            return (
+                spec,
+                replace(lock, base=(*lock.base[:-1], replace(lock.base[-1], **fields))),
+                host,
+            )
+        layers = tuple(
+            replace(layer, records=(*layer.records[:-1], replace(layer.records[-1], **fields)))
+            if layer.name == where else layer
+            for layer in lock.layers
+        )  # fmt: skip
+        return spec, replace(lock, layers=layers), host
+
+    return change
+
+
+def of_removes(case: Case) -> Case:
+    layers = tuple(replace(layer, removes=("nano",)) for layer in case[1].layers[1:])
+    return case[0], replace(case[1], layers=(case[1].layers[0], *layers)), case[2]
+
+
+def without_record(case: Case) -> Case:
+    return case[0], replace(case[1], base=case[1].base[:1]), case[2]
+
+
+def of_tool(name: str) -> Callable[[Case], Case]:
+    return lambda case: (*case[:2], replace(case[2], tools={**case[2].tools, name: "2"}))
+
+
+CHANGES: dict[str, tuple[Callable[[Case], Case], set[str]]] = {
+    # base
+    "arch": (of_spec(arch="arm64"), ALL),
+    "variant": (of_base(variant="apt"), ALL),
+    "bootstrap tool's version": (of_tool("mmdebstrap"), ALL),
+    "base package's version": (of_records("base", version="2"), ALL),
+    "base package's bytes": (of_records("base", sha256="0" * 64), ALL),
+    "base package's architecture": (of_records("base", architecture="all"), ALL),
+    "base package gone": (without_record, ALL),
+    "SOURCE_DATE_EPOCH": (of_host(epoch=1), ALL),
+    "foreign architecture": (of_layer("app", packages=("three:i386",)), ALL),
+    # layers
+    "requested package": (of_layer("packages", packages=("one",)), ALL - {"base"}),
+    "package's version": (of_records("packages", version="2"), ALL - {"base"}),
+    "package's bytes": (of_records("app", sha256="0" * 64), ABOVE),
+    "what the layer removes": (of_removes, ABOVE),
+    "recommends": (of_spec(recommends=True), ALL - {"base"}),
+    "preseeding": (of_layer("app", debconf=("a a/b string d",)), ABOVE),
+    "file": (of_host(files={"packages": [], "app": [["/etc/motd", "file", "x", 420, "0:0"]]}),
+             ABOVE),
+    "script": (of_host(scripts={"app": ["digest", 0o755]}), ABOVE),
+    "settings": (of_host(settings={"hostname": "other"}), LAST),
+    # images
+    "format": (of_image("/boot", format="ext3"), {"image:/boot"}),
+    "container": (of_image("/boot", container="raw"), {"image:/boot"}),
+    "level": (of_image("/boot", level="best"), {"image:/boot"}),
+    "pack": (of_image("/boot", pack="direct"), {"image:/boot"}),
+    "label": (of_image("/boot", label="boot"), {"image:/boot"}),
+    "uuid": (of_image("/boot", uuid="0"), {"image:/boot"}),
+    "mkfs options": (of_image("/boot", options=("-m", "1")), {"image:/boot"}),
+    "size": (of_image("/boot", size=1 << 30), {"image:/boot"}),
+    "free": (of_image("/boot", free=1 << 20), {"image:/boot"}),
+    "filesystem tool's version": (of_tool("mke2fs"), IMAGES),
+    "compressor's version": (of_tool("zlib-ng"), IMAGES),
+    # no content
+    "name of the output": (of_image("/", file="renamed.img.gz"), set()),
+    "name of the spec": (of_spec(name="other", path=Path("/elsewhere/other.yaml")), set()),
+    "mirror": (of_repo(uri="http://elsewhere.example.org/debian"), set()),
+    "proxies": (of_spec(proxies={"http": "http://p:1"}, direct=("a",)), set()),
+    "keyring": (of_repo(keyring=Path("/k.gpg"), check_valid_until=False, trusted=True), set()),
+    "meta": (of_repo(meta={"a": 1}), set()),
+    "order of requested packages": (of_layer("packages", packages=("two", "one")), set()),
+    "package requested twice": (of_layer("packages", packages=("one", "two", "one")), set()),
+    "place of a package": (of_records("app", path="x", repository="other", size=9), set()),
+    "order of records": (lambda case: (case[0], replace(case[1], base=case[1].base[::-1]), case[2]),
+                         set()),
+    "Release": (lambda case: (case[0], replace(case[1], inputs="f" * 32, repos=()), case[2]), set()),
+    "tool that is not used": (of_tool("mkfs.xfs"), set()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_a_change_redoes(case: Case, name: str) -> None:
+    change, expected = CHANGES[name]
+    after = change(case)
+    assert after != case
+    assert changed(make_plan(*case), make_plan(*after)) == expected
+
+
+def test_every_option_of_an_image_but_its_file_is_in_its_key(case: Case) -> None:
+    seen = make_plan(*case).images[0].inputs
+    assert {field.name for field in fields(case[0].images[0])} - {"file"} <= seen.keys()
+
+
+def test_debootstrap_runs_a_script_for_the_suite_so_its_key_has_it(case: Case) -> None:
+    spec = replace(case[0], base=replace(case[0].base, tool="debootstrap"))
+    before = make_plan(spec, case[1], samples.host(spec))
+    other = replace(spec, repos=tuple(replace(repo, suite="sid") for repo in spec.repos))
+    assert "base" in changed(before, make_plan(other, case[1], samples.host(spec)))
+    assert make_plan(*case).base.inputs["suite"] is None
+
+
+def test_mount_point_below_changes_the_image_above_it_only(case: Case) -> None:
+    spec, lock, host = case
+    image = replace(spec.images[1], mount="/boot/efi", file="c.img.gz")
+    before = {stage.name: stage.key for stage in make_plan(*case).images}
+    after = {stage.name: stage.key
+             for stage in make_plan(replace(spec, images=(*spec.images, image)), lock, host).images}  # fmt: skip
+    assert {name for name in before if before[name] != after[name]} == {"/", "/boot"}
+    beside = replace(image, mount="/bootstrap")
+    found = make_plan(replace(spec, images=(*spec.images, beside)), lock, host).images
+    assert found[1].key == before["/boot"]
+
+
+# ---------------------------------------------------------------- stages
+
+
+def test_each_stage_stands_on_the_one_before_and_images_on_the_last_layer(case: Case) -> None:
+    made = make_plan(*case)
+    assert [stage.task for stage in made.stages] == [
+        "base", "layer:packages", "layer:app", "layer:settings", "image:/", "image:/boot",
+    ]  # fmt: skip
+    assert made.base.parent is None
+    for below, above in zip(made.tree, made.layers, strict=False):
+        assert above.parent == above.inputs["parent"] == below.key
+    assert {image.parent for image in made.images} == {made.layers[-1].key}
+
+
+def test_stage_holds_all_that_its_key_is_made_of(case: Case) -> None:
+    for stage in make_plan(*case).stages:
+        assert stage.key == key(json.loads(json.dumps(stage.inputs)))
+        assert (stage.inputs["stage"], stage.inputs["recipe"]) == (
+            stage.kind,
+            plan.RECIPES[stage.kind],
+        )
+        assert stage.entry == f"{stage.kind}-{stage.key}"
+
+
+def test_recipe_of_a_kind_changes_the_keys_of_that_kind_and_above(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = make_plan(*case)
+    monkeypatch.setitem(plan.RECIPES, "image", 1000)
+    assert changed(before, make_plan(*case)) == IMAGES
+    monkeypatch.setitem(plan.RECIPES, "layer", 1000)
+    assert changed(before, make_plan(*case)) == ALL - {"base"}
+
+
+def test_spec_without_settings_has_no_such_layer(tmp_path: Path) -> None:
+    spec = samples.load(tmp_path)
+    made = make_plan(spec, samples.lock([record("apt")]), samples.host(spec))
+    assert made.layers == ()
+    assert made.images[0].parent == made.base.key
+
+
+def test_layers_that_are_alike_share_a_key_only_on_the_same_parent(case: Case) -> None:
+    spec, lock, host = case
+    twins = tuple(Layer(name=name) for name in ("a", "b"))
+    locked = samples.lock(lock.base, {"a": [], "b": []})
+    hosts = replace(host, files={"a": [], "b": []})
+    one = make_plan(replace(spec, layers=twins[:1]), locked, hosts)
+    both = make_plan(replace(spec, layers=twins), locked, hosts)
+    other = make_plan(replace(spec, layers=twins[1:]), locked, hosts)
+    assert one.layers[0].key == other.layers[0].key == both.layers[0].key
+    assert both.layers[1].key != both.layers[0].key
+
+
+@pytest.mark.parametrize(
+    ("mount", "log"),
+    [("/", "image-root.log"), ("/boot", "image-boot.log"), ("/var/log", "image-var-log.log")],
+)
+def test_log_of_an_image(case: Case, mount: str, log: str) -> None:
+    spec = replace(case[0], images=(replace(case[0].images[0], mount=mount),))
+    assert make_plan(spec, *case[1:]).images[0].log == log
+
+
+# ---------------------------------------------------------------- canonical JSON
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"b": 1, "a": [True, None]}, '{"a":[true,null],"b":1}'),
+        (("x", 1), '["x",1]'),
+        ("ü\n", r'"\u00fc\n"'),
+        ({}, "{}"),
+    ],
+)
+def test_canonical_json(value: object, text: str) -> None:
+    assert canonical(value) == text
+
+
+def test_key_is_32_hex_digits_and_stays_what_it_was() -> None:
+    """Another value here means that every cache in the world is cold."""
+    assert key({"b": 1, "a": ["x"]}) == key({"a": ["x"], "b": 1}) == KNOWN
+
+
+KNOWN = "?"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["ab", "c"], ["a", "bc"]),
+        (["a,b"], ["a", "b"]),
+        (['a","b'], ["a", "b"]),
+        ({"a": None}, {}),
+        ({"a": "1"}, {"a": 1}),
+        ({"a": 1}, {"a": True}),
+        ({"label": "x", "uuid": ""}, {"label": "", "uuid": "x"}),
+        ([["a"], []], [[], ["a"]]),
+    ],
+)
+def test_values_that_only_look_alike_have_other_keys(one: object, other: object) -> None:
+    assert key(one) != key(other)
+
+
+# ---------------------------------------------------------------- the lock's inputs
+
+RESOLVED: dict[str, tuple[Callable[[Case], Case], bool]] = {
+    "arch": (of_spec(arch="arm64"), True),
+    "tool": (of_base(tool="debootstrap"), True),
+    "variant": (of_base(variant="apt"), True),
+    "include": (of_base(include=("x",)), True),
+    "suite": (of_repo(suite="sid"), True),
+    "section": (of_repo(section="main contrib"), True),
+    "priority": (of_repo(priority=900), True),
+    "order of repositories": (
+        lambda case: (replace(case[0], repos=case[0].repos[::-1]), *case[1:]), True),
+    "packages": (of_layer("app", packages=("x",)), True),
+    "recommends": (of_spec(recommends=True), True),
+    "mirror": (of_repo(uri="http://elsewhere"), False),
+    "proxies": (of_spec(proxies={"http": "http://p:1"}), False),
+    "order of packages": (of_layer("packages", packages=("two", "one", "one")), False),
+    "files": (of_layer("app", files=(File(target="/a", source=None, content="", owner="0:0",
+                                          mode=None),)), False),
+    "script": (of_layer("app", script=Path("/x")), False),
+    "debconf": (of_layer("app", debconf=()), False),
+    "images": (of_image("/", format="xfs"), False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RESOLVED)
+def test_what_makes_a_lock_stale(case: Case, name: str) -> None:
+    change, stale = RESOLVED[name]
+    after = change(case)
+    assert after[0] != case[0]
+    assert (resolution_inputs(case[0]) != resolution_inputs(after[0])) is stale
+
+
+# ---------------------------------------------------------------- what the host gives
+
+
+def entry_of(folder: Path, **fields: Any) -> list[list[Any]]:
+    given = {"target": "/t", "source": None, "content": None, "owner": "root:root", "mode": None}
+    return [entry.identity() for entry in inputs.entries(File(**{**given, **fields}), "spec")]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub/file").write_text("one\n")
+    (folder / "link").symlink_to("sub/file")
+    return folder
+
+
+FILE_CHANGES: dict[str, tuple[Callable[[Path], object], bool]] = {
+    "content": (lambda folder: (folder / "sub/file").write_text("two\n"), True),
+    "executable": (lambda folder: (folder / "sub/file").chmod(0o755), True),
+    "name": (lambda folder: (folder / "sub/file").rename(folder / "sub/other"), True),
+    "another file": (lambda folder: (folder / "more").touch(), True),
+    "empty folder": (lambda folder: (folder / "empty").mkdir(), True),
+    "target of a link": (lambda folder: _relink(folder / "link", "sub"), True),
+    "link or file": (lambda folder: _relink(folder / "link", None), True),
+    "mode as umask has it": (lambda folder: (folder / "sub/file").chmod(0o600), False),
+    "mode of a folder": (lambda folder: (folder / "sub").chmod(0o700), False),
+    "time": (lambda folder: os.utime(folder / "sub/file", (1, 1)), False),
+}
+
+
+def _relink(link: Path, target: str | None) -> None:
+    content = link.read_bytes()
+    link.unlink()
+    if target is None:
+        link.write_bytes(content)
+    else:
+        link.symlink_to(target)
+
+
+@pytest.mark.parametrize("name", FILE_CHANGES)
+def test_what_changes_a_folder_of_files(source: Path, name: str) -> None:
+    change, differs = FILE_CHANGES[name]
+    before = entry_of(source, source=source)
+    change(source)
+    assert (entry_of(source, source=source) != before) is differs
+
+
+@pytest.mark.parametrize(
+    ("one", "differs"),
+    [
+        ({}, False),
+        ({"owner": "www-data"}, True),
+        ({"target": "/u"}, True),
+        ({"content": "other"}, True),
+        ({"mode": 0o600}, True),
+        ({"mode": 0o644}, False),
+        ({"mode": 0}, True),
+    ],
+)
+def test_what_changes_a_file_with_content(
+    tmp_path: Path, one: dict[str, Any], differs: bool
+) -> None:
+    same = entry_of(tmp_path, content="text")
+    assert (entry_of(tmp_path, **{"content": "text", **one}) != same) is differs
+
+
+def test_a_source_and_the_same_content_are_one(source: Path) -> None:
+    assert entry_of(source, source=source / "sub/file") == entry_of(source, content="one\n")
+
+
+def test_link_as_the_source_means_what_it_points_to(source: Path) -> None:
+    file = entry_of(source, source=source / "sub/file")
+    assert entry_of(source, source=source / "link") == file
+
+
+@pytest.mark.parametrize("kind", ["missing", "loop", "pipe"])
+def test_source_that_is_none_fails(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x"
+    if kind == "loop":
+        path.symlink_to(path)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(BuildError, match="x"):
+        entry_of(tmp_path, source=path)
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"), [("content", True), ("mode", True), ("time", False)]
+)
+def test_what_changes_a_script(tmp_path: Path, change: str, differs: bool) -> None:
+    script = tmp_path / "a.sh"
+    script.write_text("true\n")
+    spec = samples.load(tmp_path, layers=[{"name": "app", "script": "a.sh"}])
+    before = inputs.script_identity(spec.layers[0], spec)
+    if change == "content":
+        script.write_text("fals\n")
+    elif change == "mode":
+        script.chmod(0o755)
+    else:
+        os.utime(script, (1, 1))
+    assert (inputs.script_identity(spec.layers[0], spec) != before) is differs
+
+
+SETTINGS: dict[str, Any] = {"hostname": "a", "timezone": "Etc/UTC", "locale": "C.UTF-8",
+                            "root_password": "secret"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_is_seen(tmp_path: Path, name: str) -> None:
+    lock = samples.lock([record("apt")])
+    whole = samples.load(tmp_path, **SETTINGS)
+    less = samples.load(tmp_path, **{key: SETTINGS[key] for key in SETTINGS if key != name})
+    one, other = (inputs.settings_identity(spec, lock, {}) for spec in (whole, less))
+    assert one != other
+    assert "secret" not in json.dumps(one)
+
+
+def test_salt_of_a_password_is_of_the_packages(tmp_path: Path) -> None:
+    spec = samples.load(tmp_path, root_password="secret")
+    fields = [inputs.shadow_field(spec, samples.lock([record("apt", version)]))
+              for version in ("1", "1", "2")]  # fmt: skip
+    assert fields[0] == fields[1] != fields[2]
+    assert re.fullmatch(r"\$6\$[0-9a-f]{16}\$[A-Za-z0-9./]{86}", fields[0])
+
+
+APT: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
+    "mirror": ({}, {}, "http://other"),
+    "name": ({"name": "renamed"}, {}, "http://mirror"),
+    "suite": ({"suite": "sid"}, {}, "http://mirror"),
+    "priority": ({"priority": 901}, {}, "http://mirror"),
+    "trusted": ({"trusted": True}, {}, "http://mirror"),
+    "Release that the pin names": ({}, {"Label": "Other"}, "http://mirror"),
+}
+
+
+@pytest.mark.parametrize("name", APT)
+def test_sources_in_the_image_are_content(tmp_path: Path, name: str) -> None:
+    repo, release, mirror = APT[name]
+    assert sources(tmp_path, {}, {}, "http://mirror") != sources(tmp_path, repo, release, mirror)
+
+
+def test_date_of_a_release_is_no_content(tmp_path: Path) -> None:
+    same = sources(tmp_path, {}, {"Date": "tomorrow"}, "http://mirror")
+    assert same == sources(tmp_path, {}, {}, "http://mirror")
+
+
+def sources(folder: Path, repo: dict[str, Any], release: dict[str, str], mirror: str) -> object:
+    """What the key of a layer that writes /etc/apt sees."""
+    one = {**REPO, "priority": 900, **repo}
+    spec = samples.load(folder, repos=[one], apt_sources=True)
+    locked = LockedRepo(name=one["name"], release="a" * 64, date="",
+                        fields={"Label": "Test", **release})  # fmt: skip
+    return inputs.settings_identity(spec, samples.lock([], repos=(locked,)), {"mirror": mirror})
