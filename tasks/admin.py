@@ -233,6 +233,6 @@ def test(session: Session) -> None:
         ["pytest"],
     ):
         session.screen.line("+ " + " ".join(argv))
-        code = subprocess.call([sys.executable, "-m", *argv], env=environment, cwd=session.root)  # noqa: S603
+        code = subprocess.call([sys.executable, "-m", *argv], env=environment, cwd=session.root)
         if code:
             raise BuildError(f"{argv[0]} failed (exit status {code})")

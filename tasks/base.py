@@ -24,7 +24,8 @@ def skeleton(folder: Path) -> None:
 
     /usr is bound read-only over it; a package's script that leaves its chroot finds only this.
     """
-    for name in ("etc", "usr", "root", "target", "repo", "var/lib/dpkg", "var/lib/apt/lists/partial",
+    for name in ("etc", "usr", "root", "target", "repo", "var/lib/dpkg",
+                 "var/lib/apt/lists/partial",
                  "var/cache/apt/archives/partial", "etc/apt/apt.conf.d", "etc/apt/trusted.gpg.d",
                  "etc/apt/preferences.d", "etc/apt/sources.list.d", "dev", "proc", "sys", "tmp",
                  "run"):  # fmt: skip
@@ -100,9 +101,7 @@ def build(session: Session, log: host.Log) -> None:
     suite = "strata" if spec.base.tool == "mmdebstrap" else spec.repos[0].suite.strip("./") or "sid"
     log.step(f"preparing {len(records)} packages")
     dists = suite if spec.base.tool == "debootstrap" else ""
-    paths = debs.local_repository(
-        repository, records, session.cache, suite=dists, arch=spec.arch
-    )
+    paths = debs.local_repository(repository, records, session.cache, suite=dists, arch=spec.arch)
     override = stage.inputs["epoch"]
     epoch: int = override if override is not None else tree.deb_epoch(paths)
     names = [_name(record, spec.arch) for record in records]

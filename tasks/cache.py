@@ -246,7 +246,9 @@ class Cache:
                 return "its file is missing"
             if file.stat().st_size != content["file"]["size"]:
                 return "its size is another"
-            return "" if read_sha256(file) == content["file"]["sha256"] else "its SHA-256 is another"
+            return (
+                "" if read_sha256(file) == content["file"]["sha256"] else "its SHA-256 is another"
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             return f"its record cannot be read: {error}"
 

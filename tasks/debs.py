@@ -162,12 +162,17 @@ def local_repository(
         raise BuildError(f"apt-ftparchive failed (exit status {code}):\n{err.strip()}")
     if suite:
         binary = f"main/binary-{arch}"
-        _indexes(folder / "dists" / suite, binary + "/", packages, f"""\
+        _indexes(
+            folder / "dists" / suite,
+            binary + "/",
+            packages,
+            f"""\
 Suite: {suite}
 Codename: {suite}
 Architectures: {arch}
 Components: main
-""")
+""",
+        )
     else:
         _indexes(folder, "", packages, "")
     return paths

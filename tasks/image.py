@@ -1,7 +1,7 @@
 """Layers → one filesystem image per mount point: made, filled, shrunk, compressed, digested.
 
-    lower directories ─→ overlay, read-only ─→ loop mount or mke2fs -d ─→ shrink ─→ compress
-                         (mount points below hidden)                       one read: digests, gzip
+lower directories ─→ overlay, read-only ─→ loop mount or mke2fs -d ─→ shrink ─→ compress
+                     (mount points below hidden)                       one read: digests, gzip
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ def measure(folder: Path, lower: Sequence[str], mount: str, below: Sequence[str]
 
 def content_uuid(stage: Stage, digests: Sequence[str], epoch: int) -> uuid.UUID:
     """A filesystem's UUID made of what is in it: the same content, the same UUID, anywhere."""
-    text = "\n".join([str(stage.inputs["mount"]), str(stage.inputs["format"]), str(epoch), *digests])
+    text = "\n".join(
+        [str(stage.inputs["mount"]), str(stage.inputs["format"]), str(epoch), *digests]
+    )
     raw = bytearray(hashlib.sha256(text.encode()).digest()[:16])
     raw[6] = raw[6] & 0x0F | 0x80  # version 8, RFC 9562: the maker's own
     raw[8] = raw[8] & 0x3F | 0x80
@@ -126,11 +128,25 @@ def mkfs_argv(image: Image, raw: str, identity: str, *, inodes: int, fill: str =
         return ["mkfs.xfs", "-q", "-f", "-m", f"uuid={identity}", *label, *image.options, raw]
     if image.format == "btrfs":
         return ["mkfs.btrfs", "-q", "-f", "-U", identity, *label, *image.options, raw]
-    return ["mkfs.vfat", "--invariant", "-i", identity.replace("-", ""), *label, *image.options, raw]
+    return [
+        "mkfs.vfat",
+        "--invariant",
+        "-i",
+        identity.replace("-", ""),
+        *label,
+        *image.options,
+        raw,
+    ]
 
 
-FULL = ("No space left on device", "Could not allocate", "Disk full", "too small", "too big for a",
-        "larger than")
+FULL = (
+    "No space left on device",
+    "Could not allocate",
+    "Disk full",
+    "too small",
+    "too big for a",
+    "larger than",
+)
 """How the tools say that a filesystem is too small for its content, or for itself."""
 
 MOUNT_OPTIONS = {
@@ -350,7 +366,7 @@ class Filling:
         return str(empty)
 
     def _direct_times(self) -> None:
-        """mke2fs -d copies the source's atime and ctime, which are the build's own: set them all."""
+        """mke2fs -d copies the source's atime and ctime, which are the build's own."""
 
     def _finish_ext(self) -> None:
         run = self._run
@@ -416,5 +432,3 @@ def _btrfs_size(raw: Path) -> int:
     with raw.open("rb") as file:
         file.seek(0x10000 + 0x70)
         return int(struct.unpack("<Q", file.read(8))[0])
-
-

@@ -230,7 +230,9 @@ def find_mirrors(given: Mapping[str, str | None]) -> dict[str, str]:
             value = host_found[number]
         if value:
             if not re.fullmatch(r"(https?://|file:/)[^\s\[\]\"'<>\\]+", value):
-                raise BuildError(f"{name}={masked(value)}: expected an http:, https: or file: address")
+                raise BuildError(
+                    f"{name}={masked(value)}: expected an http:, https: or file: address"
+                )
             found[name] = value.rstrip("/")
     return found
 
@@ -306,9 +308,7 @@ def host_inputs(spec: Spec, lock: Lock, mirrors: Mapping[str, str], memory: Path
             layer.name: [entry.identity() for entry in layer_entries(layer, spec)]
             for layer in spec.layers
         },
-        scripts={
-            layer.name: script_identity(layer, spec) for layer in spec.layers if layer.script
-        },
+        scripts={layer.name: script_identity(layer, spec) for layer in spec.layers if layer.script},
         settings=settings_identity(spec, lock, mirrors) if spec.settings else {},
         epoch=epoch_override(),
     )

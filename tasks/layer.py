@@ -52,9 +52,13 @@ mv /etc/shadow.strata /etc/shadow
 """
 
 
-def apt_steps(layer: Layer, locked: LockedLayer, arch: str, foreign: Sequence[str]) -> list[host.Step]:
+def apt_steps(
+    layer: Layer, locked: LockedLayer, arch: str, foreign: Sequence[str]
+) -> list[host.Step]:
     """The commands that install exactly the locked packages, in the image's own apt."""
-    wanted = [f"{record.package}:{_arch(record, arch)}={record.version}" for record in locked.records]
+    wanted = [
+        f"{record.package}:{_arch(record, arch)}={record.version}" for record in locked.records
+    ]
     removes = [f"{name}-" for name in locked.removes]
     requested = {apt.plain_name(name) for name in layer.packages if not name.endswith("-")}
     depends = sorted(
@@ -122,8 +126,10 @@ def owner_steps(entries: Sequence[inputs.Entry], where: str) -> list[host.Step]:
         for value, table in ((user, "passwd"), (group, "group")):
             if value.isdigit() or value == "root":
                 continue
-            message = (f"error: {where}: owner {owner!r}: the image has no {value!r} in "
-                       f"/etc/{table}; add it in a package or an earlier layer, or use a number")  # fmt: skip
+            message = (
+                f"error: {where}: owner {owner!r}: the image has no {value!r} in "
+                f"/etc/{table}; add it in a package or an earlier layer, or use a number"
+            )
             steps.append(host.step(
                 "/bin/sh", "-c", f"getent {table} {shlex.quote(value)} > /dev/null || "
                 f"{{ echo {shlex.quote(message)}; exit 1; }}"))  # fmt: skip

@@ -1,8 +1,8 @@
 """Repositories → lock: ask each whether it changed, verify it, resolve the closure with apt itself.
 
-    repos ──→ apt-get update, each in an apt of its own ──→ snapshots in cache/index/
-                                                             │
-    spec ──→ one private apt with all snapshots ──→ base, then each layer on it ──→ specs/NAME.lock
+repos ──→ apt-get update, each in an apt of its own ──→ snapshots in cache/index/
+                                                         │
+spec ──→ one private apt with all snapshots ──→ base, then each layer on it ──→ specs/NAME.lock
 """
 
 from __future__ import annotations
@@ -370,8 +370,10 @@ def _unsolvable(where: str, out: str, err: str) -> BuildError:
     if names:
         return BuildError(f"{where}: no repository has {', '.join(names)}:\n{text}",
                           "check the spelling, and that the repository is in repos")  # fmt: skip
-    return BuildError(f"{where}: apt cannot install these packages together:\n{text}",
-                      "leave out one of them, or add the repository that has what is missing")  # fmt: skip
+    return BuildError(
+        f"{where}: apt cannot install these packages together:\n{text}",
+        "leave out one of them, or add the repository that has what is missing",
+    )
 
 
 def resolve(
@@ -398,7 +400,9 @@ def resolve(
             "packages" if layer.name == "packages" and number == 0 else f"layers.{layer.name}"
         )
         added, removed = resolver.solve(sorted(set(layer.packages)), lock.installed(), where)
-        earlier = {apt.plain_name(name) for below in spec.layers[:number] for name in below.packages}
+        earlier = {
+            apt.plain_name(name) for below in spec.layers[:number] for name in below.packages
+        }
         lost = sorted(earlier & set(removed) - {apt.plain_name(name) for name in layer.packages})
         if lost:
             raise BuildError(

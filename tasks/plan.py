@@ -1,7 +1,7 @@
 """Spec, lock and what the host has of them → stages with their keys. Pure: no I/O at all.
 
-    base ─→ layer "packages" ─→ layer … ─→ layer "settings" ─┬→ image /
-                                                             └→ image /boot …
+base ─→ layer "packages" ─→ layer … ─→ layer "settings" ─┬→ image /
+                                                         └→ image /boot …
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Images → out/NAME/: the images, their metadata for provisioners, packages, digests, build.json."""
+"""Images → out/NAME/: images, metadata for provisioners, packages, digests, build.json."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ file of the host can be opened any more. The plan is JSON on standard input:
     env       the commands' whole environment
     cwd       their working directory, after root
     chroots   directories of the new root that get a /dev and /proc, too
-    steps     [[title, [argv, ...]], ...]               each a pipeline; the first that fails ends it
+    steps     [[title, [argv, ...]], ...]               pipelines; the first that fails ends it
 
 Exit status: that of the first failing pipeline, 125 when a mount or the like fails.
 """
@@ -43,13 +43,49 @@ PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 # linux/capability.h; the names are in the order of their numbers
 CAPABILITY_VERSION_3 = 0x20080522
-CAPABILITIES = (
-    "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable "
-    "net_bind_service net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio "
-    "sys_chroot sys_ptrace sys_pacct sys_admin sys_boot sys_nice sys_resource sys_time "
-    "sys_tty_config mknod lease audit_write audit_control setfcap mac_override mac_admin syslog "
-    "wake_alarm block_suspend audit_read perfmon bpf checkpoint_restore"
-).split()
+CAPABILITIES = [
+    "chown",
+    "dac_override",
+    "dac_read_search",
+    "fowner",
+    "fsetid",
+    "kill",
+    "setgid",
+    "setuid",
+    "setpcap",
+    "linux_immutable",
+    "net_bind_service",
+    "net_broadcast",
+    "net_admin",
+    "net_raw",
+    "ipc_lock",
+    "ipc_owner",
+    "sys_module",
+    "sys_rawio",
+    "sys_chroot",
+    "sys_ptrace",
+    "sys_pacct",
+    "sys_admin",
+    "sys_boot",
+    "sys_nice",
+    "sys_resource",
+    "sys_time",
+    "sys_tty_config",
+    "mknod",
+    "lease",
+    "audit_write",
+    "audit_control",
+    "setfcap",
+    "mac_override",
+    "mac_admin",
+    "syslog",
+    "wake_alarm",
+    "block_suspend",
+    "audit_read",
+    "perfmon",
+    "bpf",
+    "checkpoint_restore",
+]
 
 libc = ctypes.CDLL(None, use_errno=True)
 

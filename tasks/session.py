@@ -156,8 +156,8 @@ class Session:
         """What ${mirror} and ${security_mirror} stand for."""
         from tasks.inputs import find_mirrors
 
-        return find_mirrors({name: self.variables.get(name) for name in ("mirror",
-                                                                         "security_mirror")})  # fmt: skip
+        given = {name: self.variables.get(name) for name in ("mirror", "security_mirror")}
+        return find_mirrors(given)
 
     @property
     def uris(self) -> dict[str, str]:
@@ -284,6 +284,8 @@ def _os_error(error: OSError, stage: Stage, log: host.Log) -> BuildError:
 
     where = error.filename or host.scratch_root()
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return BuildError(f"{_title(stage)}: no space left on the filesystem of {where}",
-                          "free some room, or set STRATA_SCRATCH or STRATA_CACHE elsewhere")  # fmt: skip
+        return BuildError(
+            f"{_title(stage)}: no space left on the filesystem of {where}",
+            "free some room, or set STRATA_SCRATCH or STRATA_CACHE elsewhere",
+        )
     return BuildError(f"{_title(stage)}: {error}", f"the log is {log.path}")

@@ -234,7 +234,7 @@ def _parse(path: Path, raw: bytes) -> dict[str, Any]:
     def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _value in node.value:
-            key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = loader.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 mark = key_node.start_mark
                 raise BuildError(
@@ -248,7 +248,7 @@ def _parse(path: Path, raw: bytes) -> dict[str, Any]:
                 )
             seen.add(key)
         return {
-            loader.construct_object(key, deep=True): loader.construct_object(value, deep=True)  # type: ignore[no-untyped-call]
+            loader.construct_object(key, deep=True): loader.construct_object(value, deep=True)
             for key, value in node.value
         }
 
@@ -264,9 +264,7 @@ def _parse(path: Path, raw: bytes) -> dict[str, Any]:
         raise BuildError(f"{path}: not YAML: {first}") from error
     if not isinstance(document, dict):
         raise BuildError(f"{path}: expected a mapping with `repos` and `images`")
-    count = 0
-    for depth in _depths(document):
-        count += 1
+    for count, depth in enumerate(_depths(document)):
         if count > NODE_LIMIT:
             raise BuildError(f"{path}: more than {NODE_LIMIT} values with its aliases written out")
         if depth > DEPTH_LIMIT:
@@ -294,7 +292,9 @@ def _validate(path: Path, document: dict[str, Any], schema: Path, raw: bytes) ->
         if isinstance(instance, str) and not re.search(re.sub(r"\$$", r"\\Z", wanted), instance):
             yield jsonschema.ValidationError(f"{instance!r} does not match {wanted!r}")
 
-    checker = jsonschema.validators.extend(jsonschema.Draft7Validator, {"pattern": pattern})
+    checker = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
+        jsonschema.Draft7Validator, {"pattern": pattern}
+    )
     errors = list(checker(json.loads(schema.read_text(encoding="utf-8"))).iter_errors(document))
     if not errors:
         return
@@ -502,8 +502,10 @@ def _check(spec: Spec) -> None:
     for image in spec.images:
         where = f"{path}: images.{image.mount}"
         if image.file in (*PUBLISHED, f"{spec.name}.yaml"):
-            raise BuildError(f"{where}.file: {image.file!r} is the name of what is published beside "
-                             "the images", "choose another")  # fmt: skip
+            raise BuildError(
+                f"{where}.file: {image.file!r} is the name of what is published beside the images",
+                "choose another",
+            )
         for name, size in (("size", image.size), ("free", image.free)):
             if size is not None and size > LARGEST:
                 raise BuildError(f"{where}.{name}: larger than {LARGEST >> 40} TiB")

@@ -81,7 +81,7 @@ def _plain(tree: Path, folder: str) -> Path | None:
 
 
 def clamp_times(tree: Path, epoch: int) -> None:
-    """Give everything newer than epoch (seconds) the time epoch: the build's own time is no content.
+    """Give all that is newer than epoch (seconds) that time: the build's own is no content.
 
     Directories come after their entries: setting those does not touch them, removing would.
     """
@@ -165,7 +165,7 @@ def unpack(source: Path, sha256: str, target: Path, log: host.Log) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Upper:
-    """A writable overlay in scratch: names are relative to `base`, the mount's working directory."""
+    """A writable overlay in scratch: names are relative to `base`, where it is mounted from."""
 
     base: Path
     name: str
@@ -236,7 +236,7 @@ class Trees:
 
 
 def find_in(folder: Path, lower: Sequence[str], path: str) -> Path | None:
-    """The topmost version of a file or folder in a stack of lower directories, None if it is hidden.
+    """The topmost version of a path in a stack of lower directories, None if it is hidden.
 
     What is not a directory hides all that lies below it, and so does an opaque directory
     (Linux, Documentation/filesystems/overlayfs).

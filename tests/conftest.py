@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from repository import Repository, Server, make_deb, real_debs, session_key
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -101,7 +102,7 @@ class World:
 
     def build(self, *words: str, spec: str = "web", **env: str) -> dict[str, str]:
         """`doit build`; each stage's result by its name (base, packages, app, /, /boot)."""
-        self.doit("build", f"spec={spec}", *words, **env)
+        self.doit("build", f"spec={spec}", *words, check=True, **env)
         return self.results(spec)
 
     def json(self, spec: str = "web") -> dict[str, Any]:
@@ -203,9 +204,7 @@ def fast_scratch() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
-def world(
-    tmp_path: Path, closure: list[Path], fast_scratch: dict[str, str]
-) -> Iterator[World]:
+def world(tmp_path: Path, closure: list[Path], fast_scratch: dict[str, str]) -> Iterator[World]:
     """A checkout with the spec `web` and nothing built."""
     debs = tmp_path / "debs"
     debs.mkdir()

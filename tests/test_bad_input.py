@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from conftest import SPEC, Build, World, checkout, populate
 from repository import Fault, Repository, Server, SigningKey, make_deb
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from conftest import World
 
 pytestmark = pytest.mark.root

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from conftest import World
 from repository import Repository, Server
 from test_images import decompress, mounted
@@ -34,9 +35,7 @@ def only_root(world: World) -> None:
     world.edit("  /boot: {file: web-boot.img.gz, format: ext2}\n", "")
 
 
-def test_services_never_start_and_nothing_of_the_build_stays(
-    built: World, tmp_path: Path
-) -> None:
+def test_services_never_start_and_nothing_of_the_build_stays(built: World, tmp_path: Path) -> None:
     only_root(built)
     start = """
     set -e
@@ -46,7 +45,7 @@ def test_services_never_start_and_nothing_of_the_build_stays(
     echo 0123456789abcdef0123456789abcdef > /etc/machine-id
     mkdir -p /etc/ssh && echo secret > /etc/ssh/ssh_host_ed25519_key
     touch /run/left /tmp/left /dev/shm/left /var/log/beta.log
-    (sleep 1000 &) 
+    (sleep 1000 &)
     """
     init = "#!/bin/sh\necho started > /started-by-init\n"
     built.add(built.deb("beta", "2", depends="gamma", scripts={"postinst": start},
@@ -242,7 +241,9 @@ def test_debconf_answers_are_there_before_the_packages(built: World, tmp_path: P
         "postinst": "#!/bin/sh\nset -e\n. /usr/share/debconf/confmodule\n"
                     "db_get beta/answer\necho \"$RET\" > /answer\n",
     }))  # fmt: skip
-    built.edit("  - name: app\n", "  - name: app\n    debconf: ['beta beta/answer string forty two']\n")
+    built.edit(
+        "  - name: app\n", "  - name: app\n    debconf: ['beta beta/answer string forty two']\n"
+    )
     built.build()
     with tree_of(built, tmp_path) as root:
         assert (root / "answer").read_text() == "forty two\n"
@@ -274,12 +275,15 @@ def test_apt_syntax_in_package_lists(built: World, tmp_path: Path) -> None:
 def test_variants_and_debootstrap(built: World) -> None:
     """Each base tool makes a base of the same closure; a variant without apt holds no layers."""
     text = (built.root / "specs/web.yaml").read_text()
-    plain = text.partition("packages:")[0] + "images:\n  /: {file: v.img, format: ext4, container: raw}\n"
+    plain = (
+        text.partition("packages:")[0]
+        + "images:\n  /: {file: v.img, format: ext4, container: raw}\n"
+    )
     for name, base in {
         "essential": "{tool: mmdebstrap, variant: essential}",
         "custom": "{tool: mmdebstrap, variant: custom, include: [alpha, apt, base-files, base-passwd, bash, coreutils, "
-                  "dash, libc-bin, usr-is-merged, debianutils, diffutils, findutils, grep, gzip, hostname, init-system-helpers, login, "
-                  "ncurses-bin, perl-base, sed, sysvinit-utils, util-linux]}",
+        "dash, libc-bin, usr-is-merged, debianutils, diffutils, findutils, grep, gzip, hostname, init-system-helpers, login, "
+        "ncurses-bin, perl-base, sed, sysvinit-utils, util-linux]}",
         "extract": "{tool: mmdebstrap, variant: extract, include: [alpha, base-files]}",
         "debootstrap": "{tool: debootstrap, variant: minbase}",
     }.items():
@@ -338,9 +342,10 @@ def test_proxies_credentials_and_direct(built: World, tmp_path: Path) -> None:
     other = Repository(tmp_path / "other", origin="Other")
     other.add(built.deb("behind", "1"))
     other.publish()
-    with Server(other.root, auth=("someone", "pa55word")) as server, Server(
-        built.repository.root
-    ) as proxy:
+    with (
+        Server(other.root, auth=("someone", "pa55word")) as server,
+        Server(built.repository.root) as proxy,
+    ):
         port = server.url.rpartition(":")[2]
         built.edit("base:", f"""\
   - {{name: other, uri: "http://someone:pa55word@127.0.0.1:{port}", suite: stable, section: main,

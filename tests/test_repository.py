@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+
 from repository import Fault, Repository, Server, SigningKey, apt_environment, make_deb
 
 INRELEASE = "/dists/stable/InRelease"

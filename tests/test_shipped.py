@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from conftest import PROJECT, World, checkout
 from repository import Repository, Server
 from test_images import decompress, mounted
