@@ -72,6 +72,9 @@ def _reasons(session: Session, stage: Stage) -> list[str]:
     """How the inputs differ from those of the most recent record of the same stage."""
     folder = session.cache.root / FOLDERS[stage.kind]
     records = sorted(folder.glob(f"{stage.kind}-*.json"), key=os.path.getmtime, reverse=True)
+    # Before the most recent of all specs comes what this spec's own last build was made of.
+    own = _last_key(session, stage)
+    records.sort(key=lambda path: path.stem != f"{stage.kind}-{own}")
     for path in records:
         try:
             record = json.loads(path.read_text("utf-8"))
@@ -82,6 +85,16 @@ def _reasons(session: Session, stage: Stage) -> list[str]:
             continue
         return differences(old, stage.inputs) or ["its file in the cache is missing"]
     return ["no earlier build of it is in the cache"]
+
+
+def _last_key(session: Session, stage: Stage) -> str:
+    """The key that a stage of this name had in the last build, or ""."""
+    try:
+        stages = json.loads((session.out / "build.json").read_text("utf-8"))["stages"]
+        return next(str(one["key"]) for one in stages
+                    if (one["stage"], one["name"]) == (stage.kind, stage.name))  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return ""
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
