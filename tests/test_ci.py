@@ -117,7 +117,7 @@ class Project:
 
     @property
     def calls(self) -> Path:
-        """Where the stand-ins of gh and apt-get note their arguments."""
+        """Where the stand-ins of gh and apt-get note their arguments, and origin push options."""
         return self.folder / "calls"
 
     def git(self, *words: str, cwd: Path | None = None) -> str:
@@ -167,6 +167,9 @@ def project(world: World, tmp_path: Path) -> Project:
     world.doit("lock", "spec=web")
     project.git("init", "--quiet", "--bare", str(project.origin))
     project.git("config", "receive.advertisePushOptions", "true", cwd=project.origin)
+    hook = project.origin / "hooks/pre-receive"
+    hook.write_text(f"#!/bin/sh\nenv | grep GIT_PUSH_OPTION_[0-9] | sort >> {project.calls}\n:\n")
+    hook.chmod(0o755)
     project.git("init", "--quiet", "--initial-branch", "main")
     project.git("remote", "add", "origin", str(project.origin))
     project.push()
@@ -479,10 +482,17 @@ def test_nightly_proposes_a_lock_that_moved(project: Project, system: System) ->
     assert new != old
     assert '"2"' in new
     assert moved.results == {}
+    calls = project.calls.read_text().splitlines()
     if system is github:
-        calls = project.calls.read_text().splitlines()
-        assert [call.split()[:3] for call in calls] == [["gh", "pr", "create"],
-                                                        ["gh", "workflow", "run"]]  # fmt: skip
+        assert calls == [
+            "gh pr create --head strata-lock --title Lock web --body ",
+            "gh workflow run strata --ref strata-lock",
+        ]
+    else:
+        assert calls[-2:] == [
+            "GIT_PUSH_OPTION_0=merge_request.create",
+            "GIT_PUSH_OPTION_1=merge_request.target=main",
+        ]
 
 
 def test_frozen_build_refuses_a_stale_lock(project: Project) -> None:
@@ -587,7 +597,8 @@ def test_github_example_has_steps_for_each_shipped_spec(spec: str) -> None:
 
     loaded = load_spec(PROJECT / f"specs/{spec}.yaml", schema=PROJECT / "specs/spec.schema.json")
     text = (EXAMPLES / "github.yml").read_text()
-    for kind, number in (("layer", len(loaded.layers)), ("image", len(loaded.images))):
+    layers = len(loaded.layers) + bool(loaded.settings)
+    for kind, number in (("layer", layers), ("image", len(loaded.images))):
         assert all(f"id: {kind}{n + 1}\n" in text for n in range(number)), kind
 
 
