@@ -123,7 +123,12 @@ def build(session: Session, log: host.Log) -> None:
             chroots=["/target"],
             binds=[*_split_usr(), (str(repository), "/repo")],
             keep=host.DPKG_CAPABILITIES,
-            env={"SOURCE_DATE_EPOCH": str(epoch), "TMPDIR": "/tmp", "HOME": "/root"},
+            env={
+                "SOURCE_DATE_EPOCH": str(epoch), "TMPDIR": "/tmp", "HOME": "/root",
+                # debootstrap would else insist on making a device node that works, which a nodev
+                # target forbids; those that it needs are there already.
+                "container": "lxc",
+            },
         ).run(
             host.step(*argv, title=f"bootstrapping {len(records)} packages"),
             log=log, what=f"{spec.base.tool} of the base",

@@ -165,7 +165,7 @@ def _architecture(package: str) -> str:
 def address_secrets(uri: str) -> set[str]:
     """The user and password of an address, as written: what must not be shown."""
     found: set[str] = set()
-    netloc = re.sub(r"^[a-z]+://", "", uri).partition("/")[0]
+    netloc = re.sub(r"^[A-Za-z]+://", "", uri).partition("/")[0]
     if "@" in netloc:
         userinfo = netloc.rpartition("@")[0]
         found |= {userinfo, userinfo.partition(":")[2]}
@@ -176,7 +176,8 @@ def masked(text: str, secrets: tuple[str, ...] = ()) -> str:
     """text without these secrets and without the user and password of any address."""
     for secret in secrets:
         text = text.replace(secret, "***")
-    return re.sub(r"([a-z]+://)[^/@\s'\"]+@", r"\1***@", text)
+    # To the last @ before a slash: a password may hold one.
+    return re.sub(r"([A-Za-z]+://)[^/\s'\"]+@", r"\1***@", text)
 
 
 def spec_names(folder: Path) -> list[str]:
