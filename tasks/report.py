@@ -13,7 +13,7 @@ def variables() -> dict[str, str]:
     """The name=value words of the command line; doit keeps them in a dictionary of its own."""
     from doit import doit_cmd
 
-    return dict(doit_cmd._CMDLINE_VARS)
+    return dict(doit_cmd._CMDLINE_VARS or {})
 
 
 class Reporter:

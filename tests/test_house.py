@@ -1,0 +1,69 @@
+"""The house: imports go down only, and a build with nothing to do imports little."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import PROJECT
+
+FLOORS = {
+    "errors": 0, "sandbox": 0, "host": 0.5,
+    "apt": 1, "spec": 1, "lockfile": 1, "compress": 1,
+    "plan": 2, "inputs": 2.2, "cache": 2.2, "tree": 2.4, "debs": 2.4, "session": 2.6,
+    "lock": 3, "base": 3, "layer": 3, "image": 3, "publish": 3, "migrate": 3, "admin": 3.5,
+    "report": 4, "graph": 5,
+}  # fmt: skip
+"""Within floor 2, plan is below what uses it; admin's `import` task is the door to migrate."""
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of tasks/ that a file imports, anywhere in it but for type checkers."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "tasks":
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tasks."):
+            found.add((node.module or "").split(".")[1])
+    return found
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "tasks").glob("*.py")), ids=lambda p: p.stem)
+def test_imports_go_down_only(path: Path) -> None:
+    assert path.stem in FLOORS, f"{path.name} has no floor yet: give it one here and in the docs"
+    below = imported(path)
+    if path.stem == "session":
+        below -= {"tree"} if FLOORS["tree"] < FLOORS["session"] else set()
+    if path.stem == "report":
+        below -= {"session"}
+    above = {name for name in below if FLOORS[name] >= FLOORS[path.stem]}
+    assert above == set()
+
+
+def test_only_host_and_sandbox_start_processes() -> None:
+    """And compress, whose processes host starts, and admin, whose `test` runs the linters."""
+    users = {
+        path.stem
+        for path in (PROJECT / "tasks").glob("*.py")
+        if "import subprocess" in path.read_text()
+    }
+    assert users <= {"host", "sandbox", "tree", "compress", "admin"}
+    for name in ("tree", "compress"):
+        text = (PROJECT / "tasks" / f"{name}.py").read_text()
+        assert "subprocess.run" not in text
+        assert "subprocess.Popen(" not in text
+
+
+def test_nothing_slow_is_imported_at_load() -> None:
+    code = (
+        "import sys; sys.argv = ['doit', 'list']; import dodo;"
+        "print(*sorted({'jsonschema', 'yaml', 'zlib_ng', 'tarfile', 'tasks.layer', 'tasks.image'}"
+        " & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, text=True,
+                         capture_output=True).stdout  # fmt: skip
+    assert out.strip() == ""
