@@ -48,7 +48,7 @@ DOIT_CONFIG = {
     "default_tasks": ["build"],
     "backend": "sqlite3",
     # One file for each spec: tasks of two specs have the same names.
-    "dep_file": f".doit/{SESSION.name.replace('/', '_') or 'none'}.sqlite3",
+    "dep_file": f".doit/{SESSION.name.replace('/', '_')[:64] or 'none'}.sqlite3",
     "reporter": Reporter,
     "verbosity": 2,
     "minversion": "0.36.0",

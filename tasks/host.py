@@ -141,7 +141,7 @@ def popen(
 ) -> subprocess.Popen[bytes]:
     """Start a command that dies when the calling thread does, and that no Ctrl-C reaches first."""
     return subprocess.Popen(
-        ["setpriv", "--pdeathsig", "KILL", "--", tool(argv[0]), *argv[1:]],
+        [tool("setpriv"), "--pdeathsig", "KILL", "--", tool(argv[0]), *argv[1:]],
         stdin=stdin, stdout=stdout, stderr=stderr,
         env={**ENV, **(env or {})}, cwd=cwd, start_new_session=True,
     )  # fmt: skip
