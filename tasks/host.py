@@ -27,7 +27,8 @@ TOOLS: dict[str, str] = {
     "mmdebstrap": "mmdebstrap", "debootstrap": "debootstrap", "apt-ftparchive": "apt-utils",
     "tar": "tar", "zstd": "zstd", "xz": "xz-utils", "mount": "mount", "unshare": "util-linux",
     "setpriv": "util-linux", "mke2fs": "e2fsprogs", "e2fsck": "e2fsprogs", "debugfs": "e2fsprogs",
-    "resize2fs": "e2fsprogs", "tune2fs": "e2fsprogs", "mkfs.xfs": "xfsprogs",
+    "resize2fs": "e2fsprogs", "tune2fs": "e2fsprogs", "dumpe2fs": "e2fsprogs",
+    "taskset": "util-linux", "mkfs.xfs": "xfsprogs",
     "mkfs.btrfs": "btrfs-progs", "btrfs": "btrfs-progs", "mkfs.vfat": "dosfstools",
     "mcopy": "mtools",
 }  # fmt: skip
