@@ -142,10 +142,10 @@ def build(session: Session, log: host.Log) -> None:
         for name in ("dev", "proc", "run", "sys", "tmp"):
             (upper.path / name).mkdir(exist_ok=True)
         (upper.path / "tmp").chmod(0o1777)
-        tree.clamp_times(upper.path, epoch)
+        several = tree.clamp_times(upper.path, epoch)
         facts: dict[str, Any] = tree.facts(epoch, records)
         with session.cache.put(stage, facts) as target:
-            tree.pack(upper.path, target, log)
+            tree.pack(upper.path, target, log, several_xattrs=several)
     host.remove_tree(repository)
     host.remove_tree(tool_root)
 

@@ -40,6 +40,9 @@ def _session() -> Session:
     return Session(root=Path.cwd(), variables=given)
 
 
+# What a build makes has the same modes for every user; secrets are given theirs one by one.
+os.umask(0o022)
+
 SESSION = _session()
 atexit.register(SESSION.close)
 Reporter.session = SESSION

@@ -12,7 +12,7 @@ import stat
 import struct
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,8 @@ class Content:
     inodes: int
     unfit: str
     """A path that vfat cannot hold, or ""."""
+    xattrs: Mapping[str, Mapping[str, bytes]]
+    """Extended attributes by path below the mount point, where there are several."""
 
 
 def measure(folder: Path, lower: Sequence[str], mount: str, below: Sequence[str]) -> Content:
@@ -77,6 +79,7 @@ def measure(folder: Path, lower: Sequence[str], mount: str, below: Sequence[str]
     hidden = {name.strip("/") for name in below}
     size = inodes = names = 0
     unfit = ""
+    seen: dict[str, dict[str, bytes]] = {}  # a path's topmost one comes first
     for name in lower:
         start = folder / name / top
         if not stat.S_ISDIR(os.lstat(start).st_mode if os.path.lexists(start) else 0):
@@ -90,6 +93,8 @@ def measure(folder: Path, lower: Sequence[str], mount: str, below: Sequence[str]
                     info = entry.stat(follow_symlinks=False)
                     inodes += 1
                     names += len(entry.name) + 12
+                    if here not in seen:
+                        seen[here] = _attributes(entry.path)
                     if stat.S_ISDIR(info.st_mode):
                         size += BLOCK
                         if here not in hidden:
@@ -99,7 +104,16 @@ def measure(folder: Path, lower: Sequence[str], mount: str, below: Sequence[str]
                     elif not (stat.S_ISCHR(info.st_mode) and info.st_rdev == 0):
                         size += BLOCK
                         unfit = unfit or here
-    return Content(size=size + 2 * names, inodes=inodes, unfit=unfit)
+    several = {path: found for path, found in seen.items() if found}
+    return Content(size=size + 2 * names, inodes=inodes, unfit=unfit, xattrs=several)
+
+
+def _attributes(path: str) -> dict[str, bytes]:
+    names = [name for name in os.listxattr(path, follow_symlinks=False)
+             if not name.startswith("trusted.overlay.")]  # fmt: skip
+    if len(names) < 2:
+        return {}
+    return {name: os.getxattr(path, name, follow_symlinks=False) for name in sorted(names)}
 
 
 def content_uuid(stage: Stage, digests: Sequence[str], epoch: int) -> uuid.UUID:
@@ -148,7 +162,7 @@ FULL = (
     "Could not allocate",
     "Disk full",
     "too small",
-    "too big for a",
+    "too big for",
     "larger than",
 )
 """How the tools say that a filesystem is too small for its content, or for itself."""
@@ -379,12 +393,33 @@ class Filling:
         code, text, error = host.capture(["dumpe2fs", raw], env=self.env)
         if code:
             raise BuildError(f"dumpe2fs failed (exit status {code}): {error.strip()[-300:]}")
+        self._sort_xattrs()
         ext.settle(self.raw, ext.layout(text), self.epoch)
         # It changes nothing that settle left, but writes the superblock's copies.
         self._run("tune2fs", "-C", "0", "-T", _ext_date(self.epoch), raw,
                   what="setting the date of the last check")  # fmt: skip
         for more in ext.split_options(self.image.options, self.image.format)[3]:
             self._run("tune2fs", *more, raw, what=f"adding {more[1]}")
+
+    def _sort_xattrs(self) -> None:
+        """Set several extended attributes of a file anew by name: they came in scratch's order."""
+        folder = self.session.scratch / "xattrs"
+        top = self.image.mount.strip("/")
+        batch: list[str] = []
+        for path, found in sorted(self.content.xattrs.items()):
+            folder.mkdir(exist_ok=True)
+            quoted = '"' + path.removeprefix(top).lstrip("/").replace('"', '""') + '"'
+            batch += [f"ea_rm {quoted} {name}" for name in found]
+            for name, value in found.items():
+                file = folder / str(len(batch))
+                file.write_bytes(value)
+                batch.append(f"ea_set -f {file} {quoted} {name}")
+        if batch:
+            commands = self.session.scratch / "debugfs"
+            commands.write_bytes(os.fsencode("\n".join(batch) + "\n"))
+            self._run("debugfs", "-w", "-f", str(commands), str(self.raw),
+                      what="setting extended attributes")  # fmt: skip
+            host.remove_tree(folder)
 
     def _finish_ext(self) -> None:
         run = self._run

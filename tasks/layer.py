@@ -339,10 +339,10 @@ def build(session: Session, number: int, log: host.Log) -> None:
             text = status.read_text("utf-8") if status else ""
             tree.check_installed(text, installed, spec.arch, f"layer {layer.name}")
         tree.sweep(upper.path)
-        tree.clamp_times(upper.path, epoch)
+        several = tree.clamp_times(upper.path, epoch)
         facts = tree.facts(epoch, installed)
         with session.cache.put(stage, facts) as target:
-            tree.pack(upper.path, target, log)
+            tree.pack(upper.path, target, log, several_xattrs=several)
     host.remove_tree(given)
 
 

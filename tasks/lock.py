@@ -349,6 +349,9 @@ class Resolver:
         names: set[str] = set()
         for index in self.packages_files(0):
             names |= apt.selected_names(index, self.spec.base.variant, self.spec.arch)
+            if self.spec.base.tool == "debootstrap" and b"\nPackage: usr-is-merged\n" in index:
+                # bookworm's script asks for it by name, and for usrmerge not to be there.
+                names.add("usr-is-merged")
         return sorted(names | set(self.spec.base.include))
 
 

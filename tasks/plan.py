@@ -16,7 +16,7 @@ import xxhash
 from tasks.lockfile import Lock, Record
 from tasks.spec import Image, Spec
 
-RECIPES = {"base": 1, "layer": 1, "image": 2}
+RECIPES = {"base": 2, "layer": 2, "image": 2}
 """Raised when a stage's code would make other bytes from the same inputs."""
 
 SUFFIX = {"gzip": ".img.gz", "zstd": ".img.zst", "xz": ".img.xz", "raw": ".img"}

@@ -263,6 +263,8 @@ def run_step(pipeline: list[list[str]], plan: dict[str, Any]) -> int:
 def main() -> int:
     """Read the plan, mount, confine, run."""
     plan: dict[str, Any] = json.load(sys.stdin)
+    # The user's own would show in what mounts, tools and scripts make.
+    os.umask(0o022)
     # The end of the builder ends unshare(1), its parent; this is for the moment before it.
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     mount("none", "/", "none", MS_REC | MS_PRIVATE)

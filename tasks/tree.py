@@ -9,18 +9,24 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shlex
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tasks import host
 from tasks.cache import Cache
 from tasks.errors import BuildError, DamagedEntry
 from tasks.lockfile import Record
 from tasks.plan import Stage
+
+OVERLAY_OWN = tuple(
+    f"trusted.overlay.{name}" for name in ("origin", "impure", "nlink", "upper", "uuid")
+)
+"""Attributes by which overlayfs finds inodes of this very mount again: they are no content."""
 
 LAST_EPOCH = 4102444800
 """2100-01-01: what a .deb says of its date is not believed beyond it."""
@@ -80,12 +86,14 @@ def _plain(tree: Path, folder: str) -> Path | None:
     return path
 
 
-def clamp_times(tree: Path, epoch: int) -> None:
+def clamp_times(tree: Path, epoch: int) -> bool:
     """Give all that is newer than epoch (seconds) that time: the build's own is no content.
 
     Directories come after their entries: setting those does not touch them, removing would.
+    Returns whether anything has more than one extended attribute, for `pack`.
     """
     limit = epoch * 1_000_000_000
+    several = False
     stack = [os.fspath(tree)]
     while stack:
         folder = stack.pop()
@@ -96,8 +104,15 @@ def clamp_times(tree: Path, epoch: int) -> None:
                     stack.append(entry.path)
                 if info.st_mtime_ns > limit:
                     os.utime(entry.path, ns=(limit, limit), follow_symlinks=False)
+                several = several or _several(entry.path)
     if os.stat(tree).st_mtime_ns > limit:
         os.utime(tree, ns=(limit, limit))
+    return several or _several(os.fspath(tree))
+
+
+def _several(path: str) -> bool:
+    names = os.listxattr(path, follow_symlinks=False)
+    return len(names) > 1 and len(set(names).difference(OVERLAY_OWN)) > 1
 
 
 def deb_epoch(debs: Sequence[Path]) -> int:
@@ -116,16 +131,82 @@ def deb_epoch(debs: Sequence[Path]) -> int:
     return min(newest, LAST_EPOCH)
 
 
-def pack(tree: Path, target: Path, log: host.Log) -> None:
-    """Write a tree as a zstd-compressed tar whose bytes depend on the tree alone."""
+def pack(tree: Path, target: Path, log: host.Log, *, several_xattrs: bool = True) -> None:
+    """Write a tree as a zstd-compressed tar whose bytes depend on the tree alone.
+
+    Each filesystem lists extended attributes in an order of its own, and GNU tar keeps it. Where
+    something has several, what tar writes is put in order on its way.
+    """
     # Never one: newer versions then leave the multi-threaded mode, and with it its bytes.
-    threads = max(2, len(os.sched_getaffinity(0)))
-    host.run([
-        "tar", "--create", "--file", str(target), "--directory", str(tree),
-        "--use-compress-program", f"zstd -3 -T{threads}", "--sort=name", "--numeric-owner",
-        "--format=posix", "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
-        "--xattrs", "--xattrs-include=*", ".",
-    ], log=log, what=f"packing {target.name}")  # fmt: skip
+    compressor = ["zstd", "-3", f"-T{max(2, len(os.sched_getaffinity(0)))}"]
+    tar = ["tar", "--create", "--directory", str(tree), "--sort=name", "--numeric-owner",
+           "--format=posix", "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+           "--xattrs", "--xattrs-include=*",
+           *(f"--xattrs-exclude={name}" for name in OVERLAY_OWN)]  # fmt: skip
+    what = f"packing {target.name}"
+    if not several_xattrs:
+        host.run([*tar, "--file", str(target), "--use-compress-program", " ".join(compressor), "."],
+                 log=log, what=what)  # fmt: skip
+        return
+    argv = [*tar, "--file", "-", "."]
+    log.line("+ " + shlex.join(argv) + " | " + shlex.join(compressor))
+    with (
+        target.open("wb") as file,
+        tempfile.TemporaryFile() as said,
+        host.running(host.popen(argv, stdout=host.PIPE, stderr=said)) as reader,
+        host.running(host.popen(compressor, stdin=host.PIPE, stdout=file, stderr=said)) as writer,
+    ):
+        assert reader.stdout is not None
+        assert writer.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            sort_xattrs(reader.stdout, writer.stdin)
+            writer.stdin.close()
+        reader.stdout.close()
+        status = writer.wait() or reader.wait()
+        said.seek(0)
+        for line in said.read().decode("utf-8", "replace").splitlines():
+            log.line(line)
+    if status:
+        raise BuildError(f"{what} failed (exit status {status}):\n{host.last_lines(log)}")
+
+
+def sort_xattrs(source: IO[bytes], target: IO[bytes]) -> None:
+    """Copy a tar, the SCHILY.xattr records of each pax header (pax(1), IEEE 1003.1) in order."""
+    while header := source.read(512):
+        target.write(header)
+        field = header[124:136]
+        if field[0] & 0x80:  # GNU: base 256
+            size = int.from_bytes(field[1:], "big")
+        else:
+            size = int(field.strip(b" \0") or b"0", 8)
+        left = -(-size // 512) * 512
+        if header[156:157] == b"x":
+            target.write(_sorted_records(source.read(left)[:size]).ljust(left, b"\0"))
+            continue
+        while left and (chunk := source.read(min(left, 1 << 20))):
+            target.write(chunk)
+            left -= len(chunk)
+
+
+def _sorted_records(text: bytes) -> bytes:
+    records: list[bytes] = []
+    at = 0
+    while at < len(text):
+        length = int(text[at : text.index(b" ", at)])
+        records.append(text[at : at + length])
+        at += length
+
+    # Other records stay where they are, in front.
+    names = [record.split(b" ", 1)[1].split(b"=", 1)[0] for record in records]
+    attributes = sorted(
+        (name, record) for name, record in zip(names, records, strict=True)
+        if name.startswith(b"SCHILY.xattr.")
+    )  # fmt: skip
+    rest = [
+        record for name, record in zip(names, records, strict=True)
+        if not name.startswith(b"SCHILY.xattr.")
+    ]  # fmt: skip
+    return b"".join([*rest, *(record for _name, record in attributes)])
 
 
 def unpack(source: Path, sha256: str, target: Path, log: host.Log) -> None:
