@@ -233,6 +233,13 @@ def task_verify() -> Task:
     return _plain(admin.verify, "check every cache entry against its digest")
 
 
+def task_reproduce() -> Task:
+    """build again from the lock in an empty cache, compare with out/NAME/"""
+    from tasks import reproduce
+
+    return _plain(reproduce.run, "build again from the lock in an empty cache, compare with out/")
+
+
 def task_doctor() -> Task:
     """what the host lacks"""
     from tasks import admin

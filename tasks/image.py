@@ -116,11 +116,12 @@ def _attributes(path: str) -> dict[str, bytes]:
     return {name: os.getxattr(path, name, follow_symlinks=False) for name in sorted(names)}
 
 
-def content_uuid(stage: Stage, digests: Sequence[str], epoch: int) -> uuid.UUID:
-    """A filesystem's UUID made of what is in it: the same content, the same UUID, anywhere."""
-    text = "\n".join(
-        [str(stage.inputs["mount"]), str(stage.inputs["format"]), str(epoch), *digests]
-    )
+def content_uuid(stage: Stage, epoch: int) -> uuid.UUID:
+    """A filesystem's UUID made of what decides its content: the same on every host.
+
+    Of keys, not of the tarballs' digests: another zstd may pack the same tree in other bytes.
+    """
+    text = f"{stage.inputs['mount']}\n{stage.inputs['format']}\n{epoch}\n{stage.parent}"
     raw = bytearray(hashlib.sha256(text.encode()).digest()[:16])
     raw[6] = raw[6] & 0x0F | 0x80  # version 8, RFC 9562: the maker's own
     raw[8] = raw[8] & 0x3F | 0x80
@@ -213,9 +214,8 @@ def build(session: Session, number: int, log: host.Log) -> None:
     stage = plan.images[number]
     image = spec.images[number]
     lower = session.trees.lower(plan.tree, log)
-    entries = [session.cache.require(one) for one in plan.tree]
-    epoch = int(entries[-1].facts["epoch"])
-    default = content_uuid(stage, [entry.sha256 for entry in entries], epoch)
+    epoch = int(session.cache.require(plan.tree[-1]).facts["epoch"])
+    default = content_uuid(stage, epoch)
     identity = image.uuid or (
         f"{default.hex[:4]}-{default.hex[4:8]}" if image.format == "vfat" else str(default)
     )

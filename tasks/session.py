@@ -89,6 +89,7 @@ class Session:
     results: dict[str, Result] = field(default_factory=dict)
     locked: str = "kept"
     published: bool = False
+    logs: str = "log"
     screen: Screen = field(default_factory=Screen)
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
@@ -222,7 +223,7 @@ class Session:
     @contextlib.contextmanager
     def log(self, name: str, title: str) -> Iterator[host.Log]:
         """The log out/NAME/log/`name`, whose steps are shown with `title`."""
-        path = (self.out / "log" / name).relative_to(self.root)
+        path = (self.out / self.logs / name).relative_to(self.root)
 
         def progress(text: str) -> None:
             self.screen.progress(f"{title}: {text}")

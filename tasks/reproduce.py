@@ -1,0 +1,319 @@
+"""out/NAME/ made again from its lock in an empty cache, and compared byte by byte.
+
+spec + lock ─→ every stage, in a cache of its own ─→ same bytes as in cache/ and out/NAME/?
+                                                     else the first stage, file and field
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tarfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tasks import base, ext, host, image, layer
+from tasks.cache import Cache, Entry, Memory, read_sha256
+from tasks.errors import BuildError
+from tasks.plan import Plan, Stage
+from tasks.session import Session
+from tasks.spec import EXT, Image
+
+NEVER_SAME = {
+    "xfs": "the kernel draws inode generations by chance, and log positions are in every block",
+    "btrfs": "mkfs and the kernel draw UUIDs by chance, and transaction numbers are in every block",
+}
+"""Formats whose files are compared instead of their bytes, and why."""
+
+DECOMPRESS = {"gzip": ["gzip", "-dc"], "zstd": ["zstd", "-dcq"], "xz": ["xz", "-dc"]}
+
+MEMBER_FIELDS = ("type", "mode", "uid", "gid", "size", "mtime", "linkname", "devmajor", "devminor")
+
+
+def run(session: Session) -> None:
+    """Build everything again and compare; BuildError that says where it differs if it does."""
+    host.need_root("doit reproduce")
+    plan = session.plan
+    _check_published(session, plan)
+    with _fresh(session) as fresh:
+        log = fresh.log("compare.log", "compare")
+        differences: list[str] = []
+        compared = 0
+        with session.cache.used(session.screen.progress), log as said:
+            stages = [(plan.base, partial(base.build, fresh))]
+            stages += [(stage, partial(layer.build, fresh, number))
+                       for number, stage in enumerate(plan.layers)]  # fmt: skip
+            for stage, work in stages:
+                fresh.make(stage, work)
+                old = session.cache.intact(stage)
+                found = _compare_trees(old, fresh.cache.require(stage), fresh, said)
+                differences += _told(session, stage, found, old is not None)
+            for number, stage in enumerate(plan.images):
+                fresh.make(stage, partial(image.build, fresh, number))
+                one = session.spec.images[number]
+                entry = fresh.cache.require(stage)
+                found = _compare_images(session.out / one.file, entry, one, fresh, said)
+                differences += _told(session, stage, found, True)
+                compared += 1
+    if differences:
+        raise BuildError(
+            f"{_out(session)} is not what its lock gives again:\n    " + "\n    ".join(differences),
+            f"the details are in {_out(session)}/log/reproduce/",
+        )
+    session.screen.line(f"reproduced {_out(session)}/: {compared} images")
+
+
+def _out(session: Session) -> str:
+    return str(session.out.relative_to(session.root))
+
+
+def _told(session: Session, stage: Stage, found: str, known: bool) -> list[str]:
+    """Say what came of one stage; the difference, if there is one."""
+    if not known:
+        session.screen.line("    the cache has no other one to compare with")
+    elif not found:
+        session.screen.line("    the same bytes")
+    elif found.startswith("="):
+        session.screen.line(f"    {found[1:]}")
+    else:
+        session.screen.line(f"    differs: {found}")
+        return [f"{stage.task}: {found}"]
+    return []
+
+
+def _check_published(session: Session, plan: Plan) -> None:
+    """BuildError unless out/NAME/ was built from the stages of this plan."""
+    import yaml
+
+    path = session.out / f"{session.spec.name}.yaml"
+    where = path.relative_to(session.root)
+    again = f"doit build spec={session.spec.name}"
+    try:
+        keys = yaml.safe_load(path.read_text("utf-8"))["keys"]
+        known = {str(task): str(key) for task, key in keys.items()}
+    except FileNotFoundError as error:
+        raise BuildError(f"{where} is missing: there is nothing to compare with", again) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise BuildError(f"{where}: not what a build wrote: {error}", again) from error
+    planned = {stage.task: stage.key for stage in plan.stages}
+    if known != planned:
+        other = [task for task in planned if known.get(task) != planned[task]]
+        raise BuildError(
+            f"{where}: it was built from another spec, lock, SOURCE_DATE_EPOCH or other tools: "
+            f"{other[0] if other else 'a stage'} has another key",
+            f"restore what it was built with, or build anew: {again}",
+        )
+
+
+@contextlib.contextmanager
+def _fresh(session: Session) -> Iterator[Session]:
+    """A session of the same spec and lock with an empty cache, which is removed at the end.
+
+    Only .debs are shared: they are what the lock names by SHA-256, and no result of a build.
+    """
+    fresh = Session(root=session.root, variables=session.variables, screen=session.screen,
+                    logs="log/reproduce")  # fmt: skip
+    with fresh.stack:
+        root = fresh.scratch / "cache"
+        root.mkdir()
+        session.cache.debs.mkdir(parents=True, exist_ok=True)
+        (root / "debs").symlink_to(session.cache.debs)
+        fresh.cache = Cache(root, Memory(root / "seen.json"))
+        yield fresh
+
+
+# ---------------------------------------------------------------- trees
+
+
+def _compare_trees(old: Entry | None, new: Entry, fresh: Session, log: host.Log) -> str:
+    """How two layer tarballs differ, "" if not at all; begins with = when only the packing does."""
+    if old is None or old.sha256 == new.sha256:
+        return ""
+    found = compare_tars(old.path, new.path, log)
+    if not found:
+        return "=the same files, packed by another version of tar or zstd"
+    _diffoscope(old.path, new.path, fresh)
+    return found
+
+
+def compare_tars(one: Path, other: Path, log: host.Log) -> str:
+    """The first member and field in which two sorted tars, plain or zstd, differ; "" if none do."""
+    with _members(one, log) as left, _members(other, log) as right:
+        while True:
+            a, b = left.next(), right.next()
+            if a is None or b is None:
+                rest = a or b
+                side = "old" if b is None else "new"
+                return f"{_path(rest)}: only in the {side} one" if rest else ""
+            if a.name != b.name:
+                # tar sorts each folder by itself.
+                side, rest = ("old", a) if a.name.split("/") < b.name.split("/") else ("new", b)
+                return f"{_path(rest)}: only in the {side} one"
+            found = _compare_members(left, a, right, b)
+            if found:
+                return f"{_path(a)}: {found}"
+
+
+def _path(member: tarfile.TarInfo) -> str:
+    return "/" + member.name.removeprefix(".").removeprefix("/")
+
+
+@contextlib.contextmanager
+def _members(path: Path, log: host.Log) -> Iterator[tarfile.TarFile]:
+    if path.suffix != ".zst":
+        with tarfile.open(path, "r|") as archive:
+            yield archive
+        return
+    process = host.popen(["zstd", "-dcq", str(path)], stdout=host.PIPE)
+    log.line(f"# reading {path}")
+    try:
+        with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+            yield archive
+    finally:
+        process.kill()  # the first difference may leave much unread
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def _compare_members(
+    left: tarfile.TarFile, a: tarfile.TarInfo, right: tarfile.TarFile, b: tarfile.TarInfo
+) -> str:
+    for name in MEMBER_FIELDS:
+        was, now = getattr(a, name), getattr(b, name)
+        if was != now:
+            shown = [f"{value:04o}" if name == "mode" else str(value) for value in (was, now)]
+            return f"{name} {shown[0]} → {shown[1]}"
+    if a.pax_headers != b.pax_headers:
+        names = sorted(a.pax_headers.keys() | b.pax_headers.keys())
+        other = [name for name in names if a.pax_headers.get(name) != b.pax_headers.get(name)]
+        return f"attribute {other[0].removeprefix('SCHILY.xattr.')}"
+    if a.isreg():
+        one, two = left.extractfile(a), right.extractfile(b)
+        assert one is not None
+        assert two is not None
+        offset = ext.first_difference(one, two)
+        if offset is not None:
+            return f"content at byte {offset}"
+    return ""
+
+
+# ---------------------------------------------------------------- images
+
+
+def _compare_images(
+    old: Path, new: Entry, spec: Image, fresh: Session, log: host.Log
+) -> str:  # fmt: skip
+    """How a published image differs from the new one; "" and = as for trees."""
+    if not old.is_file():
+        return f"{old.name} is missing"
+    if read_sha256(old) == new.sha256:
+        return ""
+    raws = [fresh.scratch / f"{side}.raw" for side in ("old", "new")]
+    try:
+        for path, raw in zip((old, new.path), raws, strict=True):
+            _decompress(path, raw, spec.container, log)
+        found = _compare_raw(raws, spec, fresh, log)
+    finally:
+        for raw in raws:
+            raw.unlink(missing_ok=True)
+    if not found.startswith("="):
+        _diffoscope(old, new.path, fresh)
+    return found
+
+
+def _compare_raw(raws: list[Path], spec: Image, fresh: Session, log: host.Log) -> str:
+    with raws[0].open("rb") as one, raws[1].open("rb") as other:
+        offset = ext.first_difference(one, other)
+    if offset is None:
+        return f"the same filesystem, but {spec.container} was written by another compressor"
+    if spec.format in EXT:
+        return _ext_difference(raws[0], spec, offset)
+    tars = [_files(raw, spec.format, fresh, log) for raw in raws]
+    found = compare_tars(tars[0], tars[1], log)
+    for tar in tars:
+        tar.unlink()
+    if found:
+        return found
+    if spec.format in NEVER_SAME:
+        return (
+            f"=the same files; {spec.format} has other bytes each time: {NEVER_SAME[spec.format]}"
+        )
+    return f"byte {offset}, in no file"
+
+
+def _ext_difference(raw: Path, spec: Image, offset: int) -> str:
+    """Path and field, or place, of the byte at which an ext filesystem differs."""
+    code, text, error = host.capture(["dumpe2fs", str(raw)])
+    try:
+        field, inode, block = ext.place(raw, ext.layout(text), offset)
+    except ValueError as problem:
+        return f"byte {offset}; {problem}: {error.strip()[-200:] if code else ''}"
+    if block:
+        _, text, _ = host.capture(["debugfs", "-R", f"icheck {block}", str(raw)])
+        owner = text.split()[-1]
+        inode = int(owner) if owner.isdigit() else 0
+        field = f"content in block {block}" if inode else field
+    if not inode:
+        return f"byte {offset}: {field}"
+    _, text, _ = host.capture(["debugfs", "-R", f"ncheck {inode}", str(raw)])
+    names = [line.split("\t", 1)[1] for line in text.splitlines()[1:] if "\t" in line]
+    inside = names[0].lstrip("/") if names else ""
+    path = f"{spec.mount.rstrip('/')}/{inside}" if names else f"inode {inode}"
+    return f"{path}: {field}"
+
+
+def _files(raw: Path, kind: str, fresh: Session, log: host.Log) -> Path:
+    """A sorted tar of the files in an image."""
+    target = raw.with_suffix(".tar")
+    folder = fresh.scratch / "files"
+    folder.mkdir()
+    tar = ["tar", "--create", "--file", str(target), "--sort=name", "--numeric-owner",
+           "--format=posix", "--pax-option=delete=atime,delete=ctime", "--xattrs",
+           "--xattrs-include=*", "--directory", str(folder), "."]  # fmt: skip
+    try:
+        if kind == "vfat":
+            host.run(["mcopy", "-s", "-m", "-n", "-i", str(raw), "::", str(folder)], log=log)
+            host.run(tar, log=log)
+        else:
+            options = "ro,nouuid,norecovery" if kind == "xfs" else "ro"
+            host.Sandbox(
+                base=fresh.scratch, mounts=[[f"loop:{kind}", str(raw), "files", options]]
+            ).run(host.step(*tar), log=log, what=f"reading {raw.name}")
+    finally:
+        host.remove_tree(folder)
+    return target
+
+
+def _decompress(source: Path, target: Path, container: str, log: host.Log) -> None:
+    log.step(f"decompressing {source.name}")
+    if container == "raw":
+        shutil.copyfile(source, target)
+        return
+    with (
+        target.open("wb") as file,
+        host.running(
+            host.popen([*DECOMPRESS[container], str(source)], stdout=file, stderr=host.PIPE)
+        ) as process,
+    ):
+        assert process.stderr is not None
+        message = process.stderr.read().decode("utf-8", "replace").strip()
+        status = process.wait()
+    if status:
+        raise BuildError(f"{source.name}: {container} cannot read it: {message[-300:]}")
+
+
+def _diffoscope(old: Path, new: Path, fresh: Session) -> None:
+    """A detailed comparison for the logs, where the host has diffoscope(1)."""
+    try:
+        host.tool("diffoscope")
+    except BuildError:
+        return
+    name = old.name.partition(".")[0]
+    target = fresh.out / fresh.logs / f"diffoscope-{name}.txt"
+    fresh.screen.progress(f"diffoscope of {old.name}")
+    # Status 1 says that they differ.
+    arguments: list[Any] = ["diffoscope", "--text", str(target), str(old), str(new)]
+    host.run(arguments, ok=(0, 1), env={"HOME": str(fresh.scratch)}, what="diffoscope")
