@@ -12,7 +12,7 @@ import stat
 import struct
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,17 @@ MKE2FS_CONF = """\
 # Smallest filesystem that its mkfs makes, in bytes, and room for its own structures.
 SMALLEST = {"xfs": 300 * MIB, "btrfs": 114 * MIB, "vfat": 1 * MIB}
 OVERHEAD = {"xfs": 80 * MIB, "btrfs": 100 * MIB, "vfat": 1 * MIB}
+
+
+SLACK = (0.0, 0.01, 0.05, None)
+"""Shares of the least size to leave free when resize2fs fails; None: leave it as it was made."""
+
+SHRUNK = 0.005
+"""A share of a filesystem that is not worth another resize2fs."""
+
+
+class ShrinkFailed(Exception):
+    """resize2fs gave up half-way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,7 +303,23 @@ class Filling:
 
     def fill(self) -> None:
         """Make the filesystem with its content, as small as the spec wants it."""
-        *_, last = sizes = list(self.sizes())
+        size = self._made(self.sizes())
+        if self.image.format in EXT:
+            # resize2fs sometimes finds no way to the size that it worked out itself, and leaves a
+            # filesystem that is broken: then all is made again, and shrunk to a little more.
+            for slack in SLACK if self.image.size is None else (None,):
+                try:
+                    self._finish_ext(slack)
+                    break
+                except ShrinkFailed as error:
+                    self.log.line(f"# {error}; once more with room to spare")
+                    self._made([size])
+        elif self.image.format == "btrfs" and self.image.size is None:
+            os.truncate(self.raw, _btrfs_size(self.raw))
+
+    def _made(self, sizes: Iterable[int]) -> int:
+        """Fill a filesystem of the first of these sizes, in bytes, that holds the tree."""
+        *_, last = sizes = list(sizes)
         for size in sizes:
             self.raw.unlink(missing_ok=True)
             with self.raw.open("wb") as file:
@@ -308,10 +335,7 @@ class Filling:
                     if full and self._scratch_has_room():
                         raise self._too_small(size) from error
                     raise
-        if self.image.format in EXT:
-            self._finish_ext()
-        elif self.image.format == "btrfs" and self.image.size is None:
-            os.truncate(self.raw, _btrfs_size(self.raw))
+        return size
 
     def _scratch_has_room(self) -> bool:
         return host.free_bytes(self.raw.parent) > 16 * MIB
@@ -403,7 +427,8 @@ class Filling:
 
     def _sort_xattrs(self) -> None:
         """Set several extended attributes of a file anew by name: they came in scratch's order."""
-        folder = self.session.scratch / "xattrs"
+        scratch = self.session.scratch
+        folder = scratch / "xattrs"
         top = self.image.mount.strip("/")
         batch: list[str] = []
         for path, found in sorted(self.content.xattrs.items()):
@@ -411,37 +436,57 @@ class Filling:
             quoted = '"' + path.removeprefix(top).lstrip("/").replace('"', '""') + '"'
             batch += [f"ea_rm {quoted} {name}" for name in found]
             for name, value in found.items():
-                file = folder / str(len(batch))
-                file.write_bytes(value)
-                batch.append(f"ea_set -f {file} {quoted} {name}")
-        if batch:
-            commands = self.session.scratch / "debugfs"
-            commands.write_bytes(os.fsencode("\n".join(batch) + "\n"))
-            self._run("debugfs", "-w", "-f", str(commands), str(self.raw),
-                      what="setting extended attributes")  # fmt: skip
-            host.remove_tree(folder)
+                (folder / str(len(batch))).write_bytes(value)
+                batch.append(f"ea_set -f {folder.name}/{len(batch)} {quoted} {name}")
+        if not batch:
+            return
+        self.log.step(f"ordering attributes of {len(self.content.xattrs)} files")
+        (folder / "batch").write_bytes(os.fsencode("\n".join(batch) + "\n"))
+        code, _, told = host.capture(
+            ["debugfs", "-w", "-f", f"{folder.name}/batch", str(self.raw)],
+            env=self.env,
+            cwd=scratch,
+        )
+        host.remove_tree(folder)
+        # Its status is 0 whatever happens. A file that a higher layer removed is not there.
+        wrong = [line for line in told.splitlines()
+                 if not line.startswith("debugfs ") and "File not found" not in line]  # fmt: skip
+        if code or wrong:
+            raise BuildError(f"debugfs cannot set attributes: {wrong[:1] or code}")
 
-    def _finish_ext(self) -> None:
+    def _finish_ext(self, slack: float | None) -> None:
+        """Check, shrink to the minimum and this share more (None: not at all), check again."""
         run = self._run
         raw = str(self.raw)
         self.log.step("checking")
         # 1: corrected; a fresh filesystem may want its free counts written.
         run("e2fsck", "-fy", raw, ok=(0, 1), what="checking the filesystem")
-        if self.image.size is None:
+        if slack is not None:
             self.log.step("shrinking")
-            size = _ext_size(self.raw)
-            while True:
-                run("resize2fs", "-M", raw, what="shrinking the filesystem")
-                smaller = _ext_size(self.raw)
-                if smaller >= size:
-                    break
-                size = smaller
-            if self.image.free:
-                size = _blocks(size + self.image.free)
-                os.truncate(self.raw, size)
-                run("resize2fs", raw, what="adding free room")
-            os.truncate(self.raw, _ext_size(self.raw))
+            self._shrink(slack)
+        if self.image.free:
+            os.truncate(self.raw, _blocks(_ext_size(self.raw) + self.image.free))
+            run("resize2fs", raw, what="adding free room")
+        os.truncate(self.raw, _ext_size(self.raw))
         run("e2fsck", "-fn", raw, what="the last check of the filesystem")
+
+    def _shrink(self, slack: float) -> None:
+        raw = str(self.raw)
+        block = ext.read_super(self.raw).block_size
+        while True:
+            size = _ext_size(self.raw) // block
+            code, text, error = host.capture(["resize2fs", "-P", raw], env=self.env)
+            if code:
+                raise BuildError(f"resize2fs -P failed (exit status {code}): {error.strip()}")
+            least = int(text.split()[-1])
+            # A second round, after a first one from far off, must be worth its time.
+            target = least + int(least * slack) if slack else least
+            if size - target <= size * SHRUNK:
+                return
+            try:
+                self._run("resize2fs", raw, str(target), what="shrinking the filesystem")
+            except BuildError as error:
+                raise ShrinkFailed(f"resize2fs cannot reach {target} blocks") from error
 
     def _run(self, *argv: str, what: str, ok: Sequence[int] = (0,)) -> None:
         host.run(argv, log=self.log, env=self.env, what=what, ok=ok)

@@ -1,0 +1,297 @@
+"""Same lock, same bytes: whatever the folder, clock, zone, locale, umask, user, host, CPUs and disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import World
+from test_images import decompress
+
+pytestmark = pytest.mark.root
+
+FILL = """\
+#!/bin/sh
+set -eu
+mkdir -p /boot/efi/EFI /srv/data /opt/exact /mnt/x /home/someone
+for i in $(seq 200); do
+    echo $i > /boot/efi/EFI/f$i; mkdir /srv/d$i; echo $i > /srv/d$i/x; echo $i > /opt/exact/f$i
+done
+echo loader > /boot/efi/EFI/loader.efi
+ln /srv/d1/x /srv/data/hard; ln -s ../d1/x /srv/data/soft; mkfifo /srv/data/fifo
+dd if=/dev/zero of=/srv/data/hole bs=1 count=1 seek=5000000 2> /dev/null
+cp -r /usr/share/doc /opt/doc 2> /dev/null || true
+useradd --system worker
+chown worker /home/someone
+install -m 4755 /bin/true /opt/exact/setuid
+perl -e 'for my $n (qw(c a b)) { for my $f (qw(/mnt/x /opt/exact/f1)) {
+    syscall(188, my $p = $f, my $k = "user.$n", my $v = "value of $n", 10, 0) == 0 or die "$f: $!";
+} }'
+"""
+
+IMAGES = """\
+images:
+  /: {file: root.img.gz, format: ext4, label: the-root}
+  /boot: {file: boot.img.zst, format: ext2, container: zstd, options: -m 1}
+  /boot/efi: {file: efi.img, format: vfat, container: raw, label: EFI}
+  /srv: {file: srv.img.xz, format: ext3, container: xz, level: fast, free: 4M}
+  /opt: {file: opt.img, format: ext4, container: raw, size: 16M, options: "-O ^64bit -b 1024 -I 128"}
+  /mnt: {file: mnt.img.gz, format: ext4, pack: direct}
+  /usr/share: {file: share.img, format: ext4, container: raw, pack: direct, level: best,
+               options: "-O ^metadata_csum,uninit_bg,inline_data -E stride=2 -J size=4"}
+  /usr/lib: {file: lib.img.gz, format: ext2, pack: direct, size: 400M}
+  /home: {file: home.img.zst, format: ext3, pack: direct, container: zstd, options: "-O metadata_csum"}
+"""
+
+RANDOM = """\
+images:
+  /: {file: root.img.gz, format: ext4}
+  /srv: {file: srv.img, format: xfs, container: raw}
+  /opt: {file: opt.img, format: btrfs, container: raw}
+"""
+
+
+def spec_of(world: World, name: str, images: str, script: str = FILL) -> None:
+    """A spec like `web` with other images and a script that fills them."""
+    text = (world.root / "specs/web.yaml").read_text().partition("images:")[0]
+    world.write("scripts/fill.sh", script, 0o755)
+    text = text.replace("scripts/app.sh", "scripts/fill.sh")
+    text += "hostname: box\nroot_password: secret\n"
+    world.write(f"{name}.yaml", text + images)
+
+
+def digests(root: Path) -> dict[str, str]:
+    """SHA-256 of every layer and image in a cache, and of the metadata."""
+    files = [*root.glob("cache/layers/*.zst"), *root.glob("cache/images/*.img*"),
+             *root.glob("out/*/[!b]*.*")]  # fmt: skip
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def on_disk(tmp_path: Path) -> Iterator[str]:
+    """A scratch folder on the disk, where the others are on a tmpfs."""
+    with tempfile.TemporaryDirectory(dir=tmp_path, prefix="a scratch, elsewhere ") as folder:
+        yield folder
+
+
+@pytest.mark.parametrize("tool", ["mmdebstrap", "debootstrap"])
+def test_same_bytes_on_another_host(world: World, tmp_path: Path, on_disk: str, tool: str) -> None:
+    world.edit("tool: mmdebstrap, variant: apt", f"tool: {tool}, variant: "
+               + ("apt" if tool == "mmdebstrap" else "minbase"))  # fmt: skip
+    spec_of(world, "many", IMAGES)
+    shutil.rmtree(world.root / "cache", ignore_errors=True)
+    world.build(spec="many")
+    first = digests(world.root)
+    assert len([name for name in first if "/layers/" in name]) == 4
+    assert len([name for name in first if "/images/" in name]) == 9
+
+    other = world.clone(tmp_path / "another folder" / "of another length")
+    script = """
+    hostname elsewhere; umask 077
+    exec taskset -c 0 "$@"
+    """
+    ran = subprocess.run(
+        ["unshare", "--uts", "sh", "-ec", script, "sh", sys.executable, "-m", "doit", "build",
+         "spec=many", "lock=frozen"],
+        cwd=other.root, check=False, capture_output=True, text=True,
+        env=other.environment(
+            STRATA_SCRATCH=on_disk, TZ="Asia/Kathmandu", LC_ALL="tr_TR.UTF-8", LANG="tr_TR.UTF-8",
+            USER="somebody", LOGNAME="somebody", HOME="/nonexistent", TMPDIR=str(tmp_path),
+            TAPE="/dev/null", TAR_OPTIONS="--mode=777", ZSTD_CLEVEL="19", GZIP="-1", XZ_OPT="-0",
+            MKE2FS_CONFIG="/dev/null", DPKG_MAINTSCRIPT_DEBUG="1",
+        ),
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    second = digests(other.root)
+    assert {name for name in first if first[name] != second.get(name)} == set()
+    assert first.keys() == second.keys()
+
+
+def test_the_order_in_which_the_cache_was_filled_does_not_show(
+    built: World, tmp_path: Path
+) -> None:
+    """Trees made in this run are read as overlays' upper directories, others from tarballs."""
+    spec_of(built, "many", IMAGES)
+    built.build(spec="many")
+    first = digests(built.root)
+    # The trees come from tarballs now, and images one by one.
+    for path in built.root.glob("cache/images/*"):
+        path.unlink()
+    built.doit("image:/srv", "spec=many")
+    built.doit("image:/", "spec=many", "lock=keep")
+    built.build("lock=keep", spec="many")
+    assert digests(built.root) == first
+
+
+def test_no_trace_of_the_time_is_in_the_tree(built: World, tmp_path: Path) -> None:
+    spec_of(built, "many", IMAGES)
+    built.build(spec="many")
+    now = int(time.time())
+    stamp = time.gmtime(now)
+    marks = [str(now // 86400), str(now)[:6], time.strftime("%Y-%m-%d", stamp),
+             time.strftime("%Y%m%d", stamp), time.strftime("%d %b %Y", stamp)]  # fmt: skip
+    pattern = re.compile(
+        "|".join(rf"(?<![0-9A-Za-z.]){re.escape(mark)}" for mark in marks).encode()
+    )
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    lines = 0
+    for stage in built.json("many")["stages"]:
+        for tarball in built.root.glob(f"cache/layers/{stage['stage']}-{stage['key']}.tar.zst"):
+            subprocess.run(["tar", "-C", tree, "--exclude=./dev/*", "--exclude=./mnt",
+                            "--exclude=./opt", "-xf", tarball], check=True)  # fmt: skip
+    for folder, _, names in os.walk(tree):
+        for name in names:
+            path = Path(folder, name)
+            if path.is_symlink() or not path.is_file() or path == tree / "usr/share/alpha/version":
+                continue
+            info = path.lstat()
+            assert info.st_mtime < now - 60 or info.st_mtime == int(info.st_mtime)
+            found = pattern.search(path.read_bytes())
+            assert not found, f"{path}: {found}"
+            lines += 1
+    assert lines > 500, "the tree was not looked at"
+    days = {line.split(":")[2] for line in (tree / "etc/shadow").read_text().splitlines()}
+    assert len(days) == 1, days
+
+
+@pytest.mark.parametrize("pack", ["loop", "direct"])
+def test_times_come_from_the_packages_or_source_date_epoch(
+    built: World, tmp_path: Path, pack: str
+) -> None:
+    built.edit("format: ext4}", f"format: ext4, pack: {pack}}}")
+    epochs = []
+    for variable in ({}, {"SOURCE_DATE_EPOCH": "1700000000"}):
+        built.build("lock=keep", **variable)
+        raw = tmp_path / "raw"
+        decompress(built.root / "out/web/web.img.gz", raw)
+        shown = subprocess.run(
+            ["debugfs", "-R", "stat /etc/passwd", raw], check=True, capture_output=True, text=True
+        ).stdout
+        times = dict(re.findall(r"(\w+): 0x([0-9a-f]{8}):", shown))
+        assert times["ctime"] == times["atime"] == times["crtime"]
+        assert "Generation: 0 " in shown
+        epochs.append(int(times["ctime"], 16))
+        header = subprocess.run(["dumpe2fs", "-h", raw], check=True, capture_output=True, text=True,
+                                env={"TZ": "UTC", "PATH": os.environ["PATH"]}).stdout  # fmt: skip
+        date = time.strftime("%a %b %e %H:%M:%S %Y", time.gmtime(epochs[-1]))
+        for name in ("Filesystem created", "Last write time", "Last checked"):
+            assert re.search(rf"{name}: +{date}", header), header
+        assert re.search(r"Last mount time: +n/a", header)
+        assert re.search(r"Mount count: +0", header)
+        assert re.search(r"Last mounted on: +<not available>", header)
+    assert epochs[1] == 1700000000
+    newest = max(path.stat().st_mtime for path in built.repository.root.rglob("*.deb"))
+    assert epochs[0] <= newest
+    assert epochs[0] != epochs[1]
+
+
+# ---------------------------------------------------------------- doit reproduce
+
+
+@pytest.mark.parametrize("pack", ["loop", "direct"])
+def test_reproduce_in_another_folder(built: World, tmp_path: Path, pack: str) -> None:
+    built.edit("format: ext4}", f"format: ext4, pack: {pack}}}")
+    built.edit("format: ext2}", f"format: ext2, pack: {pack}, container: raw}}")
+    built.build()
+    other = built.clone(tmp_path / "elsewhere")
+    shutil.copytree(built.root / "out", other.root / "out")
+    before = digests(other.root)
+    done = other.doit("reproduce", "spec=web")
+    assert "reproduced out/web/: 2 images" in done.out
+    assert done.out.count("the same bytes") == 2
+    assert done.out.count("no other one to compare with") == 3
+    assert digests(other.root) == before
+    assert not list((other.root / "cache").glob("*/*-*"))
+    # Where the cache has the layers, these are compared as well.
+    assert built.doit("reproduce", "spec=web").out.count("the same bytes") == 5
+
+
+def test_reproduce_compares_files_where_bytes_cannot_be_the_same(built: World) -> None:
+    spec_of(built, "odd", RANDOM)
+    built.build(spec="odd")
+    done = built.doit("reproduce", "spec=odd")
+    assert "the same files; xfs has other bytes each time" in done.out
+    assert "the same files; btrfs has other bytes each time" in done.out
+    schema = (built.root / "specs/spec.schema.json").read_text()
+    assert re.search(r"xfs and btrfs .{0,80}other bytes", schema)
+
+
+LEAKS = {
+    "content": ("cat /proc/sys/kernel/random/uuid > /etc/stamp", "/etc/stamp: content at byte 0"),
+    "name": ("touch /etc/x-$(cat /proc/sys/kernel/random/uuid)", r"/etc/x-[0-9a-f-]{36}: only in the (old|new) one"),
+    "owner": ("touch /etc/own; chown $(od -An -N2 -tu2 /dev/urandom | tr -d ' ') /etc/own", r"/etc/own: uid \d+ → \d+"),
+    "link": ("ln -s $(cat /proc/sys/kernel/random/uuid) /etc/link", "/etc/link: linkname "),
+}  # fmt: skip
+
+
+def test_reproduce_names_stage_file_and_field(built: World) -> None:
+    for command, said in LEAKS.values():
+        built.write("scripts/app.sh", f"#!/bin/sh\nset -e\nmkdir -p /boot\n{command}\n", 0o755)
+        built.build("lock=keep")
+        before = digests(built.root)
+        done = built.doit("reproduce", "spec=web", check=False)
+        assert done.code == 1
+        assert "Traceback" not in done.text
+        assert re.search(rf"layer:app: {said}", done.err), done.text
+        assert re.search(r"image:/: /etc", done.err), done.text
+        assert "packages: " not in done.err
+        assert digests(built.root) == before
+
+
+def test_reproduce_names_what_was_changed_in_an_image(built: World, tmp_path: Path) -> None:
+    built.edit("format: ext4}", "format: ext4, container: raw}")
+    built.build()
+    image = built.root / "out/web/web.img.gz"
+    good = image.read_bytes()
+    inode = subprocess.run(["debugfs", "-R", "imap /etc/motd", image], check=True, text=True,
+                           capture_output=True).stdout  # fmt: skip
+    found = re.search(r"located at block (\d+), offset (0x[0-9a-f]+)", inode)
+    assert found
+    at = int(found[1]) * 4096 + int(found[2], 16)
+    block = subprocess.run(["debugfs", "-R", "blocks /etc/passwd", image], check=True, text=True,
+                           capture_output=True).stdout.split()[0]  # fmt: skip
+    for offset, said in (
+        (1024 + 0x78, "superblock, label"),
+        (at, "/etc/motd: mode"), (at + 0x10, "/etc/motd: mtime"),
+        (int(block) * 4096, "/etc/passwd: content in block"),
+    ):  # fmt: skip
+        bad = bytearray(good)
+        bad[offset] ^= 1
+        image.write_bytes(bad)
+        done = built.doit("reproduce", "spec=web", check=False)
+        assert done.code == 1
+        assert "image:/: " in done.err
+        assert said in done.err, done.text
+        assert image.read_bytes() == bad, "reproduce only looks"
+
+
+def test_reproduce_wants_what_the_image_was_built_from(built: World) -> None:
+    for words, env, said in (
+        (["spec=web"], {"SOURCE_DATE_EPOCH": "5"}, "base has another key"),
+        (["spec=nothing"], {}, "nothing"),
+    ):
+        done = built.doit("reproduce", *words, check=False, **env)
+        assert done.code != 0
+        assert said in done.text
+        assert "Traceback" not in done.text
+    (built.root / "out/web/web.yaml").write_text("keys: 5\n")
+    done = built.doit("reproduce", "spec=web", check=False)
+    assert (done.code, "not what a build wrote" in done.err) == (1, True)
+    shutil.rmtree(built.root / "out")
+    done = built.doit("reproduce", "spec=web", check=False)
+    assert (done.code, "there is nothing to compare with" in done.err) == (1, True)
