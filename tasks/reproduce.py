@@ -251,14 +251,15 @@ def _ext_difference(raw: Path, spec: Image, offset: int) -> str:
         field, inode, block = ext.place(raw, ext.layout(text), offset)
     except ValueError as problem:
         return f"byte {offset}; {problem}: {error.strip()[-200:] if code else ''}"
+    # -n: what differs may have spoilt a checksum.
     if block:
-        _, text, _ = host.capture(["debugfs", "-R", f"icheck {block}", str(raw)])
+        _, text, _ = host.capture(["debugfs", "-n", "-R", f"icheck {block}", str(raw)])
         owner = text.split()[-1]
         inode = int(owner) if owner.isdigit() else 0
         field = f"content in block {block}" if inode else field
     if not inode:
         return f"byte {offset}: {field}"
-    _, text, _ = host.capture(["debugfs", "-R", f"ncheck {inode}", str(raw)])
+    _, text, _ = host.capture(["debugfs", "-n", "-R", f"ncheck {inode}", str(raw)])
     names = [line.split("\t", 1)[1] for line in text.splitlines()[1:] if "\t" in line]
     inside = names[0].lstrip("/") if names else ""
     path = f"{spec.mount.rstrip('/')}/{inside}" if names else f"inode {inode}"
