@@ -135,12 +135,11 @@ def build(session: Session, log: host.Log) -> None:
         )  # fmt: skip
         log.step("packing")
         if spec.base.variant != "extract":
-            status = upper.path / "var/lib/dpkg/status"
-            text = status.read_text("utf-8") if status.is_file() else ""
+            text = tree.dpkg_status(upper.base, [upper.name])
             tree.check_installed(text, records, spec.arch, "base")
         tree.sweep(upper.path, (*tree.REMOVED, *tree.REMOVED_FROM_BASE))
         for name in ("dev", "proc", "run", "sys", "tmp"):
-            (upper.path / name).mkdir(exist_ok=True)
+            _folder(upper.path / name)
         (upper.path / "tmp").chmod(0o1777)
         several = tree.clamp_times(upper.path, epoch)
         facts: dict[str, Any] = tree.facts(epoch, records)
@@ -148,6 +147,13 @@ def build(session: Session, log: host.Log) -> None:
             tree.pack(upper.path, target, log, several_xattrs=several)
     host.remove_tree(repository)
     host.remove_tree(tool_root)
+
+
+def _folder(path: Path) -> None:
+    """Make a top folder of the tree unless it is there; a link in its place may lead anywhere."""
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise BuildError(f"base: /{path.name} is no folder", "a package of the base replaced it")
+    path.mkdir(exist_ok=True)
 
 
 def _name(record: Record, arch: str) -> str:

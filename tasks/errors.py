@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
+# C0 but tab and newline, DEL, C1, and halves of surrogate pairs, which no encoding has.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """text with `?` for what would command a terminal: a package's output is shown to a person."""
+    return _CONTROL.sub("?", text)
+
 
 class BuildError(Exception):
     """What went wrong and, when it is known, what to do about it.
@@ -12,8 +22,8 @@ class BuildError(Exception):
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = printable(message)
+        self.hint = printable(hint)
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from tasks.errors import BuildError
+from tasks.errors import BuildError, printable
 
 # What each command is for, and the Debian package that has it. `./doit` installs the first group
 # on a fresh machine, `./doit test` both; a build only asks for what it is about to run.
@@ -46,6 +46,11 @@ ENV: dict[str, str] = {
 
 PIPE, STDOUT = subprocess.PIPE, subprocess.STDOUT
 """For `popen`: no other file imports subprocess."""
+
+LOG_LIMIT = 64 << 20
+"""Characters of a log file: what a package prints without end does not fill the disk."""
+LINE_LIMIT = 1 << 16
+"""Bytes of a line of output; a longer one is taken apart, since it has to be held in memory."""
 
 TAIL = 12
 """Lines of a failed command's output that are shown."""
@@ -87,6 +92,7 @@ class Log:
         self.progress = progress
         self.mask = mask
         self.tail: deque[str] = deque(maxlen=400)
+        self.room = LOG_LIMIT
         self.file: IO[str] | None = None
 
     def __enter__(self) -> Log:
@@ -104,11 +110,13 @@ class Log:
         """Add one line."""
         text = self.mask(text.rstrip("\n"))
         if text.startswith(STEP_MARK):
-            text = "# " + text[len(STEP_MARK) :]
+            text = "# " + printable(text[len(STEP_MARK) :])
             self.progress(text[2:])
+        text = printable(text)
         self.tail.append(text)
-        if self.file is not None:
-            self.file.write(text + "\n")
+        if self.file is not None and self.room > 0:
+            self.room -= len(text) + 1
+            self.file.write(text + "\n" if self.room > 0 else "# the rest is left out\n")
 
     def step(self, text: str) -> None:
         """Say what the stage does now: a heading in the log, and the running line on the screen."""
@@ -191,7 +199,7 @@ def run(
         )
         with running(process):
             assert process.stdout is not None
-            for raw in process.stdout:
+            while raw := process.stdout.readline(LINE_LIMIT):
                 log.line(raw.decode("utf-8", "replace").rstrip("\r\n").rpartition("\r")[2])
             status = process.wait()
     if status not in ok:

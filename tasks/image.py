@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import struct
 import time
@@ -92,8 +93,8 @@ def measure(folder: Path, lower: Sequence[str], mount: str, below: Sequence[str]
     unfit = ""
     seen: dict[str, dict[str, bytes]] = {}  # a path's topmost one comes first
     for name in lower:
-        start = folder / name / top
-        if not stat.S_ISDIR(os.lstat(start).st_mode if os.path.lexists(start) else 0):
+        start = tree.find_in(folder, [name], top) if top else folder / name
+        if start is None or not tree.is_folder(start):
             continue
         stack = [(os.fspath(start), top)]
         while stack:
@@ -185,12 +186,13 @@ MOUNT_OPTIONS = {
     "xfs": "noatime", "btrfs": "noatime",
 }  # fmt: skip
 
-# mtools write a vfat without the kernel, which may lack it, and in the order they are told.
+# mtools write a vfat without the kernel, which may lack it, and in the order they are told. Names
+# end in NUL: a newline in one would make a path of the host's out of what follows it.
 FILL_VFAT = """
-find . -mindepth 1 -type d | sort | while IFS= read -r name; do
+find . -mindepth 1 -type d -print0 | sort -z | while IFS= read -r -d '' name; do
     mmd -D s -i "$1" "::$name" < /dev/null
 done
-find . -type f | sort | while IFS= read -r name; do
+find . -type f -print0 | sort -z | while IFS= read -r -d '' name; do
     mcopy -m -D o -i "$1" "$name" "::$name" < /dev/null
 done
 """
@@ -232,7 +234,8 @@ def build(session: Session, number: int, log: host.Log) -> None:
     )
     folder = session.trees.folder
     top = image.mount.strip("/")
-    if top and tree.find_in(folder, lower, top) is None:
+    # A link there would be followed on the host: mounts and tar's --directory go through it.
+    if top and not tree.is_folder(tree.find_in(folder, lower, top)):
         raise BuildError(
             f"{spec.path}: images.{image.mount}: the tree has no directory {image.mount}",
             "a package or script of some layer must make it",
@@ -401,7 +404,7 @@ class Filling:
         """An empty folder with the owner, mode and time of a mount point that has its own image."""
         folder = self.session.trees.folder
         original = tree.find_in(folder, self.lower, point.strip("/"))
-        if original is None:
+        if original is None or not tree.is_folder(original):
             return None
         info = original.lstat()
         empty = folder / f"hidden-{name}"
@@ -433,6 +436,10 @@ class Filling:
         batch: list[str] = []
         for path, found in sorted(self.content.xattrs.items()):
             folder.mkdir(exist_ok=True)
+            if re.search(r"[\x00-\x1f\x7f]", "".join([path, *found])):
+                raise BuildError(f"image {self.image.mount}: {path!r} has several extended "
+                                 "attributes and a control character in its name or theirs",
+                                 "debugfs cannot be told of such names")  # fmt: skip
             quoted = '"' + path.removeprefix(top).lstrip("/").replace('"', '""') + '"'
             batch += [f"ea_rm {quoted} {name}" for name in found]
             for name, value in found.items():

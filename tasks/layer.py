@@ -335,8 +335,7 @@ def build(session: Session, number: int, log: host.Log) -> None:
         sandbox.run(*steps, log=log, what=f"layer {layer.name}")
         log.step("packing")
         if _is_debian(session):
-            status = tree.find_in(upper.base, [upper.name, *lower], "var/lib/dpkg/status")
-            text = status.read_text("utf-8") if status else ""
+            text = tree.dpkg_status(upper.base, [upper.name, *lower])
             tree.check_installed(text, installed, spec.arch, f"layer {layer.name}")
         tree.sweep(upper.path)
         several = tree.clamp_times(upper.path, epoch)

@@ -9,7 +9,8 @@ file of the host can be opened any more. The plan is JSON on standard input:
     root      a mounted directory that becomes /, or null to stay in the host's tree
     binds     [[source, target], ...]                   read-only, below the new root
     writable  [[source, target], ...]                   the same, read-write
-    keep      capabilities that stay, by name; null keeps all
+    keep      capabilities that stay, by name: the commands then run packages' code, so that system
+              calls are filtered and processes and memory bounded, too; null: all of it stays open
     base      the directory to which the mounts' paths are relative: overlay options are short
     hostname  of the UTS namespace
     env       the commands' whole environment
@@ -26,11 +27,13 @@ import ctypes
 import fcntl
 import json
 import os
+import re
 import signal
 import socket
 import struct
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any, NoReturn
 
 # linux/mount.h
@@ -38,7 +41,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_NOATIME, MS_BIND, MS_REC, MS_PRIVATE = 32, 1024, 4096, 16384, 1 << 18
 MNT_DETACH = 2
 # linux/prctl.h
-PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
+PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 22, 24, 38
 # linux/sockios.h, linux/if.h
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 # linux/capability.h; the names are in the order of their numbers
@@ -86,6 +89,26 @@ CAPABILITIES = [
     "bpf",
     "checkpoint_restore",
 ]
+
+# What no capability guards. The root of a user namespace has every capability in it again, and with
+# them the kernel's whole surface. Keyrings and the kernel's log know of no namespace; neither does
+# AF_VSOCK, a virtual machine's line to its host, in most kernels.
+# Numbers: Linux, arch/*/syscall*.tbl; those from 424 on are everyone's.
+REFUSED = ("unshare", "clone", "socket", "add_key", "request_key", "keyctl", "syslog", "bpf",
+           "perf_event_open", "userfaultfd")  # fmt: skip
+# By linux/audit.h's AUDIT_ARCH of each ABI that an image's programs may have.
+CALLS: dict[int, tuple[int, ...]] = {
+    0xC000003E: (272, 56, 41, 248, 249, 250, 103, 321, 298, 323),  # x86-64
+    0x40000003: (310, 120, 359, 286, 287, 288, 103, 357, 336, 374),  # i386
+    0xC00000B7: (97, 220, 198, 217, 218, 219, 116, 280, 241, 282),  # aarch64
+    0x40000028: (337, 120, 281, 309, 310, 311, 103, 386, 364, 388),  # arm
+    0xC00000F3: (97, 220, 198, 217, 218, 219, 116, 280, 241, 282),  # riscv64
+    0xC0000015: (282, 120, 326, 269, 270, 271, 103, 361, 319, 364),  # ppc64le
+    0x80000016: (303, 120, 359, 278, 279, 280, 103, 351, 331, 355),  # s390x
+}
+IO_URING_SETUP, CLONE3, X32 = 425, 435, 0x40000000
+CLONE_NEWUSER, AF_VSOCK = 0x10000000, 40
+PROCESSES = 4096
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -156,17 +179,19 @@ def private_dev(dev: str, *, links: bool = True) -> None:
             os.symlink(to, f"{dev}/{name}")
     mount("devpts", f"{dev}/pts", "devpts", MS_NOSUID | MS_NOEXEC,
           "newinstance,ptmxmode=0666,mode=620,gid=5")  # fmt: skip
-    mount("tmpfs", f"{dev}/shm", "tmpfs", flags, "mode=1777")
-    mount("tmpfs", f"{dev}/.strata", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
+    mount("tmpfs", f"{dev}/shm", "tmpfs", flags, "mode=1777,size=10%")
+    mount("tmpfs", f"{dev}/.strata", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=10%")
 
 
 def private_proc(proc: str) -> None:
     """/proc of the PID namespace, which can neither change nor reveal the host."""
     mount("proc", proc, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    for name in ("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi"):
+    for name in ("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi", "driver", "asound",
+                 "mtrr", "pressure", "dynamic_debug"):  # fmt: skip
         if os.path.exists(f"{proc}/{name}"):
             bind(f"{proc}/{name}", f"{proc}/{name}", readonly=True)
-    for name in ("kcore", "keys", "kmsg", "timer_list", "sched_debug", "latency_stats"):
+    for name in ("kcore", "keys", "key-users", "kmsg", "kallsyms", "timer_list", "sched_debug",
+                 "latency_stats"):  # fmt: skip
         if os.path.exists(f"{proc}/{name}"):
             bind("/dev/null", f"{proc}/{name}", readonly=True)
 
@@ -190,7 +215,7 @@ def enter(plan: dict[str, Any]) -> None:
     private_proc(root + "/proc")
     private_sys(root + "/sys")
     mount("tmpfs", root + "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
-    mount("tmpfs", root + "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
+    mount("tmpfs", root + "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=10%")
     for chroot in plan["chroots"]:
         # No /sys: a bootstrap tool sets its owner and mode, which a read-only one refuses.
         for name in ("dev", "proc"):
@@ -236,6 +261,60 @@ def drop_capabilities(keep: list[str]) -> None:
             check(libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0), f"drop capability {number}")
 
 
+def bound_resources() -> None:
+    """Let a package that forks or allocates without end hit its own wall before the host's.
+
+    RLIMIT_NPROC does not bind root. Before Linux 6.14 pid_max is the host's own: left alone.
+    """
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("500")  # when memory runs out, this stage goes first
+    version = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    if version and (int(version[1]), int(version[2])) >= (6, 14):
+        with suppress(OSError), open("/proc/sys/kernel/pid_max", "w") as file:
+            file.write(str(PROCESSES))
+
+
+def call_filter(order: str = sys.byteorder) -> bytes:
+    """The seccomp(2) filter, classic BPF (linux/filter.h), that answers REFUSED with EPERM.
+
+    clone3 and io_uring have their arguments in memory, where a filter cannot look: ENOSYS, and
+    programs go back to clone and to plain calls. So has the x32 ABI, and every unknown one.
+    """
+    code = "<HBBI" if order == "little" else ">HBBI"
+    low = 0 if order == "little" else 4  # where the low half of an argument lies
+    load, equal, greater, bits, answer = 0x20, 0x15, 0x35, 0x45, 0x06
+
+    def errno_of(number: int) -> tuple[int, int, int, int]:
+        return answer, 0, 0, 0x00050000 | number
+
+    eperm, enosys, allow = errno_of(1), errno_of(38), (answer, 0, 0, 0x7FFF0000)
+    program: list[tuple[int, int, int, int]] = [(load, 0, 0, 4)]
+    for arch, (unshare, clone, sock, *others) in CALLS.items():
+        block = [(load, 0, 0, 0), (greater, 0, 1, X32), enosys]
+        for number in (CLONE3, IO_URING_SETUP):
+            block += [(equal, 0, 1, number), enosys]
+        for number in others:
+            block += [(equal, 0, 1, number), eperm]
+        # s390's clone has the stack first (CONFIG_CLONE_BACKWARDS2).
+        flags = 24 if arch == 0x80000016 else 16
+        for number, argument, test, value in ((unshare, 16, bits, CLONE_NEWUSER),
+                                              (clone, flags, bits, CLONE_NEWUSER),
+                                              (sock, 16, equal, AF_VSOCK)):  # fmt: skip
+            block += [(equal, 0, 3, number), (load, 0, 0, argument + low), (test, 0, 1, value),
+                      eperm, (load, 0, 0, 0)]  # fmt: skip
+        program += [(equal, 0, len(block) + 1, arch), *block, allow]
+    return b"".join(struct.pack(code, *one) for one in [*program, enosys])
+
+
+def filter_calls() -> None:
+    """Put the filter over this process and all that it starts; needs no_new_privs."""
+    program = call_filter()
+    buffer = ctypes.create_string_buffer(program, len(program))
+    header = struct.pack("HxxxxxxP" if struct.calcsize("P") == 8 else "HxxP",
+                         len(program) // 8, ctypes.addressof(buffer))  # fmt: skip
+    check(libc.prctl(PR_SET_SECCOMP, 2, header, 0, 0), "seccomp")
+
+
 def run_step(pipeline: list[list[str]], plan: dict[str, Any]) -> int:
     """One pipeline; the first status that is not 0. PID 1 reaps whatever else ends meanwhile."""
     running: list[subprocess.Popen[bytes]] = []
@@ -267,6 +346,8 @@ def main() -> int:
     os.umask(0o022)
     # The end of the builder ends unshare(1), its parent; this is for the moment before it.
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # PID 1 gets no signal from inside that it has no handler for, and Python has one for this.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     mount("none", "/", "none", MS_REC | MS_PRIVATE)
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     libc.sethostname(plan["hostname"].encode(), len(plan["hostname"]))
@@ -274,10 +355,13 @@ def main() -> int:
     os.chdir(plan["base"])
     for kind, source, target, options in plan["mounts"]:
         mount_one(kind, source, target, options)
+    if plan["keep"] is not None:
+        bound_resources()
     if plan["root"] is not None:
         enter(plan)
     if plan["keep"] is not None:
         drop_capabilities(plan["keep"])
+        filter_calls()
     status = 0
     for title, pipeline in plan["steps"]:
         if title:

@@ -343,11 +343,27 @@ def find_in(folder: Path, lower: Sequence[str], path: str) -> Path | None:
     return None
 
 
+def is_folder(path: Path | None) -> bool:
+    """Whether it is a directory itself, not a link to one."""
+    return path is not None and stat.S_ISDIR(_mode(path))
+
+
 def _opaque(folder: Path) -> bool:
     try:
         return os.getxattr(folder, "trusted.overlay.opaque") == b"y"
     except OSError:
         return False
+
+
+def dpkg_status(folder: Path, lower: Sequence[str]) -> str:
+    """dpkg's status text in a stack of trees; "" unless it is a plain file.
+
+    A package's script may have put a link to a file of the host there, or a FIFO.
+    """
+    path = find_in(folder, lower, "var/lib/dpkg/status")
+    if path is None or not stat.S_ISREG(_mode(path)):
+        return ""
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def check_installed(status: str, expected: Sequence[Record], arch: str, what: str) -> None:
