@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +116,23 @@ class Cache:
     def deb(self, sha256: str) -> Path:
         """Where a .deb is or will be."""
         return self.debs / f"{sha256}.deb"
+
+    def take_deb(self, source: Path, sha256: str) -> bool:
+        """Move a downloaded file into debs/ unless its SHA-256 is another; whether it was right."""
+        if read_sha256(source) != sha256:
+            return False
+        target = self.deb(sha256)
+        source.chmod(0o644)
+        try:
+            source.replace(target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # No sync: a .deb is read again before it is used if a crash may have changed it.
+            with host.written(target, sync=False) as temporary:
+                shutil.copyfile(source, temporary)
+        self.memory.note(target, sha256)
+        return True
 
     def get(self, stage: Stage) -> Entry | None:
         """The entry of a stage if there is one, going by its record and its file's size.

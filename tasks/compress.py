@@ -73,16 +73,15 @@ def compress(
     threads: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Packed:
-    """Write the image `source` to the new file `target`, compressed, reading it once.
+    """Write the image `source` to the file `target`, compressed, reading it once.
 
     `container` is one of CONTAINERS and `level` one of LEVELS (without effect on "raw", a copy
     that keeps holes). `threads` compress, by default one for each CPU; they do not change the
     output. `progress` gets the number of bytes of `source` read so far, after every block.
 
-    On return `target` is whole and synced; on any exception it is gone and so are all threads
-    and processes. Raises FileExistsError if `target` exists (and leaves it), other OSErrors of
-    reading and writing (a full disk), BuildError if a command fails, ValueError for an unknown
-    container or level.
+    On any exception all threads and processes are gone, and what `target` holds is the caller's
+    to remove. Raises OSErrors of reading and writing (a full disk), BuildError if a command fails,
+    ValueError for an unknown container or level.
     """
     if container not in CONTAINERS or level not in LEVELS:
         raise ValueError(f"{container!r}, {level!r}: not one of {CONTAINERS} and {LEVELS}")
@@ -90,7 +89,7 @@ def compress(
         threads = min(len(os.sched_getaffinity(0)), MOST_THREADS)
     with (
         source.open("rb") as image,
-        new_file(target) as out,
+        target.open("wb", buffering=BLOCK) as out,
         Digester() as raw,
         Digester() as packed,
     ):
@@ -175,20 +174,6 @@ def blocks(file: BinaryIO) -> Iterator[bytes]:
     """Yield `file` in BLOCKs, the last one shorter; a whole one of zeros is ZEROS itself."""
     while block := file.read(BLOCK):
         yield ZEROS if block == ZEROS else block
-
-
-@contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Create `path` for writing and sync it at the end; remove it on an exception."""
-    out = path.open("xb", buffering=BLOCK)
-    try:
-        with out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager

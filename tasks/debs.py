@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tasks import apt, host
-from tasks.cache import Cache, read_sha256
+from tasks.cache import Cache
 from tasks.errors import BuildError
 from tasks.lockfile import Record
 from tasks.spec import Spec, masked
@@ -70,7 +70,8 @@ def _download(
     auth = folder / "auth.conf"
     auth.touch(mode=0o600)
     auth.write_text(apt.auth_conf(uris.values()), encoding="utf-8")
-    partial = {record.sha256: cache.debs / f".{record.sha256}.part" for record in missing}
+    # Not in the cache itself: a killed build's scratch goes as a whole.
+    came = {record.sha256: folder / f"{record.sha256}.deb" for record in missing}
     fetched: list[Record] = []
     remote: list[str] = []
     failure = ""
@@ -80,11 +81,11 @@ def _download(
             # Not joined as a Path: a path that begins with `/` must stay below the repository.
             source = f"{uris[record.repository][5:].replace('//', '/', 1)}/{record.path}"
             try:
-                shutil.copyfile(source, partial[record.sha256])
+                shutil.copyfile(source, came[record.sha256])
             except OSError as error:
                 failure = f"{source}: {error.strerror}"
         else:
-            remote += [uri, str(partial[record.sha256]), f"SHA256:{record.sha256}"]
+            remote += [uri, str(came[record.sha256]), f"SHA256:{record.sha256}"]
     if remote:
         host.tool("apt-helper")
         try:
@@ -93,18 +94,12 @@ def _download(
             lines = error.message.splitlines()
             failure = next((line.strip() for line in lines if "E: " in line), error.message)
     for record in missing:
-        path = partial[record.sha256]
-        Path(f"{path}.FAILED").unlink(missing_ok=True)  # apt's name for what has another hash
-        if not path.exists():
-            continue
-        # apt has checked it, but a partial file of a failed run lies here under the same name.
-        if path.stat().st_size == record.size and read_sha256(path) == record.sha256:
-            os.chmod(path, 0o644)
-            path.replace(cache.deb(record.sha256))
-            cache.memory.note(cache.deb(record.sha256), record.sha256)
+        path = came[record.sha256]
+        # apt has checked it; a copy from a file: repository nobody has.
+        whole = path.exists() and path.stat().st_size == record.size
+        if whole and cache.take_deb(path, record.sha256):
             fetched.append(record)
-        elif not failure or path.stat().st_size >= record.size:
-            path.unlink()
+        path.unlink(missing_ok=True)
     host.sync_folder(cache.debs)
     lost = [record for record in missing if record not in fetched]
     if lost:

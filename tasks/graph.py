@@ -6,12 +6,10 @@ import atexit
 import functools
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from doit import create_after
 from doit.exceptions import InvalidDodoFile, TaskFailed
@@ -59,16 +57,9 @@ DOIT_CONFIG = {
 (SESSION.root / ".doit").mkdir(exist_ok=True)
 
 
-def _interrupted(number: int, _frame: FrameType | None) -> NoReturn:
-    # SystemExit unwinds every context manager; SIGTERM's own default would run none of them.
-    signal.signal(number, signal.SIG_IGN)
-    sys.stderr.write(f"\ninterrupted by {signal.Signals(number).name}; what was whole is kept\n")
-    raise SystemExit(128 + number)
-
-
 for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-    if signal.getsignal(_number) not in (signal.SIG_IGN, _interrupted):
-        signal.signal(_number, _interrupted)
+    if signal.getsignal(_number) is not signal.SIG_IGN:
+        signal.signal(_number, host.on_signal)
 
 
 def action(work: Callable[[], Any]) -> Callable[[], Any]:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import secrets
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from types import FrameType
+from typing import IO, NoReturn
 
 from tasks.errors import BuildError, printable
 
@@ -51,6 +56,8 @@ LOG_LIMIT = 64 << 20
 """Characters of a log file: what a package prints without end does not fill the disk."""
 LINE_LIMIT = 1 << 16
 """Bytes of a line of output; a longer one is taken apart, since it has to be held in memory."""
+POLL = 0.05
+"""Seconds between two looks at a lock that another process holds."""
 
 TAIL = 12
 """Lines of a failed command's output that are shown."""
@@ -139,6 +146,53 @@ def last_lines(log: Log) -> str:
     return "\n".join("    " + line[:300] for line in lines if line in chosen)
 
 
+# PDEATHSIG counts from the moment it is set: a parent that died before that is seen by its number.
+_TIED = 'test "$PPID" = "$0" && exec "$@"'
+
+_live: set[subprocess.Popen[bytes]] = set()
+_signal = 0
+_starting = _closing = False
+
+
+def on_signal(number: int, _frame: FrameType | None) -> None:
+    """The handler of SIGINT and its kin: ends every command, then unwinds as SystemExit does.
+
+    SIGTERM's own default would run no context manager. Only the first signal counts: the clean-up
+    that it begins is not to be cut short by a second one; SIGKILL is always left.
+    """
+    global _signal
+    if _signal or _closing:
+        return
+    _signal = number
+    name = signal.Signals(number).name
+    with contextlib.suppress(OSError):  # the terminal may be gone; print() may be what was cut
+        os.write(2, f"\ninterrupted by {name}; what was whole is kept\n".encode())
+    if not _starting:
+        _leave()
+
+
+def _leave() -> NoReturn:
+    for process in list(_live):
+        _kill(process)
+    raise SystemExit(128 + _signal)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a command and what it started in its session, unless it has been waited for."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def closing() -> None:
+    """End every command that still runs; from now on no signal cuts the clean-up short."""
+    global _closing
+    _closing = True
+    for process in list(_live):
+        with contextlib.suppress(OSError), running(process):
+            _kill(process)
+
+
 def popen(
     argv: Sequence[str],
     *,
@@ -149,23 +203,38 @@ def popen(
     cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a command that dies when the calling thread does, and that no Ctrl-C reaches first."""
-    return subprocess.Popen(
-        [tool("setpriv"), "--pdeathsig", "KILL", "--", tool(argv[0]), *argv[1:]],
-        stdin=stdin, stdout=stdout, stderr=stderr,
-        env={**ENV, **(env or {})}, cwd=cwd, start_new_session=True,
-    )  # fmt: skip
+    global _starting
+    full = [tool("setpriv"), "--pdeathsig", "KILL", "--", "/bin/sh", "-c", _TIED,
+            str(os.getpid()), tool(argv[0]), *argv[1:]]  # fmt: skip
+    main = threading.current_thread() is threading.main_thread()
+    # A signal's SystemExit between fork and our knowing of it would leave a process behind.
+    if main:
+        _starting = True
+    try:
+        if not _signal:
+            process = subprocess.Popen(
+                full, stdin=stdin, stdout=stdout, stderr=stderr,
+                env={**ENV, **(env or {})}, cwd=cwd, start_new_session=True,
+            )  # fmt: skip
+            _live.add(process)
+    finally:
+        if main:
+            _starting = False
+    if _signal:
+        _leave()
+    return process
 
 
 @contextlib.contextmanager
 def running(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """End the process when the block is left by an exception, an interrupt among them."""
+    """Wait for the process; end it when the block is left by an exception, an interrupt too."""
     try:
         yield process
-    except BaseException:
-        process.kill()
-        raise
-    finally:
         process.wait()
+    finally:
+        _kill(process)
+        process.wait()
+        _live.discard(process)
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):
@@ -307,6 +376,33 @@ class Sandbox:
 # ---------------------------------------------------------------- locks and scratch
 
 
+def _open_lock(path: Path) -> int:
+    """Open a file to lock it, which several users may do: writing is needed on NFS alone."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        try:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            raise BuildError(
+                f"{path}: this user may neither make nor read this lock",
+                "let the owner of the folder run a build first",
+            ) from error
+    with contextlib.suppress(PermissionError):
+        os.fchmod(descriptor, 0o666)
+    return descriptor
+
+
+def _flocked(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def locked(
     path: Path,
@@ -314,17 +410,21 @@ def locked(
     shared: bool = False,
     waiting: Callable[[str], None] = lambda _text: None,
 ) -> Iterator[None]:
-    """Hold a lock on a file, across processes; the kernel frees it if we die."""
+    """Hold a lock on a file, across processes and users; the kernel frees it if we die."""
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    told = False
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = _open_lock(path)
         try:
-            try:
-                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waiting("waiting for another build")
-                fcntl.flock(descriptor, kind)
+            # Asked again and again: no signal would end a thread that waits in flock(2).
+            while not _flocked(descriptor, kind):
+                if _signal:
+                    _leave()
+                if not told:
+                    waiting("waiting for another build")
+                told = True
+                time.sleep(POLL)
             # Another process may have removed the file between our open and our lock.
             if _still_there(descriptor, path):
                 yield
@@ -341,19 +441,27 @@ def _still_there(descriptor: int, path: Path) -> bool:
 
 
 def try_lock(path: Path) -> int | None:
-    """A descriptor that holds an exclusive lock on path, or None when somebody else does."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """A descriptor that holds an exclusive lock on path, or None: held, or another user's."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
+        descriptor = _open_lock(path)
+    except (OSError, BuildError):
         return None
-    return descriptor
+    if _flocked(descriptor, fcntl.LOCK_EX):
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a folder of a build, whatever modes its directories have; a missing one is fine."""
-    shutil.rmtree(path, ignore_errors=True)
+    """Delete a folder of a build, whatever modes its directories have; a missing one is fine.
+
+    Once more for what the last processes of a sandbox that was killed still write meanwhile.
+    """
+    for pause in (0, 0.02, 0.1, 0.5):
+        time.sleep(pause)
+        shutil.rmtree(path, ignore_errors=True)
+        if not os.path.lexists(path):
+            return
 
 
 def scratch_root() -> Path:
@@ -369,43 +477,91 @@ def scratch() -> Iterator[Path]:
     """
     root = scratch_root()
     root.mkdir(parents=True, exist_ok=True)
-    with locked(root / ".lock"):
-        for old in root.glob("build-*"):
-            descriptor = try_lock(old / ".lock") if old.is_dir() else None
-            if descriptor is not None:
-                remove_tree(old)
-                os.close(descriptor)
-        path = Path(tempfile.mkdtemp(prefix="build-", dir=root))
-        held = try_lock(path / ".lock")
-    assert held is not None
+    # The name comes first: a signal at any moment from here on removes the folder.
+    path = root / f"build-{os.getpid()}-{secrets.token_hex(4)}"
+    held = None
     try:
+        with locked(root / ".lock"):
+            for old in root.glob("build-*"):
+                descriptor = try_lock(old / ".lock")
+                if descriptor is not None:
+                    remove_tree(old)
+                    os.close(descriptor)
+            path.mkdir(mode=0o700)
+            held = try_lock(path / ".lock")
         yield path
     finally:
         remove_tree(path)
-        os.close(held)
+        if held is not None:
+            os.close(held)
+
+
+TEMPORARY = ".strata-*.tmp"
+"""How files are called that SIGKILL may leave, where it must leave one at all."""
 
 
 @contextlib.contextmanager
-def written(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
-    """A temporary name beside path: whole, synced and renamed when the block ends, else removed."""
+def written(path: Path, *, mode: int = 0o644, sync: bool = True) -> Iterator[Path]:
+    """A path to write to, for commands too; what it holds is the file `path` in the end.
+
+    Until then it has no name (O_TMPFILE), so that SIGKILL leaves nothing; on a filesystem that
+    cannot, a temporary one, locked while we live, that `sweep` removes later. `sync` makes it last.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+    name = path.with_name(TEMPORARY.replace("*", secrets.token_hex(8)))
+    flags = os.O_RDWR | os.O_CLOEXEC
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(mode)
-        temporary.replace(path)
-        sync_folder(path.parent)
+        descriptor = os.open(path.parent, flags | os.O_TMPFILE, 0o600)
+        opened = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
+            raise
+        descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        opened = name
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield opened
+        os.fchmod(descriptor, mode)
+        if sync:
+            os.fsync(descriptor)
+        if opened == name:
+            name.replace(path)
+        elif not _linked(descriptor, path):
+            _linked(descriptor, name)
+            name.replace(path)
+        if sync:
+            sync_folder(path.parent)
+    except OSError as error:
+        if str(error.filename) == str(opened):
+            error.filename = str(path)
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
-def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
+def _linked(descriptor: int, path: Path) -> bool:
+    """Give an unnamed file its name; False if there is a file of this name."""
+    try:
+        # Any src_dir_fd makes Python call linkat(2), which alone follows the link in /proc.
+        os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor)
+    except FileExistsError:
+        return False
+    return True
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files of a folder whose writers are dead: their locks are free."""
+    for path in folder.glob(TEMPORARY):
+        descriptor = try_lock(path)
+        if descriptor is not None:
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def write_text(path: Path, text: str, *, mode: int = 0o644, sync: bool = True) -> None:
     """Replace a file's content in one step."""
-    with written(path, mode=mode) as temporary:
+    with written(path, mode=mode, sync=sync) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

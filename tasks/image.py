@@ -256,7 +256,6 @@ def build(session: Session, number: int, log: host.Log) -> None:
                                  "container": image.container, "mount": image.mount}  # fmt: skip
         digest: list[str] = []
         with session.cache.put(stage, facts, lambda: digest[0]) as target:
-            target.unlink()
             packed = compress.compress(raw, target, container=image.container, level=image.level)
             facts |= {"raw": asdict(packed.raw), "packed": asdict(packed.container)}
             digest.append(packed.container.sha256)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -180,7 +179,5 @@ def _build_json(session: Session) -> None:
         "stages": stages,
     }
     # No sync: it is rewritten by every build, and says nothing that a build relies on.
-    path = session.out / "build.json"
-    temporary = path.with_name(f".build.json.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    text = json.dumps(content, indent=1) + "\n"
+    host.write_text(session.out / "build.json", text, sync=False)

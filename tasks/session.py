@@ -270,7 +270,8 @@ class Session:
         )
 
     def close(self) -> None:
-        """Remove the scratch folder and keep what was learned of files."""
+        """Remove the scratch folder and keep what was learned of files; a second time is fine."""
+        host.closing()
         with contextlib.suppress(OSError):
             self.cache.memory.save()
         self.stack.close()

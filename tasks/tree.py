@@ -143,7 +143,7 @@ def pack(tree: Path, target: Path, log: host.Log, *, several_xattrs: bool = True
            "--format=posix", "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
            "--xattrs", "--xattrs-include=*",
            *(f"--xattrs-exclude={name}" for name in OVERLAY_OWN)]  # fmt: skip
-    what = f"packing {target.name}"
+    what = "packing the tree"
     if not several_xattrs:
         host.run([*tar, "--file", str(target), "--use-compress-program", " ".join(compressor), "."],
                  log=log, what=what)  # fmt: skip
