@@ -166,16 +166,13 @@ def _members(path: Path, log: host.Log) -> Iterator[tarfile.TarFile]:
         with tarfile.open(path, "r|") as archive:
             yield archive
         return
-    process = host.popen(["zstd", "-dcq", str(path)], stdout=host.PIPE)
     log.line(f"# reading {path}")
-    try:
-        with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
-            yield archive
-    finally:
-        process.kill()  # the first difference may leave much unread
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+    with host.running(host.popen(["zstd", "-dcq", str(path)], stdout=host.PIPE)) as process:
+        try:
+            with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+                yield archive
+        finally:
+            process.kill()  # the first difference may leave much unread
 
 
 def _compare_members(
