@@ -62,6 +62,7 @@ SMALLEST = {"xfs": 300 * MIB, "btrfs": 114 * MIB, "vfat": 1 * MIB}
 OVERHEAD = {"xfs": 80 * MIB, "btrfs": 100 * MIB, "vfat": 1 * MIB}
 
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 SLACK = (0.0, 0.01, 0.05, None)
 """Shares of the least size to leave free when resize2fs fails; None: leave it as it was made."""
 
@@ -105,6 +106,8 @@ def measure(folder: Path, lower: Sequence[str], mount: str, below: Sequence[str]
                     info = entry.stat(follow_symlinks=False)
                     inodes += 1
                     names += len(entry.name) + 12
+                    if CONTROL.search(entry.name):
+                        unfit = unfit or CONTROL.sub("?", here)
                     if here not in seen:
                         seen[here] = _attributes(entry.path)
                     if stat.S_ISDIR(info.st_mode):
@@ -243,8 +246,8 @@ def build(session: Session, number: int, log: host.Log) -> None:
     content = measure(folder, lower, image.mount, stage.inputs["below"])
     if image.format == "vfat" and content.unfit:
         raise BuildError(
-            f"{spec.path}: images.{image.mount}.format: vfat cannot hold /{content.unfit}, which "
-            "is no plain file", "use another format for this mount point"
+            f"{spec.path}: images.{image.mount}.format: vfat cannot hold /{content.unfit}: "
+            "no plain file, or no name for one", "use another format for this mount point"
         )  # fmt: skip
     raw = session.scratch / f"{stage.entry}.raw"
     work = Filling(session=session, image=image, stage=stage, raw=raw, identity=identity,
@@ -435,7 +438,7 @@ class Filling:
         batch: list[str] = []
         for path, found in sorted(self.content.xattrs.items()):
             folder.mkdir(exist_ok=True)
-            if re.search(r"[\x00-\x1f\x7f]", "".join([path, *found])):
+            if CONTROL.search("".join([path, *found])):
                 raise BuildError(f"image {self.image.mount}: {path!r} has several extended "
                                  "attributes and a control character in its name or theirs",
                                  "debugfs cannot be told of such names")  # fmt: skip

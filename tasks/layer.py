@@ -27,14 +27,16 @@ INSIDE = "/dev/.strata/in"
 POLICY = "#!/bin/sh\nexit 101\n"
 SET_POLICY = f"""
 mkdir -p /dev/.strata/lists/partial /dev/.strata/cache/archives/partial /dev/.strata/log
-if [ -e /usr/sbin/policy-rc.d ]; then mv /usr/sbin/policy-rc.d /usr/sbin/policy-rc.d.strata; fi
+if [ -e /usr/sbin/policy-rc.d ] || [ -L /usr/sbin/policy-rc.d ]; then
+    mv /usr/sbin/policy-rc.d /usr/sbin/policy-rc.d.strata
+fi
 mkdir -p /usr/sbin && cat {INSIDE}/policy-rc.d > /usr/sbin/policy-rc.d
 chmod 755 /usr/sbin/policy-rc.d
 """
 UNSET_POLICY = f"""
 mkdir -p /dev/.strata/lists/partial /dev/.strata/cache/archives/partial /dev/.strata/log
 if cmp -s {INSIDE}/policy-rc.d /usr/sbin/policy-rc.d; then rm /usr/sbin/policy-rc.d; fi
-if [ -e /usr/sbin/policy-rc.d.strata ]; then
+if [ -e /usr/sbin/policy-rc.d.strata ] || [ -L /usr/sbin/policy-rc.d.strata ]; then
     if [ -e /usr/sbin/policy-rc.d ]; then rm /usr/sbin/policy-rc.d.strata
     else mv /usr/sbin/policy-rc.d.strata /usr/sbin/policy-rc.d; fi
 fi

@@ -1,0 +1,325 @@
+"""Hostile packages in real builds: whatever their scripts and archives try, the host stays as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from conftest import Build, World
+from test_images import decompress, mounted
+
+pytestmark = pytest.mark.root
+
+ATTACK = Path(__file__).with_name("hostile.pl").read_text()
+ATTEMPTS = re.findall(r"^try (\w+)", ATTACK, re.M)
+SYSCTLS = ("kernel/hostname", "kernel/domainname", "kernel/core_pattern", "kernel/pid_max",
+           "kernel/panic", "kernel/modprobe", "vm/overcommit_memory", "fs/file-max",
+           "user/max_user_namespaces", "net/ipv4/ip_forward", "kernel/sysrq")  # fmt: skip
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass
+class Host:
+    """What a package must neither see nor change; `mark` stands in all of it."""
+
+    mark: str
+    canary: Path
+    process: subprocess.Popen[bytes]
+    key: int
+    shm: int
+    servers: list[socket.socket]
+    reached: list[str] = field(default_factory=list)
+
+    @property
+    def port(self) -> int:
+        return int(self.servers[0].getsockname()[1])
+
+    def attack(self) -> str:
+        """The Perl script, aimed at this host."""
+        text = ATTACK
+        for name, value in {"MARK": self.mark, "PID": self.process.pid, "PORT": self.port,
+                            "CANARY": self.canary, "KEY": self.key, "SHM": 0x57A7A}.items():  # fmt: skip
+            text = text.replace(f"%{name}%", str(value))
+        assert not re.search(r"'%[A-Z]+%'", text)
+        return text
+
+    def state(self) -> dict[str, object]:
+        """What may not have changed afterwards."""
+        files = {
+            str(path): (path.lstat().st_mode, path.lstat().st_uid, path.lstat().st_mtime_ns,
+                        path.read_bytes() if stat.S_ISREG(path.lstat().st_mode) else b"")
+            for folder in (self.canary.parent, Path("/etc/apt"))
+            for path in [folder, *sorted(folder.rglob("*"))]
+        }  # fmt: skip
+        sysctls = {name: Path(f"/proc/sys/{name}").read_text()
+                   for name in SYSCTLS if Path(f"/proc/sys/{name}").exists()}  # fmt: skip
+        return {
+            "files": files,
+            "folders": {name: (os.stat(name).st_mode, os.stat(name).st_uid, sorted(os.listdir(name)))
+                        for name in ("/", "/etc", "/root", "/usr", "/usr/bin", "/var/lib", "/boot", "/opt")},
+            "passwd": [Path(f"/etc/{name}").read_bytes() for name in ("passwd", "shadow", "group")],
+            "sysctls": sysctls,
+            "hostname": socket.gethostname(),
+            "mounts": self.own(Path("/proc/self/mounts").read_text().splitlines()),
+            "loops": self.own(subprocess.run(["losetup", "--all"], check=True, text=True,
+                                             capture_output=True).stdout.splitlines()),
+            "clock": round((time.time() - time.monotonic()) / 10),
+            "process": self.process.poll(),
+            "shm": Path("/proc/sysvipc/shm").read_text(),
+            "reached": self.reached,
+        }  # fmt: skip
+
+    def doit(self, world: World, *words: str, check: bool = True) -> Build:
+        """Run doit with the mark in its environment."""
+        return world.doit(*words, check=check, STRATA_TEST_SECRET=self.mark,
+                          HTTPS_PROXY=f"http://me:{self.mark}@127.0.0.1:9/",
+                          SSH_AUTH_SOCK=f"/{self.mark}")  # fmt: skip
+
+    def own(self, lines: list[str]) -> list[str]:
+        """Without what other tests on this machine have there at the moment."""
+        own = str(self.canary.parent.parent)
+        return sorted(line for line in lines
+                      if own in line or not re.search("pytest-of-|strata-test-", line))  # fmt: skip
+
+    def processes(self) -> list[str]:
+        """Command lines with the mark, but for the host's own process."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                text = path.read_bytes().decode(errors="replace")
+                if self.mark in text and path.parent.name != str(self.process.pid):
+                    found.append(text)
+        return found
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    """A process, a key, shared memory, sockets and files of the host."""
+    mark = f"strata-mark-{os.getpid()}-{time.monotonic_ns()}"
+    canary = tmp_path / "canary" / "file"
+    canary.parent.mkdir()
+    canary.write_text("untouched\n")
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", mark])
+    key = libc.syscall(248, b"user", f"{mark}-key".encode(), b"secret", 6, -4)
+    shm = libc.shmget(0x57A7A, 4096, 0o1600)
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as abstract:
+        abstract.bind(f"\0{mark}")
+        abstract.listen()
+        found = Host(mark, canary, process, key, shm, [tcp, abstract])
+
+        def listen(server: socket.socket) -> None:
+            with contextlib.suppress(OSError):
+                server.accept()[0].close()
+                found.reached.append(str(server))
+
+        threads = [threading.Thread(target=listen, args=[server], daemon=True)
+                   for server in found.servers]  # fmt: skip
+        for thread in threads:
+            thread.start()
+        yield found
+        for server in found.servers:
+            with contextlib.suppress(OSError):
+                server.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join(5)
+    process.kill()
+    process.wait()
+    libc.shmctl(shm, 0, None)
+    libc.syscall(250, 3, key)  # revoked
+
+
+@contextlib.contextmanager
+def unchanged(host: Host) -> Iterator[None]:
+    """The block changes nothing of the host, and leaves no process in it."""
+    before = host.state()
+    yield
+    after = host.state()
+    for name, value in before.items():
+        assert after[name] == value, name
+    deadline = time.monotonic() + 2
+    while host.processes() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert host.processes() == []
+
+
+def out_of(world: World, pattern: str, member: str) -> str:
+    """The text of one member of the newest tarball in the cache that matches."""
+    path = max(
+        (world.root / "cache/layers").glob(pattern), key=lambda path: path.stat().st_mtime_ns
+    )
+    return subprocess.run(["tar", "--extract", "--to-stdout", "--file", path, member],
+                          check=True, capture_output=True, text=True).stdout  # fmt: skip
+
+
+def judge(text: str) -> None:
+    """Every attempt was made, and every one failed."""
+    results = dict(line.split("\t", 1) for line in text.splitlines())
+    assert {name: got for name, got in results.items() if not got.startswith("no: ")} == {}
+    mistakes = {name: got for name, got in results.items()
+                if re.search(r"line \d+|nothing happens|killed by", got)}  # fmt: skip
+    assert mistakes == {}
+    assert set(results) >= {*ATTEMPTS, "end"}
+    assert len(results) >= 140
+
+
+def test_hostile_postinst_of_a_layer(built: World, host: Host) -> None:
+    built.add(built.deb("beta", "2", depends="gamma", scripts={"postinst": host.attack()}))
+    with unchanged(host):
+        host.doit(built, "layer:app", "spec=web")
+    judge(out_of(built, "layer-*.tar.zst", "./var/lib/attack"))
+
+
+@pytest.mark.parametrize("tool", ["mmdebstrap", "debootstrap"])
+def test_hostile_postinst_of_the_base(built: World, host: Host, tool: str) -> None:
+    """There the host's own tools run: what leaves their chroot finds a root with nothing in it."""
+    built.add(built.deb("villain", "1", priority="required", essential=True,
+                        extra={"Pre-Depends": "perl-base"},
+                        scripts={"postinst": host.attack()}))  # fmt: skip
+    if tool == "debootstrap":
+        built.edit("{tool: mmdebstrap, variant: apt}", "{tool: debootstrap, variant: minbase}")
+    with unchanged(host):
+        host.doit(built, "base", "spec=web")
+    judge(out_of(built, "base-*.tar.zst", "./var/lib/attack"))
+
+
+def test_kill_everything_and_a_terminal(built: World, host: Host) -> None:
+    """A script that prints its environment and commands for a terminal, then kills all it can."""
+    script = r"""
+        env | sed 's/^/E: /'
+        printf 'E: \033]0;owned\007\033[2J\n'
+        cat /dev/.strata/in/* 2> /dev/null | head -n 50
+        kill -INT 1; kill -9 1
+        kill -9 -1
+        exit 9
+    """
+    built.add(built.deb("beta", "2", depends="gamma", scripts={"postinst": script}))
+    built.doit("lock", "spec=web")
+    with unchanged(host):
+        build = host.doit(built, "layer:app", "spec=web", "lock=frozen", check=False)
+    assert build.code == 1
+    assert build.err.count("ERROR: ") == 1
+    assert "layer app failed (exit status 137)" in build.text
+    assert "Traceback" not in build.text
+    assert "E: ?]0;owned??[2J" in build.text
+    log = (built.root / "out/web/log/layer-app.log").read_text()
+    assert "E: PATH=" in log
+    for text in (build.text, log):
+        assert host.mark not in text
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text)
+
+
+# ---------------------------------------------------------------- links on the host's side
+
+
+def test_links_in_a_tree_are_never_followed_on_the_host(
+    built: World, host: Host, tmp_path: Path
+) -> None:
+    """Everything that Strata itself does to a tree from outside, with links in its way."""
+    folder = host.canary.parent
+    for name in ("x.log", "ssh_host_rsa_key", "apt/history.log", "lists/index", "status", "machine-id",
+                 "status-old", "lock", "aux-cache", "boot/kernel", "random-seed"):  # fmt: skip
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(f"host's own {name}\n")
+        os.utime(folder / name, (4e9, 4e9))
+    built.write("scripts/app.sh", f"""#!/bin/sh
+        set -eu
+        away() {{ rm -rf "$1"; mkdir -p "$(dirname "$1")"; ln -s "{folder}$2" "$1"; }}
+        away /var/log ""
+        away /etc/ssh ""
+        away /var/cache/apt ""
+        away /var/cache/ldconfig ""
+        away /var/lib/apt/lists /lists
+        away /var/lib/dbus ""
+        away /var/lib/systemd ""
+        away /var/cache/debconf ""
+        away /etc/machine-id /machine-id
+        away /root /boot
+        away /usr/sbin/policy-rc.d /file
+        away /etc/apt/sources.list.d ""
+        cp /etc/shadow /etc/other-shadow; away /etc/hostname /file
+        ln -s {folder} /outside; mkdir -p /boot; ln -s {folder} /boot/link
+        ln /etc/passwd /boot/hard
+    """, 0o755)  # fmt: skip
+    path = built.root / "specs/web.yaml"
+    path.write_text(path.read_text() + "root_password: hunter2\nhostname: inside\n")
+    with unchanged(host):
+        built.build()
+    for image, member in (("web.img.gz", "etc/machine-id"), ("web-boot.img.gz", "link")):
+        raw = tmp_path / "raw.img"
+        raw.unlink(missing_ok=True)
+        decompress(built.root / "out/web" / image, raw)
+        assert b"host's own" not in raw.read_bytes()
+        with mounted(raw, tmp_path / image) as root:
+            assert os.readlink(root / member) == str(folder) + (
+                "/machine-id" if "etc" in member else ""
+            )
+
+
+@pytest.mark.parametrize(
+    ("script", "parts"),
+    [
+        ("rm -rf /boot; ln -s {0}/boot /boot",
+         ["images./boot: the tree has no directory /boot"]),
+        ("mv /var/lib/dpkg/status /var/lib/dpkg/saved; ln -s {0}/status /var/lib/dpkg/status",
+         ["layer app: what is installed is not what is locked", "is missing"]),
+        ("rm /var/lib/dpkg/status; perl -MPOSIX -e 'mkfifo(\"/var/lib/dpkg/status\", 0644)'",
+         ["layer app: what is installed is not what is locked", "is missing"]),
+        ("rm -rf /var/lib/dpkg; ln -s {0} /var/lib/dpkg",
+         ["layer app: what is installed is not what is locked", "is missing"]),
+        ("printf 'Package: \\033[2J\\377\\nStatus: install ok broken\\n\\n' >> /var/lib/dpkg/status",
+         ["layer app: what is installed is not what is locked", "?[2J"]),
+        ("d=$(printf '/boot/x\\nwrite {0}'); mkdir -p \"$d\"; export f=\"$d/file stolen\"; perl -e 'open F, q(>), qq($ENV{{f}}\\n)"
+         " or die $!; for (qw(user.a user.b)) {{ my ($p, $n, $v) = (qq($ENV{{f}}\\n), $_, q(1));"
+         " syscall(188, $p, $n, $v, 1, 0) == 0 or die $! }}'",
+         ["image /boot: 'boot/x\\nwrite /", "has several extended attributes and a control"]),
+    ],
+    ids=["boot", "status", "fifo", "dpkg", "bytes", "debugfs"],
+)  # fmt: skip
+def test_links_that_cannot_be_built(
+    built: World, host: Host, script: str, parts: list[str]
+) -> None:
+    folder = host.canary.parent
+    for name in ("status", "boot/kernel"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("Package: stolen\nVersion: 1\nStatus: install ok installed\n")
+    built.write(
+        "scripts/app.sh", "#!/bin/sh\nset -e\nmkdir -p /boot\n" + script.format(folder), 0o755
+    )
+    with unchanged(host):
+        build = built.doit("build", "spec=web", check=False)
+    assert "Traceback" not in build.text
+    assert "Package: stolen" not in build.text
+    if parts:
+        assert build.code == 1, build.text
+    text = re.sub(r"\s+", " ", build.text)
+    for part in parts:
+        assert part in text, build.text
+    for image in (built.root / "out/web").glob("*.img.gz"):
+        raw = subprocess.run(["gzip", "-dc", image], check=True, capture_output=True).stdout
+        assert b"untouched\n" not in raw
+
+
+def test_vfat_takes_no_file_of_the_host(built: World, host: Host, tmp_path: Path) -> None:
+    """A newline in a name must not make a path of what follows it."""
+    trap = f"/boot/x\n{host.canary.parent}"
+    built.write("scripts/app.sh", f"#!/bin/sh\nset -eu\nmkdir -p '{trap}' '/boot{host.canary.parent}'\necho inside > '{trap}/file'\n"
+                "echo kernel > '/boot/a b'\n", 0o755)  # fmt: skip
+    built.edit("/boot: {file: web-boot.img.gz, format: ext2}",
+               "/boot: {file: boot.img, format: vfat, container: raw}")  # fmt: skip
+    with unchanged(host):
+        build = built.doit("build", "spec=web", check=False)
+    assert "Traceback" not in build.text
+    assert re.search(r"images./boot.format: vfat cannot hold /boot/x\?: ", build.text), build.text

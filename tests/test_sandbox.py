@@ -1,0 +1,456 @@
+"""host.Sandbox and the program inside it, directly: what each field does, and what is in there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import struct
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import PROJECT
+from tasks import base, host, sandbox
+from tasks.errors import BuildError
+from tasks.host import DPKG_CAPABILITIES, Log, Overlay, Sandbox, Step, step
+
+root_only = pytest.mark.root
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder to mount in, with `root`, a tree that has the host's programs bound in it."""
+    base.skeleton(tmp_path / "root")
+    return tmp_path
+
+
+def enter(place: Path, *steps: Step | str, log: Log | None = None, **fields: Any) -> list[str]:
+    """Run shell scripts with `root` as the root, as packages' scripts are; what they printed."""
+    log = log or Log(None)
+    given = {
+        "root": "root", "keep": DPKG_CAPABILITIES,
+        "mounts": [["bind", str(place / "root"), "root", ""]], **fields,
+    }  # fmt: skip
+    binds = [*base._split_usr(), *given.pop("binds", ())] if given["root"] else []
+    if given["root"] is None:
+        given["keep"] = None
+    Sandbox(base=place, binds=binds, **given).run(
+        *(step("sh", "-ec", one) if isinstance(one, str) else one for one in steps), log=log
+    )
+    return [line for line in log.tail if not line.startswith("+ ")]
+
+
+def field(status: str, name: str) -> str:
+    match = re.search(rf"^{name}:\s*(.*)$", status, re.M)
+    assert match, status
+    return match[1]
+
+
+def names(mask: str) -> set[str]:
+    """The capabilities of a mask of /proc/self/status."""
+    bits = int(mask, 16)
+    return {name for number, name in enumerate(sandbox.CAPABILITIES) if bits >> number & 1}
+
+
+# ---------------------------------------------------------------- rights
+
+
+@root_only
+@pytest.mark.parametrize("keep", [DPKG_CAPABILITIES, (), ("chown",)])
+def test_capabilities_are_exactly_those_kept(place: Path, keep: Sequence[str]) -> None:
+    status = "\n".join(enter(place, "cat /proc/self/status", keep=keep))
+    for name in ("CapBnd", "CapPrm", "CapEff"):
+        assert names(field(status, name)) == set(keep), name
+    for name in ("CapInh", "CapAmb"):
+        assert names(field(status, name)) == set(), name
+    assert field(status, "NoNewPrivs") == "1"
+    assert field(status, "Seccomp") == "2"
+    assert field(status, "Uid").split() == ["0"] * 4
+
+
+@root_only
+def test_a_full_inheritable_set_is_emptied(place: Path) -> None:
+    """Some container engines start their processes with it full."""
+    code = f"""
+import sys; sys.path[:0] = [{str(PROJECT)!r}, {str(PROJECT / "tests")!r}]
+from pathlib import Path
+from test_sandbox import enter
+print(*enter(Path({str(place)!r}), "cat /proc/self/status"), sep="\\n")
+"""
+    status = subprocess.run(["setpriv", "--inh-caps", "+chown,+net_raw,+sys_chroot", sys.executable,
+                             "-c", code], check=True, capture_output=True, text=True).stdout  # fmt: skip
+    assert names(field(status, "CapInh")) == set()
+    assert names(field(status, "CapEff")) == set(DPKG_CAPABILITIES)
+
+
+@root_only
+def test_keep_null_keeps_all(place: Path) -> None:
+    mine = Path("/proc/self/status").read_text()
+    status = "\n".join(enter(place, "cat /proc/self/status", root=None, mounts=[]))
+    assert field(status, "CapEff") == field(mine, "CapEff")
+    assert field(status, "Seccomp") == field(mine, "Seccomp")
+
+
+# ---------------------------------------------------------------- what is in there
+
+
+@root_only
+def test_dev_proc_sys_and_the_rest(place: Path) -> None:
+    lines = enter(place, """
+        find /dev -mindepth 1 -maxdepth 1 -printf '%f %y %l\\n' | sort; echo --
+        cat /proc/self/mounts; echo --
+        ls /; ls -A /tmp /run /root; echo --
+        ls /sys/class/net; ls /sys/firmware /sys/kernel/debug /sys/fs/cgroup 2> /dev/null; echo --
+        cat /proc/kcore /proc/keys /proc/kallsyms /proc/timer_list 2> /dev/null | wc -c
+        readlink /proc/self/fd/0; ps -e -o pid=,args= | grep -v ps
+        cat /proc/sys/kernel/pid_max /proc/1/oom_score_adj
+        """)  # fmt: skip
+    dev, mounts, top, system, rest = "\n".join(lines).split("\n--\n")
+    assert dev.splitlines() == [
+        ".strata d ", "fd l /proc/self/fd", "full c ", "null c ", "ptmx l pts/ptmx", "pts d ",
+        "random c ", "shm d ", "stderr l /proc/self/fd/2", "stdin l /proc/self/fd/0",
+        "stdout l /proc/self/fd/1", "tty c ", "urandom c ", "zero c ",
+    ]  # fmt: skip
+    points = {line.split()[1]: line.split() for line in mounts.splitlines()}
+    nodes = {f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")}
+    for point, (_source, _point, kind, options, *_) in points.items():
+        flags = options.split(",")
+        assert "nodev" in flags or point in nodes or kind == "devpts", point
+        assert "nosuid" in flags or point in ("/", "/usr"), point
+        if re.match(r"/(sys|proc/.+|usr)$", point) or point.startswith("/sys/"):
+            assert "ro" in flags, point
+    assert set(top.split()) >= {"usr", "proc", "target"}
+    assert "strata" not in top
+    assert system.split() == ["lo", "/sys/firmware:", "/sys/fs/cgroup:", "/sys/kernel/debug:"]
+    size, stdin, *rest_of = rest.splitlines()
+    assert (size, stdin) == ("0", "/dev/null")
+    processes = [line.split() for line in rest_of[:-2]]
+    assert processes[0][0] == "1"
+    assert len(processes) <= 3, processes
+    if tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 14):
+        assert rest_of[-2] == str(sandbox.PROCESSES)
+    assert rest_of[-1] == "500"
+
+
+@root_only
+def test_the_hosts_tree_is_gone(place: Path) -> None:
+    secret = place / "secret"
+    secret.write_text("secret\n")
+    lines = enter(place, f"""
+        cat {secret} 2> /dev/null || echo no file
+        cat /../../..{secret} 2> /dev/null || echo no way up
+        ls /proc/1/root/ 2> /dev/null || echo no root of PID 1
+        wc -l < /proc/self/mountinfo
+        grep -c ' {place} ' /proc/self/mountinfo || true
+        """)  # fmt: skip
+    assert lines[:3] == ["no file", "no way up", "no root of PID 1"]
+    assert lines[4] == "0"
+
+
+@root_only
+def test_limits_of_memory_and_processes(place: Path) -> None:
+    """A fork bomb meets its own wall; nothing of it is left."""
+    before = Path("/proc/sys/kernel/pid_max").read_text()
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    bomb = """
+        $SIG{ALRM} = sub { exit 3 }; alarm 60;
+        my $count = 0;
+        while (1) {
+            my $pid = fork;
+            if (!defined $pid) { print "$count\\n"; exit 0 }
+            if (!$pid) { sleep 600; exit 0 }
+            exit 4 if ++$count > 8000;
+        }
+    """
+    if tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 14):
+        (count,) = enter(place, step("perl", "-e", bomb))
+        assert 1000 < int(count) < sandbox.PROCESSES
+    assert Path("/proc/sys/kernel/pid_max").read_text() == before
+    sizes = enter(place, "df --output=size -B1 /dev/shm /run /dev/.strata | tail -n 3")
+    assert all(int(size) <= memory * 0.11 for size in sizes)
+
+
+# ---------------------------------------------------------------- the filter of system calls
+
+
+def answer(program: bytes, arch: int, number: int, *arguments: int) -> str:
+    """What a kernel that runs this classic BPF would answer: the few instructions that it uses."""
+    words = arguments + (0,) * (6 - len(arguments))
+    data = struct.pack("<IIQ6Q", number, arch, 0, *words)
+    at = value = 0
+    while True:
+        code, true, false, k = struct.unpack_from("<HBBI", program, at * 8)
+        at += 1
+        if code == 0x20:
+            (value,) = struct.unpack_from("<I", data, k)
+        elif code == 0x06:
+            return {0x7FFF0000: "allow", 0x50001: "EPERM", 0x50026: "ENOSYS"}[k]
+        else:
+            holds = {0x15: value == k, 0x35: value >= k, 0x45: bool(value & k)}[code]
+            at += true if holds else false
+
+
+@pytest.mark.parametrize("arch", sandbox.CALLS)
+def test_filter_of_each_abi(arch: int) -> None:
+    program = sandbox.call_filter("little")
+    assert len(program) // 8 < 4096
+    unshare, clone, sock, *others = sandbox.CALLS[arch]
+    user = sandbox.CLONE_NEWUSER
+    flags = (0, user | 17) if arch == 0x80000016 else (user | 17, 0)
+    harmless = (0, 0x1200011) if arch == 0x80000016 else (0x1200011, 0)
+    assert answer(program, arch, unshare, user | 0x20000) == "EPERM"
+    assert answer(program, arch, unshare, 0x20000) == "allow"
+    assert answer(program, arch, clone, *flags) == "EPERM"
+    assert answer(program, arch, clone, *harmless) == "allow"
+    assert answer(program, arch, sock, 40, 1) == "EPERM"
+    assert answer(program, arch, sock, 1, 1) == "allow"
+    assert answer(program, arch, sock, 40 | 7 << 32, 1) == "EPERM"
+    for number in others:
+        assert answer(program, arch, number) == "EPERM"
+    for number in (sandbox.CLONE3, sandbox.IO_URING_SETUP, sandbox.X32, sandbox.X32 | unshare):
+        assert answer(program, arch, number, user) == "ENOSYS"
+    others_calls = {number for calls in sandbox.CALLS.values() for number in calls}
+    for number in set(range(450)) - others_calls - {sandbox.CLONE3, sandbox.IO_URING_SETUP}:
+        assert answer(program, arch, number, user, user) == "allow"
+
+
+def test_filter_refuses_an_unknown_abi_and_knows_big_endian() -> None:
+    assert answer(sandbox.call_filter("little"), 0x12345678, 1) == "ENOSYS"
+    big = sandbox.call_filter("big")
+    assert struct.unpack_from(">HBBI", big) == (0x20, 0, 0, 4)
+    assert len(big) == len(sandbox.call_filter("little"))
+
+
+# ---------------------------------------------------------------- mounts and fields
+
+
+@root_only
+def test_overlay_upper_takes_what_is_written_and_lower_stays(tmp_path: Path) -> None:
+    for name in ("low", "top", "up", "work"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "low/file").write_text("low\n")
+    (tmp_path / "top/file").write_text("top\n")
+    writable = Overlay(lower=["top", "low"], target="merged", upper="up", work="work").mount()
+    out = enter(tmp_path, "cat merged/file; echo new > merged/file; mknod merged/null c 1 3; cat merged/null || echo nodev",
+                root=None, mounts=[writable], cwd=str(tmp_path))  # fmt: skip
+    assert out[0] == "top"
+    assert out[-1] == "nodev"
+    assert (tmp_path / "up/file").read_text() == "new\n"
+    assert (tmp_path / "top/file").read_text() == "top\n"
+    readonly = Overlay(lower=["top", "low"], target="merged").mount()
+    out = enter(tmp_path, "(echo x > merged/file) 2> /dev/null || echo read-only", root=None,
+                mounts=[readonly], cwd=str(tmp_path))  # fmt: skip
+    assert out == ["read-only"]
+    assert not os.path.ismount(tmp_path / "merged")
+
+
+@root_only
+def test_binds_writable_hostname_env_cwd(place: Path) -> None:
+    for name in ("given", "taken"):
+        (place / name).mkdir()
+    (place / "given/file").write_text("given\n")
+    lines = enter(
+        place,
+        """
+        cat /dev/.strata/given/file
+        (echo x > /dev/.strata/given/file) 2> /dev/null || echo read-only
+        echo written > /dev/.strata/taken/file
+        hostname; pwd; env | sort
+        """,
+        binds=[(str(place / "given"), "/dev/.strata/given")],
+        writable=[(str(place / "taken"), "/dev/.strata/taken")],
+        hostname="inside", env={"GIVEN": "a b"}, cwd="/usr",
+    )  # fmt: skip
+    assert lines[:4] == ["given", "read-only", "inside", "/usr"]
+    assert {*lines[4:]} == {*(f"{name}={value}" for name, value in host.ENV.items()), "GIVEN=a b",
+                            "PWD=/usr"}  # fmt: skip
+    assert (place / "taken/file").read_text() == "written\n"
+    assert os.uname().nodename != "inside"
+
+
+@root_only
+def test_chroots_get_a_dev_and_proc_of_their_own(place: Path) -> None:
+    lines = enter(place, "ls /target/dev; head -c 1 /target/dev/zero | wc -c; ls -d /target/proc/1; "
+                  "(echo 1 > /target/proc/sys/vm/drop_caches) 2> /dev/null || echo read-only",
+                  chroots=["/target"])  # fmt: skip
+    assert {"null", "urandom", "shm"} <= set(lines)
+    assert lines[-3:] == ["1", "/target/proc/1", "read-only"]
+    assert os.listdir(place / "root/target/dev") == []
+
+
+@root_only
+@pytest.mark.parametrize("name", ["dev", "proc", "sys", "tmp", "run"])
+def test_a_link_in_the_place_of_a_mount_is_refused(place: Path, name: str) -> None:
+    outside = place / "outside"
+    outside.mkdir()
+    (place / "root" / name).rmdir()
+    (place / "root" / name).symlink_to(outside)
+    with pytest.raises(BuildError, match=f"/{name} is a symlink in the tree"):
+        enter(place, "true")
+    assert os.listdir(outside) == []
+
+
+# ---------------------------------------------------------------- steps
+
+
+@root_only
+@pytest.mark.parametrize(
+    ("pipeline", "code"),
+    [
+        ([["sh", "-c", "exit 3"]], "exit status 3"),
+        ([["sh", "-c", "exit 3"], ["sh", "-c", "cat; exit 4"]], "exit status 3"),
+        ([["true"], ["sh", "-c", "cat > /dev/null; exit 4"], ["cat"]], "exit status 4"),
+        ([["sh", "-c", "kill -9 $$"]], "exit status 137"),
+        ([["sh", "-c", "kill -9 -1; exit 5"]], "exit status 5"),
+        ([["/nonexistent"]], "exit status 125"),
+    ],
+)  # fmt: skip
+def test_the_first_failing_status_is_told_and_ends_it(
+    place: Path, pipeline: list[list[str]], code: str
+) -> None:
+    log = Log(None)
+    with pytest.raises(BuildError, match=code):
+        enter(place, Step(pipeline=pipeline), "echo went on", log=log)
+    assert "went on" not in log.tail
+
+
+@root_only
+def test_pipelines_and_orphans(place: Path) -> None:
+    """PID 1 reaps what its children leave, takes no signal from inside, and lives to the end."""
+    titles: list[str] = []
+    lines = enter(
+        place,
+        Step(pipeline=[["echo", "b a"], ["tr", " ", "\n"], ["sort"]], title="sorting"),
+        "(sh -c 'sleep 0.1 & sleep 600 &' &) ; for i in 1 2 3; do (true &); done; sleep 0.3; "
+        "kill -INT 1; kill -TERM 1; kill -KILL 1; kill -STOP 1; ls /proc | grep -c '^[0-9]'; "
+        "cat /proc/*/status 2> /dev/null | grep -c 'State:.Z' || true",
+        "echo alive",
+        log=Log(None, progress=titles.append),
+    )
+    assert lines[:3] == ["# sorting", "a", "b"]
+    assert int(lines[-3]) <= 8
+    assert lines[-2:] == ["0", "alive"]
+    assert titles == ["sorting"]
+
+
+@root_only
+def test_output_cannot_command_a_terminal_or_fill_memory(place: Path, tmp_path: Path) -> None:
+    titles: list[str] = []
+    path = tmp_path / "log"
+    with Log(path, progress=titles.append) as log:
+        with pytest.raises(BuildError) as caught:
+            enter(place, "printf '\\001\\033]0;title\\007\\n'; printf 'E: \\033[2J\\302\\233x\\n'; "
+                  "head -c 3000000 /dev/zero | tr '\\0' x; exit 1", log=log)  # fmt: skip
+        assert max(map(len, log.tail)) <= host.LINE_LIMIT
+    for text in (path.read_text(), str(caught.value), *titles):
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text)
+    assert "E: ?[2J?x" in str(caught.value)
+    assert titles == ["?]0;title?"]
+
+
+def test_a_log_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "LOG_LIMIT", 1000)
+    with Log(tmp_path / "log") as log:
+        for number in range(1000):
+            log.line(f"line {number}")
+    text = (tmp_path / "log").read_text()
+    assert 900 < len(text) < 1100
+    assert text.endswith("# the rest is left out\n")
+    assert log.tail[-1] == "line 999"
+
+
+# ---------------------------------------------------------------- the end
+
+
+KILLED = """
+import sys; sys.path[:0] = [{project!r}, {tests!r}]
+from pathlib import Path
+from test_sandbox import enter, step
+enter(Path({place!r}), step("sh", "-c", "cd {cwd}; echo {mark} > ready; sleep 611 & trap '' TERM; sleep 612"),
+      root={root!r}, mounts={mounts!r})
+"""
+
+
+def traces(place: Path) -> list[str]:
+    """Processes, mounts and loop devices of a folder, anywhere on the host."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if re.search(rb"sleep\0(611|612)\0", (path / "cmdline").read_bytes()):
+                found.append(f"process {path.name}")
+            if str(place) in (path / "mountinfo").read_text():
+                found.append(f"mount in {path.name}")
+        except (OSError, ProcessLookupError):
+            continue
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            found += [str(path)] if str(place) in path.read_text() else []
+        except OSError:
+            continue
+    return found
+
+
+@root_only
+@pytest.mark.parametrize("kind", ["root", "loop"])
+def test_sigkill_of_the_builder_leaves_nothing(place: Path, kind: str) -> None:
+    mounts = [["bind", str(place / "root"), "root", ""]]
+    ready = place / "root/root/ready"
+    if kind == "loop":
+        (place / "raw").write_bytes(b"")
+        os.truncate(place / "raw", 4 << 20)
+        subprocess.run(["mke2fs", "-q", "-F", place / "raw"], check=True)
+        mounts, ready = [["loop:ext2", str(place / "raw"), "filled", "noatime"]], place / "ready"
+    code = KILLED.format(project=str(PROJECT), tests=str(PROJECT / "tests"), place=str(place),
+                         root="root" if kind == "root" else None, mounts=mounts, mark="mark",
+                         cwd="/root" if kind == "root" else shlex.quote(str(place)))  # fmt: skip
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
+    try:
+        deadline = time.monotonic() + 20
+        while not ready.exists() and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.02)
+        time.sleep(0.1)
+        seen = traces(place)
+        assert any("process" in one for one in seen)
+        assert kind == "root" or any("loop" in one for one in seen)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    began = time.monotonic()
+    while traces(place) and time.monotonic() - began < 5:
+        time.sleep(0.02)
+    assert traces(place) == []
+
+
+@root_only
+def test_a_loop_mount_is_gone_with_its_step(place: Path) -> None:
+    (place / "raw").write_bytes(b"")
+    os.truncate(place / "raw", 4 << 20)
+    subprocess.run(["mke2fs", "-q", "-F", place / "raw"], check=True)
+    for script in ("echo kept > filled/file", "test $(cat filled/file) = kept; rm filled/file"):
+        enter(place, script, root=None, cwd=str(place),
+              mounts=[["loop:ext2", str(place / "raw"), "filled", "noatime"]])  # fmt: skip
+        assert traces(place) == []
+    with pytest.raises(BuildError):
+        enter(place, "exit 1", root=None, cwd=str(place),
+              mounts=[["loop:ext2", str(place / "raw"), "filled", "noatime"]])  # fmt: skip
+    assert traces(place) == []
+
+
+def test_the_plan_is_json_without_the_builders_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bytes] = []
+    monkeypatch.setenv("STRATA_SECRET", "hunter2")
+    monkeypatch.setattr(host, "run", lambda *_args, stdin, **_more: seen.append(stdin))
+    Sandbox(base=Path("/x"), env={"A": "b"}).run(step("true"), log=Log(None))
+    plan = json.loads(seen[0])
+    assert plan["env"] == {**host.ENV, "A": "b"}
+    assert b"hunter2" not in seen[0]
