@@ -17,10 +17,13 @@ from urllib.parse import urlsplit
 
 from tasks.errors import BuildError
 
-SIZE_LIMIT = 1 << 20
+SIZE_LIMIT = 1 << 18
+"""Bytes of a spec: PyYAML reads no more than that in a second."""
 NODE_LIMIT = 100_000
-"""Values of a document with its aliases written out: what stops a YAML bomb."""
+"""Values of a document with its aliases written out, or 64 characters each: what stops a bomb."""
 DEPTH_LIMIT = 50
+MESSAGE_LIMIT = 400
+"""Characters of what is said of a value."""
 
 VARIANTS = {
     "mmdebstrap": (
@@ -177,7 +180,7 @@ def masked(text: str, secrets: tuple[str, ...] = ()) -> str:
     for secret in secrets:
         text = text.replace(secret, "***")
     # To the last @ before a slash: a password may hold one.
-    return re.sub(r"([A-Za-z]+://)[^/\s'\"]+@", r"\1***@", text)
+    return re.sub(r"(?<![A-Za-z])([A-Za-z]+://)[^/\s'\"]+@", r"\1***@", text)
 
 
 def spec_names(folder: Path) -> list[str]:
@@ -206,7 +209,8 @@ def load_spec(path: Path, *, schema: Path, validated: Path | None = None) -> Spe
     Raises BuildError with file, path in the document and what was expected.
     """
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(SIZE_LIMIT + 1)
     except OSError as error:
         raise BuildError(f"{path}: cannot be read: {error.strerror}") from error
     if len(raw) > SIZE_LIMIT:
@@ -222,8 +226,17 @@ def load_spec(path: Path, *, schema: Path, validated: Path | None = None) -> Spe
             stamp.parent.mkdir(parents=True, exist_ok=True)
             stamp.touch()
     spec = _build(path, document)
-    _check(spec)
+    try:
+        _check(spec)
+    except BuildError as error:
+        raise BuildError(_short(error.message), error.hint) from error
     return spec
+
+
+def _short(text: str) -> str:
+    """text without its middle if it is long: a value in it may be."""
+    half = MESSAGE_LIMIT // 2
+    return text if len(text) <= MESSAGE_LIMIT else f"{text[:half]} ... {text[-half:]}"
 
 
 def _parse(path: Path, raw: bytes) -> dict[str, Any]:
@@ -232,28 +245,40 @@ def _parse(path: Path, raw: bytes) -> dict[str, Any]:
     class Loader(yaml.SafeLoader):
         """SafeLoader that refuses a key that stands twice."""
 
+    def refuse(node: yaml.Node, what: str) -> BuildError:
+        mark = node.start_mark
+        return BuildError(f"{path}:{mark.line + 1}:{mark.column + 1}: {what}")
+
     def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _value in node.value:
             key = loader.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                mark = key_node.start_mark
-                raise BuildError(
-                    f"{path}:{mark.line + 1}:{mark.column + 1}: key {key!r} is not a string"
-                )
+                raise refuse(key_node, f"key {key!r} is not a string")
             if key in seen:
-                mark = key_node.start_mark
-                raise BuildError(
-                    f"{path}:{mark.line + 1}:{mark.column + 1}: {key!r} stands twice",
-                    "remove or rename one of them",
-                )
+                raise refuse(key_node, f"{key!r} stands twice: remove or rename one of them")
             seen.add(key)
         return {
             loader.construct_object(key, deep=True): loader.construct_object(value, deep=True)
             for key, value in node.value
         }
 
+    # What could not be written again, in UTF-8, in JSON or in a message.
+    def text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
+        value = str(loader.construct_scalar(node))
+        if _SURROGATE.search(value):
+            raise refuse(node, "half of a character (a surrogate)")
+        return value
+
+    def integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+        value = loader.construct_yaml_int(node)
+        if abs(value) >= 1 << 63:
+            raise refuse(node, "a number of more than 63 bits")
+        return value
+
     Loader.add_constructor("tag:yaml.org,2002:map", mapping)
+    Loader.add_constructor("tag:yaml.org,2002:str", text)
+    Loader.add_constructor("tag:yaml.org,2002:int", integer)
     try:
         document = yaml.load(raw, Loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
@@ -265,7 +290,9 @@ def _parse(path: Path, raw: bytes) -> dict[str, Any]:
         raise BuildError(f"{path}: not YAML: {first}") from error
     if not isinstance(document, dict):
         raise BuildError(f"{path}: expected a mapping with `repos` and `images`")
-    for count, depth in enumerate(_depths(document)):
+    count = 0
+    for depth, weight in _depths(document):
+        count += weight
         if count > NODE_LIMIT:
             raise BuildError(f"{path}: more than {NODE_LIMIT} values with its aliases written out")
         if depth > DEPTH_LIMIT:
@@ -273,9 +300,12 @@ def _parse(path: Path, raw: bytes) -> dict[str, Any]:
     return document
 
 
-def _depths(value: Any, depth: int = 0) -> Iterator[int]:
-    """How deep each value lies."""
-    yield depth
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def _depths(value: Any, depth: int = 0) -> Iterator[tuple[int, int]]:
+    """How deep each value lies, and how many values it counts for: a long string for several."""
+    yield depth, 1 + len(value) // 64 if isinstance(value, str) else 1
     children = value.values() if isinstance(value, dict) else value
     if isinstance(value, (dict, list)):
         for child in children:
@@ -293,8 +323,12 @@ def _validate(path: Path, document: dict[str, Any], schema: Path, raw: bytes) ->
         if isinstance(instance, str) and not re.search(re.sub(r"\$$", r"\\Z", wanted), instance):
             yield jsonschema.ValidationError(f"{instance!r} does not match {wanted!r}")
 
+    types = jsonschema.Draft7Validator.TYPE_CHECKER.redefine(
+        "integer",  # 1.0 is none here: sizes go to truncate(2), priorities to apt's text
+        lambda _checker, value: isinstance(value, int) and not isinstance(value, bool),
+    )
     checker = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
-        jsonschema.Draft7Validator, {"pattern": pattern}
+        jsonschema.Draft7Validator, {"pattern": pattern}, type_checker=types
     )
     errors = list(checker(json.loads(schema.read_text(encoding="utf-8"))).iter_errors(document))
     if not errors:
@@ -318,9 +352,11 @@ def _validate(path: Path, document: dict[str, Any], schema: Path, raw: bytes) ->
         message = f"only one of {' and '.join(error.validator_value['required'])} may be given"
     if any("password" in step for step in steps):
         message = f"not of the form {error.schema.get('pattern', 'expected')}"
-    line = _line(raw, list(error.absolute_path))
+    # It parses the text once more, which takes as long again.
+    line = _line(raw, list(error.absolute_path)) if len(raw) < 1 << 16 else None
     at = f" (line {line})" if line else ""
-    raise BuildError(f"{path}: {where + ': ' if where else ''}{masked(message)}{at}", hint)
+    message = f"{_short(where)}: {_short(masked(message))}" if where else _short(masked(message))
+    raise BuildError(f"{path}: {message}{at}", hint)
 
 
 def _line(raw: bytes, steps: list[Any]) -> int | None:

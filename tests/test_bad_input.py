@@ -177,7 +177,7 @@ images: *h
         pytest.param("a: " + "[" * 100 + "]" * 100 + "\n",
                      ["specs/web.yaml: nested deeper than 50 levels"], id="deep"),
         pytest.param("a: " + "[" * 5000 + "]" * 5000 + "\n", ["specs/web.yaml: "], id="very deep"),
-        pytest.param("#" * 2_000_000, ["specs/web.yaml: larger than 1048576 bytes"], id="large"),
+        pytest.param("#" * 2_000_000, ["specs/web.yaml: larger than 262144 bytes"], id="large"),
         pytest.param(BOMB, ["specs/web.yaml: more than 100000 values with its aliases written out"],
                      id="bomb"),
     ],
