@@ -9,14 +9,16 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from conftest import PROJECT
-from samples import SCHEMA
+from conftest import PROJECT, World
+from samples import SCHEMA, lock, record
+from tasks import lockfile
 from tasks.errors import BuildError
 from tasks.plan import resolution_inputs
 from tasks.spec import Spec, load_spec
@@ -252,3 +254,175 @@ for path in sorted(Path({str(tmp_path)!r}).glob("*.yaml")):
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert not os.path.exists(CANARY)
+
+
+# ---------------------------------------------------------------- accepted, and built
+
+
+@pytest.mark.root
+def test_shell_characters_are_only_characters(built: World, tmp_path: Path) -> None:
+    """What the schema must let through is built as it stands, and nothing of it is ever run."""
+    canary = tmp_path / "canary"
+    odd = f"a b'\"`touch {canary}`$(touch {canary});touch {canary}; %s * ünï☃\\ &"
+    name = odd.replace("/", "_")
+    for path in ("files", "scripts", "keys"):
+        (built.root / "specs" / path).mkdir(exist_ok=True)
+    built.write(f"files/{name}", "odd file\n")
+    built.write(f"files/-rf {name}/--help", "in a folder\n")
+    built.write(f"scripts/-c {name}", '#!/bin/sh\necho "$0" > /script\n', 0o755)
+    keyring = built.root / "specs/keys" / f"x] [trusted=yes {name}.gpg"
+    keyring.write_bytes(built.repository.keyring.read_bytes())
+    document = yaml.safe_load((built.root / "specs/web.yaml").read_text())
+    document["repos"][0] |= {"keyring": f"keys/{keyring.name}", "meta": {odd: [odd, None, 1.5]}}
+    document["layers"][0] |= {
+        "files": {f"/opt/{name}": f"files/{name}", f"/opt/--dir {name}": f"files/-rf {name}",
+                  "/opt/content": {"content": odd + "\0"}},
+        "script": f"scripts/-c {name}",
+    }  # fmt: skip
+    document["layers"].append({"name": "answers", "debconf": [f"beta beta/x string {odd}"]})
+    document |= {"root_password": odd, "hostname": "web.example.org"}
+    del document["images"]["/boot"]
+    document["images"]["/"] |= {"label": "a.b -c", "container": "raw", "file": "web.img"}
+    built.write("web.yaml", yaml.safe_dump(document, allow_unicode=True))
+    build = built.doit("build", "spec=web", check=False)
+    assert "Traceback" not in build.text
+    assert build.code == 0 or "debconf-set-selections" in build.text, build.text
+    layer = next(path for path in (built.root / "cache/layers").glob("layer-*.tar.zst")
+                 if "./opt/content" in _listed(path))  # fmt: skip
+    shown = subprocess.run(["tar", "-xO", "--file", layer, "./script"], check=True,
+                           capture_output=True, text=True).stdout  # fmt: skip
+    assert shown == "/dev/.strata/in/script\n"
+    content = subprocess.run(["tar", "-xO", "--file", layer, "./opt/content"], check=True,
+                             capture_output=True).stdout  # fmt: skip
+    assert content == (odd + "\0").encode()
+    names = "\n".join(_listed(layer))
+    assert f"./opt/{name}\n" in names
+    assert f"./opt/--dir {name}/--help" in names
+    assert not canary.exists()
+
+
+def _listed(path: Path) -> list[str]:
+    done = subprocess.run(["tar", "--list", "--quoting-style=literal", "--file", path], check=True,
+                          capture_output=True)  # fmt: skip
+    return done.stdout.decode().splitlines()
+
+
+# ---------------------------------------------------------------- locks and records
+
+
+def test_hostile_value_in_each_field_of_a_lock() -> None:
+    """A lock's values go to commands and paths: each is plain, or the lock is refused."""
+    text = lockfile.dump(lock([record("alpha")], {"app": [record("beta")]}))
+    document = json.loads(text)
+    document["layers"][0]["removes"] = ["gamma"]
+    paths = list(leaves(document))
+    assert len(paths) >= 24
+    for path in paths:
+        for value in [*STRINGS, *NUMBERS]:
+            try:
+                found = lockfile.parse(json.dumps(put(document, path, value)), where="x.lock")
+            except BuildError as error:
+                assert str(error).startswith("x.lock: not a lock that Strata wrote: "), error
+                assert len(str(error)) < 20_000
+                continue
+            for one in (*found.base, *found.layers[0].records):
+                assert re.fullmatch(r"[a-z0-9][a-z0-9+.-]*", one.package)
+                assert re.fullmatch(r"[A-Za-z0-9.+:~-]+", one.version)
+                assert re.fullmatch(r"[a-z0-9-]+", one.architecture)
+                assert re.fullmatch(r"[0-9a-f]{64}", one.sha256)
+                assert ".." not in one.path.split("/")
+                assert not re.search(r"[\x00-\x1f\x7f'\"<>\\]", one.path)
+            for repo in found.repos:
+                assert not re.search(
+                    r"[\x00-\x08\x0a-\x1f\x7f]", "".join([repo.name, *repo.fields.values()])
+                )
+
+
+def _edit(world: World, change: Callable[[dict[str, Any]], Any]) -> None:
+    path = world.root / "specs/web.lock"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def _rename(document: dict[str, Any]) -> None:
+    for one in [
+        document["repos"][0],
+        *document["base"],
+        *(r for la in document["layers"] for r in la["records"]),
+    ]:
+        one["name" if "release" in one else "repository"] = "other"
+
+
+@pytest.mark.root
+def test_tampered_locks_that_parse(built: World) -> None:
+    """Another .deb under a package's name, another size, another repository: an error, no image."""
+    path = built.root / "specs/web.lock"
+    text, before = path.read_text(), built.outputs()
+    locked = json.loads(text)
+    beta = next(one for one in locked["layers"][1]["records"] if one["package"] == "beta")
+    gamma = next(one for one in locked["layers"][1]["records"] if one["package"] == "gamma")
+
+    def at(lock: dict[str, Any], name: str) -> dict[str, Any]:
+        return next(one for one in lock["layers"][1]["records"] if one["package"] == name)
+
+    changes: dict[str, Callable[[dict[str, Any]], Any]] = {
+        "other .deb of the cache": lambda lock: at(lock, "beta").update(sha256=gamma["sha256"]),
+        "unknown digest": lambda lock: at(lock, "beta").update(sha256="0" * 64),
+        "version": lambda lock: at(lock, "beta").update(version="9"),
+        "architecture": lambda lock: at(lock, "beta").update(architecture="arm64"),
+        "size and digest": lambda lock: at(lock, "beta").update(
+            size=beta["size"] + 1, sha256="1" * 64
+        ),
+        "path": lambda lock: at(lock, "beta").update(path="pool/none.deb", sha256="2" * 64),
+        "twice": lambda lock: lock["layers"][1]["records"].append({**beta, "version": "0"}),
+        "renamed repository": _rename,
+        "a package less": lambda lock: lock["layers"][1]["records"].remove(at(lock, "gamma")),
+    }
+    for name, change in changes.items():
+        path.write_text(text)
+        _edit(built, change)
+        build = built.doit("layer:app", "spec=web", "lock=frozen", check=False)
+        assert build.code == 1, (name, build.text)
+        assert build.err.count("ERROR: ") == 1, (name, build.text)
+        assert "Traceback" not in build.text, (name, build.text)
+    assert built.outputs() == before
+    path.write_text(text)
+    assert set(built.build().values()) == {"hit"}
+
+
+@pytest.mark.root
+def test_tampered_records_and_files_of_the_cache(built: World) -> None:
+    """Each field of a record, and the file under an unchanged one: dropped and built again."""
+    outputs = built.outputs()
+    (built.root / "cache/layers").chmod(0o755)
+    record_path = next(path for path in (built.root / "cache/layers").glob("layer-*.json")
+                       if json.loads(path.read_text())["name"] == "app")  # fmt: skip
+    text = record_path.read_text()
+    document = json.loads(text)
+    tampered = [
+        put(document, ("file", "name"), "../../../../etc/passwd"),
+        put(document, ("file", "sha256"), "0" * 64),
+        put(document, ("file", "sha256"), ["x"]),
+        put(document, ("file", "size"), 1),
+        put(document, ("file", "size"), "1"),
+        put(document, ("key",), "../../x"),
+        put(document, ("inputs", "parent"), "x"),
+        put(document, ("inputs",), None),
+        put(document, ("facts", "epoch"), "$(x)"),
+        put(document, ("facts",), {}),
+        put(document, ("facts",), []),
+        "text", [], None,
+    ]  # fmt: skip
+    for number, change in enumerate(tampered):
+        record_path.unlink()
+        record_path.write_text(json.dumps(change))
+        for image in (built.root / "cache/images").glob("*"):
+            image.unlink()
+        build = built.doit("image:/boot", "spec=web", check=False)
+        assert "Traceback" not in build.text, (number, build.text)
+        assert build.code == 0, (number, build.text)
+        if "facts" not in str(change) or number < 8:
+            assert json.loads(record_path.read_text()) == document, number
+    assert built.build()["app"] == "hit"
+    assert built.outputs() == outputs
