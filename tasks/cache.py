@@ -15,9 +15,9 @@ from typing import Any
 
 from tasks import host
 from tasks.errors import DamagedEntry
-from tasks.plan import Stage
+from tasks.plan import Stage, canonical
 
-FORMAT = 1
+FORMAT = 2
 FOLDERS = {"base": "layers", "layer": "layers", "image": "images"}
 
 
@@ -148,6 +148,7 @@ class Cache:
                 and record["inputs"] == json.loads(json.dumps(stage.inputs))
                 and record["file"]["name"] == path.name
                 and path.stat().st_size == record["file"]["size"]
+                and record["sum"] == _sum(record)
             ):
                 return Entry(path=path, sha256=str(record["file"]["sha256"]),
                              size=record["file"]["size"], facts=dict(record["facts"]))  # fmt: skip
@@ -217,6 +218,7 @@ class Cache:
             "facts": facts,
             "inputs": stage.inputs,
         }
+        record["sum"] = _sum(record)
         host.write_text(self.record(stage), json.dumps(record, indent=1, sort_keys=True) + "\n")
         self.memory.note(path, digest)
 
@@ -265,11 +267,19 @@ class Cache:
                 return "its file is missing"
             if file.stat().st_size != content["file"]["size"]:
                 return "its size is another"
+            if content["sum"] != _sum(content):
+                return "its record was changed"
             return (
                 "" if read_sha256(file) == content["file"]["sha256"] else "its SHA-256 is another"
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             return f"its record cannot be read: {error}"
+
+
+def _sum(record: Mapping[str, Any]) -> str:
+    """SHA-256 of a record without its `sum`: a flipped bit of its facts is seen, too."""
+    rest = {name: value for name, value in record.items() if name != "sum"}
+    return hashlib.sha256(canonical(rest).encode()).hexdigest()
 
 
 def _used_at(path: Path) -> float:

