@@ -322,7 +322,7 @@ def build(session: Session, number: int, log: host.Log) -> None:
             env={"SOURCE_DATE_EPOCH": str(epoch), "APT_CONFIG": f"{INSIDE}/apt.conf",
                  "SYSTEMD_OFFLINE": "1", "HOME": "/root"},
         )  # fmt: skip
-        _give(given, layer, session, settings)
+        _give(given, layer, session, settings, log)
         if entries:
             files_tar(given / "files.tar", entries, epoch)
             steps += owner_steps(entries, f"{spec.path}: layers.{layer.name}.files")
@@ -363,7 +363,9 @@ def _epoch(session: Session, stage: Stage, parent: Stage, paths: Sequence[Path])
     return max(int(entry.facts["epoch"]), tree.deb_epoch(paths))
 
 
-def _give(given: Path, layer: Layer, session: Session, settings: bool) -> None:
+def _give(
+    given: Path, layer: Layer, session: Session, settings: bool, log: host.Log
+) -> None:  # fmt: skip
     """Fill the folder that the sandbox sees at INSIDE."""
     (given / "policy-rc.d").write_text(POLICY)
     (given / "apt.conf").write_text(inside_apt_conf())
@@ -378,3 +380,7 @@ def _give(given: Path, layer: Layer, session: Session, settings: bool) -> None:
         path = given / "shadow"
         path.touch(mode=0o600)
         path.write_text(re.sub(r"[:\n]", "", shadow))
+        if shadow:
+            # The tree's own locale-gen sees it, and may print what it likes.
+            mask = log.mask
+            log.mask = lambda text: mask(text.replace(shadow, "***"))

@@ -9,6 +9,7 @@ import re
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 import yaml
 
 from conftest import PROJECT, World
+from repository import Fault, Server
 from samples import SCHEMA, lock, record
 from tasks import lockfile
 from tasks.errors import BuildError
@@ -415,3 +417,116 @@ def test_tampered_records_and_files_of_the_cache(built: World) -> None:
         assert json.loads(record_path.read_text()) == document, number
     assert built.build()["app"] == "hit"
     assert built.outputs() == outputs
+
+
+# ---------------------------------------------------------------- secrets
+
+USER, PASSWORD, PROXY, ROOT = "us3rname", "pa55w%6Frd", "pr0xyw0rd", "r00t correct horse"
+SECRETS = [PASSWORD, "pa55word", PROXY, ROOT]
+
+
+class Watch:
+    """Looks at the arguments and environments of all processes while the block runs."""
+
+    def __init__(self) -> None:
+        self.found: set[str] = set()
+        self.seen: set[str] = set()
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._look)
+
+    def _look(self) -> None:
+        own = {str(os.getpid())}
+        while not self.done.wait(0.003):
+            for path in Path("/proc").glob("[0-9]*"):
+                if path.name in own:
+                    continue
+                try:
+                    words = (path / "cmdline").read_bytes() + (path / "environ").read_bytes()
+                except OSError:
+                    continue
+                text = words.decode(errors="replace").replace("\0", " ")
+                self.seen.add(text.split(" ", 1)[0].rpartition("/")[2])
+                self.found |= {text[:300] for secret in SECRETS if secret in text}
+
+    def __enter__(self) -> Watch:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.done.set()
+        self.thread.join()
+
+
+def clean(world: World, text: str, *more: str) -> None:
+    """Neither the screen nor any file but the spec has a secret."""
+    secrets = [*SECRETS, *more]
+    assert [secret for secret in secrets if secret in text] == [], text
+    folders = [world.root / name for name in ("cache", "out", ".doit", "specs")]
+    for path in (path for folder in folders for path in folder.rglob("*")):
+        if path.is_file() and path.name != "web.yaml" and path.stat().st_size < 8 << 20:
+            content = path.read_bytes()
+            assert [secret for secret in secrets if secret.encode() in content] == [], path
+
+
+@pytest.mark.root
+def test_no_secret_leaves_the_spec(built: World) -> None:
+    """Passwords of repositories, proxies and root: after success and each kind of failure."""
+    script = "env; ps -ef 2> /dev/null; cat /proc/*/environ /proc/*/cmdline 2> /dev/null | tr '\\0' '\\n'; exit 1"
+    leak = "#!/bin/sh\ncat /dev/.strata/in/shadow /etc/shadow\necho; exit 1\n"
+    built.add(built.deb("beta", "2", depends="gamma", files={"/usr/sbin/locale-gen": leak}),
+              built.deb("zeta", "1", scripts={"postinst": script}))  # fmt: skip
+    with (
+        Server(built.repository.root, auth=(USER, "pa55word")) as server,
+        Server(built.repository.root) as proxy,
+    ):
+        port, proxy_port = (one.url.rpartition(":")[2] for one in (server, proxy))
+        built.edit('"${mirror}"', f'"http://{USER}:{PASSWORD}@127.0.0.1:{port}"')
+        built.edit("packages: [alpha]", f"root_password: {ROOT}\nproxies: {{http: 'http://me:{PROXY}@127.0.0.1:"
+                   f"{proxy_port}', direct: [127.0.0.1]}}\npackages: [alpha]")  # fmt: skip
+        text = (built.root / "specs/web.yaml").read_text()
+        mirror = f"http://{USER}:{PASSWORD}@127.0.0.1:{port}"
+
+        def run(
+            name: str, *, code: int = 1, part: str = "", words: tuple[str, ...] = ("build",)
+        ) -> str:
+            build = built.doit(*words, "spec=web", check=False)
+            assert build.code == code, (name, build.text)
+            assert "Traceback" not in build.text
+            assert part in build.text, (name, build.text)
+            clean(built, build.text)
+            return build.text
+
+        with Watch() as watch:
+            run("success", code=0)
+            assert server.requests
+            built.edit("packages: [beta]", "packages: [beta, zeta]")
+            run("a script that prints its environment", part="layer app failed")
+            built.write(
+                "web.yaml",
+                text.replace("packages: [alpha]", "locale: de_DE.UTF-8\npackages: [alpha]"),
+            )
+            run("a program that sees the hash", part="layer settings failed")
+            log = (built.root / "out/web/log/layer-settings.log").read_text()
+            assert "***" in log
+            assert not re.search(r"\$6\$[^$ ]+\$.", log), log
+            built.write("web.yaml", text.replace(f"{USER}:", "other:"))
+            run("401", part="it refuses access")
+            built.write("web.yaml", text.replace(", direct: [127.0.0.1]", "")
+                        .replace(f"127.0.0.1:{proxy_port}", "127.0.0.1:9"))  # fmt: skip
+            run("a dead proxy", part="repos.main (http://***@127.0.0.1:")
+            built.write("web.yaml", text.replace("packages: [beta]", "packages: [beta, epsilon]"))
+            server.faults["epsilon_1_all.deb"] = Fault(body=b"other")
+            run("another hash", part="not what is locked")
+        assert watch.found == set()
+        assert {"apt-get", "unshare", "tar", "apt-helper"} <= watch.seen
+        # A mirror of the environment is in doit's own, and must not go on to what it starts.
+        built.write("web.yaml", re.sub(r'uri: "[^"]*"', 'uri: "${mirror}"', text))
+        with Watch() as watch:
+            build = built.doit("build", "spec=web", check=False, STRATA_MIRROR=mirror)
+        assert build.code == 0, build.text
+        clean(built, build.text)
+        assert {
+            text for text in watch.found if "doit" not in text.partition("STRATA_MIRROR")[0]
+        } == set()
+    for name in ("cache/index", ".doit"):
+        assert (built.root / name).exists()
