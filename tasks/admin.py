@@ -159,6 +159,7 @@ def _plans(session: Session) -> list[Plan]:
 def prune(session: Session) -> None:
     """Remove the entries that no spec's lock needs, the longest unused first."""
     needed: set[Path] = set()
+    releases: set[str] = set()
     count = freed = 0
     with session.cache.alone(session.screen.progress):
         for plan in _plans(session):
@@ -166,6 +167,7 @@ def prune(session: Session) -> None:
                 needed |= {session.cache.file(stage), session.cache.record(stage)}
             records = [*plan.lock.base, *(r for layer in plan.lock.layers for r in layer.records)]
             needed |= {session.cache.deb(record.sha256) for record in records}
+            releases |= {repo.release[:32] for repo in plan.lock.repos}
         groups = [paths for _first, paths in session.cache.entries()]
         for paths in [*groups, *([path] for path in session.cache.leftovers())]:
             if needed.intersection(paths):
@@ -175,6 +177,8 @@ def prune(session: Session) -> None:
                 freed += path.stat().st_size
                 path.unlink()
             count += 1
+        for path in session.cache.unused(releases):
+            host.remove_tree(path) if path.is_dir() else path.unlink(missing_ok=True)
     session.screen.line(f"pruned {count} entries, {freed / 1e6:.1f} MB")
 
 

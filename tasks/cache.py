@@ -8,7 +8,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,11 @@ class Memory:
         """Remember the digest of a file that has just been written whole."""
         self._keep(path, self._mark(path), digest)
 
+    def forget(self, path: Path) -> None:
+        """Read the file the next time, whatever stat(2) says."""
+        self.known.pop(str(path), None)
+        self.changed = True
+
     def _keep(self, path: Path, mark: list[int], digest: str) -> None:
         self.known[str(path)] = [mark, digest]
         self.changed = True
@@ -102,8 +108,10 @@ class Cache:
 
     @property
     def index(self) -> Path:
-        """Folder of apt's lists."""
-        return self.root / "index"
+        """Folder of apt's lists; this checkout's own where the cache is another user's."""
+        path = self.root / "index"
+        mine = os.access(path if path.exists() else self.root, os.W_OK) or not self.root.exists()
+        return path if mine else self.memory.path.parent / "index"
 
     def file(self, stage: Stage) -> Path:
         """Where a stage's file is or will be."""
@@ -166,7 +174,7 @@ class Cache:
         try:
             if entry is not None and self.memory.sha256(entry.path) == entry.sha256:
                 return entry
-        except FileNotFoundError:
+        except OSError:
             pass
         return None
 
@@ -178,6 +186,15 @@ class Cache:
                 f"the cache has no whole {self.file(stage).name}", "run the same command again"
             )
         return entry
+
+    def damaged(self, stage: Stage, waiting: Callable[[str], None]) -> None:
+        """Drop an entry that was found damaged while it was used, unless it is made anew already.
+
+        What was known of its file before does not count: the disk itself may have lost a bit.
+        """
+        self.memory.forget(self.file(stage))
+        with self.building(stage, waiting):
+            pass
 
     def drop(self, stage: Stage) -> None:
         """Remove an entry, the record first."""
@@ -248,10 +265,44 @@ class Cache:
         for paths in ordered:
             yield next((path for path in paths if path.suffix == ".json"), paths[0]), paths
 
+    def sweep(self) -> None:
+        """Remove what killed builds left unfinished, beside others that run."""
+        for folder in (*FOLDERS.values(), "debs", "index"):
+            host.sweep(self.root / folder)
+        for path in self.index.glob(".new-*"):
+            lock = self.index / f".{path.name[5:]}.lock"
+            descriptor = host.try_lock(lock)
+            if descriptor is not None:
+                host.remove_tree(path)
+                os.close(descriptor)
+
     def leftovers(self) -> list[Path]:
-        """Temporary and partial files: of a process that was killed, if nobody holds a lock."""
-        patterns = ("layers/.*.tmp", "images/.*.tmp", "debs/.*.part")
-        return sorted(path for pattern in patterns for path in self.root.glob(pattern))
+        """Temporary and partial files; with `alone` held, all of them are of killed builds."""
+        folders = (*sorted(set(FOLDERS.values())), "debs", "index")
+        return sorted(
+            path
+            for folder in folders
+            for pattern in (".*.tmp", ".*.part")
+            for path in (self.root / folder).glob(pattern)
+        )
+
+    def unused(self, releases: Container[str]) -> list[Path]:
+        """With `alone` held: locks of no entry, and apt's state of repositories long out of use.
+
+        Those were not asked for a month, and no lock names their Release (`releases`, 32 digits).
+        """
+        entries = {path.stem for folder in set(FOLDERS.values())
+                   for path in (self.root / folder).glob("*-*.json")}  # fmt: skip
+        found = [path for path in (self.root / "locks").glob("*-*") if path.name not in entries]
+        found += self.index.glob(".new-*")
+        month_ago = time.time() - 30 * 86400
+        for live in self.index.glob("live-*"):
+            name = live.name[5:]
+            snapshots = list(self.index.glob(f"snapshot-{name}-*"))
+            if all(path.name.rpartition("-")[2] not in releases
+                   and path.stat().st_mtime < month_ago for path in snapshots):  # fmt: skip
+                found += [live, *snapshots, self.index / f".{name}.lock"]
+        return found
 
     def fault(self, paths: list[Path]) -> str:
         """Why the entry made of these files is not whole, or ""; reads every byte."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import errno
 import functools
 import os
 import signal
@@ -19,8 +21,13 @@ from tasks.errors import BuildError
 from tasks.plan import Plan, Stage
 from tasks.report import Reporter, variables
 from tasks.session import VARIABLES, Session
+from tasks.spec import spec_names
 
 Task = dict[str, Any]
+
+for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(_number) is not signal.SIG_IGN:
+        signal.signal(_number, host.on_signal)
 
 
 def _session() -> Session:
@@ -38,28 +45,42 @@ def _session() -> Session:
     return Session(root=Path.cwd(), variables=given)
 
 
+def _dep_file() -> str:
+    """The file of doit's own state: one for each spec, since tasks of two have the same names.
+
+    In memory for what is no spec, and for who may not write in this checkout.
+    """
+    state = SESSION.state
+    with contextlib.suppress(OSError):
+        state.mkdir(exist_ok=True)
+    if SESSION.name in spec_names(SESSION.specs):
+        path = state / f"{SESSION.name}.sqlite3"
+        if os.access(state, os.W_OK) and (not path.exists() or os.access(path, os.W_OK)):
+            return str(path)
+    return ":memory:"
+
+
 # What a build makes has the same modes for every user; secrets are given theirs one by one.
 os.umask(0o022)
 
 SESSION = _session()
+# Twice: a signal in the moment before the first call is under way ends that one, never the second.
+atexit.register(SESSION.close)
 atexit.register(SESSION.close)
 Reporter.session = SESSION
 
 DOIT_CONFIG = {
     "default_tasks": ["build"],
     "backend": "sqlite3",
-    # One file for each spec: tasks of two specs have the same names.
-    "dep_file": f".doit/{SESSION.name.replace('/', '_')[:64] or 'none'}.sqlite3",
+    "dep_file": _dep_file(),
     "reporter": Reporter,
     "verbosity": 2,
     "minversion": "0.36.0",
 }
-(SESSION.root / ".doit").mkdir(exist_ok=True)
 
 
-for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-    if signal.getsignal(_number) is not signal.SIG_IGN:
-        signal.signal(_number, host.on_signal)
+HOST_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""What is wrong with the host, not with Strata: a message, and no traceback."""
 
 
 def action(work: Callable[[], Any]) -> Callable[[], Any]:
@@ -71,8 +92,13 @@ def action(work: Callable[[], Any]) -> Callable[[], Any]:
             work()
         except BuildError as error:
             return TaskFailed(SESSION.mask_if_known(str(error)))
-        except BrokenPipeError:
-            return TaskFailed("standard output was closed")
+        except OSError as error:
+            if error.errno not in HOST_ERRORS:
+                raise
+            hint = "is it another user's? sudo, or a checkout or STRATA_CACHE of your own, may help"
+            text = f"{error.filename or 'a file'}: {error.strerror}"
+            known = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+            return TaskFailed(SESSION.mask_if_known(str(BuildError(text, hint if known else ""))))
         return True
 
     return run
@@ -88,7 +114,7 @@ def task_lock() -> Task:
         from tasks import lock
 
         # From here on `doit prune` waits: what this run finds in the cache stays until its end.
-        SESSION.stack.enter_context(SESSION.cache.used(SESSION.screen.progress))
+        SESSION.begin()
         lock.update(SESSION)
         if Reporter.selected("lock"):
             SESSION.screen.line(f"{SESSION.lock_path}: {SESSION.locked}")

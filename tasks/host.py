@@ -259,6 +259,9 @@ def run(
     """
     log = log or Log(None)
     log.line("+ " + (shlex.join(argv) if not quiet else shlex.join(argv[:2]) + " ..."))
+    if argv[0] in ("apt-get", "apt-helper") and _may_unshare():
+        # Its methods wait for a dead mirror's timeout before they see that apt itself was killed.
+        argv = ["unshare", "--pid", "--fork", "--kill-child", "--", tool(argv[0]), *argv[1:]]
     # A file, since a pipe would need a thread to feed it.
     with tempfile.TemporaryFile() as feed:
         feed.write(stdin)
@@ -277,6 +280,12 @@ def run(
             f"{what or shlex.join(argv[:2])} failed ({_status(status)}):\n{last_lines(log)}", where
         )
     return status
+
+
+def _may_unshare() -> bool:
+    """Whether this process has CAP_SYS_ADMIN (21, linux/capability.h): locking does without."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    return bool(int(status.partition("CapEff:")[2].split()[0], 16) >> 21 & 1)
 
 
 def _status(status: int) -> str:
@@ -555,7 +564,8 @@ def sweep(folder: Path) -> None:
     for path in folder.glob(TEMPORARY):
         descriptor = try_lock(path)
         if descriptor is not None:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # another user's, and so is the folder
+                path.unlink(missing_ok=True)
             os.close(descriptor)
 
 

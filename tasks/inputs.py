@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -39,7 +40,9 @@ def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
             changed = True
         versions[name] = str(entry[1])
     if changed:
-        host.write_text(memory, json.dumps(known, indent=1, sort_keys=True))
+        # Who may only read this checkout asks each time.
+        with contextlib.suppress(PermissionError):
+            host.write_text(memory, json.dumps(known, indent=1, sort_keys=True))
     return versions
 
 

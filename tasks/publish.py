@@ -11,6 +11,7 @@ from typing import Any
 from tasks import host, lockfile
 from tasks.cache import Entry
 from tasks.errors import DamagedEntry
+from tasks.plan import Stage
 from tasks.session import Session
 from tasks.spec import masked
 
@@ -114,10 +115,10 @@ def publish(session: Session) -> None:
     for name in _stale(out, set(sums)):
         (out / name).unlink(missing_ok=True)
         session.published = True
-    for image, entry in zip(spec.images, entries, strict=True):
+    for image, stage, entry in zip(spec.images, plan.images, entries, strict=True):
         target = out / image.file
         if not _same(session, target, entry):
-            _copy(session, entry, target)
+            _copy(session, stage, entry, target)
             session.published = True
     for name, text in texts.items():
         path = out / name
@@ -147,7 +148,7 @@ def _same(session: Session, path: Path, entry: Entry) -> bool:
         return False
 
 
-def _copy(session: Session, entry: Entry, target: Path) -> None:
+def _copy(session: Session, stage: Stage, entry: Entry, target: Path) -> None:
     session.screen.progress(f"publish: copying {target.name}")
     digest = hashlib.sha256()
     with host.written(target) as temporary:
@@ -156,7 +157,7 @@ def _copy(session: Session, entry: Entry, target: Path) -> None:
                 digest.update(chunk)
                 copy.write(chunk)
         if digest.hexdigest() != entry.sha256:
-            entry.path.unlink(missing_ok=True)
+            session.cache.damaged(stage, session.screen.progress)
             raise DamagedEntry(f"{entry.path}: its SHA-256 is not its record's; it is dropped",
                                "run the same command again")  # fmt: skip
     session.cache.memory.note(target, entry.sha256)

@@ -28,6 +28,7 @@ import fcntl
 import json
 import os
 import re
+import select
 import signal
 import socket
 import struct
@@ -348,6 +349,11 @@ def main() -> int:
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     # PID 1 gets no signal from inside that it has no handler for, and Python has one for this.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # One that died even before that shows in that nobody reads our output any more.
+    poll = select.poll()
+    poll.register(1, 0)
+    if poll.poll(0):
+        return 125
     mount("none", "/", "none", MS_REC | MS_PRIVATE)
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     libc.sethostname(plan["hostname"].encode(), len(plan["hostname"]))

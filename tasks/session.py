@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -52,7 +53,12 @@ class Screen:
     def line(self, text: str) -> None:
         """A line that stays."""
         self._clear()
-        print(text, flush=True)
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:
+            # As SIGPIPE would end another program; what Python still holds must go somewhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            host.on_signal(signal.SIGPIPE, None)
 
     def progress(self, text: str) -> None:
         """What goes on now: overwritten on a terminal, a line of its own in a log."""
@@ -63,7 +69,7 @@ class Screen:
             sys.stderr.flush()
             self.running = text
         else:
-            print(f"  {text}", flush=True)
+            self.line(f"  {text}")
 
     def _clear(self) -> None:
         if self.running:
@@ -268,6 +274,13 @@ class Session:
         self.screen.line(
             f"{_title(stage):<22} {stage.key[:8]}  {known.result:<8}{known.seconds:7.1f} s{size}"
         )
+
+    def begin(self) -> None:
+        """From here to its end this run uses the cache; what killed runs left is removed."""
+        self.stack.enter_context(self.cache.used(self.screen.progress))
+        self.cache.sweep()
+        for folder in (self.specs, self.state, self.out):
+            host.sweep(folder)
 
     def close(self) -> None:
         """Remove the scratch folder and keep what was learned of files; a second time is fine."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -223,8 +224,9 @@ def load_spec(path: Path, *, schema: Path, validated: Path | None = None) -> Spe
     if stamp is None or not stamp.exists():
         _validate(path, document, schema, raw)
         if stamp is not None:
-            stamp.parent.mkdir(parents=True, exist_ok=True)
-            stamp.touch()
+            with contextlib.suppress(PermissionError):  # who may only read this checkout
+                stamp.parent.mkdir(parents=True, exist_ok=True)
+                stamp.touch()
     spec = _build(path, document)
     try:
         _check(spec)

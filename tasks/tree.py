@@ -291,7 +291,7 @@ class Trees:
                 try:
                     unpack(entry.path, entry.sha256, self.folder / name, log)
                 except DamagedEntry:
-                    self.cache.drop(stage)
+                    self.cache.damaged(stage, log.step)
                     raise
                 self.names[stage.key] = name
         return [self.names[stage.key] for stage in reversed(stages)]

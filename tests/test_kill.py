@@ -1,0 +1,378 @@
+"""Killed at any instant, nothing is left or believed, and the next build makes the same bytes.
+
+STRATA_TEST_KILLS sets how often (66 by default), STRATA_TEST_SEED which instants.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from conftest import PROJECT, World
+from repository import Fault
+from traces import distrusted, family, leftovers, processes, scratch, settle, touching
+
+pytestmark = pytest.mark.root
+
+KILLS = int(os.environ.get("STRATA_TEST_KILLS", "66"))
+SEED = os.environ.get("STRATA_TEST_SEED") or str(random.SystemRandom().randrange(10**6))
+
+# All stages in two seconds: no package is configured, and the tree is 30 MB.
+SMALL = """\
+repos:
+  - {name: main, uri: "${mirror}", suite: stable, section: main, keyring: keys/test.gpg}
+base: {tool: mmdebstrap, variant: extract, include: [baseline, dash, coreutils]}
+layers:
+  - {name: app, files: {/etc/motd: files/motd}, script: scripts/app.sh}
+images:
+  /: {file: web.img.gz, format: ext4, pack: loop}
+  /boot: {file: web-boot.img.gz, format: ext2, pack: direct}
+"""
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+
+
+# ---------------------------------------------------------------- one run that is killed
+
+
+@dataclass
+class Killed:
+    """A run of doit that got a signal; `ready`: its handlers were there by then."""
+
+    code: int
+    out: str
+    err: str
+    ready: bool
+    seconds: float
+
+
+class Run:
+    """doit in a process group of its own, with its output in files."""
+
+    def __init__(self, world: World, *words: str, **env: str) -> None:
+        self.world = world
+        self.files = [world.root.parent / name for name in ("stdout", "stderr")]
+        with self.files[0].open("wb") as out, self.files[1].open("wb") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "doit", *words], cwd=world.root, stdout=out, stderr=err,
+                stdin=subprocess.DEVNULL, start_new_session=True, env=world.environment(**env),
+            )  # fmt: skip
+        self.began = time.monotonic()
+
+    @property
+    def out(self) -> str:
+        return self.files[0].read_text()
+
+    def wait_for(self, text: str, seconds: float = 60) -> None:
+        """Until it has printed this, or has ended."""
+        deadline = time.monotonic() + seconds
+        while text not in self.out and self.process.poll() is None:
+            assert time.monotonic() < deadline, f"no {text!r} in:\n{self.out}"
+            time.sleep(0.002)
+
+    def ready(self) -> bool:
+        """Whether SIGTERM is caught: before, python itself and doit are being loaded."""
+        try:
+            status = Path(f"/proc/{self.process.pid}/status").read_text()
+        except OSError:
+            return True
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+    def kill(self, number: int, *, group: bool = False, again: int = 0) -> Killed:
+        """Send the signal, see that everything ends, and that nothing is left on the host."""
+        ready = self.ready()
+        members = family(self.process.pid)
+        for turn in range(1 + again):
+            time.sleep(0.003 * bool(turn))
+            if self.process.poll() is None:
+                (os.killpg if group else os.kill)(self.process.pid, number)
+        sent = time.monotonic()
+        code = self.process.wait(timeout=30)
+        took = time.monotonic() - sent
+
+        def alive() -> list[str]:
+            now = processes()
+            return [str(pid) for pid, start in members.items() if now.get(pid, (0, ""))[1] == start]
+
+        assert settle(alive) == [], "processes of the build are left"
+        world = self.world
+        marks = [str(world.root), str(scratch(world)), f"build-{self.process.pid}-"]
+        left = settle(lambda: touching(marks, ours={os.getpid()}))
+        assert left == []
+        return Killed(code, self.out, self.files[1].read_text(), ready, took)
+
+
+def check(world: World, killed: Killed, number: int) -> None:
+    """What must hold after a signal, before any other build."""
+    hard = number == signal.SIGKILL
+    if hard:
+        assert killed.code in (-signal.SIGKILL, 0)
+    elif killed.ready:
+        assert killed.code in (128 + number, 0)
+        assert "Traceback" not in killed.err, killed.err
+        assert "Exception ignored" not in killed.err, killed.err
+    assert leftovers(world, killed=hard) == []
+    if not hard:
+        assert list(scratch(world).glob("build-*")) == []
+    assert distrusted(world) == []
+
+
+# ---------------------------------------------------------------- from which caches
+
+
+def _drop(world: World, *patterns: str) -> None:
+    for pattern in patterns:
+        for path in world.root.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+IMAGES = ("cache/images/*", "out")
+LAYER = ("cache/layers/layer-*", *IMAGES)
+STATES: dict[str, tuple[str, ...]] = {
+    "lock": ("specs/web.lock", "cache/index", "out"),
+    "download": ("cache/debs/*", "cache/layers/*", *IMAGES),
+    "base": ("cache/layers/*", *IMAGES),
+    "layer": LAYER,
+    "images": IMAGES,
+    "second image": ("cache/images/*[!-]", "out"),
+    "publish": ("out", ".doit/*.json"),
+}
+"""What is taken away before a run, by the stage that it then begins with."""
+
+
+class Reference:
+    """An undisturbed build: its bytes, and how long each part of it takes."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        world.doit("build", "spec=web")
+        self.bytes = self.now()
+        self.steps: dict[str, list[str]] = {}
+        self.seconds: dict[str, float] = {}
+        for state, patterns in STATES.items():
+            _drop(world, *patterns)
+            began = time.monotonic()
+            said = world.doit("build", "spec=web").out
+            self.seconds[state] = time.monotonic() - began
+            self.steps[state] = [line for line in said.splitlines() if line.startswith("  ")]
+            assert self.now() == self.bytes, state
+
+    def now(self) -> dict[str, str]:
+        """SHA-256 of lock, layers and images."""
+        root = self.world.root
+        return {
+            os.path.relpath(path, root): hashlib.sha256(path.read_bytes()).hexdigest()
+            for pattern in ("specs/*.lock", "cache/layers/*.zst", "cache/images/*.gz", "out/*/*.gz")
+            for path in root.glob(pattern)
+        }
+
+    def finish(self) -> None:
+        """The next build, undisturbed: the same bytes, and no trace of those before it."""
+        world = self.world
+        self.world.doit("build", "spec=web", check=True)
+        assert self.now() == self.bytes
+        assert leftovers(world) == []
+        assert list(scratch(world).glob("build-*")) == []
+        assert distrusted(world) == []
+
+
+@pytest.fixture
+def small(world: World) -> World:
+    world.write("web.yaml", SMALL)
+    world.env["TMPDIR"] = str(world.root / "tmp")
+    (world.root / "tmp").mkdir()
+    return world
+
+
+def test_killed_at_random_instants(small: World) -> None:
+    chance = random.Random(SEED)
+    reference = Reference(small)
+    done: dict[str, int] = dict.fromkeys(STATES, 0)
+    real = late = 0
+    story = ""
+    try:
+        while real < KILLS:
+            # The stage that was hit least: a late signal hits none, and is not counted.
+            state = min(STATES, key=lambda name: done[name])
+            _drop(small, *STATES[state])
+            for _ in range(chance.randint(2, 4)):
+                number = SIGNALS[real % 3]
+                group = chance.random() < 0.5
+                run = Run(small, "build", "spec=web")
+                story = f"{state}: {number.name} to the {'group' if group else 'process'}"
+                if chance.random() < 0.5:
+                    pause = chance.uniform(0.1, reference.seconds[state])
+                    story += f" after {pause:.3f} s"
+                else:
+                    step = chance.choice(reference.steps[state])
+                    pause = chance.choice([0, 0, chance.uniform(0, 0.3)])
+                    story += f" {pause:.3f} s after {step.strip()!r}"
+                    run.wait_for(step)
+                time.sleep(pause)
+                ended = run.process.poll() is not None
+                killed = run.kill(number, group=group)
+                check(small, killed, number)
+                if ended or killed.code == 0:
+                    late += 1
+                    break
+                real += 1
+                done[state] += 1
+            story = f"the build after {story}"
+            reference.finish()
+    except BaseException as error:
+        error.args = (f"STRATA_TEST_SEED={SEED}, kill {real + 1}, {story}\n{error}",)
+        raise
+    assert min(done.values()) >= KILLS // len(STATES) - 4, done
+    print(f"{real} kills: {done}; {late} came too late")
+
+
+def test_killed_while_packages_are_configured(built: World) -> None:
+    chance = random.Random(SEED)
+    before = built.outputs()
+    for number, (words, step, longest) in enumerate([
+        (["cache/layers/*", "cache/images/*"], "base: bootstrapping", 3.0),
+        (["cache/layers/*", "cache/images/*"], "base: bootstrapping", 3.0),
+        (["cache/layers/*", "cache/images/*"], "base: packing", 0.5),
+        (["cache/layers/layer-*", "cache/images/*"], "layer packages: ", 1.5),
+        (["cache/layers/layer-*", "cache/images/*"], "layer packages: ", 1.5),
+        (["cache/layers/layer-*", "cache/images/*"], "layer app: ", 1.0),
+    ]):  # fmt: skip
+        if "base" in step or number == 3:
+            kept = built.root.parent / "kept"
+            if not kept.exists():
+                subprocess.run(["cp", "-al", built.root / "cache", kept], check=True)
+            if number == 3:
+                subprocess.run(["cp", "-alT", kept, built.root / "cache"], check=True)
+        _drop(built, *words)
+        run = Run(built, "build", "spec=web")
+        run.wait_for(step)
+        time.sleep(chance.uniform(0, longest))
+        try:
+            check(built, run.kill(SIGNALS[number % 3]), SIGNALS[number % 3])
+        except AssertionError as error:
+            error.args = (f"STRATA_TEST_SEED={SEED}, {step} ({number})\n{error}",)
+            raise
+    built.build()
+    assert built.outputs() == before
+    assert leftovers(built) == []
+    assert list(scratch(built).glob("build-*")) == []
+
+
+# ---------------------------------------------------------------- in particular
+
+
+def test_a_second_signal_does_not_cut_the_clean_up_short(small: World) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        run = Run(small, "build", "spec=web")
+        run.wait_for("base: bootstrapping")
+        time.sleep(0.3)
+        killed = run.kill(number, again=20)
+        assert killed.code == 128 + number
+        assert killed.err.strip().endswith("what was whole is kept")
+        check(small, killed, number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, *SIGNALS])
+def test_a_mirror_that_never_answers_holds_nobody_up(small: World, number: int) -> None:
+    # A backlog that is full: apt's method waits in connect(2), for 30 s if nobody ends it.
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        callers = [socket.socket() for _ in range(4)]
+        for caller in callers:
+            caller.setblocking(False)
+            caller.connect_ex(deaf.getsockname())
+        run = Run(small, "lock", "spec=web", f"mirror=http://127.0.0.1:{deaf.getsockname()[1]}")
+        run.wait_for("asking")
+        time.sleep(0.5)
+        killed = run.kill(number)
+        for caller in callers:
+            caller.close()
+    assert killed.code == (-number if number == signal.SIGKILL else 128 + number)
+    assert killed.seconds < 5
+    check(small, killed, number)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_killed_while_it_waits_for_another(small: World, number: int) -> None:
+    small.server.faults["InRelease"] = Fault(delay=8, times=1)
+    first = Run(small, "lock", "spec=web")
+    first.wait_for("asking")
+    time.sleep(0.3)
+    other = small.clone(small.root.parent / "other")
+    other.env["STRATA_CACHE"] = str(small.root / "cache")
+    second = Run(other, "lock", "spec=web")
+    second.files = [path.with_name(path.name + "2") for path in second.files]
+    time.sleep(1)
+    second.process.send_signal(number)
+    began = time.monotonic()
+    code = second.process.wait(timeout=30)
+    assert time.monotonic() - began < 3
+    assert code == (-number if number == signal.SIGKILL else 128 + number)
+    first.kill(signal.SIGTERM)
+    small.doit("lock", "spec=web")
+
+
+def test_prune_and_verify_are_interrupted(small: World) -> None:
+    chance = random.Random(SEED)
+    reference = Reference(small)
+    for number in (*SIGNALS, *SIGNALS):
+        for command in ("verify", "prune"):
+            small.edit("format: ext2", "format: ext3") if command == "prune" else None
+            run = Run(small, command)
+            time.sleep(chance.uniform(0.12, 0.3))
+            ended = run.process.poll() is not None
+            check(small, run.kill(number), number)
+            assert not ended or run.process.returncode == 0, f"STRATA_TEST_SEED={SEED}"
+            small.write("web.yaml", SMALL)
+    reference.finish()
+
+
+def test_a_reader_that_goes_away_ends_the_build(small: World) -> None:
+    done = subprocess.run(
+        f"'{sys.executable}' -m doit build spec=web 2> ../stderr | head -1; echo ${{PIPESTATUS[0]}}",
+        shell=True, executable="/bin/bash", cwd=small.root, env=small.environment(),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split()[-1] == str(128 + signal.SIGPIPE)
+    err = (small.root.parent / "stderr").read_text()
+    assert "Traceback" not in err
+    assert "Exception ignored" not in err
+    assert leftovers(small) == []
+    assert list(scratch(small).glob("build-*")) == []
+    assert "Traceback" not in small.doit("list", "--all", check=False).err
+
+
+def test_a_command_whose_starter_died_never_begins(tmp_path: Path) -> None:
+    # Killed at any instant of starting a command: before PDEATHSIG is set, too.
+    program = textwrap.dedent("""\
+        import os, random, signal, sys
+        from tasks import host
+        chance = random.Random(sys.argv[2])
+        for number in range(300):
+            pid = os.fork()
+            if not pid:
+                # By default it kills, wherever the process is: as SIGKILL does.
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0005, 0.004))
+                host.popen(["sh", "-c", f"sleep 0.3; echo > {sys.argv[1]}/{number}"])
+                while True:
+                    signal.pause()
+            chance.random()
+            os.waitpid(pid, 0)
+    """)
+    subprocess.run([sys.executable, "-c", program, tmp_path, SEED], cwd=PROJECT, check=True)
+    time.sleep(0.8)
+    assert list(tmp_path.iterdir()) == [], f"STRATA_TEST_SEED={SEED}"
