@@ -25,7 +25,7 @@ from tasks.spec import spec_names
 
 Task = dict[str, Any]
 
-for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+for _number in host.SIGNALS:
     if signal.getsignal(_number) is not signal.SIG_IGN:
         signal.signal(_number, host.on_signal)
 

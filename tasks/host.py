@@ -154,6 +154,9 @@ _signal = 0
 _starting = _closing = False
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 def on_signal(number: int, _frame: FrameType | None) -> None:
     """The handler of SIGINT and its kin: ends every command, then unwinds as SystemExit does.
 
@@ -188,6 +191,9 @@ def closing() -> None:
     """End every command that still runs; from now on no signal cuts the clean-up short."""
     global _closing
     _closing = True
+    for number in SIGNALS:
+        if signal.getsignal(number) is on_signal:
+            signal.signal(number, signal.SIG_IGN)  # python, as it ends, sets others to default
     for process in list(_live):
         with contextlib.suppress(OSError), running(process):
             _kill(process)
