@@ -78,6 +78,9 @@ def ask(session: Session, repo: Repo, uri: str, log: host.Log) -> Snapshot:
             )  # fmt: skip
         except BuildError as error:
             problem = _explained(session, repo, uri, error)
+        finally:
+            for path in (lists / "partial").iterdir():
+                path.unlink(missing_ok=True)
         if problem is not None:
             raise problem
         return _snapshot(session, repo, uri, live_id, lists)

@@ -126,11 +126,10 @@ def test_prune_and_verify_beside_builds_take_nothing_that_is_needed(small: World
     for thread in threads:
         thread.start()
     try:
-        for number in range(2):
-            runs = [Running(small, "build", f"spec={spec}") for spec in ("web", "other")]
-            for run in runs:
-                run.end()
-            small.write("files/motd", str(number))
+        runs = [Running(small, "build", f"spec={spec}") for spec in ("web", "other")]
+        for run in runs:
+            run.end()
+        small.write("files/motd", "another\n")
         runs = [Running(small, "build", f"spec={spec}") for spec in ("web", "other")]
         for run in runs:
             run.end()
@@ -139,8 +138,8 @@ def test_prune_and_verify_beside_builds_take_nothing_that_is_needed(small: World
         for thread in threads:
             thread.join()
     assert [build.text for build in said if build.code] == []
-    assert sum("verified" in build.out for build in said) > 2
-    assert sum("pruned" in build.out for build in said) > 2
+    assert any("verified" in build.out for build in said)
+    assert any("pruned" in build.out for build in said)
     for spec in ("web", "other"):
         found = json.loads(small.doit("keys", f"spec={spec}", "format=json").out)["stages"]
         assert all((small.root / name).exists() for stage in found for name in stage["files"])
