@@ -22,6 +22,7 @@ import pytest
 
 from conftest import PROJECT, World
 from repository import Fault
+from tasks import host
 from traces import (
     SMALL,
     distrusted,
@@ -378,3 +379,40 @@ def test_a_command_whose_starter_died_never_begins(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", program, tmp_path, SEED], cwd=PROJECT, check=True)
     time.sleep(0.8)
     assert list(tmp_path.iterdir()) == [], f"STRATA_TEST_SEED={SEED}"
+
+
+def test_where_a_file_needs_a_name_it_is_removed_once_its_writer_is_dead(tmp_path: Path) -> None:
+    # As on NFS: open(2) knows no O_TMPFILE.
+    program = textwrap.dedent("""\
+        import errno, os, sys
+        from pathlib import Path
+        from tasks import host
+        plain = os.open
+        def without(path, flags, *rest, **more):
+            if flags & os.O_TMPFILE == os.O_TMPFILE:
+                raise OSError(errno.EOPNOTSUPP, "no such thing")
+            return plain(path, flags, *rest, **more)
+        os.open = without
+        with host.written(Path(sys.argv[1])) as path:
+            path.write_text("whole")
+            print(flush=True)
+            sys.stdin.read()
+    """)
+    target = tmp_path / "target"
+    for number in (signal.SIGKILL, None):
+        with subprocess.Popen(
+            [sys.executable, "-c", program, target], cwd=PROJECT,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        ) as writer:  # fmt: skip
+            assert writer.stdin
+            assert writer.stdout
+            writer.stdout.readline()
+            host.sweep(tmp_path)
+            assert [path.suffix for path in tmp_path.iterdir()] == [".tmp"]
+            if number:
+                writer.send_signal(number)
+            writer.stdin.close()
+        host.sweep(tmp_path) if number else None
+        assert [path.name for path in tmp_path.iterdir()] == ([] if number else ["target"])
+    assert target.read_text() == "whole"
+    assert target.stat().st_mode & 0o777 == 0o644
