@@ -15,7 +15,7 @@ from typing import Any
 from tasks import host, lockfile
 from tasks.cache import FOLDERS
 from tasks.errors import BuildError
-from tasks.plan import Plan, Stage, resolution_inputs
+from tasks.plan import Plan, Stage
 from tasks.session import Session
 from tasks.spec import spec_names
 
@@ -45,7 +45,7 @@ def keys(session: Session) -> None:
 def why(session: Session) -> None:
     """Say of each stage whether a build would redo it, and what changed; asks no repository."""
     lock = session.read_lock()
-    if lock is None or lock.inputs != resolution_inputs(session.spec):
+    if lock is None or not session.fits(lock):
         state = "is missing" if lock is None else "is older than the spec"
         session.screen.line(f"lock    {session.lock_path} {state}: a build resolves it first")
         if lock is None:

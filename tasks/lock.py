@@ -187,12 +187,7 @@ def update(session: Session) -> None:
     spec = session.spec
     mode = session.lock_mode
     old = session.read_lock()
-    current = (
-        old is not None
-        and old.inputs == resolution_inputs(spec)
-        # Somebody edited it.
-        and [layer.name for layer in old.layers] == [layer.name for layer in spec.layers]
-    )
+    current = old is not None and session.fits(old)
     if mode == "frozen":
         if not current:
             state = "missing" if old is None else "older than the spec"

@@ -191,13 +191,22 @@ class Session:
             raise BuildError(f"{self.lock_path}: cannot be read: {error}") from error
         return lockfile.parse(text, where=str(self.lock_path))
 
+    def fits(self, lock: lockfile.Lock) -> bool:
+        """Whether a lock is of this very spec: by its digest, and by its names if it was edited."""
+        return (
+            lock.inputs == resolution_inputs(self.spec)
+            and lock.arch == self.spec.arch
+            and [repo.name for repo in lock.repos] == [repo.name for repo in self.spec.repos]
+            and [layer.name for layer in lock.layers] == [layer.name for layer in self.spec.layers]
+        )
+
     @cached_property
     def plan(self) -> Plan:
         """The stages; BuildError when there is no lock for this spec yet."""
         from tasks.inputs import host_inputs
 
         lock = self.read_lock()
-        if lock is None or lock.inputs != resolution_inputs(self.spec):
+        if lock is None or not self.fits(lock):
             state = "missing" if lock is None else "older than the spec"
             raise BuildError(
                 f"{self.lock_path}: the lock is {state}", f"doit lock spec={self.spec.name}"
