@@ -73,12 +73,13 @@ def configuration(
     recommends: bool = False,
     proxies: Mapping[str, str] | None = None,
     direct: Sequence[str] = (),
+    timeout: int = 30,
     options: Mapping[str, str] | None = None,
 ) -> str:
     """apt.conf of a private apt in `directory`: nothing of the host's configuration is read.
 
     Layout: status, sources.list, preferences, auth.conf, trusted.gpg.d/, cache/, lists/ (or
-    `lists`, an absolute path).
+    `lists`, an absolute path). `timeout`: seconds without a byte after which a server is given up.
     """
     settings = {
         "Dir": directory,
@@ -104,9 +105,11 @@ def configuration(
         "APT::Get::Show-User-Simulation-Note": "false",
         "Acquire::Languages": "none",
         "Acquire::ForceHash": "SHA256",
-        "Acquire::Retries": "3",
-        "Acquire::http::Timeout": "30",
-        "Acquire::https::Timeout": "30",
+        # It tries again when it was cut off, not when a server says that it is busy, and says
+        # nothing of it: see `transient`.
+        "Acquire::Retries": "0",
+        "Acquire::http::Timeout": str(timeout),
+        "Acquire::https::Timeout": str(timeout),
         # apt reads the environment's proxies unless it is told of another: only the spec speaks.
         "Acquire::http::Proxy": "DIRECT",
         "Acquire::https::Proxy": "DIRECT",
@@ -122,6 +125,27 @@ def configuration(
     architectures = " ".join(f'"{name}";' for name in (arch, *foreign))
     lines += ["#clear APT::Architectures;", f"APT::Architectures {{ {architectures} }};"]
     return "\n".join(lines) + "\n"
+
+
+_TRANSIENT = re.compile(
+    r"  (429|5\d\d)  .*|Connection (failed|refused|timed out|reset).*|Could not connect|"
+    r"Unable to connect|Temporary failure resolving|Network is unreachable|No route to host|"
+    r"timed out|Undetermined Error|Error reading from server|Remote end closed connection|"
+    r"Bad header"
+)
+_CHANGING = re.compile(
+    r"Hash Sum mismatch|unexpected size|Mirror sync in progress|by-hash.*  404  "
+)
+
+
+def transient(text: str, *, changing: bool = False) -> str:
+    """What of apt's complaints may be gone in a moment, or "": a server that is busy or away.
+
+    `changing` counts indexes that do not fit their Release among them: a repository is published
+    file by file, and the next Release may fit.
+    """
+    found = _TRANSIENT.search(text) or (_CHANGING.search(text) if changing else None)
+    return re.sub(r"\s*\[IP: .*", "", found[0]).strip() if found else ""
 
 
 def source_line(

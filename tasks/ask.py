@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks import apt, host, inputs
-from tasks.errors import BuildError
+from tasks import apt, debs, host, inputs
+from tasks.errors import BuildError, NoRoom
 from tasks.lockfile import Lock, LockedRepo
 from tasks.plan import key
 from tasks.session import Session
@@ -70,12 +70,18 @@ def ask(session: Session, repo: Repo, uri: str, log: host.Log) -> Snapshot:
     with host.locked(index / f".{live_id}.lock", waiting=log.step):
         lists = index / f"live-{live_id}"
         _private_apt(session, folder, lists, repo, uri, keyrings)
-        problem: BuildError | None = None
-        try:
+
+        def update() -> None:
             host.run(
                 ["apt-get", "update", "--error-on=any"],
                 log=log, env={"APT_CONFIG": str(folder / "apt.conf")}, what="asking",
             )  # fmt: skip
+
+        problem: BuildError | None = None
+        try:
+            debs.patiently(update, log, f"repository {repo.name}", changing=True)
+        except NoRoom:
+            raise
         except BuildError as error:
             problem = _explained(session, repo, uri, error)
         finally:
@@ -107,7 +113,7 @@ def _private_apt(
         ("auth.conf", apt.auth_conf([uri])),
         ("apt.conf", apt.configuration(
             str(folder), arch=spec.arch, foreign=spec.foreign, lists=str(lists),
-            proxies=spec.proxies, direct=spec.direct,
+            proxies=spec.proxies, direct=spec.direct, timeout=debs.timeout(),
             options={
                 "Acquire::Check-Valid-Until": "true" if repo.check_valid_until else "false",
                 # Nobody resolves from here: the cache would take longer than all the rest.

@@ -101,7 +101,9 @@ def build(session: Session, log: host.Log) -> None:
     suite = "strata" if spec.base.tool == "mmdebstrap" else spec.repos[0].suite.strip("./") or "sid"
     log.step(f"preparing {len(records)} packages")
     dists = suite if spec.base.tool == "debootstrap" else ""
-    paths = debs.local_repository(repository, records, session.cache, suite=dists, arch=spec.arch)
+    paths = debs.local_repository(
+        repository, records, session.cache, log, suite=dists, arch=spec.arch
+    )
     override = stage.inputs["epoch"]
     epoch: int = override if override is not None else tree.deb_epoch(paths)
     names = [_name(record, spec.arch) for record in records]
@@ -142,7 +144,7 @@ def build(session: Session, log: host.Log) -> None:
             _folder(upper.path / name)
         (upper.path / "tmp").chmod(0o1777)
         several = tree.clamp_times(upper.path, epoch)
-        facts: dict[str, Any] = tree.facts(epoch, records)
+        facts: dict[str, Any] = tree.facts(epoch, records, upper.path)
         with session.cache.put(stage, facts) as target:
             tree.pack(upper.path, target, log, several_xattrs=several)
     host.remove_tree(repository)

@@ -2,21 +2,54 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import quote
 
 from tasks import apt, host
 from tasks.cache import Cache
-from tasks.errors import BuildError
+from tasks.errors import BuildError, NoRoom
 from tasks.lockfile import Record
 from tasks.spec import Spec, masked
+
+
+def timeout() -> int:
+    """Seconds without a byte after which a server is given up: STRATA_TIMEOUT, or 30."""
+    return _number("STRATA_TIMEOUT", 30)
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name) or str(default)
+    if not re.fullmatch(r"[0-9]{1,4}", text):
+        raise BuildError(f"{name}={text}: expected a number")
+    return int(text)
+
+
+def patiently(
+    work: Callable[[], None], log: host.Log, where: str, *, changing: bool = False
+) -> None:
+    """Do `work` again, after growing pauses, while apt's complaint may pass: see apt.transient.
+
+    STRATA_RETRIES (3) times at most, after 1, 2, 4 ... seconds; then its last BuildError.
+    """
+    retries = _number("STRATA_RETRIES", 3)
+    for number in range(retries + 1):
+        try:
+            return work()
+        except BuildError as error:
+            cause = apt.transient(error.message, changing=changing)
+            if not cause or number == retries:
+                raise
+            seconds = min(2**number, 30)
+            log.step(f"{where}: {cause}; trying again in {seconds} s ({number + 1} of {retries})")
+            host.pause(seconds)
 
 
 def fetch(
@@ -44,13 +77,9 @@ def fetch(
         total = sum(record.size for record in missing)
         if not missing:
             return
-        free = host.free_bytes(cache.debs)
-        if free < total:
-            raise BuildError(
-                f"{cache.debs}: {total >> 20} MiB of packages are to be fetched, "
-                f"{free >> 20} MiB are free",
-                "free some room (doit prune), or set STRATA_CACHE to a larger filesystem",
-            )
+        # They come to scratch first.
+        for place in ("cache", "scratch"):
+            log.need_room(place, total, f"fetching {len(missing)} packages")
         log.step(f"fetching {len(missing)} packages, {total / 1e6:.1f} MB")
         _download(missing, cache, uris, spec, scratch, log)
 
@@ -63,7 +92,9 @@ def _download(
     folder.mkdir(exist_ok=True)
     config = folder / "apt.conf"
     config.write_text(
-        apt.configuration(str(folder), arch=spec.arch, proxies=spec.proxies, direct=spec.direct),
+        apt.configuration(
+            str(folder), arch=spec.arch, proxies=spec.proxies, direct=spec.direct, timeout=timeout()
+        ),
         encoding="utf-8",
     )
     config.chmod(0o600)
@@ -72,10 +103,35 @@ def _download(
     auth.write_text(apt.auth_conf(uris.values()), encoding="utf-8")
     # Not in the cache itself: a killed build's scratch goes as a whole.
     came = {record.sha256: folder / f"{record.sha256}.deb" for record in missing}
-    fetched: list[Record] = []
+    left = list(missing)
+    if any(not uris[record.repository].startswith("file:") for record in missing):
+        host.tool("apt-helper")
+
+    def attempt() -> None:
+        nonlocal left
+        failure = _fetch_into(came, left, uris, folder, config, log)
+        left = [record for record in left if not _taken(came[record.sha256], record, cache)]
+        if left:
+            raise BuildError(failure)
+
+    try:
+        patiently(attempt, log, "fetching packages")
+    except NoRoom:
+        raise
+    except BuildError as error:
+        raise _lost(left, uris, error.message) from error
+    finally:
+        host.sync_folder(cache.debs)
+
+
+def _fetch_into(
+    came: Mapping[str, Path], records: Sequence[Record], uris: Mapping[str, str], folder: Path,
+    config: Path, log: host.Log,
+) -> str:  # fmt: skip
+    """Fetch .debs to the paths that `came` has by SHA-256; what was said of those that failed."""
     remote: list[str] = []
     failure = ""
-    for record in missing:
+    for record in records:
         uri = f"{apt.without_user(uris[record.repository])}/{quote(record.path, safe='/+~:')}"
         if uri.startswith("file:"):
             # Not joined as a Path: a path that begins with `/` must stay below the repository.
@@ -83,27 +139,27 @@ def _download(
             try:
                 shutil.copyfile(source, came[record.sha256])
             except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise
                 failure = f"{source}: {error.strerror}"
         else:
             remote += [uri, str(came[record.sha256]), f"SHA256:{record.sha256}"]
     if remote:
-        host.tool("apt-helper")
         try:
             _apt_helper(remote, folder, config, log)
+        except NoRoom:
+            raise
         except BuildError as error:
-            lines = error.message.splitlines()
-            failure = next((line.strip() for line in lines if "E: " in line), error.message)
-    for record in missing:
-        path = came[record.sha256]
-        # apt has checked it; a copy from a file: repository nobody has.
-        whole = path.exists() and path.stat().st_size == record.size
-        if whole and cache.take_deb(path, record.sha256):
-            fetched.append(record)
-        path.unlink(missing_ok=True)
-    host.sync_folder(cache.debs)
-    lost = [record for record in missing if record not in fetched]
-    if lost:
-        raise _lost(lost, uris, failure)
+            failure = error.message
+    return failure
+
+
+def _taken(path: Path, record: Record, cache: Cache) -> bool:
+    """Whether what came is the .deb; it is in the cache then. apt has checked what it fetched."""
+    whole = path.exists() and path.stat().st_size == record.size
+    taken = whole and cache.take_deb(path, record.sha256)
+    path.unlink(missing_ok=True)
+    return taken
 
 
 def _apt_helper(arguments: Sequence[str], folder: Path, config: Path, log: host.Log) -> None:
@@ -114,6 +170,10 @@ def _apt_helper(arguments: Sequence[str], folder: Path, config: Path, log: host.
 
 
 def _lost(lost: Sequence[Record], uris: Mapping[str, str], failure: str) -> BuildError:
+    lines = [line.strip() for line in failure.splitlines() if "E: " in line]
+    # What was said of the package that is named first.
+    own = [line for line in lines if quote(lost[0].path.rpartition("/")[2], safe="+~:") in line]
+    failure = (own or lines or [failure])[0]
     names = ", ".join(f"{record.package} {record.version}" for record in lost[:5])
     more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
     first = lost[0]
@@ -132,8 +192,9 @@ def _lost(lost: Sequence[Record], uris: Mapping[str, str], failure: str) -> Buil
 
 
 def local_repository(
-    folder: Path, records: Sequence[Record], cache: Cache, *, suite: str = "", arch: str = ""
-) -> list[Path]:
+    folder: Path, records: Sequence[Record], cache: Cache, log: host.Log,
+    *, suite: str = "", arch: str = "",
+) -> list[Path]:  # fmt: skip
     """A repository of exactly these .debs in `folder`, flat or, for debootstrap, with dists/.
 
     The stanzas come from the .debs themselves, whose SHA-256 the lock vouches for. Returns the
@@ -155,6 +216,9 @@ def local_repository(
     code, packages, err = host.capture(["apt-ftparchive", "packages", "pool"], cwd=folder)
     if code:
         raise BuildError(f"apt-ftparchive failed (exit status {code}):\n{err.strip()}")
+    sizes = re.findall(r"^Installed-Size: (\d+)$", packages, re.MULTILINE)  # KiB
+    size = sum(map(int, sizes)) << 10
+    log.need_room("scratch", size, f"installing {len(records)} packages")
     if suite:
         binary = f"main/binary-{arch}"
         _indexes(

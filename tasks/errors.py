@@ -31,3 +31,7 @@ class BuildError(Exception):
 
 class DamagedEntry(BuildError):
     """A cached file is not what its record says; the entry has been dropped, so it is rebuilt."""
+
+
+class NoRoom(BuildError):
+    """A filesystem is full or too small: not what the command that met it thinks of it."""

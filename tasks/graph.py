@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import errno
 import functools
 import os
 import signal
+import sqlite3
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from doit import create_after
+from doit.dependency import SqliteDB
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
-from tasks import host
+from tasks import host, room
 from tasks.errors import BuildError
 from tasks.plan import Plan, Stage
 from tasks.report import Reporter, variables
@@ -48,14 +49,16 @@ def _session() -> Session:
 def _dep_file() -> str:
     """The file of doit's own state: one for each spec, since tasks of two have the same names.
 
-    In memory for what is no spec, and for who may not write in this checkout.
+    In memory for what is no spec, and where it cannot be written.
     """
     state = SESSION.state
     with contextlib.suppress(OSError):
         state.mkdir(exist_ok=True)
     if SESSION.name in spec_names(SESSION.specs):
         path = state / f"{SESSION.name}.sqlite3"
-        if os.access(state, os.W_OK) and (not path.exists() or os.access(path, os.W_OK)):
+        kept = path.exists() and path.stat().st_size > 0
+        mine = os.access(state, os.W_OK) and (not kept or os.access(path, os.W_OK))
+        if mine and (kept or room.free_bytes(state) > 1 << 16):
             return str(path)
     return ":memory:"
 
@@ -79,8 +82,24 @@ DOIT_CONFIG = {
 }
 
 
-HOST_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
-"""What is wrong with the host, not with Strata: a message, and no traceback."""
+def _state_is_spare(method: Callable[..., Any]) -> Callable[..., Any]:
+    """doit's own state is an optimisation: a full disk below .doit/ must not hide a build's error.
+
+    doit writes it when it is done with a task and at its end, outside of any action.
+    """
+
+    @functools.wraps(method)
+    def write(*arguments: Any) -> Any:
+        try:
+            return method(*arguments)
+        except (sqlite3.OperationalError, OSError):
+            return None
+
+    return write
+
+
+SqliteDB.dump = _state_is_spare(SqliteDB.dump)
+SqliteDB.remove = _state_is_spare(SqliteDB.remove)
 
 
 def action(work: Callable[[], Any]) -> Callable[[], Any]:
@@ -93,12 +112,9 @@ def action(work: Callable[[], Any]) -> Callable[[], Any]:
         except BuildError as error:
             return TaskFailed(SESSION.mask_if_known(str(error)))
         except OSError as error:
-            if error.errno not in HOST_ERRORS:
+            if error.errno not in room.HOST_ERRORS:
                 raise
-            hint = "is it another user's? sudo, or a checkout or STRATA_CACHE of your own, may help"
-            text = f"{error.filename or 'a file'}: {error.strerror}"
-            known = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-            return TaskFailed(SESSION.mask_if_known(str(BuildError(text, hint if known else ""))))
+            return TaskFailed(SESSION.mask_if_known(str(SESSION.explained(error, "writing"))))
         return True
 
     return run

@@ -17,12 +17,13 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import IO, NoReturn
 
+from tasks import room
 from tasks.errors import BuildError, printable
 
 # What each command is for, and the Debian package that has it. `./doit` installs the first group
@@ -86,6 +87,7 @@ class Log:
     """One stage's log file: each command as it could be typed, then all of its output.
 
     `progress` gets what the stage is doing now, in a few words. `mask` takes secrets out of a line.
+    `places` are the folders that the stage writes to, by what they are called.
     """
 
     def __init__(
@@ -94,8 +96,11 @@ class Log:
         *,
         progress: Callable[[str], None] = lambda _text: None,
         mask: Callable[[str], str] = lambda text: text,
+        places: Mapping[str, Path] | None = None,
     ) -> None:
         self.path = path
+        self.places = places or {}
+        self.began = {name: room.free_bytes(place) for name, place in self.places.items()}
         self.progress = progress
         self.mask = mask
         self.tail: deque[str] = deque(maxlen=400)
@@ -110,25 +115,43 @@ class Log:
 
     def __exit__(self, *_: object) -> None:
         if self.file is not None:
-            self.file.close()
+            # What a full disk did not take was told when it was written.
+            with contextlib.suppress(OSError):
+                self.file.close()
             self.file = None
 
-    def line(self, text: str) -> None:
-        """Add one line."""
+    def line(self, text: str) -> str:
+        """Add one line; as it is shown, without secrets."""
         text = self.mask(text.rstrip("\n"))
         if text.startswith(STEP_MARK):
             text = "# " + printable(text[len(STEP_MARK) :])
             self.progress(text[2:])
         text = printable(text)
         self.tail.append(text)
-        if self.file is not None and self.room > 0:
+        if self.file is not None and self.path is not None and self.room > 0:
             self.room -= len(text) + 1
-            self.file.write(text + "\n" if self.room > 0 else "# the rest is left out\n")
+            with room.placed(self.path):
+                self.file.write(text + "\n" if self.room > 0 else "# the rest is left out\n")
+        return text
 
     def step(self, text: str) -> None:
         """Say what the stage does now: a heading in the log, and the running line on the screen."""
         self.line(f"# {text}")
         self.progress(self.mask(text))
+
+    def need_room(self, name: str, size: int, what: str) -> None:
+        """BuildError unless the folder `name` of `places` has `size` bytes of room for `what`."""
+        if name in self.places:
+            room.need_room(self.places, name, size, what)
+
+    def failure(self, what: str, message: str, hint: str = "") -> BuildError:
+        """The error of a command that said `message`: a full disk's if that is what stopped it.
+
+        To be asked before anything is removed: it looks at what is free now.
+        """
+        if room.FULL.search(message) and (full := room.full_places(self.places)):
+            return room.no_room(what, self.places, full, self.began)
+        return BuildError(f"{what} {message}", hint)
 
 
 # Lines like these say why a command failed; what follows them is often noise.
@@ -137,9 +160,9 @@ _TELLING = ("E: ", "dpkg: error", "error:", "Error:", "ERROR", "fatal:", "sandbo
 _NOISE = ("#", "+ ", "Get:", "Hit:", "Ign:", "Fetched ", "Reading ", "Building ")
 
 
-def last_lines(log: Log) -> str:
-    """The last lines that matter of a log: the telling ones if there are any, and the very last."""
-    lines = [line for line in log.tail if line.strip() and not line.startswith(_NOISE)]
+def last_lines(said: Iterable[str]) -> str:
+    """The last lines that matter of an output: the telling ones if there are any, and the last."""
+    lines = [line for line in said if line.strip() and not line.startswith(_NOISE)]
     telling = [line for line in lines if any(mark in line for mark in _TELLING)][-TAIL // 2 :]
     rest = [line for line in lines if line not in telling][-(TAIL - len(telling)) :]
     chosen = {*telling, *rest}
@@ -264,6 +287,9 @@ def run(
     the message what the command was for. `quiet` keeps a very long argument list out of the log.
     """
     log = log or Log(None)
+    full: list[str] = []
+    # Of this command alone: others may write to the same log meanwhile.
+    said: deque[str] = deque(maxlen=400)
     log.line("+ " + (shlex.join(argv) if not quiet else shlex.join(argv[:2]) + " ..."))
     if argv[0] in ("apt-get", "apt-helper") and _may_unshare():
         # Its methods wait for a dead mirror's timeout before they see that apt itself was killed.
@@ -278,12 +304,18 @@ def run(
         with running(process):
             assert process.stdout is not None
             while raw := process.stdout.readline(LINE_LIMIT):
-                log.line(raw.decode("utf-8", "replace").rstrip("\r\n").rpartition("\r")[2])
+                line = raw.decode("utf-8", "replace").rstrip("\r\n").rpartition("\r")[2]
+                # Now, since many a tool removes what it could not write whole.
+                if not full and room.FULL.search(line):
+                    full = room.full_places(log.places)
+                said.append(log.line(line))
             status = process.wait()
+    if status not in ok and full:
+        raise room.no_room(what or shlex.join(argv[:2]), log.places, full, log.began)
     if status not in ok:
         where = f"the whole output is in {log.path}" if log.path else ""
         raise BuildError(
-            f"{what or shlex.join(argv[:2])} failed ({_status(status)}):\n{last_lines(log)}", where
+            f"{what or shlex.join(argv[:2])} failed ({_status(status)}):\n{last_lines(said)}", where
         )
     return status
 
@@ -535,10 +567,11 @@ def written(path: Path, *, mode: int = 0o644, sync: bool = True) -> Iterator[Pat
         opened = name
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield opened
-        os.fchmod(descriptor, mode)
-        if sync:
-            os.fsync(descriptor)
+        with room.placed(path):
+            yield opened
+            os.fchmod(descriptor, mode)
+            if sync:
+                os.fsync(descriptor)
         if opened == name:
             name.replace(path)
         elif not _linked(descriptor, path):
@@ -590,10 +623,13 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def free_bytes(path: Path) -> int:
-    """Bytes that a user's process may still write to the filesystem of path."""
-    info = os.statvfs(path)
-    return info.f_bavail * info.f_frsize
+def pause(seconds: float) -> None:
+    """Sleep, in any thread, unless a signal ends this process."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if _signal:
+            _leave()
+        time.sleep(min(left, POLL))
 
 
 def now() -> float:

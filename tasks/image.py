@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import compress, ext, host, tree
+from tasks import compress, ext, host, room, tree
 from tasks.errors import BuildError
 from tasks.plan import Stage
 from tasks.session import Session
@@ -249,6 +249,7 @@ def build(session: Session, number: int, log: host.Log) -> None:
             f"{spec.path}: images.{image.mount}.format: vfat cannot hold /{content.unfit}: "
             "no plain file, or no name for one", "use another format for this mount point"
         )  # fmt: skip
+    log.need_room("scratch", content.size, f"filling a filesystem of {image.format}")
     raw = session.scratch / f"{stage.entry}.raw"
     work = Filling(session=session, image=image, stage=stage, raw=raw, identity=identity,
                    content=content, lower=lower, epoch=epoch, log=log)  # fmt: skip
@@ -343,7 +344,7 @@ class Filling:
         return size
 
     def _scratch_has_room(self) -> bool:
-        return host.free_bytes(self.raw.parent) > 16 * MIB
+        return room.free_bytes(self.raw.parent) > 16 * MIB
 
     def _too_small(self, size: int) -> BuildError:
         return BuildError(

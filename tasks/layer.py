@@ -308,7 +308,7 @@ def build(session: Session, number: int, log: host.Log) -> None:
     host.remove_tree(given)
     given.mkdir()
     given.chmod(0o755)
-    paths = debs.local_repository(given / "repo", locked.records, session.cache)
+    paths = debs.local_repository(given / "repo", locked.records, session.cache, log)
     lower = session.trees.lower(below, log)
     epoch = _epoch(session, stage, below[-1], paths)
     entries = settings_entries(session) if settings else inputs.layer_entries(layer, spec)
@@ -341,7 +341,7 @@ def build(session: Session, number: int, log: host.Log) -> None:
             tree.check_installed(text, installed, spec.arch, f"layer {layer.name}")
         tree.sweep(upper.path)
         several = tree.clamp_times(upper.path, epoch)
-        facts = tree.facts(epoch, installed)
+        facts = tree.facts(epoch, installed, upper.path)
         with session.cache.put(stage, facts) as target:
             tree.pack(upper.path, target, log, several_xattrs=several)
     host.remove_tree(given)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
 from pathlib import Path
 from typing import Any
 
-from tasks import host, lockfile
+from tasks import host, lockfile, room
 from tasks.cache import Entry
 from tasks.errors import DamagedEntry
 from tasks.plan import Stage
@@ -89,8 +90,8 @@ def packages_text(lock: lockfile.Lock) -> str:
 def publish(session: Session) -> None:
     """Bring out/NAME/ to what the plan says; what is right already is not touched.
 
-    An image is copied to a temporary name and renamed, its SHA-256 checked on the way. Files of an
-    earlier build that no longer belong are removed.
+    An image's SHA-256 is checked while it is copied. Files of an earlier build that no longer
+    belong are removed. BuildError, and out/ as it was, where there is no room for all of it.
     """
     import yaml
 
@@ -112,19 +113,27 @@ def publish(session: Session) -> None:
     sums = {image.file: entry.sha256 for image, entry in zip(spec.images, entries, strict=True)}
     sums |= {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
     texts["SHA256SUMS"] = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
-    for name in _stale(out, set(sums)):
-        (out / name).unlink(missing_ok=True)
-        session.published = True
-    for image, stage, entry in zip(spec.images, plan.images, entries, strict=True):
-        target = out / image.file
-        if not _same(session, target, entry):
-            _copy(session, stage, entry, target)
-            session.published = True
-    for name, text in texts.items():
-        path = out / name
-        if not path.is_file() or path.read_bytes() != text.encode():
-            host.write_text(path, text)
-            session.published = True
+    stale = _stale(out, set(sums))
+    copies = [(stage, entry, out / image.file)
+              for image, stage, entry in zip(spec.images, plan.images, entries, strict=True)
+              if not _same(session, out / image.file, entry)]  # fmt: skip
+    changed = [name for name, text in texts.items() if not _holds(out / name, text)]
+    room.need_room(session.places, "out", sum(entry.size for _stage, entry, _target in copies),
+                   f"publishing {len(copies)} images")  # fmt: skip
+    # All is written before anything gets its name: a full disk leaves the earlier build as it was.
+    # SHA256SUMS comes last, so that a killed build's next one still knows what is stale.
+    with contextlib.ExitStack() as last, contextlib.ExitStack() as first:
+        for name in changed:
+            stack = last if name == "SHA256SUMS" else first
+            stack.enter_context(host.written(out / name)).write_text(texts[name], encoding="utf-8")
+        for stage, entry, target in copies:
+            _copy(session, stage, entry, first.enter_context(host.written(target)), target.name)
+        first.close()
+        for name in stale:
+            (out / name).unlink(missing_ok=True)
+    for _stage, entry, target in copies:
+        session.cache.memory.note(target, entry.sha256)
+    session.published = bool(stale or copies or changed)
     _build_json(session)
 
 
@@ -148,19 +157,21 @@ def _same(session: Session, path: Path, entry: Entry) -> bool:
         return False
 
 
-def _copy(session: Session, stage: Stage, entry: Entry, target: Path) -> None:
-    session.screen.progress(f"publish: copying {target.name}")
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and not path.is_symlink() and path.read_bytes() == text.encode()
+
+
+def _copy(session: Session, stage: Stage, entry: Entry, temporary: Path, name: str) -> None:
+    session.screen.progress(f"publish: copying {name}")
     digest = hashlib.sha256()
-    with host.written(target) as temporary:
-        with entry.path.open("rb") as source, temporary.open("wb") as copy:
-            while chunk := source.read(1 << 20):
-                digest.update(chunk)
-                copy.write(chunk)
-        if digest.hexdigest() != entry.sha256:
-            session.cache.damaged(stage, session.screen.progress)
-            raise DamagedEntry(f"{entry.path}: its SHA-256 is not its record's; it is dropped",
-                               "run the same command again")  # fmt: skip
-    session.cache.memory.note(target, entry.sha256)
+    with entry.path.open("rb") as source, temporary.open("wb") as copy:
+        while chunk := source.read(1 << 20):
+            digest.update(chunk)
+            copy.write(chunk)
+    if digest.hexdigest() != entry.sha256:
+        session.cache.damaged(stage, session.screen.progress)
+        raise DamagedEntry(f"{entry.path}: its SHA-256 is not its record's; it is dropped",
+                           "run the same command again")  # fmt: skip
 
 
 def _build_json(session: Session) -> None:

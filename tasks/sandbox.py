@@ -377,8 +377,13 @@ def main() -> int:
         if status:
             break
     if plan["root"] is None:
-        # An error of the last write-back shows only here; a namespace's end would swallow it.
-        for _kind, _source, target, _options in reversed(plan["mounts"]):
+        # An error of the last write-back shows only here, and umount(2) swallows it: where the
+        # disk below a loop device is full, e2fsck would mend what is left of the filesystem.
+        for kind, _source, target, _options in reversed(plan["mounts"]):
+            if kind.startswith("loop:"):
+                descriptor = os.open(target, os.O_RDONLY)
+                check(libc.syncfs(descriptor), f"sync {target}")
+                os.close(descriptor)
             check(libc.umount2(target.encode(), 0), f"umount {target}")
     return status if status >= 0 else 128 - status
 

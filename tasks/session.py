@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -14,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks import host, lockfile
+from tasks import host, lockfile, room
 from tasks.cache import Cache, Memory
 from tasks.errors import BuildError
 from tasks.plan import Plan, Stage, make_plan, resolution_inputs
@@ -32,6 +33,9 @@ VARIABLES = {
     "file": "of `doit import`: the file to read",
 }
 LOCK_MODES = ("latest", "keep", "frozen")
+EXT_TOOLS = ("mke2fs", "e2fsck", "resize2fs", "tune2fs", "dumpe2fs", "debugfs")
+IMAGE_TOOLS = {"xfs": ("mkfs.xfs",), "btrfs": ("mkfs.btrfs", "btrfs"),
+               "vfat": ("mkfs.vfat", "mcopy")}  # fmt: skip
 
 
 @dataclass(kw_only=True)
@@ -141,6 +145,12 @@ class Session:
         folder.mkdir()
         return Trees(folder, self.cache)
 
+    @property
+    def places(self) -> dict[str, Path]:
+        """The folders that a build writes to, by the names that a user knows."""
+        return {"cache": self.cache.root, "scratch": host.scratch_root(), "out": self.out,
+                "specs": self.specs, ".doit": self.state}  # fmt: skip
+
     # ------------------------------------------------------------ spec, lock, plan
 
     @cached_property
@@ -243,12 +253,14 @@ class Session:
         def progress(text: str) -> None:
             self.screen.progress(f"{title}: {text}")
 
-        with host.Log(path, progress=progress, mask=self.mask) as log:
+        with host.Log(path, progress=progress, mask=self.mask, places=self.places) as log:
             yield log
 
     def make(self, stage: Stage, work: Callable[[host.Log], None]) -> None:
         """Run a stage unless another build makes it meanwhile, note the result, say a line."""
         host.need_root(f"building {stage.name}")
+        for tool in _tools(stage):
+            host.tool(tool)
         began = time.monotonic()
         with (
             self.log(stage.log, _title(stage)) as log,
@@ -259,13 +271,42 @@ class Session:
                 try:
                     work(log)
                 except OSError as error:
-                    raise _os_error(error, stage, log) from error
+                    if error.errno not in room.HOST_ERRORS:
+                        raise
+                    raise self.explained(error, _title(stage), log.began) from error
         made = self.cache.get(stage)
         assert made is not None
         result = Result(result="hit" if entry else "built", seconds=time.monotonic() - began,
                         bytes=made.size)  # fmt: skip
         self.results[stage.task] = result
         self.say(stage)
+
+    def explained(
+        self, error: OSError, what: str, began: Mapping[str, int] | None = None
+    ) -> BuildError:
+        """What the kernel refused, where, and what to do; `began` has what was free in bytes."""
+        places = self.places
+        given = error.filename2 or error.filename
+        at = Path(os.fsdecode(given)) if isinstance(given, (str, bytes)) else None
+        names = list(places)
+        if at is not None:
+            mount = room.mount_point(at)
+            names = [name for name in places if room.mount_point(places[name]) == mount]
+        # The one that holds the path itself is the one to give advice for.
+        names.sort(key=lambda name: at is None or places[name] not in at.absolute().parents)
+        if error.errno == errno.ENOSPC and names:
+            full = names if at else room.full_places(places) or ["scratch"]
+            return room.no_room(what, places, full, began)
+        advice = room.ADVICE.get(names[0], "") if names else ""
+        reason = {errno.EDQUOT: "the disk quota is used up",
+                  errno.EROFS: "the filesystem is read-only",
+                  errno.EIO: "the disk failed (see dmesg)"}.get(error.errno or 0, "")  # fmt: skip
+        place = f"{at}: " if at else ""
+        if not reason:
+            hint = "is it another user's? sudo, or a checkout or STRATA_CACHE of your own, may help"
+            return BuildError(f"{place}{error.strerror}", hint)
+        return BuildError(f"{what}: {place}{reason}",
+                          advice if error.errno != errno.EIO else "")  # fmt: skip
 
     def result(self, stage: Stage) -> Result:
         """What became of a stage: what ran says so, else the cache."""
@@ -303,13 +344,11 @@ def _title(stage: Stage) -> str:
     return stage.kind if stage.kind == "base" else f"{stage.kind} {stage.name}"
 
 
-def _os_error(error: OSError, stage: Stage, log: host.Log) -> BuildError:
-    import errno
-
-    where = error.filename or host.scratch_root()
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return BuildError(
-            f"{_title(stage)}: no space left on the filesystem of {where}",
-            "free some room, or set STRATA_SCRATCH or STRATA_CACHE elsewhere",
-        )
-    return BuildError(f"{_title(stage)}: {error}", f"the log is {log.path}")
+def _tools(stage: Stage) -> list[str]:
+    """The host's commands that a stage will run: asked for before it begins."""
+    tools = ["setpriv", "unshare", "tar", "zstd"]
+    if stage.kind == "base":
+        tools.append(stage.inputs["tool"])
+    if stage.kind == "image":
+        return tools + list(IMAGE_TOOLS.get(stage.inputs["format"], EXT_TOOLS))
+    return [*tools, "apt-ftparchive"]

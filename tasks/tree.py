@@ -166,8 +166,8 @@ def pack(tree: Path, target: Path, log: host.Log, *, several_xattrs: bool = True
         said.seek(0)
         for line in said.read().decode("utf-8", "replace").splitlines():
             log.line(line)
-    if status:
-        raise BuildError(f"{what} failed (exit status {status}):\n{host.last_lines(log)}")
+        if status:
+            raise log.failure(what, f"failed (exit status {status}):\n{host.last_lines(log.tail)}")
 
 
 def sort_xattrs(source: IO[bytes], target: IO[bytes]) -> None:
@@ -241,7 +241,7 @@ def unpack(source: Path, sha256: str, target: Path, log: host.Log) -> None:
     if digest.hexdigest() != sha256:
         raise DamagedEntry(f"{source}: its SHA-256 is not its record's", "run the command again")
     if status:
-        raise BuildError(f"unpacking {source.name} failed: {message[-500:]}")
+        raise log.failure(f"unpacking {source.name}", f"failed: {message[-500:]}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,9 +283,14 @@ class Trees:
 
     def lower(self, stages: Sequence[Stage], log: host.Log) -> list[str]:
         """Lower directories for these stages, from the top one down, relative to `folder`."""
+        packed = {stage.key: self.cache.require(stage) for stage in stages
+                  if stage.key not in self.names}  # fmt: skip
+        # Entries of older versions do not tell.
+        size = sum(int(entry.facts.get("size", 0)) for entry in packed.values())
+        log.need_room("scratch", size, f"unpacking {len(packed)} trees")
         for stage in stages:
-            if stage.key not in self.names:
-                entry = self.cache.require(stage)
+            if stage.key in packed:
+                entry = packed[stage.key]
                 log.step(f"unpacking {stage.name}")
                 name = self._name()
                 try:
@@ -394,6 +399,24 @@ def check_installed(status: str, expected: Sequence[Record], arch: str, what: st
                          "lock again with lock=latest; if it stays, this is a bug")  # fmt: skip
 
 
-def facts(epoch: int, records: Sequence[Record]) -> dict[str, Any]:
-    """What base and layer records keep beside their inputs."""
-    return {"epoch": epoch, "installed": len(records)}
+def facts(epoch: int, records: Sequence[Record], tree: Path) -> dict[str, Any]:
+    """What base and layer records keep beside their inputs; `size` is the unpacked tree's."""
+    return {"epoch": epoch, "installed": len(records), "size": size_of(tree)}
+
+
+def size_of(tree: Path) -> int:
+    """Bytes that the files of a tree take in blocks of 4 KiB, on any filesystem alike."""
+    size = 0
+    linked: set[int] = set()
+    stack = [os.fspath(tree)]
+    while stack:
+        with os.scandir(stack.pop()) as entries:
+            for entry in entries:
+                info = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(info.st_mode):
+                    stack.append(entry.path)
+                elif stat.S_ISREG(info.st_mode) and info.st_ino not in linked:
+                    size += -(-info.st_size // 4096) * 4096
+                    if info.st_nlink > 1:
+                        linked.add(info.st_ino)
+    return size

@@ -98,6 +98,7 @@ class World:
         keep = {name: value for name, value in os.environ.items()
                 if not name.startswith(("STRATA_", "SOURCE_DATE"))}  # fmt: skip
         return {**keep, "PYTHONDONTWRITEBYTECODE": "1", "STRATA_MIRROR": self.server.url,
+                "STRATA_RETRIES": "0",
                 **self.env, **more}  # fmt: skip
 
     def build(self, *words: str, spec: str = "web", **env: str) -> dict[str, str]:

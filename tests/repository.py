@@ -25,10 +25,10 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -224,7 +224,9 @@ class Repository:
         key: SigningKey | EllipsisType | None = ...,  # ...: session_key()
         valid_until: datetime | None = None,
         inrelease: bool = True,
+        by_hash: bool = False,
     ) -> None:
+        self.by_hash = by_hash
         self.root = root.absolute()
         self.suite = "./" if flat else suite
         self.codename, self.component, self.arch, self.flat = codename, component, arch, flat
@@ -293,6 +295,10 @@ class Repository:
         (self.dist / folder).mkdir(parents=True, exist_ok=True)
         for path, data in indexes.items():
             _write(self.dist / path, data, stamp)
+            if self.by_hash:
+                named = (self.dist / path).parent / "by-hash/SHA256"
+                named.mkdir(parents=True, exist_ok=True)
+                _write(named / hashlib.sha256(data).hexdigest(), data, stamp)
         inline, detached = self.key.sign(release) if self.key else (None, None)
         files = {
             "Release.gpg": detached,
@@ -336,6 +342,7 @@ class Repository:
             "Codename": None if self.flat else self.codename,
             "Date": _release_date(stamp),
             "Valid-Until": until,
+            "Acquire-By-Hash": "yes" if self.by_hash else None,
             "Architectures": self.arch,
             "Components": None if self.flat else self.component,
         }
@@ -363,6 +370,14 @@ class Fault:
     cut: int | None = None  # close after so many bytes of the body, with the whole Content-Length
     delay: float = 0  # seconds before the answer
     times: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)  # with `status`
+    before: Callable[[], object] | None = None  # called before the answer
+    drop: bool = False  # close without an answer
+    drip: float = 0  # seconds between the tenths of the body
+    chunked: bool = False  # no Content-Length: `cut` shows by the missing last chunk
+
+
+NO_FAULT = Fault()
 
 
 class Server:
@@ -447,24 +462,26 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         owner, path = self.server.owner, unquote(urlsplit(self.path).path)
         fault = owner.take_fault(path)
-        if fault.delay and owner.stopping.wait(fault.delay):
+        if fault.before:
+            fault.before()
+        if (fault.delay and owner.stopping.wait(fault.delay)) or fault.drop:
             self.close_connection = True
         elif owner.auth and self.headers.get("Authorization") != _basic(*owner.auth):
             self._answer(401, {"WWW-Authenticate": 'Basic realm="Strata"'})
         elif fault.status is not None:
-            self._answer(fault.status)
+            self._answer(fault.status, fault.headers)
         elif fault.body is not None:
             span = range(len(fault.body))
-            self._answer(200, {}, io.BytesIO(fault.body), span, fault.cut)
+            self._answer(200, {}, io.BytesIO(fault.body), span, fault)
         elif ".." in path.split("/") or not (owner.root / path.lstrip("/")).is_file():
             self._answer(404)
         else:
             with (owner.root / path.lstrip("/")).open("rb") as file:
-                self._answer_file(file, fault.cut)
+                self._answer_file(file, fault)
 
     do_HEAD = do_GET
 
-    def _answer_file(self, file: BinaryIO, cut: int | None) -> None:
+    def _answer_file(self, file: BinaryIO, fault: Fault) -> None:
         stat = os.fstat(file.fileno())
         size, modified = stat.st_size, formatdate(int(stat.st_mtime), usegmt=True)
         headers = {"Last-Modified": modified, "Accept-Ranges": "bytes"}
@@ -473,12 +490,12 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(304, headers)
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if not wanted or self.headers.get("If-Range", modified) != modified:
-            return self._answer(200, headers, file, range(size), cut)
+            return self._answer(200, headers, file, range(size), fault)
         span = range(int(wanted[1]), min(size, int(wanted[2] or size) + 1))
         if not span:
             return self._answer(416, {"Content-Range": f"bytes */{size}"})
         headers["Content-Range"] = f"bytes {span[0]}-{span[-1]}/{size}"
-        return self._answer(206, headers, file, span, cut)
+        return self._answer(206, headers, file, span, fault)
 
     def _answer(
         self,
@@ -486,17 +503,31 @@ class _Handler(BaseHTTPRequestHandler):
         headers: Mapping[str, str] = {},
         body: BinaryIO | None = None,
         span: range = range(0),
-        cut: int | None = None,
+        fault: Fault = NO_FAULT,
     ) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
-        if status != 304:
+        chunked = fault.chunked and body is not None
+        if chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        elif status != 304:
             self.send_header("Content-Length", str(len(span)))
         self.end_headers()
-        count = len(span) if cut is None else min(cut, len(span))
-        if body and count and self.command != "HEAD":
-            self.connection.sendfile(body, span.start, count)
+        count = len(span) if fault.cut is None else min(fault.cut, len(span))
+        if body and self.command != "HEAD":
+            if chunked:
+                body.seek(span.start)
+                self.wfile.write(b"%x\r\n%b\r\n" % (count, body.read(count)) if count else b"")
+                self.wfile.write(b"0\r\n\r\n" if count == len(span) else b"")
+            else:
+                step = -(-count // 10) if fault.drip else count
+                for start in range(0, count, step or 1):
+                    length = min(step, count - start)
+                    # A body of bytes has no descriptor: sendfile then sends it piece by piece.
+                    self.connection.sendfile(body, span.start + start, length)
+                    if fault.drip and self.server.owner.stopping.wait(fault.drip):
+                        break
         if count < len(span):
             self.close_connection = True
 

@@ -1,0 +1,99 @@
+"""Room on filesystems: asked for before a stage begins, and named when a disk is full."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tasks.errors import NoRoom
+
+MIB = 1 << 20
+
+FULL = re.compile("No space left on device|Disk quota exceeded|Input/output error")
+"""How commands tell of a full disk; the last, when it is the one below a loop device."""
+
+HOST_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""What is wrong with the host, not with Strata: a message, and no traceback."""
+
+ADVICE = {
+    "cache": "free some room (doit prune), or set STRATA_CACHE to a folder with more",
+    "scratch": "free some room, or set STRATA_SCRATCH to a folder with more",
+}
+
+
+def _existing(path: Path) -> Path:
+    path = path.absolute()
+    return next(one for one in (path, *path.parents) if one.exists())
+
+
+def mount_point(path: Path) -> Path:
+    """Where the filesystem is mounted that holds path, or will."""
+    path = _existing(path).resolve()
+    return next(one for one in (path, *path.parents) if os.path.ismount(one))
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that a user's process may still write to the filesystem of path, there or not yet."""
+    info = os.statvfs(_existing(path))
+    return info.f_bavail * info.f_frsize
+
+
+def _no_inodes(path: Path) -> bool:
+    info = os.statvfs(_existing(path))
+    return info.f_files > 0 and info.f_favail == 0  # btrfs and others count none
+
+
+def full_places(places: Mapping[str, Path]) -> list[str]:
+    """The names of those folders whose filesystem has no room now, in bytes or in inodes."""
+    return [name for name, path in places.items() if free_bytes(path) < MIB or _no_inodes(path)]
+
+
+def where(places: Mapping[str, Path], mount: Path) -> str:
+    """A filesystem, and which of the folders are on it."""
+    here = [f"{name} {path}" for name, path in places.items() if mount_point(path) == mount]
+    return f"the filesystem mounted at {mount} ({', '.join(here)})"
+
+
+def no_room(
+    what: str,
+    places: Mapping[str, Path],
+    full: Sequence[str],
+    began: Mapping[str, int] | None = None,
+) -> NoRoom:
+    """The error of a full disk: `full` names the folders, `began` has what was free in bytes."""
+    lines = []
+    for mount in dict.fromkeys(mount_point(places[name]) for name in full):
+        name = next(name for name in full if mount_point(places[name]) == mount)
+        if _no_inodes(mount):
+            lines.append(f"{where(places, mount)} has no inodes left (df -i)")
+            continue
+        was = f", {began[name] / MIB:.1f} MiB were when it began" if began else ""
+        lines.append(f"{where(places, mount)} is full: {free_bytes(mount) / MIB:.1f} MiB are free"
+                     f"{was}, and more are needed")  # fmt: skip
+    return NoRoom(f"{what}: {'; '.join(lines)}", ADVICE.get(full[0], "free some room there"))
+
+
+def need_room(places: Mapping[str, Path], name: str, size: int, what: str) -> None:
+    """NoRoom unless the filesystem of the folder `name` has `size` bytes free for `what`."""
+    free = free_bytes(places[name])
+    if free < size:
+        raise NoRoom(
+            f"{what} needs {size / MIB:.1f} MiB in {name}: "
+            f"{where(places, mount_point(places[name]))} has {free / MIB:.1f} MiB free",
+            ADVICE.get(name, "free some room there"),
+        )
+
+
+@contextlib.contextmanager
+def placed(path: Path) -> Iterator[None]:
+    """Give an OSError of the block this path: write(2) does not say where the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) and not error.filename:
+            error.filename = str(path)
+        raise
