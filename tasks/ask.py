@@ -78,8 +78,9 @@ def ask(session: Session, repo: Repo, uri: str, log: host.Log) -> Snapshot:
             )  # fmt: skip
 
         problem: BuildError | None = None
+        tries = debs.retries()
         try:
-            debs.patiently(update, log, f"repository {repo.name}", changing=True)
+            debs.patiently(update, log, f"repository {repo.name}", tries=tries, changing=True)
         except NoRoom:
             raise
         except BuildError as error:
@@ -150,6 +151,7 @@ _CAUSES = (
      r"Cannot initiate|No route|Network is unreachable|timed out|  5\d\d  |"
      r"Undetermined Error|Connection reset|Remote end closed|Bad header",
      "it does not answer", "check its uri, suite and the network"),
+    (r"Redirection loop", "it redirects in a circle", "use another mirror"),
     (r"does not have a Release file", "it has no Release file",
      "check its uri and suite; if it really has none, set repos.{name}.trusted: true"),
     (r"is not signed|is no longer signed", "it is not signed",
@@ -171,7 +173,7 @@ def _explained(session: Session, repo: Repo, uri: str, error: BuildError) -> Bui
         if re.search(pattern, told):
             cause, hint = found, advice.format(name=repo.name)
             break
-    lines = [line for line in text.splitlines() if re.search(r"\b[EW]: |Err:", line)]
+    lines = [line for line in text.splitlines() if re.search(r"\b[EW]: |Err:|Redirection", line)]
     detail = "\n".join("    " + line.strip() for line in lines[:4])
     where = f"{masked(uri)} {repo.suite}"
     return BuildError(

@@ -25,6 +25,11 @@ def timeout() -> int:
     return _number("STRATA_TIMEOUT", 30)
 
 
+def retries() -> int:
+    """How often a failure that may pass is tried again: STRATA_RETRIES, or 3."""
+    return _number("STRATA_RETRIES", 3)
+
+
 def _number(name: str, default: int) -> int:
     text = os.environ.get(name) or str(default)
     if not re.fullmatch(r"[0-9]{1,4}", text):
@@ -33,22 +38,21 @@ def _number(name: str, default: int) -> int:
 
 
 def patiently(
-    work: Callable[[], None], log: host.Log, where: str, *, changing: bool = False
+    work: Callable[[], None], log: host.Log, where: str, *, tries: int, changing: bool = False
 ) -> None:
     """Do `work` again, after growing pauses, while apt's complaint may pass: see apt.transient.
 
-    STRATA_RETRIES (3) times at most, after 1, 2, 4 ... seconds; then its last BuildError.
+    `tries` times at most after the first, after 1, 2, 4 ... seconds; then its last BuildError.
     """
-    retries = _number("STRATA_RETRIES", 3)
-    for number in range(retries + 1):
+    for number in range(tries + 1):
         try:
             return work()
         except BuildError as error:
             cause = apt.transient(error.message, changing=changing)
-            if not cause or number == retries:
+            if not cause or number == tries:
                 raise
             seconds = min(2**number, 30)
-            log.step(f"{where}: {cause}; trying again in {seconds} s ({number + 1} of {retries})")
+            log.step(f"{where}: {cause}; trying again in {seconds} s ({number + 1} of {tries})")
             host.pause(seconds)
 
 
@@ -114,8 +118,9 @@ def _download(
         if left:
             raise BuildError(failure)
 
+    tries = retries()
     try:
-        patiently(attempt, log, "fetching packages")
+        patiently(attempt, log, "fetching packages", tries=tries)
     except NoRoom:
         raise
     except BuildError as error:
