@@ -102,7 +102,7 @@ def build(session: Session, log: host.Log) -> None:
     log.step(f"preparing {len(records)} packages")
     dists = suite if spec.base.tool == "debootstrap" else ""
     paths = debs.local_repository(
-        repository, records, session.cache, log, suite=dists, arch=spec.arch
+        repository, records, session.cache, log, suite=dists, arch=spec.arch, copied=True
     )
     override = stage.inputs["epoch"]
     epoch: int = override if override is not None else tree.deb_epoch(paths)

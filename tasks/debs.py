@@ -198,12 +198,13 @@ def _lost(lost: Sequence[Record], uris: Mapping[str, str], failure: str) -> Buil
 
 def local_repository(
     folder: Path, records: Sequence[Record], cache: Cache, log: host.Log,
-    *, suite: str = "", arch: str = "",
+    *, suite: str = "", arch: str = "", copied: bool = False,
 ) -> list[Path]:  # fmt: skip
     """A repository of exactly these .debs in `folder`, flat or, for debootstrap, with dists/.
 
-    The stanzas come from the .debs themselves, whose SHA-256 the lock vouches for. Returns the
-    paths of the .debs.
+    The stanzas come from the .debs themselves, whose SHA-256 the lock vouches for. `copied` says
+    that they will be copied into the tree, too. Returns the paths of the .debs; NoRoom unless
+    scratch can take what they install.
     """
     pool = folder / "pool"
     pool.mkdir(parents=True)
@@ -222,7 +223,7 @@ def local_repository(
     if code:
         raise BuildError(f"apt-ftparchive failed (exit status {code}):\n{err.strip()}")
     sizes = re.findall(r"^Installed-Size: (\d+)$", packages, re.MULTILINE)  # KiB
-    size = sum(map(int, sizes)) << 10
+    size = (sum(map(int, sizes)) << 10) + sum(record.size for record in records if copied)
     log.need_room("scratch", size, f"installing {len(records)} packages")
     if suite:
         binary = f"main/binary-{arch}"

@@ -149,7 +149,7 @@ class Log:
 
         To be asked before anything is removed: it looks at what is free now.
         """
-        if room.FULL.search(message) and (full := room.full_places(self.places)):
+        if full := room.blamed(message, self.places):
             return room.no_room(what, self.places, full, self.began)
         return BuildError(f"{what} {message}", hint)
 
@@ -306,8 +306,7 @@ def run(
             while raw := process.stdout.readline(LINE_LIMIT):
                 line = raw.decode("utf-8", "replace").rstrip("\r\n").rpartition("\r")[2]
                 # Now, since many a tool removes what it could not write whole.
-                if not full and room.FULL.search(line):
-                    full = room.full_places(log.places)
+                full = full or room.blamed(line, log.places)
                 said.append(log.line(line))
             status = process.wait()
     if status not in ok and full:

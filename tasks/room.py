@@ -13,8 +13,12 @@ from tasks.errors import NoRoom
 
 MIB = 1 << 20
 
-FULL = re.compile("No space left on device|Disk quota exceeded|Input/output error")
-"""How commands tell of a full disk; the last, when it is the one below a loop device."""
+_SAYS = re.compile(
+    "No space left on device|Disk quota exceeded|enough free space|Wrote only|[Ww]rite error|"
+    # Of what is below a loop device.
+    "Input/output error"
+)
+"""How commands tell of a full disk, tar and apt without the system's own words."""
 
 HOST_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 """What is wrong with the host, not with Strata: a message, and no traceback."""
@@ -45,6 +49,14 @@ def free_bytes(path: Path) -> int:
 def _no_inodes(path: Path) -> bool:
     info = os.statvfs(_existing(path))
     return info.f_files > 0 and info.f_favail == 0  # btrfs and others count none
+
+
+def blamed(line: str, places: Mapping[str, Path]) -> list[str]:
+    """The names of the folders whose filesystem is full now, if a command's line tells of it."""
+    if not _SAYS.search(line):
+        return []
+    # apt looks before it writes.
+    return full_places(places) or (["scratch"] if "enough free space" in line else [])
 
 
 def full_places(places: Mapping[str, Path]) -> list[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,24 @@ images:
   /: {file: web.img.gz, format: ext4}
   /boot: {file: web-boot.img.gz, format: ext2}
 """
+
+
+TINY = """\
+repos:
+  - {name: main, uri: "${mirror}", suite: stable, section: main, keyring: keys/test.gpg}
+base: {tool: mmdebstrap, variant: extract, include: [baseline, beta]}
+images:
+  /: {file: web.img.gz, format: ext2}
+"""
+"""A spec whose base is two packages, only unpacked: it builds within a second."""
+
+
+def says(text: str, *parts: str) -> None:
+    """Each part stands in the text, in this order, whatever breaks its lines."""
+    rest = re.sub(r"\s+", " ", text)
+    for part in parts:
+        assert part in rest, f"{part!r} is not in, or not in its place in:\n{text}"
+        rest = rest.partition(part)[2]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -92,6 +112,42 @@ class World:
         if check:
             assert build.code == 0, build.text
         return build
+
+    def refused(self, *parts: str, words: Sequence[str] = (), **env: str) -> str:
+        """What a build says that fails: one clear message with these parts; nothing is changed."""
+        before = self.kept()
+        build = self.doit("build", "spec=web", *words, check=False, **env)
+        assert build.code != 0, build.text
+        assert "Traceback" not in build.text
+        assert build.err.count("ERROR: ") == 1, build.text
+        says(build.text, *parts)
+        assert self.kept() == before
+        assert self.leftovers() == []
+        return build.text
+
+    def kept(self) -> dict[str, bytes]:
+        """What a failed run may not change: locks, and out/ but for its logs."""
+        files = [*self.root.glob("specs/*.lock"), *self.root.glob("out/*/*")]
+        return {str(path): path.read_bytes() for path in files if path.is_file()}
+
+    def leftovers(self) -> list[Path]:
+        """What no run may leave: temporary or partial files, half an entry, mounts."""
+        scratch = Path(self.env.get("STRATA_SCRATCH", self.root / ".doit/scratch"))
+        found = [path for pattern in ("specs/.*", "out/**/.*", "cache/**/*.tmp", "cache/**/.new-*",
+                                      "cache/**/*.part", "cache/**/*.FAILED", ".doit/*.tmp",
+                                      ".doit/*-journal")
+                 for path in self.root.glob(pattern)]  # fmt: skip
+        found += scratch.glob("build-*")
+        for path in self.root.glob("cache/*/*-*.*"):
+            if path.suffix != ".json" and path.parent.name in ("layers", "images"):
+                record = path.with_name(path.name.partition(".")[0] + ".json")
+                found += [] if record.exists() else [path]
+        mounts = Path("/proc/self/mounts").read_text()
+        found += [Path(scratch)] if f"{scratch}/" in mounts else []
+        for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+            with contextlib.suppress(OSError):
+                found += [backing] if backing.read_text().startswith(f"{scratch}/") else []
+        return found
 
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of a run: none of the host's mirror settings."""
@@ -247,3 +303,21 @@ def built(world: World, built_cache: dict[str, Path]) -> World:
         shutil.copy2(world.root / "specs/web.lock", kept / "web.lock")
     world.server.clear()
     return world
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, fast_scratch: dict[str, str]) -> Iterator[World]:
+    """A checkout with the spec TINY, and nothing built."""
+    debs = tmp_path / "debs"
+    repository = Repository(tmp_path / "repository")
+    repository.add(*(make_deb(debs, name, files={f"/usr/{name}": "1\n"})
+                     for name in ("baseline", "beta")))  # fmt: skip
+    repository.publish()
+    with Server(repository.root) as server:
+        checkout(tmp_path / "checkout", None)
+        world = World(tmp_path / "checkout", repository, server, debs, dict(fast_scratch))
+        world.env |= {"STRATA_TIMEOUT": "1"}
+        world.write("web.yaml", TINY)
+        world.write("keys/test.gpg", "")
+        shutil.copy(repository.keyring, world.root / "specs/keys/test.gpg")
+        yield world

@@ -4,74 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from conftest import World, checkout
-from repository import Fault, Repository, Server, make_deb
-
-SPEC = """\
-repos:
-  - {name: main, uri: "${mirror}", suite: stable, section: main, keyring: keys/test.gpg}
-base: {tool: mmdebstrap, variant: extract, include: [baseline, beta]}
-images:
-  /: {file: web.img.gz, format: ext2}
-"""
-
-
-@pytest.fixture
-def tiny(tmp_path: Path, fast_scratch: dict[str, str]) -> Iterator[World]:
-    """A spec whose base is two packages, only unpacked: nothing but the network takes time."""
-    debs = tmp_path / "debs"
-    repository = Repository(tmp_path / "repository")
-    repository.add(*(make_deb(debs, name, files={f"/usr/{name}": "1\n"})
-                     for name in ("baseline", "beta")))  # fmt: skip
-    repository.publish()
-    with Server(repository.root) as server:
-        checkout(tmp_path / "checkout", None)
-        world = World(tmp_path / "checkout", repository, server, debs, dict(fast_scratch))
-        world.env |= {"STRATA_TIMEOUT": "1"}
-        world.write("web.yaml", SPEC)
-        world.write("keys/test.gpg", "")
-        shutil.copy(repository.keyring, world.root / "specs/keys/test.gpg")
-        yield world
-
-
-def says(text: str, *parts: str) -> None:
-    """Each part stands in the text, in this order, whatever breaks its lines."""
-    rest = re.sub(r"\s+", " ", text)
-    for part in parts:
-        assert part in rest, f"{part!r} is not in, or not in its place in:\n{text}"
-        rest = rest.partition(part)[2]
-
-
-def clean(world: World) -> None:
-    """Nothing half-written: no temporary or partial file, every .debs's name its digest."""
-    found = [*world.root.glob("specs/.*"), *world.root.glob("out/**/.*"),
-             *world.root.glob("cache/**/*.tmp"), *world.root.glob("cache/**/.new-*"),
-             *world.root.glob("cache/**/*.part"), *world.root.glob("cache/debs/*.FAILED"),
-             *Path(world.env.get("STRATA_SCRATCH", world.root / ".doit/scratch")).glob("build-*")]  # fmt: skip
-    assert found == []
-
-
-def refused(world: World, *parts: str, words: tuple[str, ...] = (), **env: str) -> str:
-    """A build that fails with one clear message, and leaves the lock and nothing else."""
-    lock = world.root / "specs/web.lock"
-    before = lock.read_bytes() if lock.exists() else None
-    build = world.doit("build", "spec=web", *words, check=False, **env)
-    assert build.code != 0, build.text
-    assert "Traceback" not in build.text
-    assert build.err.count("ERROR: ") == 1, build.text
-    says(build.text, *parts)
-    assert (lock.read_bytes() if lock.exists() else None) == before
-    clean(world)
-    return build.text
+from conftest import TINY, World, says
+from repository import Fault, Server, make_deb
 
 
 def versions(world: World) -> dict[str, str]:
@@ -128,7 +69,7 @@ def test_a_deb_that_fails_for_a_moment_is_asked_for_again(tiny: World, name: str
     # What had come was not fetched again.
     assert asked.count("/pool/stable/main/baseline_1_all.deb") == 1
     says(build.text, "base: fetching packages: ", "; trying again in 1 s (1 of 3)")
-    clean(tiny)
+    assert tiny.leftovers() == []
 
 
 @pytest.mark.root
@@ -149,14 +90,14 @@ def test_a_repository_that_never_answers_is_given_up(tiny: World) -> None:
     """It accepts connections: without a timeout apt would wait for two minutes, or for ever."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
-        refused(tiny, "repos.main (", "it does not answer", "check its uri, suite",
+        tiny.refused("repos.main (", "it does not answer", "check its uri, suite",
                 words=(f"mirror=http://127.0.0.1:{silent.getsockname()[1]}",))  # fmt: skip
         assert time.monotonic() - began < 8
 
 
 def test_retries_are_bounded_and_told(tiny: World) -> None:
     tiny.server.faults[""] = Fault(status=503)
-    text = refused(tiny, "lock: repository main: 503 Service Unavailable; trying again in 1 s (1 of 2)",
+    text = tiny.refused("lock: repository main: 503 Service Unavailable; trying again in 1 s (1 of 2)",
                    "; trying again in 2 s (2 of 2)", "it does not answer", STRATA_RETRIES="2")  # fmt: skip
     assert text.count("trying again") == 2
     assert len([status for _m, _p, status in tiny.server.requests if status == 503]) <= 9
@@ -164,16 +105,16 @@ def test_retries_are_bounded_and_told(tiny: World) -> None:
 
 def test_what_is_no_passing_failure_is_not_tried_again(tiny: World) -> None:
     tiny.server.faults[""] = Fault(status=404)
-    assert "trying again" not in refused(tiny, "it has no Release file", STRATA_RETRIES="3")
+    assert "trying again" not in tiny.refused("it has no Release file", STRATA_RETRIES="3")
 
 
 @pytest.mark.parametrize("value", ["many", "-1", "99999"])
 def test_bad_setting(tiny: World, value: str) -> None:
-    refused(tiny, f"STRATA_RETRIES={value}: expected a number", STRATA_RETRIES=value)
+    tiny.refused(f"STRATA_RETRIES={value}: expected a number", STRATA_RETRIES=value)
 
 
 def test_name_that_does_not_resolve(tiny: World) -> None:
-    refused(tiny, "repos.main (http://nowhere.invalid stable): it does not answer",
+    tiny.refused("repos.main (http://nowhere.invalid stable): it does not answer",
             "check its uri, suite and the network", words=("mirror=http://nowhere.invalid",))  # fmt: skip
 
 
@@ -186,7 +127,7 @@ def test_redirects_are_followed_and_loops_are_not(tiny: World) -> None:
         assert versions(tiny) == {"baseline": "1", "beta": "1"}
     loop = {"Location": f"{tiny.server.url}/loop"}
     tiny.server.faults[""] = Fault(status=302, headers=loop)
-    refused(tiny, "repos.main (", "it redirects in a circle", "Redirection loop")
+    tiny.refused("repos.main (", "it redirects in a circle", "Redirection loop")
     tiny.server.faults.clear()
     tiny.doit("lock", "spec=web")
 
@@ -207,8 +148,8 @@ def test_proxy_that_fails(tiny: World, fault: Fault, parts: list[str], user: str
     with Server(tiny.repository.root) as proxy:
         proxy.faults[""] = again(fault)
         place = proxy.url.replace("//", f"//{user}")
-        tiny.write("web.yaml", SPEC + f'proxies: {{http: "{place}"}}\n')
-        text = refused(tiny, "repos.main (", *parts, words=("mirror=http://archive.invalid",))
+        tiny.write("web.yaml", TINY + f'proxies: {{http: "{place}"}}\n')
+        text = tiny.refused("repos.main (", *parts, words=("mirror=http://archive.invalid",))
         assert "hunter2" not in text
         proxy.faults.clear()
         tiny.doit("lock", "spec=web", "mirror=http://archive.invalid")
@@ -217,8 +158,8 @@ def test_proxy_that_fails(tiny: World, fault: Fault, parts: list[str], user: str
 def test_proxy_that_is_dead(tiny: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    tiny.write("web.yaml", SPEC + f'proxies: {{http: "http://127.0.0.1:{port}"}}\n')
-    refused(tiny, "repos.main (", "Connection refused")
+    tiny.write("web.yaml", TINY + f'proxies: {{http: "http://127.0.0.1:{port}"}}\n')
+    tiny.refused("repos.main (", "Connection refused")
 
 
 # ---------------------------------------------------------------- a repository that changes
@@ -278,7 +219,7 @@ def test_repository_that_stays_inconsistent(tiny: World) -> None:
     newer(tiny)()
     for name in ("Packages", "Packages.gz", "Packages.xz"):
         tiny.server.faults[name] = Fault(body=b"Package: older\n")
-    text = refused(tiny, "its indexes do not fit its Release: it is changing just now",
+    text = tiny.refused("its indexes do not fit its Release: it is changing just now",
                    "try again in some minutes", STRATA_RETRIES="1")  # fmt: skip
     assert text.count("trying again") == 1
     tiny.server.faults.clear()
@@ -304,7 +245,7 @@ def test_deb_that_cannot_be_had_until_it_can(tiny: World, fault: Fault, parts: l
     if fault.body == b"x" * 700:
         fault = Fault(body=deb.read_bytes()[:-1] + b"x")
     tiny.server.faults[deb.name] = again(fault)
-    refused(tiny, *parts, "lock=latest", words=("lock=keep",))
+    tiny.refused(*parts, "lock=latest", words=("lock=keep",))
     assert len(list(tiny.root.glob("cache/debs/*.deb"))) == 1
     tiny.server.faults.clear()
     tiny.doit("build", "spec=web", "lock=keep")
@@ -315,7 +256,7 @@ def test_deb_that_cannot_be_had_until_it_can(tiny: World, fault: Fault, parts: l
 def test_locked_version_is_gone_from_the_pool(tiny: World) -> None:
     tiny.doit("lock", "spec=web")
     newer(tiny)()
-    refused(tiny, "cannot fetch beta 1 from repository main (", "404",
+    tiny.refused("cannot fetch beta 1 from repository main (", "404",
             "if the repository has changed since it was locked, build with lock=latest",
             words=("lock=frozen",))  # fmt: skip
     assert versions(tiny)["beta"] == "1"
