@@ -85,18 +85,31 @@ def reference(bulky: World) -> dict[str, str]:
 
 
 def test_sweep(bulky: World, tmp_path: Path, reference: dict[str, str]) -> None:
-  bulky.doit("build", "spec=web")
-  for disk in ("tmpfs", "ext4"):
-    for pack in ("loop", "direct"):
-        bulky.write("web.yaml", (bulky.root / "specs/web.yaml").read_text().replace("ext2}", f"ext2, pack: {pack}}}"))
-        for step in range(24, 80, 1):
-            size = step * 256 * KIB
-            with small(tmp_path / "scratch", size) if disk == "tmpfs" else small_disk(tmp_path / "scratch", size + 2*MIB, tmp_path / "x") as scratch:
-                build = bulky.doit("build", "spec=web", "lock=keep", check=False, STRATA_SCRATCH=str(scratch))
-                print(f"== {disk} {pack} {size / MIB:.2f} MiB: {build.code} left {bulky.leftovers()} {os.listdir(scratch)}")
-                print(build.text[-300:])
-                forget(bulky, "cache/images")
-                if build.code == 0:
-                    print(bulky.outputs() == reference)
-                    break
-    assert 0
+    bulky.doit("build", "spec=web")
+    for disk in ("tmpfs", "ext4"):
+        for pack in ("loop", "direct"):
+            bulky.write(
+                "web.yaml",
+                (bulky.root / "specs/web.yaml")
+                .read_text()
+                .replace("ext2}", f"ext2, pack: {pack}}}"),
+            )
+            for step in range(24, 80, 1):
+                size = step * 256 * KIB
+                with (
+                    small(tmp_path / "scratch", size)
+                    if disk == "tmpfs"
+                    else small_disk(tmp_path / "scratch", size + 2 * MIB, tmp_path / "x") as scratch
+                ):
+                    build = bulky.doit(
+                        "build", "spec=web", "lock=keep", check=False, STRATA_SCRATCH=str(scratch)
+                    )
+                    print(
+                        f"== {disk} {pack} {size / MIB:.2f} MiB: {build.code} left {bulky.leftovers()} {os.listdir(scratch)}"
+                    )
+                    print(build.text[-300:])
+                    forget(bulky, "cache/images")
+                    if build.code == 0:
+                        print(bulky.outputs() == reference)
+                        break
+        assert 0
