@@ -1,6 +1,6 @@
 """Killed at any instant, nothing is left or believed, and the next build makes the same bytes.
 
-STRATA_TEST_KILLS sets how often (56 by default), STRATA_TEST_SEED which instants.
+STRATA_TEST_KILLS sets how often (60 by default), STRATA_TEST_SEED which instants.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from traces import (
 
 pytestmark = pytest.mark.root
 
-KILLS = int(os.environ.get("STRATA_TEST_KILLS", "56"))
+KILLS = int(os.environ.get("STRATA_TEST_KILLS", "60"))
 SEED = os.environ.get("STRATA_TEST_SEED") or str(random.SystemRandom().randrange(10**6))
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
