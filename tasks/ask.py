@@ -236,7 +236,7 @@ def ask_all(session: Session, log: host.Log) -> list[Snapshot]:
     """Ask every repository, at once; the first failure in the spec's order is the one raised."""
     uris = session.uris
     repos = session.spec.repos
-    host.tool("apt-get")
+    host.apt_tool("apt-get")
     log.step(f"asking {len(repos)} repositories")
     with ThreadPoolExecutor(max_workers=len(repos)) as pool:
         futures = [pool.submit(ask, session, repo, uris[repo.name], log) for repo in repos]

@@ -109,7 +109,7 @@ def _download(
     came = {record.sha256: folder / f"{record.sha256}.deb" for record in missing}
     left = list(missing)
     if any(not uris[record.repository].startswith("file:") for record in missing):
-        host.tool("apt-helper")
+        host.apt_tool("apt-helper")
 
     def attempt() -> None:
         nonlocal left

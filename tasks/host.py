@@ -73,6 +73,13 @@ def tool(name: str) -> str:
     return path
 
 
+def apt_tool(name: str) -> str:
+    """The same of a command of apt's, which `run` starts in a PID namespace where it may."""
+    if _may_unshare():
+        tool("unshare")
+    return tool(name)
+
+
 def need_root(what: str) -> None:
     """BuildError unless this process may make mounts and namespaces."""
     if os.geteuid() != 0:
