@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import host, lockfile
-from tasks.cache import FOLDERS
+from tasks.cache import FOLDERS, broken, remove
 from tasks.errors import BuildError
 from tasks.plan import Plan, Stage
 from tasks.session import Session
@@ -174,26 +174,41 @@ def prune(session: Session) -> None:
                 continue
             # The record goes first: an entry without one is not believed.
             for path in sorted(paths, key=lambda path: path.suffix != ".json"):
-                freed += path.stat().st_size
-                path.unlink()
+                freed += path.lstat().st_size
+                remove(path)
             count += 1
         for path in session.cache.unused(releases):
-            host.remove_tree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            remove(path)
     session.screen.line(f"pruned {count} entries, {freed / 1e6:.1f} MB")
 
 
 def verify(session: Session) -> None:
-    """Read every entry; one that is not what its record says is dropped. Fails if there was one."""
+    """Read every entry; one that is not what its record says is dropped. Fails if there was one.
+
+    What was published and is remembered as whole is read, too: the next build publishes it again.
+    """
     bad = count = 0
-    with session.cache.alone(session.screen.progress):
-        for first, paths in list(session.cache.entries()):
-            count += 1
-            fault = session.cache.fault(paths)
-            if fault:
-                bad += 1
-                session.screen.line(f"{os.path.relpath(first, session.root)}: {fault}; dropped")
+    cache = session.cache
+
+    def check(path: Path, fault: str, done: str = "dropped") -> bool:
+        nonlocal bad, count
+        count += 1
+        if fault:
+            bad += 1
+            session.screen.line(f"{os.path.relpath(path, session.root)}: {fault}; {done}")
+        return bool(fault)
+
+    with cache.alone(session.screen.progress):
+        for first, paths in list(cache.entries()):
+            if check(first, cache.fault(paths)):
                 for path in sorted(paths, key=lambda path: path.suffix != ".json"):
-                    path.unlink(missing_ok=True)
+                    remove(path)
+        for folder in cache.snapshots():
+            name = broken(folder)
+            if check(folder / name, "its SHA-256 is another" if name else ""):
+                cache.drop_index(folder)
+        for path in cache.memory.rotten(session.root / "out"):
+            check(path, "its SHA-256 is another", "the next build publishes it again")
     session.screen.line(f"verified {count} entries, {bad} bad")
     if bad:
         raise BuildError(f"{bad} of {count} cache entries were damaged and have been dropped",

@@ -201,6 +201,13 @@ def release_fields(text: str) -> dict[str, str]:
 _PINNABLE = re.compile(r"[^,*?\[\]\\/][^,*?\[\]\\]*")
 
 
+def release_sums(text: str) -> dict[str, str]:
+    """The SHA-256 of each file that a Release lists."""
+    section = re.search(r"^SHA256:[ \t]*\n((?: .*\n?)+)", text, re.MULTILINE)
+    lines = [line.split() for line in section[1].splitlines()] if section else []
+    return {line[2]: line[0] for line in lines if len(line) == 3}
+
+
 def pin_conditions(release: Mapping[str, str]) -> dict[str, str]:
     """The conditions, letter to value, by which a `Pin: release` line finds a repository."""
     found: dict[str, str] = {}

@@ -6,6 +6,7 @@ repos ──→ apt-get update, each in an apt of its own ──→ cache/index/
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import time
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks import apt, debs, host, inputs
-from tasks.errors import BuildError, NoRoom
+from tasks.cache import SEAL, broken, read_sha256, seal
+from tasks.errors import BuildError, DamagedEntry, NoRoom
 from tasks.lockfile import Lock, LockedRepo
 from tasks.plan import key
 from tasks.session import Session
@@ -66,31 +68,79 @@ def ask(session: Session, repo: Repo, uri: str, log: host.Log) -> Snapshot:
     live_id = _live_id(repo, uri, arches, keyrings)
     index = session.cache.index
     index.mkdir(parents=True, exist_ok=True)
-    folder = session.scratch / f"repo-{live_id}-{repo.name}"
     with host.locked(index / f".{live_id}.lock", waiting=log.step):
         lists = index / f"live-{live_id}"
-        _private_apt(session, folder, lists, repo, uri, keyrings)
-
-        def update() -> None:
-            host.run(
-                ["apt-get", "update", "--error-on=any"],
-                log=log, env={"APT_CONFIG": str(folder / "apt.conf")}, what="asking",
-            )  # fmt: skip
-
-        problem: BuildError | None = None
-        tries = debs.retries()
         try:
-            debs.patiently(update, log, f"repository {repo.name}", tries=tries, changing=True)
+            return _asked(session, repo, uri, live_id, keyrings, log)
         except NoRoom:
             raise
         except BuildError as error:
-            problem = _explained(session, repo, uri, error)
-        finally:
-            for path in (lists / "partial").iterdir():
-                path.unlink(missing_ok=True)
-        if problem is not None:
-            raise problem
-        return _snapshot(session, repo, uri, live_id, lists)
+            # apt believes what it has; where that has rotted, the repository is not to blame.
+            if not isinstance(error, DamagedEntry) and not _rotten(session, live_id):
+                raise
+        log.step(f"repository {repo.name}: its lists in the cache are damaged; fetching them again")
+        host.remove_tree(lists)
+        return _asked(session, repo, uri, live_id, keyrings, log)
+
+
+def _asked(
+    session: Session, repo: Repo, uri: str, live_id: str, keyrings: Sequence[Path], log: host.Log
+) -> Snapshot:
+    folder = session.scratch / f"repo-{live_id}-{repo.name}"
+    lists = session.cache.index / f"live-{live_id}"
+    _private_apt(session, folder, lists, repo, uri, keyrings)
+
+    def update() -> None:
+        host.run(
+            ["apt-get", "update", "--error-on=any"],
+            log=log, env={"APT_CONFIG": str(folder / "apt.conf")}, what="asking",
+        )  # fmt: skip
+
+    problem: BuildError | None = None
+    tries = debs.retries()
+    try:
+        debs.patiently(update, log, f"repository {repo.name}", tries=tries, changing=True)
+    except NoRoom:
+        raise
+    except BuildError as error:
+        problem = _explained(session, repo, uri, error)
+    finally:
+        for path in (lists / "partial").iterdir():
+            path.unlink(missing_ok=True)
+    if problem is not None:
+        raise problem
+    return _snapshot(session, repo, uri, live_id, lists)
+
+
+def _rotten(session: Session, live_id: str) -> bool:
+    """Whether apt's lists are not those of the newest snapshot; broken snapshots are dropped."""
+    kept = sorted(session.cache.index.glob(f"snapshot-{live_id}-*"), key=os.path.getmtime)
+    bad = [folder for folder in kept if broken(folder)]
+    for folder in bad:
+        session.cache.drop_index(folder)
+    if bad or not kept:
+        return bool(bad)
+    sealed = set(json.loads((kept[-1] / SEAL).read_text("utf-8")).values())
+    lists = session.cache.index / f"live-{live_id}"
+    try:
+        return sealed != {read_sha256(path) for path in lists.iterdir()
+                          if path.name not in ("lock", "partial", "auxfiles")}  # fmt: skip
+    except OSError:
+        return True
+
+
+def drop_broken(session: Session, snapshots: Sequence[Snapshot], log: host.Log) -> bool:
+    """Read snapshots that are about to be resolved from; drop those that are not whole any more.
+
+    Returns whether there was one: then all repositories must be asked again.
+    """
+    bad = [snapshot for snapshot in snapshots if broken(snapshot.folder)]
+    for snapshot in bad:
+        log.step(f"repository {snapshot.repo.name}: its indexes in the cache are damaged")
+        live_id = snapshot.folder.name.split("-")[1]
+        with host.locked(session.cache.index / f".{live_id}.lock", waiting=log.step):
+            session.cache.drop_index(snapshot.folder)
+    return bool(bad)
 
 
 def _private_apt(
@@ -201,11 +251,13 @@ def _snapshot(session: Session, repo: Repo, uri: str, live_id: str, lists: Path)
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in marks)).hexdigest()
     folder = session.cache.index / f"snapshot-{live_id}-{digest[:32]}"
     if not folder.exists():
+        _check_sums(repo, files, release)
         temporary = session.cache.index / f".new-{live_id}"
         host.remove_tree(temporary)
         temporary.mkdir()
         for name, path in files.items():
             os.link(path, temporary / name)
+        seal(temporary)
         temporary.rename(folder)
     os.utime(folder)
     kept = sorted(session.cache.index.glob(f"snapshot-{live_id}-*"), key=os.path.getmtime)
@@ -214,6 +266,22 @@ def _snapshot(session: Session, repo: Repo, uri: str, live_id: str, lists: Path)
     fields = apt.release_fields(release.read_text("utf-8", "replace")) if release else {}
     _check_offer(session, repo, fields)
     return Snapshot(repo=repo, folder=folder, release=digest, fields=fields)
+
+
+def _check_sums(repo: Repo, files: Mapping[str, Path], release: Path | None) -> None:
+    """DamagedEntry unless lists are what their Release says.
+
+    apt compares only what it fetches: a list that did not change stays as the disk has it.
+    """
+    if release is None:
+        return
+    before = next(name for name, path in files.items() if path == release)
+    before = before.removesuffix("Release").removesuffix("In")
+    for name, sha256 in apt.release_sums(release.read_text("utf-8", "replace")).items():
+        path = files.get(before + apt.list_name(name))
+        if path is not None and read_sha256(path) != sha256:
+            raise DamagedEntry(f"repository {repo.name}: {path} is not what its Release says",
+                               f"remove {path.parent}")  # fmt: skip
 
 
 def _check_offer(session: Session, repo: Repo, fields: Mapping[str, str]) -> None:
@@ -255,7 +323,7 @@ def kept_snapshots(session: Session, lock: Lock) -> list[Snapshot] | None:
         live_id = _live_id(repo, session.uris[repo.name], arches,
                            inputs.keyring_files(repo, session.spec))  # fmt: skip
         folder = session.cache.index / f"snapshot-{live_id}-{was.release[:32]}"
-        if not folder.exists():
+        if not folder.exists() or broken(folder):
             return None
         release = next((path for path in sorted(folder.glob("*Release"))), None)
         fields = apt.release_fields(release.read_text("utf-8", "replace")) if release else {}

@@ -20,6 +20,8 @@ from tasks.plan import Stage, canonical
 
 FORMAT = 2
 FOLDERS = {"base": "layers", "layer": "layers", "image": "images"}
+SEAL = ".sha256"
+"""In a snapshot of indexes: the SHA-256 of each file by its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,13 @@ class Memory:
         self._keep(path, mark, digest)
         return digest
 
+    def holds(self, path: Path, sha256: str) -> bool:
+        """Whether a file has this digest; what is remembered may have rotted, so it damns none."""
+        if self.sha256(path) == sha256:
+            return True
+        self.forget(path)
+        return self.sha256(path) == sha256
+
     def note(self, path: Path, digest: str) -> None:
         """Remember the digest of a file that has just been written whole."""
         self._keep(path, self._mark(path), digest)
@@ -76,6 +85,15 @@ class Memory:
     def _keep(self, path: Path, mark: list[int], digest: str) -> None:
         self.known[str(path)] = [mark, digest]
         self.changed = True
+
+    def rotten(self, folder: Path) -> Iterator[Path]:
+        """The remembered files below a folder that have other bytes now; they are forgotten."""
+        for path in sorted(map(Path, self.known)):
+            if folder in path.parents and path.is_file():
+                before = self.known[str(path)]
+                if not isinstance(before, list) or read_sha256(path) != before[-1]:
+                    self.forget(path)
+                    yield path
 
     def save(self) -> None:
         """Keep it for the next process."""
@@ -92,6 +110,33 @@ def read_sha256(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or what stands in its place; a missing one is fine."""
+    if path.is_dir() and not path.is_symlink():
+        host.remove_tree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def seal(folder: Path) -> None:
+    """Write the SHA-256 of each file of a folder into it, for `broken` to compare."""
+    sums = {path.name: read_sha256(path) for path in folder.iterdir()}
+    host.write_text(folder / SEAL, json.dumps(sums, indent=1, sort_keys=True) + "\n", sync=False)
+
+
+def broken(folder: Path) -> str:
+    """The first file of a sealed folder that is not what it was, or ""; reads every byte."""
+    name = SEAL
+    try:
+        sums: dict[str, str] = dict(json.loads((folder / SEAL).read_text(encoding="utf-8")))
+        for name in sorted({*sums, *(path.name for path in folder.iterdir())} - {SEAL}):
+            if read_sha256(folder / name) != sums.get(name):
+                return name
+    except (OSError, ValueError, TypeError):
+        return name
+    return ""
 
 
 class Cache:
@@ -125,6 +170,21 @@ class Cache:
         """Where a .deb is or will be."""
         return self.debs / f"{sha256}.deb"
 
+    def has_deb(self, sha256: str) -> bool:
+        """Whether a .deb is here and whole; one that is not is dropped.
+
+        Read now, whatever is remembered: dpkg installs it as it is, and few have digests inside.
+        """
+        path = self.deb(sha256)
+        try:
+            if read_sha256(path) == sha256:
+                return True
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EISDIR, errno.ELOOP, errno.EIO):
+                raise
+        remove(path)
+        return False
+
     def take_deb(self, source: Path, sha256: str) -> bool:
         """Move a downloaded file into debs/ unless its SHA-256 is another; whether it was right."""
         if read_sha256(source) != sha256:
@@ -136,10 +196,9 @@ class Cache:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            # No sync: a .deb is read again before it is used if a crash may have changed it.
+            # No sync: a .deb is read again before it is used.
             with host.written(target, sync=False) as temporary:
                 shutil.copyfile(source, temporary)
-        self.memory.note(target, sha256)
         return True
 
     def get(self, stage: Stage) -> Entry | None:
@@ -172,7 +231,7 @@ class Cache:
         """
         entry = self.get(stage)
         try:
-            if entry is not None and self.memory.sha256(entry.path) == entry.sha256:
+            if entry is not None and self.memory.holds(entry.path, entry.sha256):
                 return entry
         except OSError:
             pass
@@ -198,8 +257,8 @@ class Cache:
 
     def drop(self, stage: Stage) -> None:
         """Remove an entry, the record first."""
-        self.record(stage).unlink(missing_ok=True)
-        self.file(stage).unlink(missing_ok=True)
+        remove(self.record(stage))
+        remove(self.file(stage))
 
     @contextlib.contextmanager
     def building(self, stage: Stage, waiting: Callable[[str], None]) -> Iterator[Entry | None]:
@@ -265,6 +324,15 @@ class Cache:
         for paths in ordered:
             yield next((path for path in paths if path.suffix == ".json"), paths[0]), paths
 
+    def snapshots(self) -> list[Path]:
+        """The kept indexes of repositories."""
+        return sorted(self.index.glob("snapshot-*"))
+
+    def drop_index(self, snapshot: Path) -> None:
+        """Remove a snapshot that is broken, and apt's own lists: those are the same files."""
+        host.remove_tree(snapshot)
+        host.remove_tree(self.index / f"live-{snapshot.name.split('-')[1]}")
+
     def sweep(self) -> None:
         """Remove what killed builds left unfinished, beside others that run."""
         for folder in (*FOLDERS.values(), "debs", "index"):
@@ -307,7 +375,11 @@ class Cache:
     def fault(self, paths: list[Path]) -> str:
         """Why the entry made of these files is not whole, or ""; reads every byte."""
         if paths[0].suffix == ".deb":
-            return "" if read_sha256(paths[0]) == paths[0].stem else "its SHA-256 is another"
+            try:
+                digest = read_sha256(paths[0])
+            except OSError as error:
+                return f"it cannot be read: {error.strerror}"
+            return "" if digest == paths[0].stem else "its SHA-256 is another"
         record = next((path for path in paths if path.suffix == ".json"), None)
         if record is None:
             return "it has no record"
@@ -334,5 +406,5 @@ def _sum(record: Mapping[str, Any]) -> str:
 
 
 def _used_at(path: Path) -> float:
-    info = path.stat()
+    info = path.lstat()
     return max(info.st_mtime, info.st_atime)

@@ -66,13 +66,8 @@ def fetch(
     """
     wanted = {record.sha256: record for record in records}
     for sha256 in list(wanted):
-        path = cache.deb(sha256)
-        # A .deb is used as it is by dpkg, which checks nothing: read it, unless it was before.
-        if path.exists():
-            if cache.memory.sha256(path) == sha256:
-                del wanted[sha256]
-            else:
-                path.unlink()
+        if cache.has_deb(sha256):
+            del wanted[sha256]
     if not wanted:
         return
     cache.debs.mkdir(parents=True, exist_ok=True)

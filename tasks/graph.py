@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import json
 import os
 import signal
 import sqlite3
@@ -18,6 +19,7 @@ from doit.dependency import SqliteDB
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
 from tasks import host, room
+from tasks.cache import remove
 from tasks.errors import BuildError
 from tasks.plan import Plan, Stage
 from tasks.report import Reporter, variables
@@ -56,11 +58,27 @@ def _dep_file() -> str:
         state.mkdir(exist_ok=True)
     if SESSION.name in spec_names(SESSION.specs):
         path = state / f"{SESSION.name}.sqlite3"
+        if os.access(state, os.W_OK) and os.path.lexists(path) and not _sound(path):
+            remove(path)
+            remove(path.with_name(f"{path.name}-journal"))
         kept = path.exists() and path.stat().st_size > 0
         mine = os.access(state, os.W_OK) and (not kept or os.access(path, os.W_OK))
         if mine and (kept or room.free_bytes(state) > 1 << 16):
             return str(path)
     return ":memory:"
+
+
+def _sound(path: Path) -> bool:
+    """Whether sqlite can read its file: doit would refuse to run where the disk has lost a bit."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+            checked = database.execute("pragma quick_check").fetchall()
+            texts = database.execute("select cast(task_data as text) from doit").fetchall()
+        return checked == [("ok",)] and all(isinstance(json.loads(text), dict) for (text,) in texts)
+    except sqlite3.OperationalError as error:
+        return path.is_file() and "no such table" not in str(error)  # another process writes it
+    except (sqlite3.Error, ValueError, TypeError):
+        return False
 
 
 # What a build makes has the same modes for every user; secrets are given theirs one by one.

@@ -25,9 +25,10 @@ VERSION_ARGUMENT = {"mke2fs": "-V", "mkfs.xfs": "-V", "mkfs.vfat": "--help"}
 def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
     """Each tool's version, asked only when the command's file has changed since the last time."""
     try:
-        known: dict[str, list[Any]] = json.loads(memory.read_text(encoding="utf-8"))
+        loaded = json.loads(memory.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        known = {}
+        loaded = None
+    known: dict[str, list[Any]] = loaded if isinstance(loaded, dict) else {}
     versions: dict[str, str] = {}
     changed = False
     for name in names:
@@ -35,15 +36,22 @@ def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
         info = os.stat(path)
         mark = f"{path} {info.st_size} {info.st_mtime_ns} {info.st_ino}"
         entry = known.get(name)
-        if not isinstance(entry, list) or len(entry) != 2 or entry[0] != mark:
-            known[name] = entry = [mark, _ask_version(name)]
+        # With a digest: a version that rotted would give all stages other keys, and other UUIDs.
+        if (not isinstance(entry, list) or len(entry) != 3 or entry[0] != mark
+                or entry[2] != _sum(entry[:2])):  # fmt: skip
+            entry = [mark, _ask_version(name)]
+            known[name] = entry = [*entry, _sum(entry)]
             changed = True
         versions[name] = str(entry[1])
     if changed:
         # Who may only read this checkout asks each time.
-        with contextlib.suppress(PermissionError):
+        with contextlib.suppress(PermissionError, IsADirectoryError):
             host.write_text(memory, json.dumps(known, indent=1, sort_keys=True))
     return versions
+
+
+def _sum(entry: list[Any]) -> str:
+    return hashlib.sha256(plan.canonical(entry).encode()).hexdigest()
 
 
 def _module_file(name: str) -> str:

@@ -11,7 +11,8 @@ import shutil
 from collections.abc import Iterator, Sequence
 
 from tasks import apt, host, lockfile
-from tasks.ask import Snapshot, ask_all, kept_snapshots
+from tasks.ask import Snapshot, ask_all, drop_broken, kept_snapshots
+from tasks.cache import SEAL
 from tasks.errors import BuildError
 from tasks.lockfile import Lock, LockedLayer, Record
 from tasks.plan import resolution_inputs
@@ -40,6 +41,8 @@ class Resolver:
             sources.append(apt.source_line(apt.site(number), repo.suite, repo.components,
                                            options={"trusted": "yes"}))  # fmt: skip
             for path in snapshot.folder.iterdir():
+                if path.name == SEAL:
+                    continue
                 link = self.folder / "lists" / f"{apt.list_name(apt.site(number))}_{path.name}"
                 link.unlink(missing_ok=True)
                 link.symlink_to(path)
@@ -207,6 +210,8 @@ def update(session: Session) -> None:
             session.locked = "asked"
             if mode == "latest" and current and old is not None and _unchanged(old, snapshots):
                 return
+            if drop_broken(session, snapshots, log):
+                snapshots = ask_all(session, log)
         lock = resolve(session, snapshots, keep, log)
         text = lockfile.dump(lock)
         if session.lock_path.exists() and session.lock_path.read_text("utf-8") == text:

@@ -151,7 +151,7 @@ def _same(session: Session, path: Path, entry: Entry) -> bool:
     try:
         return (
             path.is_file() and not path.is_symlink() and path.stat().st_size == entry.size
-            and session.cache.memory.sha256(path) == entry.sha256
+            and session.cache.memory.holds(path, entry.sha256)
         )  # fmt: skip
     except OSError:
         return False

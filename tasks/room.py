@@ -20,7 +20,8 @@ _SAYS = re.compile(
 )
 """How commands tell of a full disk, tar and apt without the system's own words."""
 
-HOST_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+HOST_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO,
+               errno.EISDIR, errno.ENOTDIR)  # fmt: skip
 """What is wrong with the host, not with Strata: a message, and no traceback."""
 
 ADVICE = {

@@ -300,6 +300,8 @@ class Session:
         advice = room.ADVICE.get(names[0], "") if names else ""
         reason = {errno.EDQUOT: "the disk quota is used up",
                   errno.EROFS: "the filesystem is read-only",
+                  errno.EISDIR: "a folder is in its place",
+                  errno.ENOTDIR: "a file is in its folder's place",
                   errno.EIO: "the disk failed (see dmesg)"}.get(error.errno or 0, "")  # fmt: skip
         place = f"{at}: " if at else ""
         if not reason:

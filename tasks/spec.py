@@ -224,7 +224,8 @@ def load_spec(path: Path, *, schema: Path, validated: Path | None = None) -> Spe
     if stamp is None or not stamp.exists():
         _validate(path, document, schema, raw)
         if stamp is not None:
-            with contextlib.suppress(PermissionError):  # who may only read this checkout
+            # Who may only read this checkout; or something else stands in the folder's place.
+            with contextlib.suppress(PermissionError, FileExistsError, NotADirectoryError):
                 stamp.parent.mkdir(parents=True, exist_ok=True)
                 stamp.touch()
     spec = _build(path, document)
