@@ -99,6 +99,8 @@ class Memory:
         """Keep it for the next process."""
         if self.changed:
             known = {path: value for path, value in self.known.items() if os.path.exists(path)}
+            if self.path.is_dir():
+                remove(self.path)
             host.write_text(self.path, json.dumps(known))
             self.changed = False
 

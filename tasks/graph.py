@@ -72,7 +72,7 @@ def _sound(path: Path) -> bool:
     """Whether sqlite can read its file: doit would refuse to run where the disk has lost a bit."""
     try:
         with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
-            checked = database.execute("pragma quick_check").fetchall()
+            checked = database.execute("pragma integrity_check").fetchall()
             texts = database.execute("select cast(task_data as text) from doit").fetchall()
         return checked == [("ok",)] and all(isinstance(json.loads(text), dict) for (text,) in texts)
     except sqlite3.OperationalError as error:

@@ -45,7 +45,9 @@ def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
         versions[name] = str(entry[1])
     if changed:
         # Who may only read this checkout asks each time.
-        with contextlib.suppress(PermissionError, IsADirectoryError):
+        with contextlib.suppress(PermissionError):
+            if memory.is_dir():
+                host.remove_tree(memory)
             host.write_text(memory, json.dumps(known, indent=1, sort_keys=True))
     return versions
 

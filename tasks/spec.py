@@ -221,7 +221,7 @@ def load_spec(path: Path, *, schema: Path, validated: Path | None = None) -> Spe
     if validated is not None:
         digest = hashlib.sha256(raw + b"\0" + schema.read_bytes()).hexdigest()
         stamp = validated / digest
-    if stamp is None or not stamp.exists():
+    if stamp is None or not os.path.lexists(stamp):
         _validate(path, document, schema, raw)
         if stamp is not None:
             # Who may only read this checkout; or something else stands in the folder's place.
