@@ -23,6 +23,9 @@ from tasks.plan import key
 from tasks.session import Session
 from tasks.spec import Repo, masked
 
+APTS_OWN = ("lock", "partial", "auxfiles")
+"""What apt has among its lists that is none."""
+
 SNAPSHOTS_KEPT = 3
 """Of each repository; lock=keep resolves from the one that the lock names, if it is still here."""
 
@@ -124,7 +127,7 @@ def _rotten(session: Session, live_id: str) -> bool:
     lists = session.cache.index / f"live-{live_id}"
     try:
         return sealed != {read_sha256(path) for path in lists.iterdir()
-                          if path.name not in ("lock", "partial", "auxfiles")}  # fmt: skip
+                          if path.name not in APTS_OWN}  # fmt: skip
     except OSError:
         return True
 
@@ -234,6 +237,9 @@ def _explained(session: Session, repo: Repo, uri: str, error: BuildError) -> Bui
 def _snapshot(session: Session, repo: Repo, uri: str, live_id: str, lists: Path) -> Snapshot:
     """Link apt's verified lists into an immutable folder named after the Release's digest."""
     prefix = apt.list_name(apt.without_user(uri)) + "_"
+    for path in lists.iterdir():
+        if not path.is_file() and path.name not in APTS_OWN:
+            raise DamagedEntry(f"repository {repo.name}: {path} is no file", f"remove {lists}")
     files = {
         path.name[len(prefix) :]: path
         for path in lists.iterdir()

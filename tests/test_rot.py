@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -82,7 +84,6 @@ def kinds(world: World) -> dict[str, Path]:
         "seen.json": state / "seen.json",
         "tools.json": state / "tools.json",
         "doit's state": state / "web.sqlite3",
-        "validated": next((state / "validated").iterdir()),
         "published image": world.root / "out/web/web.img.gz",
         "published metadata": world.root / "out/web/web.yaml",
         "published digests": world.root / "out/web/SHA256SUMS",
@@ -139,7 +140,7 @@ def test_verify_names_and_drops_what_rotted(small: World) -> None:
 
 
 ROUNDS = (
-    ("layer", "record of base", "record of image", "snapshot's Packages", "seen.json", "validated"),
+    ("layer", "record of base", "record of image", "snapshot's Packages", "seen.json"),
     ("base", "record of layer", ".deb", "image", "snapshot's digests", "apt's Release",
      "apt's Packages", "tools.json", "doit's state", "published image", "published metadata",
      "published digests", "build.json"),
@@ -156,12 +157,14 @@ def test_a_build_finds_what_rotted_and_makes_it_again(small: World) -> None:
         "snapshot's Release"
     }
     for harm, do in HARMS.items():
+        if harm in ("dangling link", "link to another file"):
+            continue  # `verify` above tells them from the rest; a build takes too long for each
         for names in ROUNDS:
             found = kinds(small)
             whole = {name: found[name].read_bytes() for name in ("base", "layer", "image", ".deb")}
             for name in names:
-                # A folder in out/ is somebody's, and in validated/ nobody looks into it.
-                if harm != "folder" or not {"web", "validated"} & {found[name].parent.name}:
+                # A folder in out/ is somebody's: see below.
+                if harm != "folder" or found[name].parent.name != "web":
                     do(found[name])
             (small.root / "specs/web.lock").unlink()
             build = small.doit("build", "spec=web", check=False)
@@ -201,20 +204,18 @@ class Disk:
     device: str
     target: Path
 
-    def rot(self, path: Path, where: float = 0.5) -> None:
+    def rot(self, path: Path) -> None:
         """Flip a bit of a file on the disk: stat(2) says after it what it said before."""
         before, content = path.stat(), path.read_bytes()
-        page = min(int(len(content) * where), len(content) - 1) & ~4095
+        with path.open("rb") as file:
+            os.fsync(file)
+            block = fcntl.ioctl(file, 1, struct.pack("I", len(content) // 2 // 4096))  # FIBMAP
         subprocess.run(["umount", self.target], check=True)
-        disk = self.backing.read_bytes()
-        at = disk.find(content[page : page + 4096])
-        assert at >= 0
-        # No two blocks are alike but those of one file with two names.
-        assert disk.find(content[page : page + 4096], at + 1) < 0
         with self.backing.open("r+b") as file:
-            file.seek(at + (len(content) - 1 - page if where == 1 else 0))
+            at = struct.unpack("I", block)[0] * 4096 + len(content) // 2 % 4096
+            file.seek(at)
             byte = file.read(1)[0]
-            file.seek(-1, os.SEEK_CUR)
+            file.seek(at)
             file.write(bytes([byte ^ 1]))
         subprocess.run(["mount", "-o", "noatime", self.device, self.target], check=True)
         after = path.stat()
@@ -229,7 +230,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     target.mkdir()
     with backing.open("wb") as file:
         file.truncate(192 << 20)
-    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-F", backing], check=True)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-b", "4096", "-F", backing], check=True)
     device = subprocess.run(["losetup", "--find", "--show", backing], check=True, text=True,
                             stdout=subprocess.PIPE).stdout.strip()  # fmt: skip
     try:
