@@ -105,29 +105,68 @@ def dump(lock: Lock) -> str:
     )
 
 
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*")
-_VERSION = re.compile(r"[A-Za-z0-9.+:~-]+")
-_ARCHITECTURE = re.compile(r"[a-z0-9-]+")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_LINE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+_PACKAGE = r"[a-z0-9][a-z0-9+.-]*"
+_SHA256 = r"[0-9a-f]{64}"
+_LINE = r"[^\x00-\x08\x0a-\x1f\x7f]*"
+_FORMS = {
+    "package": _PACKAGE,
+    "version": r"[A-Za-z0-9.+:~-]+",
+    "architecture": r"[a-z0-9-]+",
+    "sha256": _SHA256,
+    "path": r"(?!(.*/)?\.\.(/|$))[^\x00-\x1f\x7f'\"<>\\]+",
+}
+
+
+def _text(value: Any, form: str, what: str) -> str:
+    """value if it is a text of this form; a ValueError that says what it is instead."""
+    if not isinstance(value, str) or not re.fullmatch(form, value):
+        raise ValueError(f"{what} is malformed: {str(value)[:80]!r}")
+    return value
+
+
+def _list(value: Any, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{what} is malformed: expected a list")
+    return value
 
 
 def _record(value: Mapping[str, Any], repos: set[str]) -> Record:
     record = Record(**value)
-    fits = (
-        _PACKAGE.fullmatch(record.package)
-        and _VERSION.fullmatch(record.version)
-        and _ARCHITECTURE.fullmatch(record.architecture)
-        and _SHA256.fullmatch(record.sha256)
-        and type(record.size) is int
-        and record.size >= 0
-        and record.repository in repos
-        and re.fullmatch(r"[^\x00-\x1f\x7f'\"<>\\]+", record.path)
-        and ".." not in record.path.split("/")
-    )
-    if not fits:
-        raise ValueError(f"the record of {str(record.package)[:80]!r} is malformed")
+    what = f"of the record of {str(record.package)[:80]!r} the"
+    for name, form in _FORMS.items():
+        _text(getattr(record, name), form, f"{what} {name}")
+    if type(record.size) is not int or record.size < 0:
+        raise ValueError(f"{what} size is malformed: {str(record.size)[:80]!r}")
+    if record.repository not in repos:
+        raise ValueError(
+            f"{what} repository is malformed: there is no {str(record.repository)[:80]!r}"
+        )
     return record
+
+
+def _repo(value: Mapping[str, Any]) -> LockedRepo:
+    repo = LockedRepo(**value)
+    what = f"of the repository {str(repo.name)[:80]!r} the"
+    _text(repo.release, _SHA256, f"{what} release")
+    _text(repo.name, _LINE, f"{what} name")
+    _text(repo.date, _LINE, f"{what} date")
+    if not isinstance(repo.fields, dict):
+        raise ValueError(f"{what} fields are malformed: expected a mapping")
+    for name, text in repo.fields.items():
+        _text(name, _LINE, f"{what} name of a field")
+        _text(text, _LINE, f"{what} field {name[:80]!r}")
+    return repo
+
+
+def _layer(value: Mapping[str, Any], repos: set[str]) -> LockedLayer:
+    name = _text(value["name"], r"[A-Za-z0-9][A-Za-z0-9+._-]*", "the name of a layer")
+    removes = _list(value["removes"], f"layer {name!r} removes")
+    return LockedLayer(
+        name=name,
+        records=tuple(_record(one, repos) for one in _list(value["records"], f"layer {name!r}")),
+        removes=tuple(_text(one, f"{_PACKAGE}(:[a-z0-9-]+)?", f"what layer {name!r} removes")
+                      for one in removes),
+    )  # fmt: skip
 
 
 def parse(text: str, *, where: str) -> Lock:
@@ -139,30 +178,14 @@ def parse(text: str, *, where: str) -> Lock:
         document = json.loads(text)
         if document["format"] != FORMAT:
             raise ValueError(f"format {document['format']!r} is not {FORMAT}")
-        repos = tuple(LockedRepo(**repo) for repo in document["repos"])
-        for repo in repos:
-            texts = (repo.name, repo.date, *repo.fields, *repo.fields.values())
-            if not _SHA256.fullmatch(repo.release) or not all(map(_LINE.fullmatch, texts)):
-                raise ValueError(f"the repository {str(repo.name)[:80]!r} is malformed")
+        repos = tuple(_repo(repo) for repo in _list(document["repos"], "repos"))
         names = {repo.name for repo in repos}
-        layers = tuple(
-            LockedLayer(
-                name=str(layer["name"]),
-                records=tuple(_record(record, names) for record in layer["records"]),
-                removes=tuple(layer["removes"]),
-            )
-            for layer in document["layers"]
-        )
-        for layer in layers:
-            for name in layer.removes:
-                if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9-]+)?", name):
-                    raise ValueError(f"layer {layer.name!r} removes {str(name)[:80]!r}")
         return Lock(
-            inputs=str(document["inputs"]),
-            arch=str(document["arch"]),
+            inputs=_text(document["inputs"], r"[0-9a-f]{32}", "inputs"),
+            arch=_text(document["arch"], _FORMS["architecture"], "arch"),
             repos=repos,
-            base=tuple(_record(record, names) for record in document["base"]),
-            layers=layers,
+            base=tuple(_record(record, names) for record in _list(document["base"], "base")),
+            layers=tuple(_layer(one, names) for one in _list(document["layers"], "layers")),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)

@@ -530,7 +530,7 @@ def _edited(change: Callable[[dict[str, Any]], Any]) -> Callable[[str], str]:
         (_edited(lambda lock: lock["base"][0].update(extra=1)), "extra"),
         (_edited(lambda lock: lock["base"][0].update(package=["x"])), "expected string"),
         (_edited(lambda lock: lock["layers"][0].update(removes=["a b"])), "removes 'a b'"),
-        (_edited(lambda lock: lock["repos"][0].update(release="x")), "'main' is malformed"),
+        (_edited(lambda lock: lock["repos"][0].update(release="x")), "'main' the release is malformed"),
         (_edited(lambda lock: lock["repos"].clear()), "is malformed"),
     ],
 )  # fmt: skip
