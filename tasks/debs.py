@@ -216,7 +216,7 @@ def local_repository(
         paths.append(path)
     code, packages, err = host.capture(["apt-ftparchive", "packages", "pool"], cwd=folder)
     if code:
-        raise BuildError(f"apt-ftparchive failed (exit status {code}):\n{err.strip()}")
+        raise log.failure("apt-ftparchive", f"failed (exit status {code}):\n{err.strip()}")
     sizes = re.findall(r"^Installed-Size: (\d+)$", packages, re.MULTILINE)  # KiB
     size = (sum(map(int, sizes)) << 10) + sum(record.size for record in records if copied)
     log.need_room("scratch", size, f"installing {len(records)} packages")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import compress, ext, host, room, tree
-from tasks.errors import BuildError
+from tasks.errors import BuildError, NoRoom
 from tasks.plan import Stage
 from tasks.session import Session
 from tasks.spec import EXT, Image
@@ -495,6 +495,8 @@ class Filling:
                 return
             try:
                 self._run("resize2fs", raw, str(target), what="shrinking the filesystem")
+            except NoRoom:
+                raise  # anything larger would be another image than where there is room
             except BuildError as error:
                 raise ShrinkFailed(f"resize2fs cannot reach {target} blocks") from error
 

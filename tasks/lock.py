@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from tasks import apt, host, lockfile
 from tasks.ask import Snapshot, ask_all, drop_broken, kept_snapshots
 from tasks.cache import SEAL
-from tasks.errors import BuildError
+from tasks.errors import BuildError, NoRoom
 from tasks.lockfile import Lock, LockedLayer, Record
 from tasks.plan import resolution_inputs
 from tasks.session import Session
@@ -85,7 +85,8 @@ class Resolver:
         )  # fmt: skip
         self.log.line(f"# resolving {where}: {' '.join(wanted)}\n{out}{err}")
         if code:
-            raise _unsolvable(where, out, err)
+            failed = self.log.failure(f"resolving {where}", err)
+            raise failed if isinstance(failed, NoRoom) else _unsolvable(where, out, err)
         available, removed = apt.parse_print_uris(out)
         added = sorted(
             Record(

@@ -14,8 +14,8 @@ from tasks.errors import NoRoom
 MIB = 1 << 20
 
 _SAYS = re.compile(
-    "No space left on device|Disk quota exceeded|enough free space|Wrote only|[Ww]rite error|"
-    # Of what is below a loop device.
+    "No space left on device|Disk quota exceeded|enough free space|Wrote only|[Ww]rite error|short write|"
+    # Of what is on a loop device whose file lies on the full disk.
     "Input/output error"
 )
 """How commands tell of a full disk, tar and apt without the system's own words."""
@@ -85,8 +85,9 @@ def no_room(
             lines.append(f"{where(places, mount)} has no inodes left (df -i)")
             continue
         was = f", {began[name] / MIB:.1f} MiB were when it began" if began else ""
-        lines.append(f"{where(places, mount)} is full: {free_bytes(mount) / MIB:.1f} MiB are free"
-                     f"{was}, and more are needed")  # fmt: skip
+        # Full it was: what failed has removed some of it.
+        lines.append(f"{where(places, mount)} ran full: {free_bytes(mount) / MIB:.1f} MiB are free "
+                     f"now{was}, and more are needed")  # fmt: skip
     return NoRoom(f"{what}: {'; '.join(lines)}", ADVICE.get(full[0], "free some room there"))
 
 
