@@ -261,10 +261,14 @@ def _snapshot(session: Session, repo: Repo, uri: str, live_id: str, lists: Path)
         temporary = session.cache.index / f".new-{live_id}"
         host.remove_tree(temporary)
         temporary.mkdir()
-        for name, path in files.items():
-            os.link(path, temporary / name)
-        seal(temporary)
-        temporary.rename(folder)
+        try:
+            for name, path in files.items():
+                os.link(path, temporary / name)
+            seal(temporary)
+            temporary.rename(folder)
+        except OSError:
+            host.remove_tree(temporary)
+            raise
     os.utime(folder)
     kept = sorted(session.cache.index.glob(f"snapshot-{live_id}-*"), key=os.path.getmtime)
     for old in kept[:-SNAPSHOTS_KEPT]:

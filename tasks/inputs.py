@@ -44,8 +44,8 @@ def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
             changed = True
         versions[name] = str(entry[1])
     if changed:
-        # Who may only read this checkout asks each time.
-        with contextlib.suppress(PermissionError):
+        # Who may only read this checkout asks each time, and so does who has no room there.
+        with contextlib.suppress(OSError):
             if memory.is_dir():
                 host.remove_tree(memory)
             host.write_text(memory, json.dumps(known, indent=1, sort_keys=True))

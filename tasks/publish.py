@@ -121,20 +121,23 @@ def publish(session: Session) -> None:
     room.need_room(session.places, "out", sum(entry.size for _stage, entry, _target in copies),
                    f"publishing {len(copies)} images")  # fmt: skip
     # All is written before anything gets its name: a full disk leaves the earlier build as it was.
-    # SHA256SUMS comes last, so that a killed build's next one still knows what is stale.
+    # SHA256SUMS comes last, so that a killed build's next one still knows what is stale, and then
+    # build.json, which is no part of it.
+    session.published = bool(stale or copies or changed)
     with contextlib.ExitStack() as last, contextlib.ExitStack() as first:
+        # No sync: it is rewritten by every build, and says nothing that a build relies on.
+        report = last.enter_context(host.written(out / "build.json", sync=False))
         for name in changed:
             stack = last if name == "SHA256SUMS" else first
             stack.enter_context(host.written(out / name)).write_text(texts[name], encoding="utf-8")
         for stage, entry, target in copies:
             _copy(session, stage, entry, first.enter_context(host.written(target)), target.name)
+        report.write_text(_build_json(session), encoding="utf-8")
         first.close()
         for name in stale:
             (out / name).unlink(missing_ok=True)
     for _stage, entry, target in copies:
         session.cache.memory.note(target, entry.sha256)
-    session.published = bool(stale or copies or changed)
-    _build_json(session)
 
 
 def _stale(out: Path, names: set[str]) -> list[str]:
@@ -174,7 +177,7 @@ def _copy(session: Session, stage: Stage, entry: Entry, temporary: Path, name: s
                            "run the same command again")  # fmt: skip
 
 
-def _build_json(session: Session) -> None:
+def _build_json(session: Session) -> str:
     """build.json: what this very build did. `locked` and `published` are beside the contract's."""
     stages = []
     for stage in session.plan.stages:
@@ -190,6 +193,4 @@ def _build_json(session: Session) -> None:
         "published": session.published,
         "stages": stages,
     }
-    # No sync: it is rewritten by every build, and says nothing that a build relies on.
-    text = json.dumps(content, indent=1) + "\n"
-    host.write_text(session.out / "build.json", text, sync=False)
+    return json.dumps(content, indent=1) + "\n"

@@ -14,7 +14,8 @@ from tasks.errors import NoRoom
 MIB = 1 << 20
 
 _SAYS = re.compile(
-    "No space left on device|Disk quota exceeded|enough free space|Wrote only|[Ww]rite error|short write|"
+    "No space left on device|Disk quota exceeded|enough free space|Wrote only|[Ww]rite error|"
+    "short write|"
     # Of what is on a loop device whose file lies on the full disk.
     "Input/output error"
 )

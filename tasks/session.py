@@ -352,7 +352,5 @@ def _tools(stage: Stage) -> list[str]:
     if stage.kind == "base":
         tools.append(stage.inputs["tool"])
     if stage.kind == "image":
-        if stage.inputs["container"] == "xz":
-            tools.append("xz")
         return tools + list(IMAGE_TOOLS.get(stage.inputs["format"], EXT_TOOLS))
     return [*tools, "apt-ftparchive"]

@@ -224,8 +224,8 @@ def load_spec(path: Path, *, schema: Path, validated: Path | None = None) -> Spe
     if stamp is None or not os.path.lexists(stamp):
         _validate(path, document, schema, raw)
         if stamp is not None:
-            # Who may only read this checkout; or something else stands in the folder's place.
-            with contextlib.suppress(PermissionError, FileExistsError, NotADirectoryError):
+            # Who may only read this checkout; a full disk; something else in the folder's place.
+            with contextlib.suppress(OSError):
                 stamp.parent.mkdir(parents=True, exist_ok=True)
                 stamp.touch()
     spec = _build(path, document)
