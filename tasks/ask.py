@@ -266,9 +266,10 @@ def _snapshot(session: Session, repo: Repo, uri: str, live_id: str, lists: Path)
                 os.link(path, temporary / name)
             seal(temporary)
             temporary.rename(folder)
-        except OSError:
+        except OSError as error:
+            told = session.explained(error, f"keeping the indexes of {repo.name}")
             host.remove_tree(temporary)
-            raise
+            raise told from error
     os.utime(folder)
     kept = sorted(session.cache.index.glob(f"snapshot-{live_id}-*"), key=os.path.getmtime)
     for old in kept[:-SNAPSHOTS_KEPT]:

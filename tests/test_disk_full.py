@@ -332,7 +332,7 @@ def test_image_does_not_fit_into_cache(
 def test_out_full_keeps_the_earlier_build(locked: World) -> None:
     with small(locked.root / "out", 32 * MIB) as out:
         with filled(out):
-            fails(locked, out, "out", "lock: failed")
+            fails(locked, out, "out", "base: failed")  # its log
         locked.doit("build", "spec=web", KEEP)
         locked.add(make_deb(locked.debs, "beta", "3", files={"/usr/data": random_bytes(5 * MIB)}))
         locked.doit("image", "spec=web")
@@ -396,29 +396,35 @@ def test_out_of_inodes(
 
 
 @pytest.mark.parametrize(
-    ("places", "most", "count"),
+    ("places", "again", "sizes", "count"),
     [
-        (["scratch"], 16 * MIB, SWEEP),
-        (["cache"], 15 * MIB, SWEEP),
-        (["cache", "scratch"], 30 * MIB, SWEEP // 2),
+        (["scratch"], "debs layers images", (0, 24), SWEEP // 2),
+        (["scratch"], "images", (8, 12), SWEEP),
+        (["cache"], "debs layers images", (0, 15), SWEEP),
+        (["cache", "scratch"], "debs layers images", (0, 30), SWEEP // 2),
     ],
-    ids=["scratch", "cache", "one-for-both"],
+    ids=["scratch", "scratch-image", "cache", "one-for-both"],
 )
 def test_sweep(
-    locked: World, reference: dict[str, str], tmp_path: Path, places: list[str], most: int,
-    count: int,
+    locked: World, reference: dict[str, str], tmp_path: Path, places: list[str], again: str,
+    sizes: tuple[int, int], count: int,
 ) -> None:  # fmt: skip
-    """With any room a build makes the bytes that it makes with plenty, or says what is full."""
+    """With any room a build makes the bytes that it makes with plenty, or says what is full.
+
+    `again` is what the cache lacks; `sizes` in MiB: the least is too little, the most is enough.
+    """
+    locked.doit("build", "spec=web")
     folder = tmp_path / "small"
     names = {"scratch": "STRATA_SCRATCH", "cache": "STRATA_CACHE"}
     env = {names[place]: str(folder / place) for place in places}
     locked.env |= {name: value for name, value in env.items() if name == "STRATA_SCRATCH"}
-    codes = []
+    least, most = (size * MIB for size in sizes)
+    builds = []
     for number in range(count):
-        size = most * (2 * number + 1) // (2 * count)
+        size = least + (most - least) * (2 * number + 1) // (2 * count)
         with (small_disk, small)[number % 2](folder, size):
-            forget(locked, "cache/debs", "cache/layers", "cache/images", "out")
-            build = attempt(locked, folder, places, reference, **env)
-            codes.append(build.code)
-    assert codes[0] != 0
-    assert codes[-1] == 0
+            forget(locked, "out", *(f"cache/{name}" for name in again.split()))
+            builds.append(attempt(locked, folder, places, reference, **env))
+    assert builds[0].code != 0, builds[0].text
+    assert builds[-1].code == 0, builds[-1].text
+    assert any("ran full" in build.text for build in builds)
