@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,3 +68,15 @@ def test_nothing_slow_is_imported_at_load() -> None:
     out = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, text=True,
                          capture_output=True).stdout  # fmt: skip
     assert out.strip() == ""
+
+
+def test_each_promise_names_a_test_that_exists() -> None:
+    text = (PROJECT / "docs/reliability.md").read_text()
+    file, named = "", 0
+    for name, test in re.findall(r"`(test_\w+\.py)?(?:::(test_\w+))?`", text):
+        file = name or file
+        if file:
+            content = (PROJECT / "tests" / file).read_text()
+            assert not test or f"\ndef {test}(" in content, f"{file}::{test}"
+            named += 1
+    assert named > 60
