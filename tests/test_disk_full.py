@@ -349,6 +349,10 @@ def test_out_full_keeps_the_earlier_build(locked: World) -> None:
         with filled(out, pages + 16 * KIB):
             locked.doit("build", "spec=web", KEEP)
         assert (out / "web/web.img.gz").read_bytes() == image.read_bytes()
+        # A first one leaves nothing, rather than all but build.json.
+        forget(locked, "out/web")
+        with filled(out, pages + 12 * KIB):
+            fails(locked, out, "out", "build: failed", words=[KEEP])
 
 
 def test_state_full(bulky: World, reference: dict[str, str]) -> None:
