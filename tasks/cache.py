@@ -87,11 +87,18 @@ class Memory:
         self.changed = True
 
     def rotten(self, folder: Path) -> Iterator[Path]:
-        """The remembered files below a folder that have other bytes now; they are forgotten."""
+        """The files below a folder that have other bytes now, though stat(2) says what it said.
+
+        They are forgotten. What has another date was written since, by another build it may be, and
+        is read by the next one anyway.
+        """
         for path in sorted(map(Path, self.known)):
-            if folder in path.parents and path.is_file():
-                before = self.known[str(path)]
-                if not isinstance(before, list) or read_sha256(path) != before[-1]:
+            entry = self.known[str(path)]
+            if folder not in path.parents or not isinstance(entry, list) or len(entry) != 2:
+                continue
+            with contextlib.suppress(OSError):
+                same = self._mark(path) == entry[0] and read_sha256(path) != entry[1]
+                if same and self._mark(path) == entry[0]:
                     self.forget(path)
                     yield path
 
