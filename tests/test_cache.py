@@ -17,7 +17,7 @@ import pytest
 
 from conftest import PROJECT
 from tasks import cache as caches
-from tasks.cache import Cache, Memory
+from tasks.cache import Cache, Memory, read_sha256
 from tasks.errors import DamagedEntry
 from tasks.plan import Stage
 
@@ -324,7 +324,7 @@ def test_two_processes_that_need_one_entry_make_it_once(tmp_path: Path) -> None:
     code = f"""
 import sys, time; sys.path[:0] = [{str(PROJECT)!r}, {str(PROJECT / "tests")!r}]
 from pathlib import Path
-from tasks.cache import Cache, Memory
+from tasks.cache import Cache, Memory, read_sha256
 from test_cache import STAGE
 cache = Cache(Path({str(tmp_path)!r}) / "cache", Memory(Path(sys.argv[1])))
 with cache.building(STAGE, lambda text: None) as entry:
@@ -339,3 +339,16 @@ with cache.building(STAGE, lambda text: None) as entry:
                              stdout=subprocess.PIPE, text=True, env=environment) for number in range(2)]  # fmt: skip
     said = sorted(run.communicate(timeout=30)[0].strip() for run in runs)
     assert said == ["built", "hit"]
+
+
+def test_rotten_is_what_has_other_bytes_and_the_old_dates(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "seen.json")
+    for name in ("whole", "rotted", "written", "elsewhere/rotted"):
+        path = tmp_path / "out" / name if "/" not in name else tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(name)
+        # What a disk does cannot be done to a plain file: the memory has other bytes instead.
+        memory.note(path, "0" * 64 if "rotted" in name else read_sha256(path))
+    (tmp_path / "out/written").write_text("by another build, since")
+    assert list(memory.rotten(tmp_path / "out")) == [tmp_path / "out/rotted"]
+    assert list(memory.rotten(tmp_path / "out")) == []
