@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -78,6 +79,13 @@ def _gpg_agent() -> Iterator[None]:
     session_key().close()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _sigint() -> None:
+    """A shell's background job ignores SIGINT, and so would all that the tests start and end."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @dataclass
 class Build:
     """What one run of doit printed and returned."""
@@ -118,7 +126,7 @@ class World:
         before = self.kept()
         build = self.doit("build", "spec=web", *words, check=False, **env)
         assert build.code != 0, build.text
-        assert "Traceback" not in build.text
+        assert "Traceback" not in build.text, build.text
         assert build.err.count("ERROR: ") == 1, build.text
         says(build.text, *parts)
         assert self.kept() == before

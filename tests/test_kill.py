@@ -234,6 +234,7 @@ def test_killed_at_random_instants(small: World) -> None:
                 dirty = dirty or number == signal.SIGKILL
                 if ended or killed.code == 0:
                     late += 1
+                    assert late < 3 * KILLS, f"{late} signals came too late, {real} in time"
                     break
                 real += 1
                 done[state] += 1
