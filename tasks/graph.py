@@ -245,7 +245,8 @@ def _publish() -> None:
 
 
 def _clean_out() -> None:
-    if SESSION.name:
+    # A name like `..` is a folder, too.
+    if SESSION.name in spec_names(SESSION.specs):
         host.remove_tree(SESSION.out)
 
 

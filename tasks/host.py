@@ -431,6 +431,8 @@ class Sandbox:
 
 def _open_lock(path: Path) -> int:
     """Open a file to lock it, which several users may do: writing is needed on NFS alone."""
+    if path.is_dir():
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
@@ -463,7 +465,7 @@ def locked(
     shared: bool = False,
     waiting: Callable[[str], None] = lambda _text: None,
 ) -> Iterator[None]:
-    """Hold a lock on a file, across processes and users; the kernel frees it if we die."""
+    """Hold a lock on a file or folder, across processes and users; if we die it is free."""
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     told = False
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -512,9 +514,12 @@ def remove_tree(path: Path) -> None:
     """
     for pause in (0, 0.02, 0.1, 0.5):
         time.sleep(pause)
-        shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(RecursionError):
+            shutil.rmtree(path, ignore_errors=True)
         if not os.path.lexists(path):
             return
+    # Deeper than Python's stack, or than a path may be long: some package's script did that.
+    subprocess.run(["rm", "-rf", "--", path], env=ENV, stderr=subprocess.DEVNULL, check=False)
 
 
 def scratch_root() -> Path:
@@ -533,7 +538,8 @@ def scratch() -> Iterator[Path]:
     # ext: a folder of another name begins in another block group. In the group of trees that were
     # removed a moment ago, an ext4 without journal looks at each of their inodes for each new one:
     # unpacking took ten times as long. Other filesystems know no such flag.
-    subprocess.run(["chattr", "+T", root], env=ENV, stderr=subprocess.DEVNULL, check=False)
+    with contextlib.suppress(FileNotFoundError):  # no e2fsprogs: `lock` does without
+        subprocess.run(["chattr", "+T", root], env=ENV, stderr=subprocess.DEVNULL, check=False)
     # The name comes first: a signal at any moment from here on removes the folder.
     path = root / f"build-{os.getpid()}-{secrets.token_hex(4)}"
     held = None

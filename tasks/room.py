@@ -22,7 +22,7 @@ _SAYS = re.compile(
 """How commands tell of a full disk, tar and apt without the system's own words."""
 
 HOST_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO,
-               errno.EISDIR, errno.ENOTDIR)  # fmt: skip
+               errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)  # fmt: skip
 """What is wrong with the host, not with Strata: a message, and no traceback."""
 
 ADVICE = {

@@ -349,6 +349,28 @@ def test_packages(fresh: World, old: str, new: str, parts: list[str]) -> None:
     assert not (fresh.root / "specs/web.lock").exists()
 
 
+def test_missing_keyring_where_it_goes_into_the_image(fresh: World) -> None:
+    fresh.doit("lock", "spec=web")
+    fresh.edit("packages: [alpha]", "apt_sources: true\npackages: [alpha]")
+    (fresh.root / "specs/keys/test.gpg").unlink()
+    for words in (["keys"], ["why"], ["build", "lock=frozen"]):
+        told = fresh.doit(*words, "spec=web", check=False)
+        assert told.code != 0
+        assert "Traceback" not in told.text
+        assert "repos.main.keyring: specs/keys/test.gpg is missing" in told.text
+    assert "Traceback" not in fresh.doit("list", "spec=web", check=False).text
+
+
+@pytest.mark.parametrize("name", ["..", ".", "../web", "nothing"])
+def test_clean_removes_what_a_spec_made_and_nothing_else(fresh: World, name: str) -> None:
+    kept = fresh.root / "out/other/file"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    before = sorted(path for path in fresh.root.rglob("*") if ".doit" not in path.parts)
+    fresh.doit("clean", "build", f"spec={name}", check=False)
+    assert sorted(path for path in fresh.root.rglob("*") if ".doit" not in path.parts) == before
+
+
 def test_failed_resolution_keeps_the_lock(fresh: World) -> None:
     fresh.doit("lock", "spec=web")
     fresh.edit("[alpha]", "[alpha, nothing]")

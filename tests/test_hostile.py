@@ -516,3 +516,14 @@ def test_deb_of_odd_dates_devices_and_modes(built: World, host: Host) -> None:
         (built.root / "cache/layers").glob("layer-*.json"), key=lambda one: one.stat().st_mtime_ns
     )
     assert '"epoch": 4102444800' in record.read_text()
+
+
+def test_tree_that_is_deeper_than_a_path_may_be_long(built: World) -> None:
+    """It ends its own build, and no later one: what is left of it can be removed."""
+    script = "#!/bin/sh\nset -e\nmkdir -p /boot /srv/deep && cd /srv/deep\n"
+    script += """perl -e 'for (1 .. 1500) { mkdir "abcdef"; chdir "abcdef" or die }'\n"""
+    built.write("scripts/app.sh", script, 0o755)
+    said = built.refused("layer app", "a path is longer than Linux takes")
+    assert "Traceback" not in said
+    built.write("scripts/app.sh", "#!/bin/sh\nmkdir -p /boot; echo fine > /boot/kernel\n", 0o755)
+    assert built.build()["app"] == "built"
