@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
 import shlex
 import shutil
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tasks import apt, debs, host, inputs, tree
 from tasks.cache import Entry
@@ -18,7 +19,7 @@ from tasks.errors import BuildError
 from tasks.lockfile import LockedLayer, Record
 from tasks.plan import Stage
 from tasks.session import Session
-from tasks.spec import Layer
+from tasks.spec import Layer, Spec
 
 INSIDE = "/dev/.strata/in"
 """Where a stage's inputs are seen in the sandbox: on the private /dev, so no trace is left."""
@@ -55,9 +56,16 @@ mv /etc/shadow.strata /etc/shadow
 
 
 def apt_steps(
-    layer: Layer, locked: LockedLayer, arch: str, foreign: Sequence[str]
+    layer: Layer,
+    locked: LockedLayer,
+    arch: str,
+    foreign: Sequence[str],
+    earlier: Set[str] = frozenset(),
 ) -> list[host.Step]:
-    """The commands that install exactly the locked packages, in the image's own apt."""
+    """The commands that install exactly the locked packages, in the image's own apt.
+
+    `earlier` are the names that the base and the layers below asked for: these stay `manual`.
+    """
     wanted = [
         f"{record.package}:{_arch(record, arch)}={record.version}" for record in locked.records
     ]
@@ -66,7 +74,7 @@ def apt_steps(
     depends = sorted(
         f"{record.package}:{_arch(record, arch)}"
         for record in locked.records
-        if record.package not in requested
+        if record.package not in requested | earlier
     )
     steps = [host.step("dpkg", "--add-architecture", name) for name in foreign]
     if layer.debconf:
@@ -143,11 +151,26 @@ def _owner(owner: str) -> tuple[str, str]:
     return user, group or user
 
 
-def files_tar(target: Path, entries: Sequence[inputs.Entry], epoch: int) -> None:
+class _Digested:
+    """A file that is read once, with the SHA-256 of what was read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.sha256 = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        data = self.file.read(size)
+        self.sha256.update(data)
+        return data
+
+
+def files_tar(target: Path, entries: Sequence[inputs.Entry], epoch: int) -> list[list[Any]]:
     """A tar of what `files` puts into the tree; it is unpacked by the tree's own tar inside it.
 
-    Owners are names there: packages of the same layer may have made the accounts.
+    Owners are names there: packages of the same layer may have made the accounts. Returns the
+    identity of each entry as it was written: its source may be another by now than in the key.
     """
+    identities: list[list[Any]] = []
     with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as archive:
         for entry in entries:
             info = tarfile.TarInfo(entry.target.lstrip("/"))
@@ -174,7 +197,15 @@ def files_tar(target: Path, entries: Sequence[inputs.Entry], epoch: int) -> None
             else:
                 info.size = len(entry.content)
             with content:
-                archive.addfile(info, content if info.isreg() else None)
+                given = _Digested(content)
+                archive.addfile(info, given if info.isreg() else None)  # type: ignore[arg-type]
+            identity = (
+                entry.identity()
+                if not info.isreg()
+                else [entry.target, entry.kind, given.sha256.hexdigest(), entry.mode, entry.owner]
+            )
+            identities.append(identity)
+    return identities
 
 
 def files_step(entries: Sequence[inputs.Entry]) -> host.Step:
@@ -314,7 +345,10 @@ def build(session: Session, number: int, log: host.Log) -> None:
     entries = settings_entries(session) if settings else inputs.layer_entries(layer, spec)
     steps = [host.step("/bin/sh", "-e", "-c", SET_POLICY)]
     if not settings:
-        steps += apt_steps(layer, locked, spec.arch, spec.foreign)
+        asked = [*spec.base.include,
+                 *(name for lower in spec.layers[:number] for name in lower.packages)]  # fmt: skip
+        earlier = {apt.plain_name(name) for name in asked if not name.endswith("-")}
+        steps += apt_steps(layer, locked, spec.arch, spec.foreign, earlier)
     with session.trees.upper(stage, lower) as upper:
         sandbox = host.Sandbox(
             base=upper.base, mounts=[upper.mount("root")], root="root",
@@ -322,15 +356,19 @@ def build(session: Session, number: int, log: host.Log) -> None:
             env={"SOURCE_DATE_EPOCH": str(epoch), "APT_CONFIG": f"{INSIDE}/apt.conf",
                  "SYSTEMD_OFFLINE": "1", "HOME": "/root"},
         )  # fmt: skip
-        _give(given, layer, session, settings, log)
+        _give(given, layer, session, stage, settings, log)
         if entries:
-            files_tar(given / "files.tar", entries, epoch)
+            given_files = files_tar(given / "files.tar", entries, epoch)
+            if not settings:
+                _unchanged(spec, layer, stage.inputs["files"], given_files)
             steps += owner_steps(entries, f"{spec.path}: layers.{layer.name}.files")
             steps.append(files_step(entries))
         if settings:
+            now = inputs.settings_identity(spec, plan.lock, session.mirrors)
+            _unchanged(spec, layer, [["a keyring", stage.inputs["settings"]]], [["a keyring", now]])
             steps += settings_steps(session)
         if layer.script is not None:
-            executable = os.access(given / "script", os.X_OK) and _bits(layer.script) & 0o111
+            executable = stage.inputs["script"][1] & 0o111
             command = [f"{INSIDE}/script"] if executable else ["/bin/sh", f"{INSIDE}/script"]
             steps.append(host.step(*command, title=f"running {layer.script.name}"))
         steps.append(host.step("/bin/sh", "-e", "-c", UNSET_POLICY))
@@ -340,19 +378,28 @@ def build(session: Session, number: int, log: host.Log) -> None:
             text = tree.dpkg_status(upper.base, [upper.name, *lower])
             tree.check_installed(text, installed, spec.arch, f"layer {layer.name}")
         tree.sweep(upper.path)
-        several = tree.clamp_times(upper.path, epoch)
+        several = tree.clamp_times(upper.path, epoch, upper.begun)
         facts = tree.facts(epoch, installed, upper.path)
         with session.cache.put(stage, facts) as target:
             tree.pack(upper.path, target, log, several_xattrs=several)
     host.remove_tree(given)
 
 
+def _unchanged(spec: Spec, layer: Layer, keyed: Sequence[Any], given: Sequence[Any]) -> None:
+    """BuildError when what goes into the tree is not what the key was made of, a while ago.
+
+    Else the new bytes would be found under the old key for ever.
+    """
+    if list(keyed) != list(given):
+        other = next((one for one, was in zip(given, keyed, strict=False) if one != was), None)
+        raise BuildError(
+            f"{spec.path}: layers.{layer.name}: {other[0] if other else 'files'} was changed while "
+            "it was built", "run the same command again"
+        )  # fmt: skip
+
+
 def _is_debian(session: Session) -> bool:
     return session.spec.base.variant != "extract"
-
-
-def _bits(path: Path) -> int:
-    return path.stat().st_mode
 
 
 def _epoch(session: Session, stage: Stage, parent: Stage, paths: Sequence[Path]) -> int:
@@ -364,7 +411,7 @@ def _epoch(session: Session, stage: Stage, parent: Stage, paths: Sequence[Path])
 
 
 def _give(
-    given: Path, layer: Layer, session: Session, settings: bool, log: host.Log
+    given: Path, layer: Layer, session: Session, stage: Stage, settings: bool, log: host.Log
 ) -> None:  # fmt: skip
     """Fill the folder that the sandbox sees at INSIDE."""
     (given / "policy-rc.d").write_text(POLICY)
@@ -375,6 +422,8 @@ def _give(
     if layer.script is not None:
         shutil.copyfile(layer.script, given / "script")
         (given / "script").chmod(0o755)
+        digest = [str(layer.script), inputs.file_digest(given / "script")]
+        _unchanged(session.spec, layer, [[digest[0], stage.inputs["script"][0]]], [digest])
     if settings:
         shadow = inputs.shadow_field(session.spec, session.plan.lock)
         path = given / "shadow"

@@ -12,8 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
+import samples
 from conftest import World
 from repository import Repository, Server
+from tasks import layer
+from tasks.lockfile import LockedLayer
+from tasks.spec import Layer
 from test_images import decompress, mounted
 
 pytestmark = pytest.mark.root
@@ -365,3 +369,16 @@ base:""")  # fmt: skip
     metadata = (built.root / "out/web/web.yaml").read_text()
     assert "pa55word" not in metadata
     assert f"http://***@127.0.0.1:{port}" in metadata
+
+
+def test_package_that_an_earlier_layer_asked_for_stays_manual_when_a_later_one_upgrades_it() -> (
+    None
+):
+    new = samples.record("libfoo"), samples.record("app")
+    locked = LockedLayer(name="two", records=new, removes=())
+    steps = layer.apt_steps(Layer(name="two", packages=("app",)), locked, "amd64", (), {"libfoo"})
+    words = [argv for step in steps for argv in step.pipeline if argv[0] == "apt-mark"]
+    assert words == []
+    steps = layer.apt_steps(Layer(name="two", packages=("app",)), locked, "amd64", ())
+    words = [list(argv) for step in steps for argv in step.pipeline if argv[0] == "apt-mark"]
+    assert words == [["apt-mark", "auto", "libfoo:amd64"]]

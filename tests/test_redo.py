@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,6 +144,40 @@ def test_file_or_script_changed_and_undone(built: World, change: Callable[[World
         path.chmod(mode)
     assert built.build() == HIT
     assert built.outputs() == before
+
+
+def test_script_of_a_clone_with_another_umask(built: World) -> None:
+    """002 is the default of many hosts: git writes 0775 there."""
+    (built.root / "specs/scripts/app.sh").chmod(0o775)
+    assert built.build() == HIT
+
+
+@pytest.mark.parametrize("name", ["files/motd", "scripts/app.sh"])
+def test_source_edited_while_it_is_built(built: World, name: str) -> None:
+    """Its key was made of what it was: found under it, the new bytes would be wrong for ever."""
+    path = built.root / "specs" / name
+    old = path.read_text()
+    path.write_text("#!/bin/sh\n# one\n")
+    built.add(built.deb("alpha", "2", scripts={"postinst": "sleep 2"}))
+    log = built.root / "out/web/log/layer-packages.log"
+    with subprocess.Popen(
+        [sys.executable, "-m", "doit", "build", "spec=web"], cwd=built.root, text=True,
+        env=built.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        while not log.exists() or "Setting up alpha (2)" not in log.read_text():
+            assert process.poll() is None
+            time.sleep(0.05)
+        path.write_text("#!/bin/sh\n# other\n")
+        said = process.communicate()[0]
+    assert process.returncode == 1
+    assert f"{name.rpartition('/')[2]} was changed while it was built" in said
+    assert "Traceback" not in said
+    layers = [path.name for path in built.root.glob("cache/layers/layer-*.tar.zst")]
+    assert built.build()["app"] == "built"
+    path.write_text("#!/bin/sh\n# one\n")
+    assert built.build()["app"] == "built"
+    assert len(list(built.root.glob("cache/layers/layer-*.tar.zst"))) == len(layers) + 2
+    path.write_text(old)
 
 
 def test_option_of_one_image(built: World) -> None:
