@@ -136,7 +136,7 @@ def content_uuid(stage: Stage, epoch: int) -> uuid.UUID:
 
     Of keys, not of the tarballs' digests: another zstd may pack the same tree in other bytes.
     """
-    text = f"{stage.inputs['mount']}\n{stage.inputs['format']}\n{epoch}\n{stage.parent}"
+    text = f"{stage.inputs['mount']}\n{stage.inputs['format']}\n{epoch}\n{stage.tree}"
     raw = bytearray(hashlib.sha256(text.encode()).digest()[:16])
     raw[6] = raw[6] & 0x0F | 0x80  # version 8, RFC 9562: the maker's own
     raw[8] = raw[8] & 0x3F | 0x80

@@ -158,14 +158,19 @@ def layer_entries(layer: Layer, spec: Spec) -> list[Entry]:
 
 
 def script_identity(layer: Layer, spec: Spec) -> list[Any]:
-    """SHA-256 and mode bits of a layer's script; BuildError when it is missing."""
+    """SHA-256 and mode bits of a layer's script; BuildError when it is missing.
+
+    Group's write bit is left out where all else is as git writes it: whether a clone has it depends
+    on the umask, of which 022 and 002 are the two usual ones.
+    """
     assert layer.script is not None
     where = f"{spec.path}: layers.{layer.name}.script"
     try:
         info = layer.script.stat()
         if not stat.S_ISREG(info.st_mode):
             raise BuildError(f"{where}: {layer.script} is no file")
-        return [file_digest(layer.script), stat.S_IMODE(info.st_mode)]
+        mode = stat.S_IMODE(info.st_mode)
+        return [file_digest(layer.script), {0o775: 0o755, 0o664: 0o644}.get(mode, mode)]
     except OSError as error:
         raise BuildError(
             f"{where}: {layer.script} cannot be read: {error.strerror}",
@@ -188,6 +193,22 @@ def crypted(password: str, salt: str) -> str:
     if not result or not result.startswith(b"$6$"):
         raise BuildError("the host's libcrypt does not know sha512-crypt")
     return result.decode()
+
+
+def debconf_identity(layer: Layer) -> list[str]:
+    """A layer's debconf answers as its key sees them: of a password only a digest.
+
+    Of its crypt(5), since the digest stands in records, and nothing cheaper to guess from may.
+    """
+    lines = []
+    for line in layer.debconf:
+        package, question, kind, *value = line.split(None, 3)
+        if kind == "password" and value:
+            salt = hashlib.sha256(f"{package} {question}".encode()).hexdigest()[:16]
+            digest = hashlib.sha256(crypted(value[0], salt).encode()).hexdigest()
+            line = f"{package} {question} {kind} sha256:{digest}"
+        lines.append(line)
+    return lines
 
 
 def shadow_field(spec: Spec, lock: Lock) -> str:
@@ -219,7 +240,8 @@ def settings_identity(spec: Spec, lock: Lock, mirrors: Mapping[str, str]) -> dic
         # The one place where an address is content: it is written into the image.
         "apt_sources": [
             [repo.name, masked(expand(repo.uri, mirrors, spec)), repo.suite, repo.section,
-             repo.priority, repo.trusted, file_digest(repo.keyring) if repo.keyring else None]
+             repo.priority, repo.trusted,
+             file_digest(keyring_files(repo, spec)[0]) if repo.keyring else None]
             for repo in spec.repos
         ] if settings.apt_sources else [],
         "pins": apt.preferences(pins, sites=False) if settings.apt_sources else "",
@@ -322,6 +344,7 @@ def host_inputs(spec: Spec, lock: Lock, mirrors: Mapping[str, str], memory: Path
             for layer in spec.layers
         },
         scripts={layer.name: script_identity(layer, spec) for layer in spec.layers if layer.script},
+        debconf={layer.name: debconf_identity(layer) for layer in spec.layers},
         settings=settings_identity(spec, lock, mirrors) if spec.settings else {},
         epoch=epoch_override(),
     )

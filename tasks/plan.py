@@ -16,7 +16,7 @@ import xxhash
 from tasks.lockfile import Lock, Record
 from tasks.spec import Image, Spec
 
-RECIPES = {"base": 2, "layer": 2, "image": 2}
+RECIPES = {"base": 3, "layer": 3, "image": 3}
 """Raised when a stage's code would make other bytes from the same inputs."""
 
 SUFFIX = {"gzip": ".img.gz", "zstd": ".img.zst", "xz": ".img.xz", "raw": ".img"}
@@ -33,7 +33,9 @@ class Stage:
     key: str
     inputs: Mapping[str, Any]
     suffix: str
-    parent: str | None = None
+    tree: str
+    """Names what the tree holds, for what is made of its identity: the key of base or the last
+    layer, but for a script's mode, which shows in no byte (and a clone's umask decides of it)."""
 
     @property
     def entry(self) -> str:
@@ -59,6 +61,7 @@ class Host:
     tools: Mapping[str, str]
     files: Mapping[str, list[list[Any]]]
     scripts: Mapping[str, list[Any]]
+    debconf: Mapping[str, list[str]]
     settings: Mapping[str, Any]
     epoch: int | None
 
@@ -116,6 +119,8 @@ def identities(records: tuple[Record, ...]) -> list[list[str]]:
 def image_tools(image: Image) -> set[str]:
     """The tools whose versions decide an image's bytes."""
     tools = {FORMAT_TOOL.get(image.format, "mke2fs")}
+    if image.format == "vfat":
+        tools.add("mcopy")  # which writes all that is in it
     return tools | {CONTAINER_TOOL[image.container]} - {""}
 
 
@@ -148,7 +153,7 @@ def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:
             "removes": sorted(adds.removes),
             "recommends": spec.recommends,
             "foreign": list(spec.foreign),
-            "debconf": list(layer.debconf),
+            "debconf": host.debconf[layer.name],
             "files": host.files[layer.name],
             "script": host.scripts.get(layer.name),
             "epoch": host.epoch,
@@ -185,7 +190,11 @@ def _stage(
     kind: str, name: str, suffix: str, parent: Stage | None, inputs: dict[str, Any]
 ) -> Stage:
     inputs = {"stage": kind, "recipe": RECIPES[kind], **inputs}
+    tree = parent.tree if parent else ""
+    if kind != "image":
+        script = inputs.get("script")
+        shown = [script[0], bool(script[1] & 0o111)] if script else None
+        tree = key({**inputs, "script": shown, "parent": tree})
     if parent is not None:
         inputs["parent"] = parent.key
-    return Stage(kind=kind, name=name, key=key(inputs), inputs=inputs, suffix=suffix,
-                 parent=parent.key if parent else None)  # fmt: skip
+    return Stage(kind=kind, name=name, key=key(inputs), inputs=inputs, suffix=suffix, tree=tree)

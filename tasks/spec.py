@@ -159,6 +159,11 @@ class Spec:
         found = {self.settings.root_password, self.settings.hashed_root_password}
         for address in (*self.proxies.values(), *(repo.uri for repo in self.repos)):
             found |= address_secrets(address)
+        for line in (line for layer in self.layers for line in layer.debconf):
+            _package, _question, kind, *value = line.split(None, 3)
+            # A shorter one is no secret, and its letters are in every word.
+            if kind == "password" and value and len(value[0]) > 3:
+                found.add(value[0])
         return tuple(sorted((text for text in found if text), key=len, reverse=True))
 
 

@@ -59,6 +59,7 @@ def host(spec: Spec, **fields: Any) -> Host:
         "tools": dict.fromkeys(tools_for(spec), "1"),
         "files": {layer.name: [] for layer in spec.layers},
         "scripts": {},
+        "debconf": {layer.name: list(layer.debconf) for layer in spec.layers},
         "settings": {},
         "epoch": None,
         **fields,

@@ -408,7 +408,8 @@ def test_tampered_records_and_files_of_the_cache(built: World) -> None:
 # ---------------------------------------------------------------- secrets
 
 USER, PASSWORD, PROXY, ROOT = "us3rname", "pa55w%6Frd", "pr0xyw0rd", "r00t correct horse"
-SECRETS = [PASSWORD, "pa55word", PROXY, ROOT]
+ANSWER = "s3cret answer"
+SECRETS = [PASSWORD, "pa55word", PROXY, ROOT, ANSWER]
 
 
 class Watch:
@@ -469,6 +470,9 @@ def test_no_secret_leaves_the_spec(built: World) -> None:
         built.edit('"${mirror}"', f'"http://{USER}:{PASSWORD}@127.0.0.1:{port}"')
         built.edit("packages: [alpha]", f"root_password: {ROOT}\nproxies: {{http: 'http://me:{PROXY}@127.0.0.1:"
                    f"{proxy_port}', direct: [127.0.0.1]}}\npackages: [alpha]")  # fmt: skip
+        built.edit(
+            "packages: [beta]", f"debconf: [beta beta/pw password {ANSWER}]\n    packages: [beta]"
+        )
         text = (built.root / "specs/web.yaml").read_text()
         mirror = f"http://{USER}:{PASSWORD}@127.0.0.1:{port}"
 
@@ -484,6 +488,12 @@ def test_no_secret_leaves_the_spec(built: World) -> None:
 
         with Watch() as watch:
             run("success", code=0)
+            for word in ("keys", "why", "list"):
+                assert run(word, code=0, words=(word,))
+            now = (built.root / "specs/web.yaml").read_text()
+            built.write("web.yaml", now.replace(ANSWER, ANSWER + "!"))
+            run("another answer", code=0, part="debconf: without beta beta/pw", words=("why",))
+            built.write("web.yaml", now)
             assert server.requests
             built.edit("packages: [beta]", "packages: [beta, zeta]")
             run("a script that prints its environment", part="layer app failed")

@@ -133,7 +133,7 @@ CHANGES: dict[str, tuple[Callable[[Case], Case], set[str]]] = {
     "package's bytes": (of_records("app", sha256="0" * 64), ABOVE),
     "what the layer removes": (of_removes, ABOVE),
     "recommends": (of_spec(recommends=True), ALL - {"base"}),
-    "preseeding": (of_layer("app", debconf=("a a/b string d",)), ABOVE),
+    "preseeding": (of_host(debconf={"packages": [], "app": ["a a/b string d"]}), ABOVE),
     "file": (of_host(files={"packages": [], "app": [["/etc/motd", "file", "x", 420, "0:0"]]}),
              ABOVE),
     "script": (of_host(scripts={"app": ["digest", 0o755]}), ABOVE),
@@ -207,10 +207,26 @@ def test_each_stage_stands_on_the_one_before_and_images_on_the_last_layer(case: 
     assert [stage.task for stage in made.stages] == [
         "base", "layer:packages", "layer:app", "layer:settings", "image:/", "image:/boot",
     ]  # fmt: skip
-    assert made.base.parent is None
+    assert "parent" not in made.base.inputs
     for below, above in zip(made.tree, made.layers, strict=False):
-        assert above.parent == above.inputs["parent"] == below.key
-    assert {image.parent for image in made.images} == {made.layers[-1].key}
+        assert above.inputs["parent"] == below.key
+    assert {image.inputs["parent"] for image in made.images} == {made.layers[-1].key}
+    assert {image.tree for image in made.images} == {made.layers[-1].tree}
+    assert len({stage.tree for stage in made.tree}) == len(made.tree)
+
+
+@pytest.mark.parametrize(
+    ("mode", "same_key", "same_tree"),
+    [(0o755, True, True), (0o700, False, True), (0o754, False, True), (0o644, False, False)],
+)
+def test_only_whether_a_script_is_executable_shows_in_what_the_tree_holds(
+    case: Case, mode: int, same_key: bool, same_tree: bool
+) -> None:
+    """A clone's umask decides of the rest: filesystems' UUIDs are made of this."""
+    one = make_plan(*of_host(scripts={"app": ["1" * 64, 0o755]})(case))
+    other = make_plan(*of_host(scripts={"app": ["1" * 64, mode]})(case))
+    assert (one.layers[1].key == other.layers[1].key) is same_key
+    assert (one.images[0].tree == other.images[0].tree) is same_tree
 
 
 def test_stage_holds_all_that_its_key_is_made_of(case: Case) -> None:
@@ -237,14 +253,14 @@ def test_spec_without_settings_has_no_such_layer(tmp_path: Path) -> None:
     spec = samples.load(tmp_path)
     made = make_plan(spec, samples.lock([record("apt")]), samples.host(spec))
     assert made.layers == ()
-    assert made.images[0].parent == made.base.key
+    assert made.images[0].inputs["parent"] == made.base.key
 
 
 def test_layers_that_are_alike_share_a_key_only_on_the_same_parent(case: Case) -> None:
     spec, lock, host = case
     twins = tuple(Layer(name=name) for name in ("a", "b"))
     locked = samples.lock(lock.base, {"a": [], "b": []})
-    hosts = replace(host, files={"a": [], "b": []})
+    hosts = replace(host, files={"a": [], "b": []}, debconf={"a": [], "b": []})
     one = make_plan(replace(spec, layers=twins[:1]), locked, hosts)
     both = make_plan(replace(spec, layers=twins), locked, hosts)
     other = make_plan(replace(spec, layers=twins[1:]), locked, hosts)
