@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shlex
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,9 @@ OVERLAY_OWN = tuple(
 
 LAST_EPOCH = 4102444800
 """2100-01-01: what a .deb says of its date is not believed beyond it."""
+
+STATUS_LIMIT = 64 << 20
+"""Bytes of a dpkg status that are read: Debian's whole archive installed would take no more."""
 
 # What a build leaves and an image must not have: traces of the build host and of the time.
 REMOVED = (
@@ -86,13 +91,25 @@ def _plain(tree: Path, folder: str) -> Path | None:
     return path
 
 
-def clamp_times(tree: Path, epoch: int) -> bool:
+def begun(folder: Path) -> int:
+    """Now, in ns, by the clock that gives files of this folder their times: it is a coarse one."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return os.fstat(file.fileno()).st_mtime_ns
+
+
+def clamp_times(tree: Path, epoch: int, since: int) -> bool:
     """Give all that is newer than epoch (seconds) that time: the build's own is no content.
 
+    So is what was written since the stage began (`begun`), where the host's clock is behind epoch.
     Directories come after their entries: setting those does not touch them, removing would.
     Returns whether anything has more than one extended attribute, for `pack`.
     """
     limit = epoch * 1_000_000_000
+    until = time.time_ns()
+
+    def own(mtime: int) -> bool:
+        return mtime > limit or since <= mtime <= until
+
     several = False
     stack = [os.fspath(tree)]
     while stack:
@@ -102,10 +119,10 @@ def clamp_times(tree: Path, epoch: int) -> bool:
                 info = entry.stat(follow_symlinks=False)
                 if stat.S_ISDIR(info.st_mode):
                     stack.append(entry.path)
-                if info.st_mtime_ns > limit:
+                if own(info.st_mtime_ns):
                     os.utime(entry.path, ns=(limit, limit), follow_symlinks=False)
                 several = several or _several(entry.path)
-    if os.stat(tree).st_mtime_ns > limit:
+    if own(os.stat(tree).st_mtime_ns):
         os.utime(tree, ns=(limit, limit))
     return several or _several(os.fspath(tree))
 
@@ -172,6 +189,7 @@ def pack(tree: Path, target: Path, log: host.Log, *, several_xattrs: bool = True
 
 def sort_xattrs(source: IO[bytes], target: IO[bytes]) -> None:
     """Copy a tar, the SCHILY.xattr records of each pax header (pax(1), IEEE 1003.1) in order."""
+    stated = None  # a member's size where it has more than 8 GiB, in the pax header before it
     while header := source.read(512):
         target.write(header)
         field = header[124:136]
@@ -179,10 +197,15 @@ def sort_xattrs(source: IO[bytes], target: IO[bytes]) -> None:
             size = int.from_bytes(field[1:], "big")
         else:
             size = int(field.strip(b" \0") or b"0", 8)
-        left = -(-size // 512) * 512
         if header[156:157] == b"x":
-            target.write(_sorted_records(source.read(left)[:size]).ljust(left, b"\0"))
+            left = -(-size // 512) * 512
+            records = source.read(left)[:size]
+            found = re.search(rb"(?:^|\n)\d+ size=(\d+)\n", records)
+            stated = int(found[1]) if found else None
+            target.write(_sorted_records(records).ljust(left, b"\0"))
             continue
+        size, stated = size if stated is None else stated, None
+        left = -(-size // 512) * 512
         while left and (chunk := source.read(min(left, 1 << 20))):
             target.write(chunk)
             left -= len(chunk)
@@ -251,6 +274,8 @@ class Upper:
     base: Path
     name: str
     lower: Sequence[str]
+    begun: int
+    """When it was made, in ns: what is as new was written by the stage."""
 
     @property
     def path(self) -> Path:
@@ -305,6 +330,7 @@ class Trees:
     def upper(self, stage: Stage, lower: Sequence[str]) -> Iterator[Upper]:
         """A fresh upper directory; when the block ends well, it is the stage's tree."""
         name = self._name()
+        since = begun(self.folder)
         if not lower:
             (self.folder / "empty").mkdir(exist_ok=True)
             lower = ["empty"]
@@ -312,7 +338,7 @@ class Trees:
             (self.folder / (name + suffix)).mkdir()
         (self.folder / name).chmod(0o755)
         try:
-            yield Upper(base=self.folder, name=name, lower=lower)
+            yield Upper(base=self.folder, name=name, lower=lower, begun=since)
         except BaseException:
             host.remove_tree(self.folder / name)
             raise
@@ -368,6 +394,9 @@ def dpkg_status(folder: Path, lower: Sequence[str]) -> str:
     path = find_in(folder, lower, "var/lib/dpkg/status")
     if path is None or not stat.S_ISREG(_mode(path)):
         return ""
+    if path.stat().st_size > STATUS_LIMIT:
+        raise BuildError("var/lib/dpkg/status in the tree is no dpkg status: it has "
+                         f"{path.stat().st_size} bytes", "a package's script wrote it")  # fmt: skip
     return path.read_text(encoding="utf-8", errors="replace")
 
 

@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -59,13 +60,31 @@ def test_times_newer_than_the_epoch_are_set_back_others_stay(tmp_path: Path) -> 
     (top / "old").touch()
     (top / "link").symlink_to("/nonexistent")
     os.utime(top / "old", ns=(5, 999_999_999))
-    assert tree.clamp_times(top, 1000) is False
+    assert tree.clamp_times(top, 1000, tree.begun(tmp_path)) is False
     times = {
         str(path.relative_to(top)): path.lstat().st_mtime_ns for path in (top, *top.rglob("*"))
     }
     second = 1_000_000_000
     assert times == {".": 1000 * second, "folder": 1000 * second, "folder/new": 1000 * second,
                      "old": 999_999_999, "link": 1000 * second}  # fmt: skip
+
+
+def test_what_the_stage_wrote_is_set_forward_where_the_clock_is_behind_the_epoch(
+    tmp_path: Path,
+) -> None:
+    epoch = int(time.time()) + 1000
+    top = tmp_path / "tree"
+    top.mkdir()
+    (top / "before").touch()
+    os.utime(top / "before", (epoch - 2000, epoch - 2000))
+    since = tree.begun(tmp_path)
+    (top / "written").touch()
+    (top / "packaged").touch()
+    os.utime(top / "packaged", (epoch - 500, epoch - 500))
+    tree.clamp_times(top, epoch, since)
+    times = {path.name: path.lstat().st_mtime for path in (top, *top.iterdir())}
+    assert times == {"tree": epoch, "before": epoch - 2000, "written": epoch,
+                     "packaged": epoch - 500}  # fmt: skip
 
 
 def made(folder: Path, names: list[str]) -> Path:
@@ -76,7 +95,7 @@ def made(folder: Path, names: list[str]) -> Path:
         for attribute in ("user.b", "user.a") if names[0] == "a" else ("user.a", "user.b"):
             os.setxattr(folder / "d" / name, attribute, attribute.encode())
         (folder / "d" / name).chmod(0o644)
-    tree.clamp_times(folder, 0)
+    tree.clamp_times(folder, 0, 0)
     return folder
 
 
@@ -111,8 +130,8 @@ def test_a_tarball_that_rotted_is_damaged_not_unpacked_in_silence(tmp_path: Path
             tree.unpack(path, digest, tmp_path / "cut", log)
 
 
-def pax(*records: tuple[str, str]) -> bytes:
-    """A tar of one file with a pax header of these records, then an empty one without."""
+def pax(*records: tuple[str, str], content: bytes = b"x" * 513, told: bool = True) -> bytes:
+    """A tar of one file with a pax header of these records; not `told`, its own has no size."""
     text = b""
     for name, value in records:
         body = f" {name}={value}\n".encode()
@@ -121,11 +140,11 @@ def pax(*records: tuple[str, str]) -> bytes:
             length += 1
         text += str(length).encode() + body
     headers = []
-    for name, kind, content in (("h", tarfile.XHDTYPE, text), ("f", tarfile.REGTYPE, b"x" * 513)):
+    for name, kind, data in (("h", tarfile.XHDTYPE, text), ("f", tarfile.REGTYPE, content)):
         info = tarfile.TarInfo(name)
-        info.type, info.size = kind, len(content)
+        info.type, info.size = kind, len(data) if told or kind == tarfile.XHDTYPE else 0
         headers.append(
-            info.tobuf(tarfile.USTAR_FORMAT) + content.ljust(-(-len(content) // 512) * 512, b"\0")
+            info.tobuf(tarfile.USTAR_FORMAT) + data.ljust(-(-len(data) // 512) * 512, b"\0")
         )
     return b"".join(headers) + bytes(1024)
 
@@ -149,6 +168,23 @@ def test_value_of_an_attribute_may_hold_anything() -> None:
     odd = ("SCHILY.xattr.user.z", "a=b\n12 path=evil\n")
     a = ("SCHILY.xattr.user.a", "")
     assert sorted_tar(pax(odd, a)) == pax(a, odd)
+
+
+def test_size_of_a_file_may_stand_in_its_pax_header_alone() -> None:
+    """As GNU tar has it from 8 GiB on: what is in the file may look like a header."""
+    a, b, size = ("SCHILY.xattr.user.a", "1"), ("SCHILY.xattr.user.b", "2"), ("size", "4608")
+    content = pax(b, a)[:2560].ljust(4608, b"y")
+    given = pax(b, size, a, content=content, told=False)
+    assert sorted_tar(given) == pax(size, a, b, content=content, told=False)
+
+
+def test_status_of_dpkg_that_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "top/var/lib/dpkg/status"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    os.truncate(path, 1 << 40)
+    with pytest.raises(BuildError, match="no dpkg status"):
+        tree.dpkg_status(tmp_path, ["top"])
 
 
 def test_what_a_stack_of_trees_shows(tmp_path: Path) -> None:
