@@ -16,7 +16,10 @@ from tasks.session import Session
 # What mmdebstrap, debootstrap, apt and dpkg read of the host's /etc. Nothing else of it is there
 # while packages' scripts run.
 ETC = ("alternatives", "debian_version", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "login.defs",
-       "nsswitch.conf", "os-release", "passwd", "group", "perl", "lsb-release")  # fmt: skip
+       "nsswitch.conf", "os-release", "perl", "lsb-release")  # fmt: skip
+# tar gives files of .debs to the accounts of these names, if there are such: the host's own could
+# have other numbers than Debian's, which the .debs hold as well.
+ACCOUNTS = {"passwd": "root:x:0:0:root:/root:/bin/sh\n", "group": "root:x:0:\n"}
 
 
 def skeleton(folder: Path) -> None:
@@ -40,12 +43,14 @@ def skeleton(folder: Path) -> None:
             shutil.copytree(source, folder / "etc" / name, symlinks=True)
         elif source.exists():
             shutil.copy(source, folder / "etc" / name)
+    for name, text in ACCOUNTS.items():
+        (folder / "etc" / name).write_text(text)
     (folder / "etc/hostname").write_text("localhost\n")
     (folder / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
     (folder / "etc/resolv.conf").touch()
 
 
-def _split_usr() -> Iterator[tuple[str, str]]:
+def programs() -> Iterator[tuple[str, str]]:
     """The host's programs: /usr, and /bin and its kin where they are no links into it."""
     for name in ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}"):
@@ -123,7 +128,7 @@ def build(session: Session, log: host.Log) -> None:
             mounts=[["bind", str(tool_root), "root", ""], upper.mount("root/target")],
             root="root",
             chroots=["/target"],
-            binds=[*_split_usr(), (str(repository), "/repo")],
+            binds=[*programs(), (str(repository), "/repo")],
             keep=host.DPKG_CAPABILITIES,
             env={
                 "SOURCE_DATE_EPOCH": str(epoch), "TMPDIR": "/tmp", "HOME": "/root",
@@ -143,7 +148,7 @@ def build(session: Session, log: host.Log) -> None:
         for name in ("dev", "proc", "run", "sys", "tmp"):
             _folder(upper.path / name)
         (upper.path / "tmp").chmod(0o1777)
-        several = tree.clamp_times(upper.path, epoch)
+        several = tree.clamp_times(upper.path, epoch, upper.begun)
         facts: dict[str, Any] = tree.facts(epoch, records, upper.path)
         with session.cache.put(stage, facts) as target:
             tree.pack(upper.path, target, log, several_xattrs=several)

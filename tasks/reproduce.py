@@ -13,7 +13,6 @@ import tarfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tasks import base, ext, host, image, layer
 from tasks.cache import Cache, Entry, Memory, read_sha256
@@ -29,6 +28,9 @@ NEVER_SAME = {
 """Formats whose files are compared instead of their bytes, and why."""
 
 DECOMPRESS = {"gzip": ["gzip", "-dc"], "zstd": ["zstd", "-dcq"], "xz": ["xz", "-dc"]}
+
+DIFFOSCOPE_SECONDS = 600
+"""After which diffoscope is ended: what differs is told by then."""
 
 MEMBER_FIELDS = ("type", "mode", "uid", "gid", "size", "mtime", "linkname", "devmajor", "devminor")
 
@@ -135,7 +137,7 @@ def _compare_trees(old: Entry | None, new: Entry, fresh: Session, log: host.Log)
     found = compare_tars(old.path, new.path, log)
     if not found:
         return "=the same files, packed by another version of tar or zstd"
-    _diffoscope(old.path, new.path, fresh)
+    _diffoscope(old.path, new.path, fresh, log)
     return found
 
 
@@ -218,7 +220,7 @@ def _compare_images(
         for raw in raws:
             raw.unlink(missing_ok=True)
     if not found.startswith("="):
-        _diffoscope(old, new.path, fresh)
+        _diffoscope(old, new.path, fresh, log)
     return found
 
 
@@ -321,15 +323,32 @@ def _decompress(source: Path, target: Path, container: str, log: host.Log) -> No
         raise BuildError(f"{source.name}: {container} cannot read it: {message[-300:]}")
 
 
-def _diffoscope(old: Path, new: Path, fresh: Session) -> None:
-    """A detailed comparison for the logs, where the host has diffoscope(1)."""
+def _diffoscope(old: Path, new: Path, fresh: Session, log: host.Log) -> None:
+    """A detailed comparison for the logs, where the host has diffoscope(1); no more than a help.
+
+    It takes apart what packages' scripts wrote, so it is confined as a bootstrap tool is.
+    """
     try:
         host.tool("diffoscope")
     except BuildError:
         return
-    name = old.name.partition(".")[0]
-    target = fresh.out / fresh.logs / f"diffoscope-{name}.txt"
-    fresh.screen.progress(f"diffoscope of {old.name}")
-    # Status 1 says that they differ.
-    arguments: list[Any] = ["diffoscope", "--text", str(target), str(old), str(new)]
-    host.run(arguments, ok=(0, 1), env={"HOME": str(fresh.scratch)}, what="diffoscope")
+    name = f"diffoscope-{old.name.partition('.')[0]}.txt"
+    log.step(f"diffoscope of {old.name}")
+    root = fresh.scratch / "diffoscope"
+    base.skeleton(root)
+    (root / "root" / name).touch()
+    sandbox = host.Sandbox(
+        base=fresh.scratch, mounts=[["bind", str(root), "root", ""]], root="root",
+        binds=[*base.programs(), (str(old), "/target/old"), (str(new), "/target/new")],
+        keep=host.DPKG_CAPABILITIES, env={"HOME": "/root", "TMPDIR": "/tmp"}, cwd="/target",
+    )  # fmt: skip
+    try:
+        # Status 1 says that they differ. Of large images it may take hours.
+        sandbox.run(host.step(
+            "/bin/sh", "-c", 'timeout "$0" diffoscope --text "$1" old new; test $? -le 1',
+            str(DIFFOSCOPE_SECONDS), f"/root/{name}"), log=log, what="diffoscope")  # fmt: skip
+        shutil.copyfile(root / "root" / name, fresh.out / fresh.logs / name, follow_symlinks=False)
+    except BuildError as error:
+        log.line(f"# {error}")
+    finally:
+        host.remove_tree(root)

@@ -40,7 +40,7 @@ def enter(place: Path, *steps: Step | str, log: Log | None = None, **fields: Any
         "root": "root", "keep": DPKG_CAPABILITIES,
         "mounts": [["bind", str(place / "root"), "root", ""]], **fields,
     }  # fmt: skip
-    binds = [*base._split_usr(), *given.pop("binds", ())] if given["root"] else []
+    binds = [*base.programs(), *given.pop("binds", ())] if given["root"] else []
     if given["root"] is None:
         given["keep"] = None
     Sandbox(base=place, binds=binds, **given).run(
