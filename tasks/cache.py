@@ -180,19 +180,16 @@ class Cache:
         return self.debs / f"{sha256}.deb"
 
     def has_deb(self, sha256: str) -> bool:
-        """Whether a .deb is here and whole; one that is not is dropped.
+        """Whether a .deb is here and whole.
 
         Read now, whatever is remembered: dpkg installs it as it is, and few have digests inside.
         """
-        path = self.deb(sha256)
         try:
-            if read_sha256(path) == sha256:
-                return True
+            return read_sha256(self.deb(sha256)) == sha256
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.EISDIR, errno.ELOOP, errno.EIO):
                 raise
-        remove(path)
-        return False
+            return False
 
     def take_deb(self, source: Path, sha256: str) -> bool:
         """Move a downloaded file into debs/ unless its SHA-256 is another; whether it was right."""

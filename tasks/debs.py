@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tasks import apt, host
-from tasks.cache import Cache
+from tasks.cache import Cache, remove
 from tasks.errors import BuildError, NoRoom
 from tasks.lockfile import Record
 from tasks.spec import Spec, masked
@@ -72,7 +72,11 @@ def fetch(
         return
     cache.debs.mkdir(parents=True, exist_ok=True)
     with host.locked(cache.debs / ".lock", waiting=log.step):
-        missing = [record for record in wanted.values() if not cache.deb(record.sha256).exists()]
+        # Looked at again: another build may have brought them meanwhile. Only now is one removed
+        # that is not whole: without the lock it could be what that build has just put there.
+        missing = [record for record in wanted.values() if not cache.has_deb(record.sha256)]
+        for record in missing:
+            remove(cache.deb(record.sha256))
         total = sum(record.size for record in missing)
         if not missing:
             return
@@ -165,7 +169,8 @@ def _taken(path: Path, record: Record, cache: Cache) -> bool:
 def _apt_helper(arguments: Sequence[str], folder: Path, config: Path, log: host.Log) -> None:
     host.run(
         ["apt-helper", "download-file", *arguments],
-        log=log, env={"APT_CONFIG": str(config)}, cwd=folder, what="fetching packages", quiet=True,
+        log=log, env={"APT_CONFIG": str(config), "TMPDIR": str(folder)}, cwd=folder,
+        what="fetching packages", quiet=True,
     )  # fmt: skip
 
 

@@ -22,7 +22,6 @@ VERSION = "0.1.0"
 def metadata(session: Session, entries: list[Entry]) -> dict[str, Any]:
     """foo.yaml: fuel-agent's fields, which provisioners read, and what Strata adds."""
     spec, plan = session.spec, session.plan
-    text = session.lock_path.read_text("utf-8")
     first = plan.lock.repos[0].fields
     major, _, minor = first.get("Version", "").partition(".")
     return {
@@ -38,7 +37,8 @@ def metadata(session: Session, entries: list[Entry]) -> dict[str, Any]:
             {
                 "type": "deb",
                 "name": repo.name,
-                "uri": masked(session.uris[repo.name], spec.secrets),
+                # Only an address's own secrets: a password may be a word of a host's name.
+                "uri": masked(session.uris[repo.name]),
                 "suite": repo.suite,
                 "section": repo.section,
                 "priority": repo.priority,
@@ -71,7 +71,7 @@ def metadata(session: Session, entries: list[Entry]) -> dict[str, Any]:
             _package(record.package, record.architecture, spec.arch): record.version
             for record in plan.lock.installed()
         },
-        "lock": lockfile.digest(text),
+        "lock": session.lock_digest,
         "strata": VERSION,
     }
 
@@ -92,7 +92,14 @@ def publish(session: Session) -> None:
 
     An image's SHA-256 is checked while it is copied. Files of an earlier build that no longer
     belong are removed. BuildError, and out/ as it was, where there is no room for all of it.
+    One build at a time: two of one spec, with other locks, would leave a mixture.
     """
+    session.out.mkdir(parents=True, exist_ok=True)
+    with host.locked(session.out, waiting=session.screen.progress):
+        _publish(session)
+
+
+def _publish(session: Session) -> None:
     import yaml
 
     spec, plan = session.spec, session.plan
@@ -104,7 +111,6 @@ def publish(session: Session) -> None:
             raise DamagedEntry(f"the cache has lost {session.cache.file(stage).name}",
                                "run the same command again")  # fmt: skip
         entries.append(entry)
-    out.mkdir(parents=True, exist_ok=True)
     texts = {
         f"{spec.name}.yaml": yaml.safe_dump(metadata(session, entries), sort_keys=False,
                                             default_flow_style=False, allow_unicode=True),
@@ -187,7 +193,7 @@ def _build_json(session: Session) -> str:
                        "bytes": result.bytes})  # fmt: skip
     content = {
         "spec": session.spec.name,
-        "lock": lockfile.digest(session.lock_path.read_text("utf-8")),
+        "lock": session.lock_digest,
         "seconds": round(time.monotonic() - session.started, 3),
         "locked": session.locked,
         "published": session.published,

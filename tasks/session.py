@@ -98,6 +98,8 @@ class Session:
     started: float = field(default_factory=time.monotonic)
     results: dict[str, Result] = field(default_factory=dict)
     locked: str = "kept"
+    lock_digest: str = ""
+    """Of the lock's text as it was read last, for the plan: others may write a new one."""
     published: bool = False
     logs: str = "log"
     screen: Screen = field(default_factory=Screen)
@@ -199,6 +201,7 @@ class Session:
             return None
         except (OSError, ValueError) as error:
             raise BuildError(f"{self.lock_path}: cannot be read: {error}") from error
+        self.lock_digest = lockfile.digest(text)
         return lockfile.parse(text, where=str(self.lock_path))
 
     def fits(self, lock: lockfile.Lock) -> bool:
@@ -262,18 +265,20 @@ class Session:
         for tool in _tools(stage):
             host.tool(tool)
         began = time.monotonic()
-        with (
-            self.log(stage.log, _title(stage)) as log,
-            self.cache.used(log.step),
-            self.cache.building(stage, log.step) as entry,
-        ):
+
+        def waiting(text: str) -> None:
+            self.screen.progress(f"{_title(stage)}: {text}")
+
+        with self.cache.used(waiting), self.cache.building(stage, waiting) as entry:
             if entry is None:
-                try:
-                    work(log)
-                except OSError as error:
-                    if error.errno not in room.HOST_ERRORS:
-                        raise
-                    raise self.explained(error, _title(stage), log.began) from error
+                # The log begins here, not where this waits: its builder may be writing to it.
+                with self.log(stage.log, _title(stage)) as log:
+                    try:
+                        work(log)
+                    except OSError as error:
+                        if error.errno not in room.HOST_ERRORS:
+                            raise
+                        raise self.explained(error, _title(stage), log.began) from error
         made = self.cache.get(stage)
         assert made is not None
         result = Result(result="hit" if entry else "built", seconds=time.monotonic() - began,
@@ -288,6 +293,9 @@ class Session:
         places = self.places
         given = error.filename2 or error.filename
         at = Path(os.fsdecode(given)) if isinstance(given, (str, bytes)) else None
+        if error.errno == errno.ENAMETOOLONG:
+            return BuildError(f"{what}: {str(at)[:200]}...: a path is longer than Linux takes",
+                              "does some package or script make such folders?")  # fmt: skip
         names = list(places)
         if at is not None:
             mount = room.mount_point(at)

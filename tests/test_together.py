@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -312,3 +313,19 @@ def test_an_unknown_spec_leaves_no_file(world: World, name: str) -> None:
     world.doit("build", f"spec={name}", check=False)
     world.doit("list", f"spec={name}", check=False)
     assert list((world.root / ".doit").glob("**/*.sqlite3")) == []
+
+
+def test_one_build_at_a_time_publishes(small: World) -> None:
+    """Two of one spec with other locks would leave a mixture in out/."""
+    small.build()
+    small.edit("file: web.img.gz", "file: other.img.gz")
+    descriptor = os.open(small.root / "out/web", os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    run = Running(small, "build", "spec=web")
+    try:
+        run.wait_for("waiting for another build")
+        assert not (small.root / "out/web/other.img.gz").exists()
+    finally:
+        os.close(descriptor)
+    assert run.end().code == 0
+    assert (small.root / "out/web/other.img.gz").exists()
