@@ -96,7 +96,9 @@ def _asked(
     def update() -> None:
         host.run(
             ["apt-get", "update", "--error-on=any"],
-            log=log, env={"APT_CONFIG": str(folder / "apt.conf")}, what="asking",
+            # apt is ended by SIGKILL: what it has for gpgv must not be left in /tmp.
+            log=log, env={"APT_CONFIG": str(folder / "apt.conf"), "TMPDIR": str(folder)},
+            what="asking",
         )  # fmt: skip
 
     problem: BuildError | None = None

@@ -135,7 +135,7 @@ def _record(value: Mapping[str, Any], repos: set[str]) -> Record:
     what = f"of the record of {str(record.package)[:80]!r} the"
     for name, form in _FORMS.items():
         _text(getattr(record, name), form, f"{what} {name}")
-    if type(record.size) is not int or record.size < 0:
+    if type(record.size) is not int or not 0 <= record.size < 1 << 40:
         raise ValueError(f"{what} size is malformed: {str(record.size)[:80]!r}")
     if record.repository not in repos:
         raise ValueError(
