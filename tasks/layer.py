@@ -54,6 +54,38 @@ chown --reference=/etc/shadow /etc/shadow.strata && chmod --reference=/etc/shado
 mv /etc/shadow.strata /etc/shadow
 """
 
+# A kernel's postinst makes an initramfs, and the trigger of initramfs-tools makes it again when all
+# is configured. Found first in dpkg's PATH while packages are installed, this puts an empty one in
+# place for what looks whether there is one (boot loaders' hooks run with it), and MAKE_INITRAMFS
+# makes it once, in the end. Called otherwise than by update-initramfs(8) it is mkinitramfs(8).
+MKINITRAMFS = """#!/bin/sh
+real=/usr/sbin/mkinitramfs
+if [ "$1" = -v ]; then verbose=-v; shift; else verbose=; fi
+if ! [ -e /dev/.strata/later ] || [ $# -ne 3 ] || [ "$1" != -o ] ||
+        [ "${2##*/}" != "initrd.img-$3.new" ]; then
+    exec $real $verbose "$@"
+fi
+echo "$3 ${2%/*}" >> /dev/.strata/later
+: > "$2"
+"""
+LATER = ": > /dev/.strata/later"
+# The list is not the commands' input: a hook that reads its own would take the rest of it.
+MAKE_INITRAMFS = """
+sort -u /dev/.strata/later > /dev/.strata/now
+rm /dev/.strata/later
+while read -r version folder <&3; do
+    file=$folder/initrd.img-$version
+    if ! [ -e "$file" ] || [ -s "$file" ]; then continue; fi
+    update-initramfs -u -k "$version" -b "$folder" < /dev/null
+    if ! [ -s "$file" ]; then  # update_initramfs=no in update-initramfs.conf(5)
+        rm "$file"
+        update-initramfs -c -k "$version" -b "$folder" < /dev/null
+    fi
+    [ -s "$file.bak" ] || rm -f "$file.bak"
+    if ! [ -s "$file" ]; then echo "error: $file is empty"; exit 1; fi
+done 3< /dev/.strata/now
+"""
+
 
 def apt_steps(
     layer: Layer,
@@ -81,6 +113,7 @@ def apt_steps(
         steps.append(host.step("debconf-set-selections", f"{INSIDE}/debconf", title="preseeding"))
     if wanted or removes:
         steps.append(host.step("apt-get", "update", title="reading the locked packages"))
+        steps.append(host.step("/bin/sh", "-c", LATER))
         steps.append(
             host.step(
                 "apt-get", "install", "--yes", "--allow-downgrades", "--allow-change-held-packages",
@@ -88,6 +121,7 @@ def apt_steps(
                 title=f"installing {len(wanted)} packages",
             )
         )  # fmt: skip
+        steps.append(host.step("/bin/sh", "-e", "-c", MAKE_INITRAMFS))
     if depends:
         steps.append(host.step("apt-mark", "auto", *depends))
     present = sorted(requested - {record.package for record in locked.records})
@@ -117,6 +151,7 @@ def inside_apt_conf() -> str:
         "APT::Install-Suggests": "false",
         "Acquire::Languages": "none",
         "Dpkg::Use-Pty": "0",
+        "DPkg::Path": f"{INSIDE}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     }
     lines = [f"{name} {apt.quoted(value)};" for name, value in settings.items()]
     # conffiles: what the layer's own files already put there stays, without a question.
@@ -416,6 +451,9 @@ def _give(
     """Fill the folder that the sandbox sees at INSIDE."""
     (given / "policy-rc.d").write_text(POLICY)
     (given / "apt.conf").write_text(inside_apt_conf())
+    (given / "bin").mkdir()
+    (given / "bin/mkinitramfs").write_text(MKINITRAMFS)
+    (given / "bin/mkinitramfs").chmod(0o755)
     (given / "sources.list").write_text(f"deb [trusted=yes] file:{INSIDE}/repo ./\n")
     if layer.debconf:
         (given / "debconf").write_text("\n".join(layer.debconf) + "\n", encoding="utf-8")

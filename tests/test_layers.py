@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 import samples
-from conftest import World
-from repository import Repository, Server
+from conftest import KEPT, World
+from repository import Repository, Server, real_debs
 from tasks import layer
 from tasks.lockfile import LockedLayer
 from tasks.spec import Layer
@@ -369,6 +369,48 @@ base:""")  # fmt: skip
     metadata = (built.root / "out/web/web.yaml").read_text()
     assert "pa55word" not in metadata
     assert f"http://***@127.0.0.1:{port}" in metadata
+
+
+COUNT = """#!/bin/sh
+[ "$1" != prereqs ] || exit 0
+cat > /dev/null
+echo "$version" >> /var/lib/initramfs-runs
+"""
+KERNEL = "exec run-parts --exit-on-error --arg=$V --arg=/boot/vmlinuz-$V /etc/kernel/postinst.d"
+CHECK = """#!/bin/sh
+set -eu
+sort /var/lib/initramfs-runs
+test "$(sort /var/lib/initramfs-runs | tr '\\n' ' ')" = "1.0-test 2.0-test "
+for version in 1.0-test 2.0-test; do
+    mkinitramfs -o /boot/again $version
+    cmp /boot/again /boot/initrd.img-$version
+done
+ls /boot/*.bak /boot/*.new 2> /dev/null && exit 1
+rm /var/lib/initramfs-runs /boot/again
+update-initramfs -u -k 1.0-test
+test -s /boot/initrd.img-1.0-test
+dpkg-trigger --no-await update-initramfs 2> /dev/null || true
+dpkg --configure --pending
+test -s /boot/initrd.img-2.0-test
+"""
+
+
+def test_each_initramfs_is_made_once_and_as_ever(built: World) -> None:
+    """Kernels' postinsts and a trigger ask for it four times; what a script asks for is made."""
+    built.add(*real_debs(KEPT / "debs", ["?essential", "apt", "initramfs-tools"]))
+    kernels = [
+        built.deb(f"linux-image-{version}", depends="initramfs-tools, initcount", arch="amd64",
+                  files={f"/boot/vmlinuz-{version}": "kernel\n", f"/boot/config-{version}": "CONFIG_RD_GZIP=y\n",
+                         f"/lib/modules/{version}/modules.order": "",
+                         f"/lib/modules/{version}/modules.builtin": ""},
+                  scripts={"postinst": KERNEL.replace("$V", version)})
+        for version in ("1.0-test", "2.0-test")
+    ]  # fmt: skip
+    built.add(*kernels, built.deb("initcount", depends="initramfs-tools", files={
+        "/usr/share/initramfs-tools/hooks/count": COUNT}))  # fmt: skip
+    built.edit("packages: [beta]", "packages: [linux-image-1.0-test, linux-image-2.0-test]")
+    built.write("scripts/app.sh", CHECK, 0o755)
+    built.build()
 
 
 def test_package_that_an_earlier_layer_asked_for_stays_manual_when_a_later_one_upgrades_it() -> (
