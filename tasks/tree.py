@@ -15,6 +15,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -313,13 +314,20 @@ class Trees:
         # Entries of older versions do not tell.
         size = sum(int(entry.facts.get("size", 0)) for entry in packed.values())
         log.need_room("scratch", size, f"unpacking {len(packed)} trees")
-        for stage in stages:
-            if stage.key in packed:
-                entry = packed[stage.key]
-                log.step(f"unpacking {stage.name}")
-                name = self._name()
+        lacking = [stage for stage in stages if stage.key in packed]
+        if lacking:
+            log.step(f"unpacking {', '.join(stage.name for stage in lacking)}")
+            names = [self._name() for _stage in lacking]
+            # Each is one tar that waits for the filesystem, so that two CPUs are used by two.
+            with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
+                work = [
+                    pool.submit(unpack, packed[stage.key].path, packed[stage.key].sha256,
+                                self.folder / name, log)
+                    for stage, name in zip(lacking, names, strict=True)
+                ]  # fmt: skip
+            for stage, name, future in zip(lacking, names, work, strict=True):
                 try:
-                    unpack(entry.path, entry.sha256, self.folder / name, log)
+                    future.result()
                 except DamagedEntry:
                     self.cache.damaged(stage, log.step)
                     raise
