@@ -14,6 +14,7 @@ from __future__ import annotations
 from tasks.graph import (  # noqa: F401 - doit looks for task_* here
     DOIT_CONFIG,
     task_base,
+    task_bench,
     task_build,
     task_doctor,
     task_image,

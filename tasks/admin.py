@@ -268,3 +268,16 @@ def test(session: Session) -> None:
         code = subprocess.call([sys.executable, "-m", *argv], env=environment, cwd=session.root)
         if code:
             raise BuildError(f"{argv[0]} failed (exit status {code})")
+
+
+def bench(session: Session) -> None:
+    """Measure Strata and its rivals on one local mirror: tests/bench/."""
+    host.need_root("the benchmark")
+    given = session.variables
+    rounds = given.get("rounds", "3")
+    if not rounds.isdecimal() or not 1 <= int(rounds) <= 100:
+        raise BuildError(f"rounds={rounds}: expected a number from 1 to 100")
+    argv = [sys.executable, "-B", "tests/bench/bench.py", "--rounds", rounds]
+    argv += ["--only", given["only"]] if "only" in given else []
+    if code := subprocess.call(argv, cwd=session.root):
+        raise BuildError(f"the benchmark failed (exit status {code})")

@@ -306,6 +306,13 @@ def task_import() -> Task:
     return _plain(migrate.run, "specs/NAME.yaml from fuel-agent's input (file=provision.json)")
 
 
+def task_bench() -> Task:
+    """measure against the rivals, write docs/performance.md (rounds=3, only=ours)"""
+    from tasks import admin
+
+    return _plain(admin.bench, "measure against the rivals (rounds=3, only=ours,rivals,growth)")
+
+
 def task_test() -> Task:
     """all the tests"""
     from tasks import admin

@@ -31,6 +31,8 @@ VARIABLES = {
     "security_mirror": "what ${security_mirror} stands for",
     "format": "of `doit keys`: text or json",
     "file": "of `doit import`: the file to read",
+    "rounds": "of `doit bench`: how often each way is measured",
+    "only": "of `doit bench`: some of ours, rivals, growth",
 }
 LOCK_MODES = ("latest", "keep", "frozen")
 EXT_TOOLS = ("mke2fs", "e2fsck", "resize2fs", "tune2fs", "dumpe2fs", "debugfs")
