@@ -157,7 +157,7 @@ def mkfs_argv(image: Image, raw: str, identity: str, *, inodes: int, fill: str =
                 "-E", ",".join(extended), "-O", ",".join(features)]  # fmt: skip
         if not {"-i", "-N", "-T"} & {option[:2] for option in rest}:
             argv += ["-N", str(inodes)]
-        return [*argv, *(["-d", fill] if fill else []), *rest, raw]
+        return [*argv, *rest, *(["-d", fill] if fill else []), raw]
     if image.format == "xfs":
         return ["mkfs.xfs", "-q", "-f", "-m", f"uuid={identity}", *label, *image.options, raw]
     if image.format == "btrfs":
@@ -289,6 +289,13 @@ class Filling:
         return {"E2FSPROGS_FAKE_TIME": str(self.epoch), "E2FSCK_TIME": str(self.epoch),
                 "SOURCE_DATE_EPOCH": str(self.epoch), "MKE2FS_CONFIG": str(config)}  # fmt: skip
 
+    @property
+    def nowhere(self) -> Path:
+        """An empty folder to run mkfs and tune2fs in: no word of the spec names a file there."""
+        folder = self.session.scratch / "nowhere"
+        folder.mkdir(exist_ok=True)
+        return folder
+
     def sizes(self) -> Iterator[int]:
         """Sizes to try, in bytes: the spec's alone, or a guess and larger ones."""
         if self.image.size is not None:
@@ -375,10 +382,10 @@ class Filling:
         what = f"image {self.image.mount}"
         if direct:
             self.log.step("making the filesystem")
-            sandbox = host.Sandbox(base=folder, mounts=mounts, env=self.env)
+            sandbox = host.Sandbox(base=folder, mounts=mounts, env=self.env, cwd=str(self.nowhere))
             sandbox.run(host.step(*make, title="filling"), log=self.log, what=what)
             return
-        host.run(make, log=self.log, env=self.env, what=what)
+        host.run(make, log=self.log, env=self.env, cwd=self.nowhere, what=what)
         if self.image.format == "vfat":
             step = host.step("/bin/bash", "-e", "-o", "pipefail", "-c", FILL_VFAT, "fill",
                              str(self.raw), title="filling")  # fmt: skip
@@ -501,7 +508,7 @@ class Filling:
                 raise ShrinkFailed(f"resize2fs cannot reach {target} blocks") from error
 
     def _run(self, *argv: str, what: str, ok: Sequence[int] = (0,)) -> None:
-        host.run(argv, log=self.log, env=self.env, what=what, ok=ok)
+        host.run(argv, log=self.log, env=self.env, cwd=self.nowhere, what=what, ok=ok)
 
 
 def ext_inodes(content: Content) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 import xxhash
 
+from tasks import mkfs
 from tasks.lockfile import Lock, Record
 from tasks.spec import Image, Spec
 
@@ -20,7 +21,6 @@ RECIPES = {"base": 3, "layer": 3, "image": 3}
 """Raised when a stage's code would make other bytes from the same inputs."""
 
 SUFFIX = {"gzip": ".img.gz", "zstd": ".img.zst", "xz": ".img.xz", "raw": ".img"}
-FORMAT_TOOL = {"xfs": "mkfs.xfs", "btrfs": "mkfs.btrfs", "vfat": "mkfs.vfat"}
 CONTAINER_TOOL = {"gzip": "zlib-ng", "zstd": "zstd", "xz": "xz", "raw": ""}
 
 
@@ -118,7 +118,7 @@ def identities(records: tuple[Record, ...]) -> list[list[str]]:
 
 def image_tools(image: Image) -> set[str]:
     """The tools whose versions decide an image's bytes."""
-    tools = {FORMAT_TOOL.get(image.format, "mke2fs")}
+    tools = {mkfs.TOOL[image.format]}
     if image.format == "vfat":
         tools.add("mcopy")  # which writes all that is in it
     return tools | {CONTAINER_TOOL[image.container]} - {""}

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tasks.errors import BuildError
+from tasks.mkfs import check_options
 
 SIZE_LIMIT = 1 << 18
 """Bytes of a spec: PyYAML reads no more than that in a second."""
@@ -562,3 +563,4 @@ def _check(spec: Spec) -> None:
             )
         if image.uuid and (len(image.uuid) == 9) != (image.format == "vfat"):
             raise BuildError(f"{where}.uuid: {image.uuid!r} is not of {image.format}'s form")
+        check_options(image.options, image.format, f"{where}.options")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ import yaml
 from conftest import PROJECT, World
 from repository import Fault, Server
 from samples import SCHEMA, lock, record
-from tasks import lockfile
+from tasks import host, image, lockfile
 from tasks.errors import BuildError
 from tasks.plan import resolution_inputs
+from tasks.session import Session
 from tasks.spec import Spec, load_spec
 
 # ---------------------------------------------------------------- every field of the schema
@@ -297,6 +299,49 @@ def _listed(path: Path) -> list[str]:
     done = subprocess.run(["tar", "--list", "--quoting-style=literal", "--file", path], check=True,
                           capture_output=True)  # fmt: skip
     return done.stdout.decode().splitlines()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("kind", "options", "pack", "made"),
+    [
+        ("ext2", "-z precious", "direct", ["precious"]),
+        ("ext4", "-z precious", "loop", ["precious"]),
+        ("xfs", "-l file=1,name=precious,size=70m", "loop", ["precious"]),
+        ("btrfs", "-r specs", "loop", []),
+    ],
+)
+def test_what_an_option_names_is_no_file_of_the_host(
+    built: World,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    options: str,
+    pack: str,
+    made: list[str],
+) -> None:
+    """Loading a spec refuses these; were one forgotten there, mkfs runs where no such file is."""
+    monkeypatch.chdir(built.root)
+    for name, value in built.environment().items():
+        monkeypatch.setenv(name, value)
+    precious = built.root / "precious"
+    precious.write_text("untouched\n")
+    before = sorted(os.listdir())
+    session = Session(root=built.root, variables={"spec": "web"})
+    other = replace(session.spec.images[1], format=kind, options=tuple(options.split()), pack=pack)
+    session.spec = replace(session.spec, images=(session.spec.images[0], other))
+    said = ""
+    try:
+        with host.Log(None) as log:
+            image.build(session, 1, log)
+    except BuildError as error:
+        said = str(error)
+    finally:
+        found = os.listdir(session.scratch / "nowhere")
+        session.close()
+    assert found == made
+    assert made or "No such file" in said, said
+    assert precious.read_text() == "untouched\n"
+    assert sorted(os.listdir()) == before
 
 
 # ---------------------------------------------------------------- locks and records

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import getopt
 import json
+import random
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from samples import IMAGE, REPO, SCHEMA, load
-from tasks import apt, compress, plan, spec
+from tasks import apt, compress, mkfs, plan, spec
 from tasks.errors import BuildError
-from tasks.spec import File, Layer, Spec, load_spec, masked
+from tasks.image import mkfs_argv
+from tasks.spec import File, Image, Layer, Spec, load_spec, masked
 
 PROJECT = SCHEMA.parent.parent
 DOCUMENT: dict[str, Any] = json.loads(SCHEMA.read_text())
@@ -229,6 +234,168 @@ def test_mkfs_options_are_a_string_or_a_list(
 def test_other_mkfs_options_are_refused(tmp_path: Path, given: object) -> None:
     with pytest.raises(BuildError, match="options"):
         image(tmp_path, options=given)
+
+
+PERMITTED = {
+    "ext4": [
+        "-b4096 -O^64bit", "-b 1024 -I 128 -i 8192 -m 0.5 -N 1000 -r 1", "-C 65536 -O bigalloc",
+        "-g 8192 -G 16 -e remount-ro -M mnt -o linux -T small,news", "-j", "-j -Jsize=4",
+        "-J size=4,location=1M,fast_commit_size=256", "-E stride=2,stripe_width=4 -Elazy_itable_init",
+        "-E root_owner=1:2,hash_seed=00000000-0000-4000-8000-000000000000", "-b-1024",
+    ],
+    "xfs": ["-b size=1024 -m crc=0,finobt=0 -K", "-d agcount=2,su=64k,sw=2 -i size=512,sparse=0",
+            "-l internal,size=64m -n size=8192,ftype=1 -s size=512", "-bsize=1k -ssize=4k -dnoalign"],
+    "btrfs": ["-n 16k -s 4096 -O no-holes -R free-space-tree -M -m dup -d single -K",
+              "--nodesize=16k --sectorsize 4096 --features=^no-holes,extref --mixed",
+              "--metadata=single --data single --csum=xxhash", "--checksum sha256 -n16384"],
+    "vfat": ["-a -F 32 -s1 -S512 -r 512 -R 32 -f 1", "-A -b 6 -D 128 -h 63 -M 0xF8 -g 255/63",
+             "--codepage=437 --variant standard --mbr"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "given"), [(k, v) for k, all_ in PERMITTED.items() for v in all_])
+def test_options_that_shape_the_filesystem_are_permitted(
+    tmp_path: Path, kind: str, given: str
+) -> None:
+    words = given.split()
+    for form in (given, words):
+        assert image(tmp_path, format=kind, options=form).options == tuple(words)
+
+
+# Each is what one mkfs takes for the name of a file, folder or device, then what Strata gives itself.
+REFUSED = {
+    "ext2": ["-J device=new.py", "-d .."],
+    "ext3": ["-z undo.py", "-l bad"],
+    "ext4": [
+        "-d ..", "-d..", "-l bad", "-lbad", "-z undo.py", "-zundo.py", "-J device=new.py",
+        "-Jdevice=new.py", "-J size=4,device=LABEL=x", "-J size=4,,device=x", "-jd ..", "-jzundo.py",
+        "-E android_sparse", "-E stride=2,android_sparse", "-E offset=4096", "-R offset=4096",
+        "4096", "-m 1 new.py", "new.py -m 1", "-j new.py", "-- new.py", "-", "--", "--help", "--bogus",
+        "-F", "-q", "-v", "-V", "-n", "-S", "-c", "-D", "-K", "-t ext2", "-L x", "-U clear", "-sd ..",
+    ],
+    "xfs": [
+        "-l file=1,name=new.py,size=70m", "-lname=new.py", "-l size=70m,name=new.py", "-l logdev=new.py",
+        "-c options=new.py", "-coptions=new.py", "-p new.py", "-pnew.py", "-d name=new.py",
+        "-d file,name=new.py,size=1g", "-dname=new.py", "-r name=new.py", "-r rtdev=new.py",
+        "-r extsize=64k", "-d size=1g", "-m uuid=x", "-m crc=0,uuid=x", "-Kp new.py", "-b ,size=1k",
+        "-L x", "-f", "-q", "-N", "-V", "new.py", "-K new.py", "--unsupported",
+    ],
+    "btrfs": [
+        "-r ..", "-r..", "--rootdir ..", "--rootdir=..", "--root=..", "--r=..", "-Mr ..", "-M new.py",
+        "--subvol=x", "--inode-flags=nodatacow:x", "--shrink", "--reflink", "-b 1g", "--byte-count=1g",
+        "--node=16k", "--nodesize= new.py", "--mixed=1", "--mixed new.py", "-L x", "--label=x", "-U x",
+        "--uuid=x", "-f", "--force", "-V", "new.py", "-n 16k new.py",
+    ],
+    "vfat": [
+        "-l bad", "-lbad", "-m new.py", "-mnew.py", "-m-", "-C new.py", "-am new.py", "-c", "-I",
+        "-i 12345678", "-n x", "-v", "--offset=8", "--offset 8", "--invariant", "--help", "--mbr=y",
+        "2048", "-F 32 2048", "--code=437", "new.py",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "given"), [(k, v) for k, all_ in REFUSED.items() for v in all_])
+def test_options_that_name_a_file_or_are_not_known_are_refused(
+    tmp_path: Path, kind: str, given: str
+) -> None:
+    with pytest.raises(
+        BuildError, match=r"images\./\.options: '\S.*' (is not one of|takes a value)"
+    ):
+        image(tmp_path, format=kind, options=given.split())
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "message", "hint"),
+    [
+        ("ext4", "-m 1 -d ..", "'-d' is not one of the options that mke2fs may be given",
+         "-b, -C, -e, -G, -g, -I, -i, -M, -m, -N, -O, -o, -r, -T, -j, -J, -E may be given: "
+         "nothing that names a file or a device"),
+        ("xfs", "-n size=8k,log=3",
+         "'-n log' is not one of the options that mkfs.xfs may be given",
+         "of -n, ftype, parent, size, version may be given: nothing that names a file or a device"),
+        ("btrfs", "--label=x", "'--label' is not one of the options that mkfs.btrfs may be given",
+         "set the image's `label` instead"),
+        ("vfat", "2048", "'2048' is not one of the options that mkfs.vfat may be given", "-b, -D"),
+        ("ext2", "-m", "'-m' takes a value", "as the next word"),
+        ("ext2", "-m -j", "'-m' takes a value", "in the same one if it begins with `-`"),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_an_option(
+    tmp_path: Path, kind: str, given: str, message: str, hint: str
+) -> None:
+    with pytest.raises(BuildError) as caught:
+        image(tmp_path, format=kind, options=given)
+    assert caught.value.message == f"{tmp_path}/web.yaml: images./.options: {message}"
+    assert hint in caught.value.hint
+
+
+# What each program tells getopt(3) and getopt_long(3): e2fsprogs 1.47, xfsprogs 6.1, btrfs-progs
+# 6.17, dosfstools 4.2.
+GETOPT: dict[str, tuple[str, list[str]]] = {
+    "mke2fs": ("b:cd:e:g:i:jl:m:no:qr:s:t:vC:DE:FG:I:J:KL:M:N:O:R:ST:U:Vz:", []),
+    "mkfs.xfs": ("b:c:d:i:l:L:m:n:KNp:qr:s:CfV", []),
+    "mkfs.btrfs": ("A:b:fl:n:s:m:d:L:R:O:r:U:VvMKqu:", [
+        "byte-count=", "csum=", "checksum=", "force", "label=", "metadata=", "mixed", "nodesize=",
+        "sectorsize=", "data=", "version", "rootdir=", "subvol=", "inode-flags=", "nodiscard",
+        "features=", "runtime-features=", "uuid=", "device-uuid=", "quiet", "verbose", "shrink",
+        "compress=", "reflink", "help",
+    ]),
+    "mkfs.vfat": ("aAb:cCf:D:F:g:Ii:l:m:M:n:r:R:s:S:h:v", [
+        "codepage=", "invariant", "mbr", "offset=", "variant=", "help",
+    ]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", sorted(mkfs.TOOL))
+def test_mkfs_reads_the_permitted_words_as_the_spec_did(tmp_path: Path, kind: str) -> None:
+    """Whatever words come together: the image is the one bare word, and no other option is seen."""
+    draw = random.Random(kind)
+    tool = mkfs.TOOL[kind]
+    short, long = GETOPT[tool]
+    known = {f"-{letter}" for letter in short if letter != ":"} | {
+        f"--{name.rstrip('=')}" for name in long
+    }
+    subs = [f"{sub}=1" for takes in mkfs.PERMITTED[tool].values() if isinstance(takes, tuple)
+            for sub in takes]  # fmt: skip
+    names = [*known, *mkfs.PERMITTED[tool], *mkfs.PERMITTED[tool]]
+    given = Image(mount="/", file="x", format=kind, container="raw", level="default", pack="loop",
+                  label="", uuid="", options=(), size=None, free=None)  # fmt: skip
+    accepted = 0
+    for _round in range(20_000):
+        words = []
+        for _word in range(draw.randint(1, 4)):
+            value = draw.choice([*subs, "1", "1", "new.py", "-d", "-Ex", "", "--", "-j"])
+            name = draw.choice(names)
+            words += draw.choice(
+                [[name], [name, value], [name + value], [f"{name}={value}"], [value]]
+            )
+        words = [word for word in words if word]  # as the schema wants it
+        try:
+            mkfs.check_options(words, kind, "x")
+        except BuildError:
+            continue
+        accepted += 1
+        fill = "tree" if tool == "mke2fs" else ""
+        argv = mkfs_argv(replace(given, options=tuple(words)), "raw", "id", inodes=1, fill=fill)
+        found, bare = getopt.gnu_getopt(argv[1:], short, long)
+        assert bare == ["raw"], argv
+        own = {"mke2fs": "-q -F -t -U -d", "mkfs.xfs": "-q -f", "mkfs.btrfs": "-q -f -U",
+               "mkfs.vfat": "--invariant -i"}[tool].split()  # fmt: skip
+        assert {name for name, _value in found} <= {*own, *mkfs.PERMITTED[tool]}, argv
+        for name, value in found:
+            assert name != "-d" or tool != "mke2fs" or value == "tree", argv
+            takes = mkfs.PERMITTED[tool].get(name)
+            if isinstance(takes, tuple) and value != "uuid=id":
+                assert {part.partition("=")[0] for part in value.split(",")} <= set(takes), argv
+    assert accepted > 300
+
+
+def test_the_schema_says_which_options_are_permitted() -> None:
+    text = DOCUMENT["properties"]["images"]["additionalProperties"]["properties"]["options"]
+    for tool, permitted in mkfs.PERMITTED.items():
+        said = re.search(rf"{re.escape(tool)}: ([^.]*)\.", text["description"])
+        assert said is not None
+        assert sorted(said[1].split()) == sorted(permitted), tool
 
 
 # ---------------------------------------------------------------- secrets
