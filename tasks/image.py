@@ -404,6 +404,8 @@ class Filling:
                 btrfs filesystem sync filled
                 least=$(btrfs inspect-internal min-dev-size filled | cut -d' ' -f1)
                 wanted=$(( (least + {free} + 1048575) / 1048576 * 1048576 ))
+                # The kernel resizes none to less than 256 MiB.
+                [ $wanted -ge 268435456 ] || wanted=268435456
                 if [ $wanted -lt {size} ]; then btrfs filesystem resize $wanted filled; fi
             """, title="shrinking"))  # fmt: skip
         host.Sandbox(base=folder, mounts=mounts, env=self.env, cwd=str(folder)).run(

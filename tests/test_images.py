@@ -200,3 +200,12 @@ def test_trees_of_both_ways_to_pack_are_the_same(built: World, tmp_path: Path) -
             ).stdout  # fmt: skip
             listings.append((sorted(listing.splitlines()), sums))
     assert listings[0] == listings[1]
+
+
+def test_btrfs_of_next_to_nothing(tiny: World) -> None:
+    """The kernel refuses to shrink one to less than 256 MiB: it stays as mkfs made it."""
+    tiny.edit(
+        "format: ext2}", "format: ext2}\n  /usr: {file: usr.img, format: btrfs, container: raw}"
+    )
+    assert tiny.build()["/usr"] == "built"
+    assert 100 << 20 < (tiny.root / "out/web/usr.img").stat().st_size <= 256 << 20

@@ -269,7 +269,7 @@ REFUSED = {
     "ext4": [
         "-d ..", "-d..", "-l bad", "-lbad", "-z undo.py", "-zundo.py", "-J device=new.py",
         "-Jdevice=new.py", "-J size=4,device=LABEL=x", "-J size=4,,device=x", "-jd ..", "-jzundo.py",
-        "-E android_sparse", "-E stride=2,android_sparse", "-E offset=4096", "-R offset=4096",
+        "-O journal_dev", "-O ^64bit,journal_dev", "-E android_sparse", "-E stride=2,android_sparse", "-E offset=4096", "-R offset=4096",
         "4096", "-m 1 new.py", "new.py -m 1", "-j new.py", "-- new.py", "-", "--", "--help", "--bogus",
         "-F", "-q", "-v", "-V", "-n", "-S", "-c", "-D", "-K", "-t ext2", "-L x", "-U clear", "-sd ..",
     ],
