@@ -41,7 +41,7 @@ TOOLS: dict[str, str] = {
 TEST_TOOLS: dict[str, str] = {
     "gpg": "gpg", "gpgconf": "gpgconf", "gpg-agent": "gpg-agent",
     "qemu-system-x86_64": "qemu-system-x86", "git": "git",
-    "pigz": "pigz",
+    "pigz": "pigz", "locale-gen": "locales",
 }  # fmt: skip
 LIBEXEC = {"apt-helper": "/usr/lib/apt/apt-helper"}
 

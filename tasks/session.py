@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 import signal
@@ -55,6 +56,9 @@ class Screen:
     def __init__(self) -> None:
         self.terminal = sys.stderr.isatty()
         self.running = ""
+        # Whatever the locale's encoding lacks is shown as stderr shows it, rather than an error.
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
 
     def line(self, text: str) -> None:
         """A line that stays."""

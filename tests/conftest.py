@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from repository import Repository, Server, make_deb, real_debs, session_key
+from tally import TALLY, told
 
 PROJECT = Path(__file__).resolve().parent.parent
 KEPT = PROJECT / ".doit" / "test"
@@ -65,6 +66,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("root"):
                 item.add_marker(pytest.mark.usefixtures("needs_root"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Last of all: how often this run's promises were put to the test."""
+    if line := told(TALLY):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture

@@ -37,6 +37,8 @@ from types import EllipsisType
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
+from tally import TALLY
+
 MAINTAINER_SCRIPTS = ("preinst", "postinst", "prerm", "postrm", "config")
 
 
@@ -376,6 +378,12 @@ class Fault:
     drip: float = 0  # seconds between the tenths of the body
     chunked: bool = False  # no Content-Length: `cut` shows by the missing last chunk
 
+    @property
+    def harmful(self) -> bool:
+        """Whether the client gets another answer than it should, or later: a redirect is none."""
+        other = self.body is not None or self.cut is not None or self.drop
+        return other or (self.status or 0) >= 400 or self.delay + self.drip > 0
+
 
 NO_FAULT = Fault()
 
@@ -422,6 +430,7 @@ class Server:
             for suffix, fault in self.faults.items():
                 if path.endswith(suffix) and fault.times != 0:
                     fault.times = fault.times and fault.times - 1
+                    TALLY["network faults"] += fault.harmful
                     return fault
         return Fault()
 

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import subprocess
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,15 +17,13 @@ import pytest
 
 from conftest import Build, World
 from repository import make_deb
+from tally import TALLY
 
 pytestmark = pytest.mark.root
 
 KIB, MIB = 1 << 10, 1 << 20
 
 SWEEP = int(os.environ.get("STRATA_TEST_SWEEP", "12"))
-
-FAULTS: Counter[str] = Counter()
-"""What was injected, by the folder that was full."""
 
 
 # ---------------------------------------------------------------- small filesystems
@@ -101,12 +98,6 @@ def random_bytes(size: int) -> bytes:
     return subprocess.run(argv, input=bytes(size), capture_output=True, check=True).stdout
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _told(request: pytest.FixtureRequest) -> Iterator[None]:
-    yield
-    print(f"faults injected: {sum(FAULTS.values())}: {dict(FAULTS)}")
-
-
 @pytest.fixture(scope="module")
 def references() -> dict[str, dict[str, str]]:
     """The outputs of specs where there was room, made once."""
@@ -165,7 +156,7 @@ KEEP = "lock=keep"
 def fails(world: World, mount: Path, place: str, *parts: str, words: Sequence[str] = ()) -> str:
     """A build meets a full disk: what it says; nothing is changed, left or blamed wrongly."""
     text = world.refused(*parts, words=words)
-    FAULTS[place] += 1
+    TALLY["full disks"] += 1
     told(text, mount, place)
     return text
 
@@ -176,7 +167,7 @@ def attempt(
     """A build that meets a full disk, or makes the right bytes."""
     before = world.kept()
     build = world.doit("build", "spec=web", check=False, **env)
-    FAULTS["+".join(places)] += 1
+    TALLY["full disks"] += 1
     assert "Traceback" not in build.text
     assert world.leftovers() == []
     if build.code == 0:
@@ -359,16 +350,16 @@ def test_state_full(bulky: World, reference: dict[str, str]) -> None:
     """What is below .doit/ is spare: a build does without."""
     with small(bulky.root / ".doit", MIB) as state:
         with filled(state):
-            FAULTS[".doit"] += 1
+            TALLY["full disks"] += 1
             recovers(bulky, reference)
             forget(bulky, "cache/layers", "cache/images", "out")
-            FAULTS[".doit"] += 1
+            TALLY["full disks"] += 1
             recovers(bulky, reference)
         # And with a state that is there, and cannot grow.
         recovers(bulky, reference)
         forget(bulky, "cache/layers", "cache/images", "out")
         with filled(state):
-            FAULTS[".doit"] += 1
+            TALLY["full disks"] += 1
             recovers(bulky, reference)
         recovers(bulky, reference)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ import pytest
 
 from conftest import PROJECT, World
 from repository import Fault
+from tally import TALLY
 from tasks import host
 from traces import (
     SMALL,
@@ -58,6 +61,17 @@ class Killed:
     seconds: float
 
 
+STEP = re.compile(r"  (\w+)[^:]*: ")
+"""A line that says what a stage does now."""
+
+
+def stage_of(step: str) -> str:
+    """lock, base, layer, image or publish."""
+    found = STEP.match(step)
+    assert found, step
+    return found[1]
+
+
 class Run:
     """doit in a process group of its own, with its output in files."""
 
@@ -81,6 +95,18 @@ class Run:
         while text not in self.out and self.process.poll() is None:
             assert time.monotonic() < deadline, f"no {text!r} in:\n{self.out}"
             time.sleep(0.002)
+
+    @property
+    def stage(self) -> str:
+        """What it said last that it does: lock, base, layer, image, publish; `start` before that."""
+        said = [line for line in self.out.splitlines() if STEP.match(line)]
+        return stage_of(said[-1]) if said else "start"
+
+    def alone(self) -> bool:
+        """Whether it holds the cache for itself, as prune and verify do at work: proc(5), locks."""
+        path = Path(self.world.root / "cache/locks/prune")
+        lock = rf"FLOCK +ADVISORY +WRITE {self.process.pid} \S+:{path.stat().st_ino} "
+        return re.search(lock, Path("/proc/locks").read_text()) is not None
 
     def ready(self) -> bool:
         """Whether SIGTERM is caught: before, python itself and doit are being loaded."""
@@ -112,6 +138,10 @@ class Run:
         marks = [str(world.root), str(scratch(world)), f"build-{self.process.pid}-"]
         left = settle(lambda: touching(marks, ours={os.getpid()}))
         assert left == []
+        # apt's, whose configuration names the checkout.
+        assert [path for path in Path("/tmp").glob("apt.conf.*")
+                if str(world.root) in path.read_text(errors="replace")] == []  # fmt: skip
+        TALLY["kills"] += code != 0
         return Killed(self.process.pid, code, self.out, self.files[1].read_text(), ready, took)
 
 
@@ -172,7 +202,7 @@ class Reference:
             began = time.monotonic()
             said = world.doit("build", "spec=web").out
             self.seconds[state] = time.monotonic() - began
-            self.steps[state] = [line for line in said.splitlines() if line.startswith("  ")]
+            self.steps[state] = [line for line in said.splitlines() if STEP.match(line)]
             assert self.now() == self.bytes, state
 
     def now(self) -> dict[str, str]:
@@ -196,8 +226,6 @@ class Reference:
 
 @pytest.fixture
 def small(world: World) -> World:
-    world.env["TMPDIR"] = str(world.root / "tmp")
-    (world.root / "tmp").mkdir()
     return make_small(world)
 
 
@@ -206,6 +234,7 @@ def test_killed_at_random_instants(small: World) -> None:
     reference = Reference(small)
     reference.measure()
     done: dict[str, int] = dict.fromkeys(STATES, 0)
+    hit: Counter[str] = Counter()
     real = late = 0
     story = ""
     try:
@@ -223,12 +252,15 @@ def test_killed_at_random_instants(small: World) -> None:
                     pause = chance.uniform(0.1, 0.9 * reference.seconds[state])
                     story += f" after {pause:.3f} s"
                 else:
-                    step = chance.choice(reference.steps[state])
+                    # By chance alone, a stage that takes a tenth of the time is hardly met.
+                    step = min(reference.steps[state],
+                               key=lambda one: (hit[stage_of(one)], chance.random()))  # fmt: skip
                     pause = chance.choice([0, 0, chance.uniform(0, 0.1)])
                     story += f" {pause:.3f} s after {step.strip()!r}"
                     run.wait_for(step)
                 time.sleep(pause)
                 ended = run.process.poll() is not None
+                stage = run.stage
                 killed = run.kill(number, group=group)
                 check(small, killed, number, dirty=dirty)
                 dirty = dirty or number == signal.SIGKILL
@@ -238,13 +270,16 @@ def test_killed_at_random_instants(small: World) -> None:
                     break
                 real += 1
                 done[state] += 1
+                hit[stage] += 1
             story = f"the build after {story}"
             reference.finish()
     except BaseException as error:
         error.args = (f"STRATA_TEST_SEED={SEED}, kill {real + 1}, {story}\n{error}",)
         raise
     assert min(done.values()) >= KILLS // len(STATES) - 6, f"{done}, STRATA_TEST_SEED={SEED}"
-    print(f"{real} kills: {done}; {late} came too late")
+    # A run that begins with one stage may have been in a later one, so what it said last counts.
+    assert hit.keys() >= {"lock", "base", "layer", "image"}, f"{hit}, STRATA_TEST_SEED={SEED}"
+    print(f"{real} kills: {done}, in {dict(hit)}; {late} came too late")
 
 
 def test_killed_while_packages_are_configured(built: World) -> None:
@@ -330,18 +365,53 @@ def test_killed_while_it_waits_for_another(small: World, number: int) -> None:
     small.doit("lock", "spec=web")
 
 
+@pytest.mark.parametrize("number", SIGNALS)
+def test_killed_while_apt_checks_a_signature(small: World, number: int) -> None:
+    """apt's method has files of its own then, and dies with apt: they are in scratch, not in /tmp."""
+    run = Run(small, "lock", "spec=web")
+    while not list(scratch(small).glob("build-*/repo-*/apt.*.*")):
+        assert run.process.poll() is None, "apt has its files elsewhere"
+    check(small, run.kill(number), number)
+    small.doit("lock", "spec=web")
+    assert list(scratch(small).glob("build-*")) == []
+
+
+SPARE = 4000
+"""Entries that nobody needs: with them `prune` and `verify` work for a while."""
+
+
 def test_prune_and_verify_are_interrupted(small: World) -> None:
+    """While they hold the cache for themselves; `prune` with a part of its work done."""
     chance = random.Random(SEED)
     reference = Reference(small)
+    debs = small.root / "cache/debs"
+    needed = set(debs.iterdir())
+    inside: Counter[str] = Counter()
     for number in (*SIGNALS, *SIGNALS):
+        for content in map(str, range(SPARE)):
+            name = hashlib.sha256(content.encode()).hexdigest()
+            (debs / f"{name}.deb").write_text(content)
         for command in ("verify", "prune"):
             small.edit("format: ext2", "format: ext3") if command == "prune" else None
             run = Run(small, command)
-            time.sleep(chance.uniform(0.12, 0.3))
-            ended = run.process.poll() is not None
-            check(small, run.kill(number), number, dirty=True)
-            assert not ended or run.process.returncode == 0, f"STRATA_TEST_SEED={SEED}"
+            while run.process.poll() is None:
+                left = len(os.listdir(debs)) - len(needed)
+                if run.alone() if command == "verify" else left < SPARE:
+                    break
+                time.sleep(0.001)
+            time.sleep(chance.uniform(0, 0.03))
+            killed = run.kill(number)
+            check(small, killed, number, dirty=True)
+            left = len(os.listdir(debs)) - len(needed)
+            assert needed <= set(debs.iterdir())
+            if killed.code != 0:
+                assert ("verified" if command == "verify" else "pruned") not in killed.out
+                inside[command] += left == SPARE if command == "verify" else 0 < left < SPARE
             small.write("web.yaml", SMALL)
+    assert inside["verify"] > 0, f"STRATA_TEST_SEED={SEED}"
+    assert inside["prune"] > 0, f"STRATA_TEST_SEED={SEED}"
+    small.doit("prune")
+    assert set(debs.iterdir()) == needed
     reference.finish()
 
 

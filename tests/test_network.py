@@ -97,8 +97,11 @@ def test_a_repository_that_never_answers_is_given_up(tiny: World) -> None:
 
 def test_retries_are_bounded_and_told(tiny: World) -> None:
     tiny.server.faults[""] = Fault(status=503)
+    began = time.monotonic()
     text = tiny.refused("lock: repository main: 503 Service Unavailable; trying again in 1 s (1 of 2)",
                    "; trying again in 2 s (2 of 2)", "it does not answer", STRATA_RETRIES="2")  # fmt: skip
+    # The pauses are made, not only told: 1 and 2 s. Without them a build takes less than one.
+    assert 3 <= time.monotonic() - began < 8
     assert text.count("trying again") == 2
     assert len([status for _m, _p, status in tiny.server.requests if status == 503]) <= 9
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from conftest import World, says
+from tally import TALLY
 from tasks.cache import remove
 from traces import distrusted, leftovers, make_small
 
@@ -125,6 +126,7 @@ def test_verify_names_and_drops_what_rotted(small: World) -> None:
         victims = [found[name] for name in VERIFIED]
         for victim in victims:
             do(victim)
+        TALLY["rot"] += len(victims)
         build = small.doit("verify", check=False)
         assert build.code == 1, (harm, build.text)
         assert "Traceback" not in build.text, (harm, build.text)
@@ -166,6 +168,7 @@ def test_a_build_finds_what_rotted_and_makes_it_again(small: World) -> None:
                 # A folder in out/ is somebody's: see below.
                 if harm != "folder" or found[name].parent.name != "web":
                     do(found[name])
+                    TALLY["rot"] += 1
             (small.root / "specs/web.lock").unlink()
             build = small.doit("build", "spec=web", check=False)
             where = f"{harm}: {names}\n{build.text}"
@@ -205,6 +208,7 @@ class Disk:
 
     def rot(self, path: Path) -> None:
         """Flip a bit of a file on the disk: stat(2) says after it what it said before."""
+        TALLY["rot"] += 1
         before, content = path.stat(), path.read_bytes()
         with path.open("rb") as file:
             os.fsync(file)

@@ -20,6 +20,8 @@ from pathlib import Path
 import pytest
 
 from conftest import Build, World
+from tally import TALLY
+from test_same_bytes import digests
 from traces import SMALL, distrusted, leftovers, make_small, scratch
 
 pytestmark = pytest.mark.root
@@ -66,6 +68,25 @@ def sharing(world: World, number: int) -> World:
     return other
 
 
+def lone(world: World, *specs: str) -> dict[str, str]:
+    """The digests of what builds make of these specs with nobody beside them, in a cache of their own."""
+    other = world.clone(world.root.parent / "lone")
+    other.env = {name: value for name, value in world.env.items() if name != "STRATA_CACHE"}
+    for spec in specs:
+        other.build(spec=spec)
+    return digests(other.root)
+
+
+def same(worlds: Sequence[World], alone: Mapping[str, str]) -> None:
+    """Layers, images and what was published are to the byte what builds alone make."""
+    found: dict[str, str] = {}
+    for world in worlds:
+        for name, sha256 in digests(world.root).items():
+            assert found.setdefault(name, sha256) == sha256, f"{name} of {world.root}"
+    assert found == alone
+    TALLY["images"] += sum("/images/" in name for name in found)
+
+
 def once(said: Sequence[str]) -> None:
     """Each stage was built exactly once in all these runs together."""
     built = Counter(match[2] for text in said for match in LINE.finditer(text)
@@ -83,8 +104,10 @@ def right(world: World) -> None:
 
 
 def test_four_builds_of_one_spec_in_one_checkout(small: World) -> None:
+    alone = lone(small, "web")
     runs = [Running(small, "build", "spec=web") for _ in range(4)]
     once([run.end().out for run in runs])
+    same([small], alone)
     right(small)
     assert set(small.build().values()) == {"hit"}
 
@@ -93,6 +116,7 @@ def test_four_checkouts_with_one_cache_build_specs_that_share_layers(small: Worl
     small.write("other.yaml", SMALL.replace("format: ext4", "format: ext4, label: other"))
     small.write("more.yaml", SMALL.replace("images:", "  - {name: more, files: {/etc/more: "
                 "files/motd}}\nimages:"))  # fmt: skip
+    alone = lone(small, "web", "other", "more")
     worlds = [small, *(sharing(small, number) for number in (1, 2, 3))]
     specs = ["web", "web", "other", "more"]
     runs = [Running(world, "build", f"spec={spec}")
@@ -109,6 +133,7 @@ def test_four_checkouts_with_one_cache_build_specs_that_share_layers(small: Worl
     assert len(keys) == 8  # base, app, more; two images of web and of more; one more of other
     assert worlds[0].outputs() == worlds[1].outputs()
     assert worlds[0].outputs() != worlds[2].outputs("other")
+    same(worlds, alone)
     right(small)
 
 
@@ -146,6 +171,46 @@ def test_prune_and_verify_beside_builds_take_nothing_that_is_needed(small: World
         assert all((small.root / name).exists() for stage in found for name in stage["files"])
         assert set(small.build(spec=spec).values()) == {"hit"}
     right(small)
+
+
+def test_prune_in_a_checkout_that_needs_nothing_waits_for_a_build_in_another(small: World) -> None:
+    """It has no lock, so it would take all: only that it waits keeps the build's entries there."""
+    small.write("scripts/app.sh", "#!/bin/sh\nset -eu\nsleep 1.5\nmkdir -p /boot\necho k > /boot/kernel\n",
+                0o755)  # fmt: skip
+    alone = lone(small, "web")
+    idle = sharing(small, 1)
+    assert list(idle.root.glob("specs/*.lock")) == []
+    stop = threading.Event()
+    said: list[str] = []
+
+    def beside() -> None:
+        while not stop.is_set():
+            said.append(Running(idle, "prune").end().out)
+
+    thread = threading.Thread(target=beside)
+    thread.start()  # before the build: it meets each of its stages, and the moments between them
+    try:
+        build = Running(small, "build", "spec=web").end()
+        once([build.out])
+    finally:
+        stop.set()
+        thread.join()
+    assert any("waiting for another build" in text for text in said), said
+    said.append(idle.doit("prune").out)
+    # What the build left was taken once, after it: taken earlier, it would have been made again.
+    taken = sum(int(count) for text in said for count in re.findall(r"^pruned (\d+)", text, re.M))
+    locked = json.loads((small.root / "specs/web.lock").read_text())
+    assert taken == len(locked["base"]) + len(small.results())
+    assert [
+        path
+        for path in small.root.glob("cache/*/*")
+        if path.suffix in (".deb", ".zst", ".gz", ".json")
+    ] == []
+    published = {name: sha256 for name, sha256 in alone.items() if name.startswith("out/")}
+    assert len(published) >= 4
+    assert digests(small.root) == published
+    TALLY["images"] += sum(".img" in name for name in published)
+    assert leftovers(small) == []
 
 
 def test_prune_removes_what_nobody_needs_any_more(small: World) -> None:
