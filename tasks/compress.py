@@ -4,7 +4,7 @@
                      └─ gzip | zstd | xz | raw ─┬─ target
                                                 └─ MD5, SHA-256 → Packed.container
 
-Every digest has its thread and so has every block being deflated; hashlib and zlib_ng let go
+Every digest has its thread and so has every block being deflated; hashlib, isal and zlib_ng let go
 of the interpreter lock. What is written depends on the source and the level only, never on
 the number of threads or on timing. At most a few tens of blocks are in memory.
 """
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from isal import isal_zlib
 from zlib_ng import zlib_ng
 
 from tasks import host
@@ -39,7 +40,9 @@ ZEROS = bytes(BLOCK)
 
 # Mtime 0, no name, unknown system; the method of compression is the 8.
 GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-GZIP_LEVELS = {"fast": 1, "default": 3, "best": 9}
+# ISA-L is four times as fast as zlib-ng's level 3, and writes 7 % more. Its level 3 writes other
+# bytes on other CPUs; 0 to 2 do not, nor does zlib-ng.
+GZIP_LEVELS = {"fast": (isal_zlib, 1), "default": (isal_zlib, 2), "best": (zlib_ng, 9)}
 ZSTD_LEVELS = {"fast": 1, "default": 3, "best": 19}
 # A plain -9 has a 64 MiB dictionary, which takes 700 MB a thread.
 XZ_PRESETS = {"fast": "preset=0", "default": "preset=6", "best": "preset=9,dict=16MiB"}
@@ -100,7 +103,7 @@ def compress(
 
         writer: AbstractContextManager[Write]
         if container == "gzip":
-            writer = gzip_member(emit, GZIP_LEVELS[level], threads)
+            writer = gzip_member(emit, level, threads)
         elif container == "raw":
             writer = sparse_copy(out)
         else:
@@ -177,7 +180,7 @@ def blocks(file: BinaryIO) -> Iterator[bytes]:
 
 
 @contextmanager
-def gzip_member(emit: Write, level: int, threads: int) -> Iterator[Write]:
+def gzip_member(emit: Write, level: str, threads: int) -> Iterator[Write]:
     """Take blocks and emit them as one gzip member (RFC 1952).
 
     Each block is deflated by itself, with the window before it as its dictionary, up to a sync
@@ -220,10 +223,11 @@ def gzip_member(emit: Write, level: int, threads: int) -> Iterator[Write]:
         pool.shutdown(cancel_futures=True)
 
 
-def deflate(block: bytes, before: bytes, level: int) -> tuple[bytes, int]:
+def deflate(block: bytes, before: bytes, level: str) -> tuple[bytes, int]:
     """Return `block` as raw deflate that continues after `before`, and its CRC-32."""
-    stream = zlib_ng.compressobj(level, zlib_ng.DEFLATED, -15, zdict=before)
-    return stream.compress(block) + stream.flush(zlib_ng.Z_SYNC_FLUSH), zlib_ng.crc32(block)
+    library, number = GZIP_LEVELS[level]
+    stream = library.compressobj(number, library.DEFLATED, -15, zdict=before)
+    return stream.compress(block) + stream.flush(library.Z_SYNC_FLUSH), zlib_ng.crc32(block)
 
 
 @contextmanager

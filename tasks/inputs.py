@@ -19,6 +19,8 @@ from tasks.errors import BuildError
 from tasks.lockfile import Lock
 from tasks.spec import File, Layer, Repo, Spec, masked
 
+MODULES = {"zlib-ng": "zlib_ng", "isal": "isal"}
+"""Tools that are Python packages, by the module's name."""
 VERSION_ARGUMENT = {"mke2fs": "-V", "mkfs.xfs": "-V", "mkfs.vfat": "--help"}
 
 
@@ -32,7 +34,7 @@ def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
     versions: dict[str, str] = {}
     changed = False
     for name in names:
-        path = _module_file("zlib_ng") if name == "zlib-ng" else host.tool(name)
+        path = _module_file(MODULES[name]) if name in MODULES else host.tool(name)
         info = os.stat(path)
         mark = f"{path} {info.st_size} {info.st_mtime_ns} {info.st_ino}"
         entry = known.get(name)
@@ -66,11 +68,15 @@ def _module_file(name: str) -> str:
 
 
 def _ask_version(name: str) -> str:
+    # The library inside decides the bytes, whichever version the Python package has.
     if name == "zlib-ng":
-        # The library inside decides the bytes, whichever version the Python package has.
         from zlib_ng import zlib_ng
 
         return str(zlib_ng.ZLIBNG_RUNTIME_VERSION)
+    if name == "isal":
+        import isal
+
+        return str(isal.ISAL_VERSION)
     status, out, err = host.capture([name, VERSION_ARGUMENT.get(name, "--version")])
     match = re.search(r"\d+\.[\w.+~-]+", out + err)
     if match is None:

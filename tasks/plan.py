@@ -21,7 +21,9 @@ RECIPES = {"base": 3, "layer": 3, "image": 3}
 """Raised when a stage's code would make other bytes from the same inputs."""
 
 SUFFIX = {"gzip": ".img.gz", "zstd": ".img.zst", "xz": ".img.xz", "raw": ".img"}
-CONTAINER_TOOL = {"gzip": "zlib-ng", "zstd": "zstd", "xz": "xz", "raw": ""}
+CONTAINER_TOOL = {"gzip": "", "zstd": "zstd", "xz": "xz", "raw": ""}
+GZIP_TOOL = {"fast": "isal", "default": "isal", "best": "zlib-ng"}
+"""What deflates at each level: see tasks.compress."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +123,9 @@ def image_tools(image: Image) -> set[str]:
     tools = {mkfs.TOOL[image.format]}
     if image.format == "vfat":
         tools.add("mcopy")  # which writes all that is in it
-    return tools | {CONTAINER_TOOL[image.container]} - {""}
+    tools.add(GZIP_TOOL[image.level] if image.container == "gzip"
+              else CONTAINER_TOOL[image.container])  # fmt: skip
+    return tools - {""}
 
 
 def tools_for(spec: Spec) -> list[str]:

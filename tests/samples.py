@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.lockfile import Lock, LockedLayer, LockedRepo, Record
-from tasks.plan import Host, tools_for
+from tasks.plan import GZIP_TOOL, Host, tools_for
 from tasks.spec import Spec, load_spec
 
 SCHEMA = Path(__file__).resolve().parent.parent / "specs" / "spec.schema.json"
@@ -56,7 +56,7 @@ def lock(
 def host(spec: Spec, **fields: Any) -> Host:
     """A host that has each tool in version 1 and no files for the spec's layers."""
     known = {
-        "tools": dict.fromkeys(tools_for(spec), "1"),
+        "tools": dict.fromkeys([*tools_for(spec), *GZIP_TOOL.values()], "1"),
         "files": {layer.name: [] for layer in spec.layers},
         "scripts": {},
         "debconf": {layer.name: list(layer.debconf) for layer in spec.layers},

@@ -16,10 +16,11 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from zlib_ng import zlib_ng
 
-from tasks.compress import CONTAINERS, LEVELS, Digests, compress, digests, piped
+from tasks import inputs
+from tasks.compress import CONTAINERS, GZIP_LEVELS, LEVELS, Digests, compress, digests, piped
 from tasks.errors import BuildError
+from tasks.plan import GZIP_TOOL
 
 MIB = 1 << 20
 NOISE = Random(1).randbytes(100_000)
@@ -76,10 +77,15 @@ def test_roundtrip_and_digests(tmp_path: Path, container: str, level: str, size:
     assert packed.container == digests_of(target.read_bytes()) == digests(target)
 
 
-@pytest.mark.parametrize("container", ["gzip", "zstd", "xz"])
-def test_threads_do_not_change_the_bytes(tmp_path: Path, source: Path, container: str) -> None:
+@pytest.mark.parametrize(
+    ("container", "level"),
+    [("gzip", level) for level in LEVELS] + [("zstd", "fast"), ("xz", "fast")],
+)
+def test_threads_do_not_change_the_bytes(
+    tmp_path: Path, source: Path, container: str, level: str
+) -> None:
     packed = [
-        compress(source, tmp_path / str(n), container=container, level="fast", threads=n)
+        compress(source, tmp_path / str(n), container=container, level=level, threads=n)
         for n in (1, 2, 5)
     ]
     assert packed[0] == packed[1] == packed[2]
@@ -91,11 +97,20 @@ def test_gzip_header_holds_no_time_no_name_no_system(source: Path, target: Path)
     assert target.read_bytes()[:10] == b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 
 
-def test_gzip_blocks_look_back_a_whole_window(tmp_path: Path, target: Path) -> None:
+@pytest.mark.parametrize("level", LEVELS)
+def test_gzip_blocks_look_back_a_whole_window(tmp_path: Path, target: Path, level: str) -> None:
     source = tmp_path / "image"
     source.write_bytes(NOISE[:30_000] * 150)
-    in_one_go = len(zlib_ng.compress(source.read_bytes(), level=3, wbits=31))
-    assert compress(source, target, container="gzip").container.size < 1.01 * in_one_go
+    library, number = GZIP_LEVELS[level]
+    in_one_go = len(library.compress(source.read_bytes(), level=number, wbits=31))
+    packed = compress(source, target, container="gzip", level=level)
+    assert packed.container.size < 1.01 * in_one_go
+
+
+def test_key_names_what_deflates_at_each_level() -> None:
+    modules = {level: inputs.MODULES[name] for level, name in GZIP_TOOL.items()}
+    assert modules == {level: library.__name__.partition(".")[0]
+                       for level, (library, _number) in GZIP_LEVELS.items()}  # fmt: skip
 
 
 @pytest.mark.parametrize("first", [b"", bytes(2 * MIB)])

@@ -149,7 +149,7 @@ CHANGES: dict[str, tuple[Callable[[Case], Case], set[str]]] = {
     "size": (of_image("/boot", size=1 << 30), {"image:/boot"}),
     "free": (of_image("/boot", free=1 << 20), {"image:/boot"}),
     "filesystem tool's version": (of_tool("mke2fs"), IMAGES),
-    "compressor's version": (of_tool("zlib-ng"), IMAGES),
+    "compressor's version": (of_tool("isal"), IMAGES),
     # no content
     "name of the output": (of_image("/", file="renamed.img.gz"), set()),
     "name of the spec": (of_spec(name="other", path=Path("/elsewhere/other.yaml")), set()),
