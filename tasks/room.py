@@ -16,6 +16,8 @@ MIB = 1 << 20
 _SAYS = re.compile(
     "No space left on device|Disk quota exceeded|enough free space|Wrote only|[Ww]rite error|"
     "short write|"
+    # Of a signature that apt had no room to check, which it says in many ways.
+    "GPG error: |signature verification failed|"
     # Of what is on a loop device whose file lies on the full disk.
     "Input/output error"
 )
@@ -48,9 +50,14 @@ def free_bytes(path: Path) -> int:
     return info.f_bavail * info.f_frsize
 
 
-def _no_inodes(path: Path) -> bool:
+def _inodes(path: Path) -> int | None:
+    """How many inodes are left, if that is so few that a command may have met the end of them.
+
+    What failed has removed its own files by now: of a signature's check these are ten.
+    """
     info = os.statvfs(_existing(path))
-    return info.f_files > 0 and info.f_favail == 0  # btrfs and others count none
+    few = info.f_files > 0 and info.f_favail < 16  # btrfs and others count none
+    return info.f_favail if few else None
 
 
 def blamed(line: str, places: Mapping[str, Path]) -> list[str]:
@@ -63,7 +70,9 @@ def blamed(line: str, places: Mapping[str, Path]) -> list[str]:
 
 def full_places(places: Mapping[str, Path]) -> list[str]:
     """The names of those folders whose filesystem has no room now, in bytes or in inodes."""
-    return [name for name, path in places.items() if free_bytes(path) < MIB or _no_inodes(path)]
+    return [
+        name for name, path in places.items() if free_bytes(path) < MIB or _inodes(path) is not None
+    ]
 
 
 def where(places: Mapping[str, Path], mount: Path) -> str:
@@ -82,8 +91,8 @@ def no_room(
     lines = []
     for mount in dict.fromkeys(mount_point(places[name]) for name in full):
         name = next(name for name in full if mount_point(places[name]) == mount)
-        if _no_inodes(mount):
-            lines.append(f"{where(places, mount)} has no inodes left (df -i)")
+        if (left := _inodes(mount)) is not None:
+            lines.append(f"{where(places, mount)} has {left or 'no'} inodes left (df -i)")
             continue
         was = f", {began[name] / MIB:.1f} MiB were when it began" if began else ""
         # Full it was: what failed has removed some of it.
