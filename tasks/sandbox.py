@@ -34,6 +34,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -110,6 +111,8 @@ CALLS: dict[int, tuple[int, ...]] = {
 IO_URING_SETUP, CLONE3, X32 = 425, 435, 0x40000000
 CLONE_NEWUSER, AF_VSOCK = 0x10000000, 40
 PROCESSES = 4096
+FLUSH = 0.1
+"""Seconds between two write-backs of a filesystem that is being filled."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -340,6 +343,40 @@ def run_step(pipeline: list[list[str]], plan: dict[str, Any]) -> int:
     return next((status[child.pid] for child in running if status[child.pid]), 0)
 
 
+class Flushing:
+    """Write-back of filesystems that are being filled, beside the filling, by a thread.
+
+    The kernel would begin it after some seconds, or leave all of it to umount(2). Its errors show
+    once, to a descriptor that was open before: umount swallows them, and where the disk below a
+    loop device is full, e2fsck would mend what is left of the filesystem.
+    """
+
+    def __init__(self, targets: list[str]) -> None:
+        self.open = {target: os.open(target, os.O_RDONLY) for target in targets}
+        self.failed: OSError | None = None
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        while self.open and not self.done.wait(FLUSH):
+            for target, descriptor in self.open.items():
+                try:
+                    check(libc.syncfs(descriptor), f"sync {target}")
+                except OSError as error:
+                    self.failed = self.failed or error
+
+    def end(self) -> None:
+        """Write the rest; the first error of any writing."""
+        self.done.set()
+        self.thread.join()
+        for target, descriptor in self.open.items():
+            check(libc.syncfs(descriptor), f"sync {target}")
+            os.close(descriptor)
+        if self.failed is not None:
+            raise self.failed
+
+
 def main() -> int:
     """Read the plan, mount, confine, run."""
     plan: dict[str, Any] = json.load(sys.stdin)
@@ -368,6 +405,9 @@ def main() -> int:
     if plan["keep"] is not None:
         drop_capabilities(plan["keep"])
         filter_calls()
+    loops = [target for kind, _, target, _ in plan["mounts"] if kind.startswith("loop:")]
+    # None where the tree's own programs run: PID 1 has one thread then.
+    flushing = Flushing(loops) if plan["root"] is None else None
     status = 0
     for title, pipeline in plan["steps"]:
         if title:
@@ -376,14 +416,9 @@ def main() -> int:
         status = run_step(pipeline, plan)
         if status:
             break
-    if plan["root"] is None:
-        # An error of the last write-back shows only here, and umount(2) swallows it: where the
-        # disk below a loop device is full, e2fsck would mend what is left of the filesystem.
-        for kind, _source, target, _options in reversed(plan["mounts"]):
-            if kind.startswith("loop:"):
-                descriptor = os.open(target, os.O_RDONLY)
-                check(libc.syncfs(descriptor), f"sync {target}")
-                os.close(descriptor)
+    if flushing is not None:
+        flushing.end()
+        for _kind, _source, target, _options in reversed(plan["mounts"]):
             check(libc.umount2(target.encode(), 0), f"umount {target}")
     return status if status >= 0 else 128 - status
 
