@@ -122,7 +122,12 @@ def build(session: Session, log: host.Log) -> None:
     tool_root = session.scratch / "tool-root"
     host.remove_tree(tool_root)
     skeleton(tool_root)
-    with session.trees.upper(stage, []) as upper:
+    # One CPU bootstraps; what asks for the base needs every layer that is lacking.
+    lacking = {layer.name for layer in plan.layers if session.cache.get(layer) is None}
+    later = [record for layer in plan.lock.layers if layer.name in lacking
+             for record in layer.records]  # fmt: skip
+    ahead = debs.fetching_ahead(later, session.cache, session.uris, spec, session.scratch, log)
+    with session.trees.upper(stage, []) as upper, ahead:
         host.Sandbox(
             base=upper.base,
             mounts=[["bind", str(tool_root), "root", ""], upper.mount("root/target")],

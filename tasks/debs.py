@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gzip
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import quote
@@ -85,6 +87,31 @@ def fetch(
             log.need_room(place, total, f"fetching {len(missing)} packages")
         log.step(f"fetching {len(missing)} packages, {total / 1e6:.1f} MB")
         _download(missing, cache, uris, spec, scratch, log)
+
+
+@contextlib.contextmanager
+def fetching_ahead(
+    records: Sequence[Record], cache: Cache, uris: Mapping[str, str], spec: Spec,
+    scratch: Path, log: host.Log,
+) -> Iterator[None]:  # fmt: skip
+    """Fetch .debs that later stages need beside what the block does, in silence.
+
+    What fails here is asked for again by the stage that needs it, and told there.
+    """
+    quiet = host.Log(None, places=log.places)
+
+    def work() -> None:
+        folder = scratch / "ahead"
+        # A signal ends the main thread, too.
+        with contextlib.suppress(BuildError, OSError, SystemExit):
+            folder.mkdir(exist_ok=True)
+            fetch(records, cache, uris, spec, folder, quiet)
+        host.remove_tree(folder)
+
+    with ThreadPoolExecutor(1) as pool:
+        if records:
+            pool.submit(work)
+        yield
 
 
 def _download(
