@@ -236,7 +236,8 @@ def _no_plan() -> None:
 def _publish() -> None:
     from tasks import publish
 
-    publish.publish(SESSION)
+    with SESSION.clearing():
+        publish.publish(SESSION)
     for stage in SESSION.plan.stages:
         if stage.task not in SESSION.results:
             SESSION.say(stage)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -173,10 +174,15 @@ def _holds(path: Path, text: str) -> bool:
 def _copy(session: Session, stage: Stage, entry: Entry, temporary: Path, name: str) -> None:
     session.screen.progress(f"publish: copying {name}")
     digest = hashlib.sha256()
-    with entry.path.open("rb") as source, temporary.open("wb") as copy:
+    with (
+        ThreadPoolExecutor(1) as lane,
+        entry.path.open("rb") as source,
+        temporary.open("wb") as copy,
+    ):
         while chunk := source.read(1 << 20):
-            digest.update(chunk)
+            hashed = lane.submit(digest.update, chunk)
             copy.write(chunk)
+            hashed.result()
     if digest.hexdigest() != entry.sha256:
         session.cache.damaged(stage, session.screen.progress)
         raise DamagedEntry(f"{entry.path}: its SHA-256 is not its record's; it is dropped",

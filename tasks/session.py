@@ -348,6 +348,15 @@ class Session:
         for folder in (self.specs, self.state, self.out):
             host.sweep(folder)
 
+    @contextlib.contextmanager
+    def clearing(self) -> Iterator[None]:
+        """Remove the trees beside what the block does; no stage may need them any more."""
+        trees = self.__dict__.pop("trees", None)
+        with contextlib.ExitStack() as stack:
+            for path in trees.folder.iterdir() if trees else ():
+                stack.enter_context(host.running(host.popen(["rm", "-rf", "--", str(path)])))
+            yield
+
     def close(self) -> None:
         """Remove the scratch folder and keep what was learned of files; a second time is fine."""
         host.closing()
