@@ -43,6 +43,8 @@ TEST_TOOLS: dict[str, str] = {
     "qemu-system-x86_64": "qemu-system-x86", "git": "git",
     "pigz": "pigz", "locale-gen": "locales",
 }  # fmt: skip
+# What the rivals of `doit bench` need beside those.
+BENCH_TOOLS: dict[str, str] = {"pigz": "pigz", "mkosi": "mkosi"}
 LIBEXEC = {"apt-helper": "/usr/lib/apt/apt-helper"}
 
 # Whatever the user's shell says, tools speak English, see UTC and find the same programs.
@@ -69,7 +71,7 @@ def tool(name: str) -> str:
     """The path of a host command; BuildError names the package to install when it is missing."""
     path = LIBEXEC.get(name) or shutil.which(name, path=ENV["PATH"])
     if path is None or not os.access(path, os.X_OK):
-        package = {**TOOLS, **TEST_TOOLS}.get(name, name)
+        package = {**TOOLS, **TEST_TOOLS, **BENCH_TOOLS}.get(name, name)
         raise BuildError(f"the host has no command {name}", f"apt-get install {package}")
     return path
 
@@ -667,4 +669,5 @@ def missing_packages(groups: Sequence[Mapping[str, str]]) -> list[str]:
 
 if __name__ == "__main__":
     # ./doit asks before there is a .venv: this file needs nothing but the standard library.
-    print(*missing_packages([TOOLS, TEST_TOOLS] if "test" in sys.argv[1:] else [TOOLS]))
+    GROUPS = {"test": [TOOLS, TEST_TOOLS], "bench": [TOOLS, TEST_TOOLS, BENCH_TOOLS]}
+    print(*missing_packages(GROUPS.get("".join(sys.argv[1:]), [TOOLS])))
