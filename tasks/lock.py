@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
 from tasks import apt, host, lockfile
 from tasks.ask import Snapshot, ask_all, drop_broken, kept_snapshots
@@ -33,6 +34,7 @@ class Resolver:
         self.log = log
         self.folder = session.scratch / "resolve"
         self.stanzas: dict[str, str] = {}
+        self.places: dict[Path, dict[bytes, int]] = {}
         for name in ("lists/partial", "cache", "trusted.gpg.d"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         sources = []
@@ -66,10 +68,9 @@ class Resolver:
         ):  # fmt: skip
             (self.folder / name).write_text(text, encoding="utf-8")
 
-    def packages_files(self, number: int) -> Iterator[bytes]:
+    def packages_paths(self, number: int) -> list[Path]:
         """The Packages files of one snapshot."""
-        for path in sorted(self.snapshots[number].folder.glob("*Packages")):
-            yield path.read_bytes()
+        return sorted(self.snapshots[number].folder.glob("*Packages"))
 
     def solve(
         self, wanted: Sequence[str], installed: Sequence[Record], where: str
@@ -102,8 +103,12 @@ class Resolver:
     def _read_stanzas(self, available: Sequence[apt.Available], where: str) -> None:
         for number in {item.site for item in available}:
             wanted = {item.sha256 for item in available if item.site == number}
-            for index in self.packages_files(number):
-                self.stanzas.update(apt.stanzas_by_sha256(index, wanted - self.stanzas.keys()))
+            for path in self.packages_paths(number):
+                index = path.read_bytes()
+                if path not in self.places:
+                    self.places[path] = apt.places_by_sha256(index)
+                left = wanted - self.stanzas.keys()
+                self.stanzas.update(apt.stanzas_by_sha256(index, left, self.places[path]))
         lost = [item.package for item in available if item.sha256 not in self.stanzas]
         if lost:
             raise BuildError(f"{where}: no index has the stanza of {', '.join(lost[:5])}")
@@ -111,7 +116,8 @@ class Resolver:
     def base(self) -> list[str]:
         """What the base variant asks for, by the first repository's own indexes."""
         names: set[str] = set()
-        for index in self.packages_files(0):
+        for path in self.packages_paths(0):
+            index = path.read_bytes()
             names |= apt.selected_names(index, self.spec.base.variant, self.spec.arch)
             if self.spec.base.tool == "debootstrap" and b"\nPackage: usr-is-merged\n" in index:
                 # bookworm's script asks for it by name, and for usrmerge not to be there.
