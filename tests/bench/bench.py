@@ -25,6 +25,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
 
+from floors import floors  # noqa: E402
 from measure import Run, in_turn, run  # noqa: E402
 from mirror import Mirror  # noqa: E402
 from ours import GROWTH, MORE, PROJECT, SERVER, Checkout, folder_bytes, spec, top  # noqa: E402
@@ -282,6 +283,7 @@ def main() -> int:
             results[name] = [one.as_json() for one in runs]
         if "ours" in parts:
             results["waterfall"] = waterfall(ours)
+            results["floors"] = floors(ours.root, "server", work / "floors")
             results["sizes"] = {"cache": folder_bytes(ours.root / "cache"),
                                 "out": folder_bytes(ours.root / "out/server")}  # fmt: skip
         if "growth" in parts:

@@ -87,6 +87,14 @@ def memory_table(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def floors_table(results: Mapping[str, Any]) -> list[str]:
+    """What must be done at least for each stage, by the plainest commands: tests/bench/floors.py."""
+    lines = ["| stage | must be done | s |", "|---|---|---|"]
+    lines += [f"| {one['stage']} | {one['what']} | {one['seconds']:.1f} |"
+              for one in results["floors"]]  # fmt: skip
+    return lines
+
+
 def growth_table(kind: str, unit: str, points: Sequence[Mapping[str, Any]]) -> list[str]:
     """One growth curve: each point's time, by stages, its memory and disk."""
     names: list[str] = []
@@ -236,6 +244,8 @@ def page(results: Mapping[str, Any]) -> str:
                   f"{sizes['out'] / 1e6:.0f} MB.", ""]  # fmt: skip
     if results.get("waterfall"):
         lines += ["![What a cold build does when](performance-waterfall.svg)", ""]
+    if results.get("floors"):
+        lines += ["### Floors", "", *floors_table(results), ""]
     units = {"packages": "packages", "trees": "GB of files", "cpus": "CPUs",
              "specs": "specs, each with a package of its own"}  # fmt: skip
     for kind, points in (results.get("growth") or {}).items():
