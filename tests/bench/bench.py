@@ -26,9 +26,9 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
 
 from floors import floors  # noqa: E402
-from measure import Run, in_turn, run  # noqa: E402
+from measure import Run, folder_bytes, in_turn, run  # noqa: E402
 from mirror import Mirror  # noqa: E402
-from ours import GROWTH, MORE, PROJECT, SERVER, Checkout, folder_bytes, spec, top  # noqa: E402
+from ours import GROWTH, MORE, PROJECT, SERVER, Checkout, spec, top  # noqa: E402
 from report import write_report  # noqa: E402
 from repository import Server  # noqa: E402
 
@@ -202,14 +202,15 @@ def growth(work: Path, mirror: Mirror, urls: dict[str, str]) -> dict[str, list[d
 
     def note(kind: str, x: float, name: str, took: Run) -> None:
         stages = ours.stages(name)
-        found[kind].append({"x": x, **took.as_json(), "stages": stages})
+        tree = ours.tree_bytes(name)
+        found[kind].append({"x": x, **took.as_json(), "stages": stages, "tree": tree})
         print(f"growth: {kind} {x:g}: {took.seconds:.1f} s, largest {took.largest_name} "
               f"{took.largest / 1e6:.0f} MB, {took.disk / 1e6:.0f} MB on disk", flush=True)  # fmt: skip
 
     for name, content in growth_specs().items():
         ours.forget()
         ours.write(name, content)
-        took = ours.build(name)
+        took = ours.build(name, scratch=True)
         lock = json.loads((ours.root / f"specs/{name}.lock").read_text())
         count = len(lock["base"]) + sum(len(layer["records"]) for layer in lock["layers"])
         note("packages", count, name, took)
@@ -222,7 +223,7 @@ def growth(work: Path, mirror: Mirror, urls: dict[str, str]) -> dict[str, list[d
         content = spec([], layers=[layer])
         del content["images"]["/boot"]
         ours.write(name, content)
-        note("trees", size, name, ours.build(name))
+        note("trees", size, name, ours.build(name, scratch=True))
         shutil.rmtree(data)
         ours.forget("cache/images", "out")
     for cpus in ("0", "0-1"):

@@ -16,7 +16,8 @@ PAGE = os.sysconf("SC_PAGESIZE")
 @dataclass
 class Run:
     """What one run took: seconds; bytes of memory, the largest process and all of them at once (RSS,
-    so that what they share counts in each); the most bytes that were on the disk beyond the start."""
+    so that what they share counts in each); the most bytes that were on the disk beyond the start, and
+    in the scratch folder alone, 0 if it was not looked at."""
 
     seconds: float
     largest: int
@@ -24,6 +25,7 @@ class Run:
     memory: int
     disk: int
     cpu: float
+    scratch: int
 
     def as_json(self) -> dict[str, object]:
         """As it is kept."""
@@ -53,12 +55,15 @@ def _used(path: Path) -> int:
 
 def run(
     argv: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str], log: Path,
-    check: bool = True, every: float = 0.05,
+    check: bool = True, every: float = 0.05, scratch: Path | None = None,
 ) -> Run:  # fmt: skip
-    """Run it to its end; a status other than 0 is an error with the last lines of its log."""
+    """Run it to its end; a status other than 0 is an error with the last lines of its log.
+
+    `scratch` is a folder to look at once a second: du(1) takes some of a CPU's time.
+    """
     os.sync()
     start = _used(cwd)
-    most = {"largest": 0, "memory": 0, "disk": 0}
+    most = {"largest": 0, "memory": 0, "disk": 0, "scratch": 0}
     name = ""
     done = threading.Event()
     before = os.times()
@@ -66,6 +71,10 @@ def run(
         began = time.monotonic()
         process = subprocess.Popen([*map(str, argv)], cwd=cwd, env=dict(env), stdout=file,
                                    stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)  # fmt: skip
+
+        def look() -> None:
+            while scratch is not None and not done.wait(1):
+                most["scratch"] = max(most["scratch"], folder_bytes(scratch))
 
         def sample() -> None:
             nonlocal name
@@ -85,12 +94,14 @@ def run(
                         most["largest"], name = size, command
                 most["disk"] = max(most["disk"], _used(cwd) - start)
 
-        sampler = threading.Thread(target=sample)
-        sampler.start()
+        samplers = [threading.Thread(target=target) for target in (sample, look)]
+        for sampler in samplers:
+            sampler.start()
         code = process.wait()
         seconds = time.monotonic() - began
         done.set()
-        sampler.join()
+        for sampler in samplers:
+            sampler.join()
     after = os.times()
     if check and code:
         tail = "\n".join(log.read_text("utf-8", "replace").splitlines()[-15:])
@@ -98,7 +109,14 @@ def run(
     cpu = (
         after.children_user + after.children_system - before.children_user - before.children_system
     )
-    return Run(seconds, most["largest"], name, most["memory"], most["disk"], cpu)
+    return Run(seconds, most["largest"], name, most["memory"], most["disk"], cpu, most["scratch"])
+
+
+def folder_bytes(path: Path) -> int:
+    """What a folder takes on the disk, in bytes; each file once, however many names it has."""
+    done = subprocess.run(["du", "--summarize", "--block-size=1", path], check=False,
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # fmt: skip
+    return int(done.stdout.split()[0]) if done.stdout else 0
 
 
 def median(values: Sequence[float]) -> float:

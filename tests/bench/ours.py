@@ -91,13 +91,22 @@ class Checkout:
         return self.root / f"specs/{name}.lock"
 
     def build(
-        self, name: str, *, lock: str = "latest", cpus: str = "", every: float = 0.05
+        self, name: str, *, lock: str = "latest", cpus: str = "", every: float = 0.05,
+        scratch: bool = False,
     ) -> Run:  # fmt: skip
-        """Build a spec, measured."""
+        """Build a spec, measured; `scratch` looks at that folder, too."""
         argv = self.argv("build", f"spec={name}", f"lock={lock}")
         pinned = ["taskset", "--cpu-list", cpus] if cpus else []
         log = self.root.parent / f"{self.root.name}.log"
-        return run([*pinned, *argv], cwd=self.root, env=self.env, log=log, every=every)
+        return run([*pinned, *argv], cwd=self.root, env=self.env, log=log, every=every,
+                   scratch=self.root / ".doit/scratch" if scratch else None)  # fmt: skip
+
+    def tree_bytes(self, name: str) -> int:
+        """The size of a spec's trees, unpacked, of the records of its last build."""
+        keys = [f"{stage['stage']}-{stage['key']}.json" for stage in self.stages(name)
+                if stage["stage"] != "image"]  # fmt: skip
+        records = [json.loads((self.root / "cache/layers" / key).read_text()) for key in keys]
+        return sum(int(record["facts"]["size"]) for record in records)
 
     def stages(self, name: str) -> list[dict[str, Any]]:
         """What the last build of a spec did, stage by stage, of its build.json."""
@@ -115,10 +124,3 @@ class Checkout:
     def results(self, name: str) -> dict[str, str]:
         """Result of each stage of the last build, by stage and name."""
         return {f"{stage['stage']} {stage['name']}": stage["result"] for stage in self.stages(name)}
-
-
-def folder_bytes(path: Path) -> int:
-    """What a folder takes on the disk, in bytes; each file once, however many names it has."""
-    done = subprocess.run(["du", "--summarize", "--block-size=1", path], check=True,
-                          capture_output=True, text=True)  # fmt: skip
-    return int(done.stdout.split()[0])

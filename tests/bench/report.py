@@ -103,15 +103,19 @@ def growth_table(kind: str, unit: str, points: Sequence[Mapping[str, Any]]) -> l
             title = _title(stage)
             if title not in names:
                 names.append(title)
-    lines = [f"| {unit} | all, s | {' | '.join(names)} | largest process | most on disk |",
-             "|" + "---|" * (len(names) + 4)]  # fmt: skip
+    scratch = any(point["scratch"] for point in points)
+    lines = [f"| {unit} | all, s | {' | '.join(names)} | largest process | most on disk |"
+             + (" tree | scratch |" if scratch else ""),
+             "|" + "---|" * (len(names) + 4 + 2 * scratch)]  # fmt: skip
     for point in points:
         took = {_title(stage): stage["seconds"] for stage in point["stages"]
                 if stage["result"] == "built"}  # fmt: skip
         cells = " | ".join(f"{took[name]:.1f}" if name in took else "–" for name in names)
         lines.append(f"| {point['x']:g} | {point['seconds']:.1f} | {cells} | "
                      f"{point['largest'] / 1e6:.0f} MB ({point['largest_name']}) | "
-                     f"{point['disk'] / 1e6:.0f} MB |")  # fmt: skip
+                     f"{point['disk'] / 1e6:.0f} MB |"
+                     + (f" {point['tree'] / 1e6:.0f} MB | {point['scratch'] / 1e6:.0f} MB "
+                        f"({point['scratch'] / point['tree']:.1f}×) |" if scratch else ""))  # fmt: skip
     return lines
 
 
