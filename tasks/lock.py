@@ -6,20 +6,67 @@ spec ──→ one private apt with all snapshots ──→ base, then each laye
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
+import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from tasks import apt, host, lockfile
+from tasks import apt, host, inputs, lockfile
 from tasks.ask import Snapshot, ask_all, drop_broken, kept_snapshots
 from tasks.cache import SEAL
 from tasks.errors import BuildError, NoRoom
 from tasks.lockfile import Lock, LockedLayer, Record
-from tasks.plan import resolution_inputs
+from tasks.plan import canonical, key, resolution_inputs
 from tasks.session import Session
 
 PINNED = 1001
+ANSWERS_KEPT = 64
+"""Of apt's, in .doit/resolved/: a spec with four layers has five."""
+
+
+class Answers:
+    """What apt answered before, by all that it was asked: nothing is solved a second time.
+
+    Of this checkout, and spare: what is missing, of another question or not whole is not believed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _path(self, asked: Mapping[str, Any]) -> Path:
+        return self.folder / f"{key(asked)}.json"
+
+    def get(
+        self, asked: Mapping[str, Any], repos: set[str]
+    ) -> tuple[list[Record], list[str]] | None:
+        """(what apt adds, what it removes), None if that was not asked before."""
+        try:
+            kept = json.loads(self._path(asked).read_text("utf-8"))
+            if kept["asked"] != asked or kept["sum"] != _sum(kept):
+                return None
+            return [lockfile.record_of(one, repos) for one in kept["adds"]], list(kept["removes"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def put(self, asked: Mapping[str, Any], adds: Sequence[Record], removes: Sequence[str]) -> None:
+        """Keep an answer, unless there is no room or no right to."""
+        kept = {"asked": asked, "adds": [asdict(one) for one in adds], "removes": list(removes)}
+        kept["sum"] = _sum(kept)
+        with contextlib.suppress(OSError):
+            host.write_text(self._path(asked), json.dumps(kept), sync=False)
+            old = sorted(self.folder.glob("*.json"), key=os.path.getmtime)[:-ANSWERS_KEPT]
+            for path in old:
+                path.unlink(missing_ok=True)
+
+
+def _sum(kept: Mapping[str, Any]) -> str:
+    content = [kept["asked"], kept["adds"], kept["removes"]]
+    return hashlib.sha256(canonical(content).encode()).hexdigest()
 
 
 class Resolver:
@@ -60,6 +107,16 @@ class Resolver:
                 f"Pin: version {record.version}\nPin-Priority: {PINNED}\n"
                 for record in keep.installed()
             ]) + "\n" + pins  # fmt: skip
+        self.answers = Answers(session.state / "resolved")
+        # Snapshots are what their Release says, by whose digest they are called.
+        self.asked: dict[str, Any] = {
+            "recipe": 1,
+            "apt": inputs.tool_versions(["apt-get"], session.state / "tools.json")["apt-get"],
+            "sources": sources, "releases": [snapshot.release for snapshot in snapshots],
+            "names": [snapshot.repo.name for snapshot in snapshots], "pins": pins,
+            "arch": [self.spec.arch, *self.spec.foreign], "recommends": self.spec.recommends,
+            "wanted": [],
+        }  # fmt: skip
         for name, text in (
             ("sources.list", "".join(sources)), ("preferences", pins), ("auth.conf", ""),
             ("apt.conf", apt.configuration(str(self.folder), arch=self.spec.arch,
@@ -75,11 +132,20 @@ class Resolver:
     def solve(
         self, wanted: Sequence[str], installed: Sequence[Record], where: str
     ) -> tuple[list[Record], list[str]]:
-        """(what apt adds, what it removes) to install `wanted` on `installed`."""
-        status = apt.installed_status(self.stanzas[record.sha256] for record in installed)
-        (self.folder / "status").write_text(status, encoding="utf-8")
+        """(what apt adds, what it removes) to install `wanted` on `installed`.
+
+        `installed` is what came of the calls before this one.
+        """
+        self.asked = {**self.asked, "wanted": [*self.asked["wanted"], list(wanted)]}
         if not wanted:
             return [], []
+        known = self.answers.get(self.asked, set(self.asked["names"]))
+        if known is not None:
+            self.log.line(f"# resolved {where} before: {' '.join(wanted)}")
+            return known
+        self._read_stanzas(installed, where)
+        status = apt.installed_status(self.stanzas[record.sha256] for record in installed)
+        (self.folder / "status").write_text(status, encoding="utf-8")
         code, out, err = host.capture(
             ["apt-get", "--print-uris", "--yes", "--allow-downgrades", "install", *wanted],
             env={"APT_CONFIG": str(self.folder / "apt.conf")},
@@ -97,19 +163,21 @@ class Resolver:
             )
             for item in available
         )  # fmt: skip
-        self._read_stanzas(available, where)
+        self.answers.put(self.asked, added, removed)
         return added, removed
 
-    def _read_stanzas(self, available: Sequence[apt.Available], where: str) -> None:
-        for number in {item.site for item in available}:
-            wanted = {item.sha256 for item in available if item.site == number}
+    def _read_stanzas(self, records: Sequence[Record], where: str) -> None:
+        for number, snapshot in enumerate(self.snapshots):
+            wanted = {one.sha256 for one in records if one.repository == snapshot.repo.name}
+            if wanted <= self.stanzas.keys():
+                continue
             for path in self.packages_paths(number):
                 index = path.read_bytes()
                 if path not in self.places:
                     self.places[path] = apt.places_by_sha256(index)
                 left = wanted - self.stanzas.keys()
                 self.stanzas.update(apt.stanzas_by_sha256(index, left, self.places[path]))
-        lost = [item.package for item in available if item.sha256 not in self.stanzas]
+        lost = [one.package for one in records if one.sha256 not in self.stanzas]
         if lost:
             raise BuildError(f"{where}: no index has the stanza of {', '.join(lost[:5])}")
 

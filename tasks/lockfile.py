@@ -130,7 +130,8 @@ def _list(value: Any, what: str) -> list[Any]:
     return value
 
 
-def _record(value: Mapping[str, Any], repos: set[str]) -> Record:
+def record_of(value: Mapping[str, Any], repos: set[str]) -> Record:
+    """A record of its JSON; ValueError or TypeError for what `dump` would not have written."""
     record = Record(**value)
     what = f"of the record of {str(record.package)[:80]!r} the"
     for name, form in _FORMS.items():
@@ -163,7 +164,7 @@ def _layer(value: Mapping[str, Any], repos: set[str]) -> LockedLayer:
     removes = _list(value["removes"], f"layer {name!r} removes")
     return LockedLayer(
         name=name,
-        records=tuple(_record(one, repos) for one in _list(value["records"], f"layer {name!r}")),
+        records=tuple(record_of(one, repos) for one in _list(value["records"], f"layer {name!r}")),
         removes=tuple(_text(one, f"{_PACKAGE}(:[a-z0-9-]+)?", f"what layer {name!r} removes")
                       for one in removes),
     )  # fmt: skip
@@ -184,7 +185,7 @@ def parse(text: str, *, where: str) -> Lock:
             inputs=_text(document["inputs"], r"[0-9a-f]{32}", "inputs"),
             arch=_text(document["arch"], _FORMS["architecture"], "arch"),
             repos=repos,
-            base=tuple(_record(record, names) for record in _list(document["base"], "base")),
+            base=tuple(record_of(record, names) for record in _list(document["base"], "base")),
             layers=tuple(_layer(one, names) for one in _list(document["layers"], "layers")),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

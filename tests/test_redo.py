@@ -284,3 +284,35 @@ def test_output_deleted_or_damaged(built: World, harm: str) -> None:
     assert built.build("lock=keep") == HIT
     assert built.json()["published"] is True
     assert built.outputs() == before
+
+
+def test_what_apt_solved_before_is_not_solved_again(built: World) -> None:
+    """Of the very same repositories: a layer more, or another spec with the same base."""
+    log = built.root / "out/web/log/lock.log"
+    built.doit("lock", "spec=web")
+    kept = (built.root / "specs/web.lock").read_bytes()
+    built.edit("packages: [beta]", "packages: [beta, delta]")
+    built.doit("lock", "spec=web")
+    said = log.read_text()
+    assert said.count("# resolved specs/web.yaml: ") == 2
+    assert said.count("# resolving specs/web.yaml: ") == 1
+    built.edit("packages: [beta, delta]", "packages: [beta]")
+    built.doit("lock", "spec=web")
+    assert (built.root / "specs/web.lock").read_bytes() == kept
+    shutil.rmtree(built.root / ".doit/resolved")
+    (built.root / "specs/web.lock").unlink()
+    built.doit("lock", "spec=web")
+    assert (built.root / "specs/web.lock").read_bytes() == kept
+
+
+def test_answer_that_rotted_or_is_of_another_repository_is_not_believed(built: World) -> None:
+    built.doit("lock", "spec=web")
+    kept = (built.root / "specs/web.lock").read_bytes()
+    for path in (built.root / ".doit/resolved").glob("*.json"):
+        path.write_text(path.read_text().replace("alpha", "alphb", 1))
+    (built.root / "specs/web.lock").unlink()
+    built.doit("lock", "spec=web")
+    assert (built.root / "specs/web.lock").read_bytes() == kept
+    built.add(built.deb("alpha", "2"))
+    built.doit("lock", "spec=web")
+    assert '"version": "2"' in (built.root / "specs/web.lock").read_text()
