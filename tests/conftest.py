@@ -21,6 +21,7 @@ import pytest
 
 from repository import Repository, Server, make_deb, real_debs, session_key
 from tally import TALLY, told
+from tasks import host
 
 PROJECT = Path(__file__).resolve().parent.parent
 KEPT = PROJECT / ".doit" / "test"
@@ -87,10 +88,12 @@ def _gpg_agent() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _sigint() -> None:
-    """A shell's background job ignores SIGINT, and so would all that the tests start and end."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def _signals() -> None:
+    """A shell's background job ignores SIGINT, nohup(1) SIGHUP: so would all that the tests end."""
+    for number in host.SIGNALS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            # What is ignored stays so in programs that are started, a handler does not.
+            signal.signal(number, signal.default_int_handler)
 
 
 @dataclass

@@ -29,7 +29,6 @@ INITRAMFS = """
 version=$(ls tree/lib/modules)
 mount --bind tree tree; mount -t proc proc tree/proc; mount -t tmpfs tmp tree/tmp
 chroot tree mkinitramfs -o /tmp/initrd "$version"
-umount tree/tmp tree/proc tree
 """
 EXTRACT = "tar --zstd -x --numeric-owner --xattrs --xattrs-include='*' -C tree -f"
 
@@ -63,7 +62,8 @@ def floors(checkout: Path, name: str, scratch: Path) -> list[dict[str, Any]]:
 
     def shell(script: str, *words: str | Path) -> Callable[[], None]:
         def run() -> None:
-            subprocess.run(["sh", "-ec", script, "sh", *map(str, words)], cwd=folder, check=True,
+            # Mounts of its own, which end with it.
+            subprocess.run(["unshare", "--mount", "sh", "-ec", script, "sh", *map(str, words)], cwd=folder, check=True,
                            capture_output=True)  # fmt: skip
 
         return run
