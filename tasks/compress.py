@@ -111,6 +111,7 @@ def compress(
         done = 0
         with writer as write:
             for block in blocks(image):
+                host.check_signal()
                 raw.update(block)
                 write(block)
                 done += len(block)

@@ -214,7 +214,10 @@ def task_image() -> Iterator[Task]:
     plan = _planned()
     for number, stage in enumerate(plan.images if plan else ()):
         below = ["base", "layer"]
-        yield {"name": stage.name, **_stage(stage, below, partial(image.build, SESSION, number))}
+        task = _stage(stage, below, partial(image.build, SESSION, number))
+        if Reporter.selected("build") or Reporter.selected("image"):
+            task["actions"] = [action(partial(image.build_all, SESSION, number))]
+        yield {"name": stage.name, **task}
 
 
 @create_after(executed="lock")

@@ -213,6 +213,12 @@ def _leave() -> NoReturn:
     raise SystemExit(128 + _signal)
 
 
+def check_signal() -> None:
+    """End a thread's work, too, once a signal has come: only the main thread is told of it."""
+    if _signal:
+        _leave()
+
+
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """End a command and what it started in its session, unless it has been waited for."""
     if process.poll() is None:
@@ -477,8 +483,7 @@ def locked(
         try:
             # Asked again and again: no signal would end a thread that waits in flock(2).
             while not _flocked(descriptor, kind):
-                if _signal:
-                    _leave()
+                check_signal()
                 if not told:
                     waiting("waiting for another build")
                 told = True
@@ -646,8 +651,7 @@ def pause(seconds: float) -> None:
     """Sleep, in any thread, unless a signal ends this process."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        if _signal:
-            _leave()
+        check_signal()
         time.sleep(min(left, POLL))
 
 

@@ -6,6 +6,7 @@ lower directories ─→ overlay, read-only ─→ loop mount or mke2fs -d ─�
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -14,6 +15,7 @@ import struct
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -225,6 +227,33 @@ def fill_step(source: str, target: str) -> host.Step:
 # ---------------------------------------------------------------- the stage
 
 
+def build_all(session: Session, number: int) -> None:
+    """Make image `number` of the plan, and beside it the others that are lacking: all are wanted.
+
+    What fails of these is silent here: doit comes to each of them, which then fails by itself.
+    """
+    if session.plan.images[number].task in session.results:
+        return  # doit looked before it was made beside another
+    lacking = [
+        other for other, stage in enumerate(session.plan.images)
+        if other != number and stage.task not in session.results
+        and session.cache.intact(stage) is None
+    ]  # fmt: skip
+
+    def make(one: int) -> None:
+        session.make(session.plan.images[one], lambda log: build(session, one, log))
+
+    def beside(one: int) -> None:
+        with contextlib.suppress(BuildError, OSError, SystemExit):
+            make(one)
+
+    assert session.trees  # made now, and once
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for other in lacking:
+            pool.submit(beside, other)
+        make(number)
+
+
 def build(session: Session, number: int, log: host.Log) -> None:
     """Make image `number` of the plan and put it into the cache."""
     spec, plan = session.spec, session.plan
@@ -285,7 +314,7 @@ class Filling:
     @property
     def env(self) -> dict[str, str]:
         """What gives e2fsprogs a fixed clock and configuration."""
-        config = self.session.scratch / "mke2fs.conf"
+        config = self.session.scratch / f"{self.stage.entry}.conf"
         config.write_text(MKE2FS_CONF)
         return {"E2FSPROGS_FAKE_TIME": str(self.epoch), "E2FSCK_TIME": str(self.epoch),
                 "SOURCE_DATE_EPOCH": str(self.epoch), "MKE2FS_CONFIG": str(config)}  # fmt: skip
@@ -444,7 +473,7 @@ class Filling:
     def _sort_xattrs(self) -> None:
         """Set several extended attributes of a file anew by name: they came in scratch's order."""
         scratch = self.session.scratch
-        folder = scratch / "xattrs"
+        folder = scratch / f"{self.stage.entry}.xattrs"
         top = self.image.mount.strip("/")
         batch: list[str] = []
         for path, found in sorted(self.content.xattrs.items()):

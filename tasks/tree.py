@@ -13,6 +13,7 @@ import re
 import shlex
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -302,6 +303,7 @@ class Trees:
         self.cache = cache
         self.names: dict[str, str] = {}
         self.count = 0
+        self.unpacking = threading.Lock()
 
     def _name(self) -> str:
         self.count += 1
@@ -309,6 +311,11 @@ class Trees:
 
     def lower(self, stages: Sequence[Stage], log: host.Log) -> list[str]:
         """Lower directories for these stages, from the top one down, relative to `folder`."""
+        with self.unpacking:  # of several threads, the others wait for what one unpacks
+            self._unpack(stages, log)
+        return [self.names[stage.key] for stage in reversed(stages)]
+
+    def _unpack(self, stages: Sequence[Stage], log: host.Log) -> None:
         packed = {stage.key: self.cache.require(stage) for stage in stages
                   if stage.key not in self.names}  # fmt: skip
         # Entries of older versions do not tell.
@@ -332,7 +339,6 @@ class Trees:
                     self.cache.damaged(stage, log.step)
                     raise
                 self.names[stage.key] = name
-        return [self.names[stage.key] for stage in reversed(stages)]
 
     @contextlib.contextmanager
     def upper(self, stage: Stage, lower: Sequence[str]) -> Iterator[Upper]:

@@ -209,3 +209,29 @@ def test_btrfs_of_next_to_nothing(tiny: World) -> None:
     )
     assert tiny.build()["/usr"] == "built"
     assert 100 << 20 < (tiny.root / "out/web/usr.img").stat().st_size <= 256 << 20
+
+
+def test_one_image_is_made_alone_if_it_is_asked_for_alone(built: World) -> None:
+    for path in built.root.glob("cache/images/*"):
+        path.unlink()
+    built.doit("image:/boot", "spec=web")
+    assert len(list(built.root.glob("cache/images/*.json"))) == 1
+    results = built.build()
+    assert (results["/"], results["/boot"]) == ("built", "hit")
+
+
+def test_images_made_beside_each_other_fail_one_by_one(built: World) -> None:
+    """What cannot be made is told by its own task, and the other one is in the cache."""
+    before = built.outputs()
+    for path in built.root.glob("cache/images/*"):
+        path.unlink()
+    built.edit("format: ext2}", "format: ext2, size: 64K}")
+    said = built.doit("build", "spec=web", check=False)
+    assert said.code != 0
+    assert said.err.count("ERROR: ") == 1
+    assert "images./boot.size" in said.err
+    assert "Traceback" not in said.text
+    built.edit("format: ext2, size: 64K}", "format: ext2}")
+    results = built.build()
+    assert (results["/"], results["/boot"]) == ("hit", "built")
+    assert built.outputs() == before

@@ -50,6 +50,14 @@ def make_mirror(parts: list[str]) -> Mirror:
     """The mirror with what the parts need; made once, then kept in .doit/bench."""
     mirror = Mirror(STATE / "mirror")
     wanted = {"server": spec(SERVER, signed=False), "more": spec([*SERVER, *MORE], signed=False)}
+    if "rivals" in parts:
+        # debootstrap knows one suite, whose older versions the seed upgrades afterwards.
+        wanted["seed"] = {"repos": spec([], signed=False)["repos"][:1], "packages": [],
+                          "base": {"tool": "debootstrap", "variant": "minbase"},
+                          "images": spec([])["images"]}  # fmt: skip
+        # mkosi installs some of its own choice.
+        wanted["mkosi"] = spec([*SERVER, *MORE[:1], "dbus", "systemd-resolved", "libpam-systemd"],
+                               signed=False)  # fmt: skip
     if "growth" in parts:
         wanted |= {name: {**one, "repos": spec([], signed=False)["repos"]}
                    for name, one in growth_specs().items()}  # fmt: skip

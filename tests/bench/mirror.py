@@ -98,12 +98,21 @@ class Mirror:
         for name, text in texts.items():
             for stanza in text.strip().split("\n\n"):
                 package = stanza[9 : stanza.index("\n")]
-                stanzas[package] = stanza.replace(
-                    "\nFilename: ", f"\nFilename: {FOLDERS[name]}/", 1
-                )
+                moved = stanza.replace("\nFilename: ", f"\nFilename: {FOLDERS[name]}/", 1)
+                if package not in stanzas or self._better(moved, stanzas[package]):
+                    stanzas[package] = moved
         self._write(merged / "dists/bookworm", "\n\n".join(stanzas.values()) + "\n",
                     {"Origin": "Debian", "Label": "Debian", "Suite": "oldstable",
                      "Codename": "bookworm", "Version": "12"})  # fmt: skip
+
+    def _better(self, stanza: str, other: str) -> bool:
+        """Whether of two versions this is the one to show: it is here, and newer if both are."""
+        fields = [_fields(text) for text in (stanza, other)]
+        here = [(self.folder / one["Filename"]).exists() for one in fields]
+        if all(here):
+            argv = ["dpkg", "--compare-versions", fields[0]["Version"], "gt", fields[1]["Version"]]
+            return subprocess.run(argv, check=False).returncode == 0
+        return here[0]
 
     def move(self) -> None:
         """Publish a newer version of a package that nobody installs."""
@@ -122,7 +131,8 @@ class Mirror:
         binary.mkdir(parents=True, exist_ok=True)
         digests = []
         raw = packages.encode()
-        for name, data in (("Packages", raw), ("Packages.xz", lzma.compress(raw, preset=1))):
+        # Not last: debootstrap does not see the last line of an InRelease, which has no newline.
+        for name, data in (("Packages.xz", lzma.compress(raw, preset=1)), ("Packages", raw)):
             digest = hashlib.sha256(data).hexdigest()
             digests.append(f" {digest} {len(data):8} main/binary-amd64/{name}")
             if name.endswith("xz"):
