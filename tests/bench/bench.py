@@ -297,7 +297,6 @@ def main() -> int:
                                 "out": folder_bytes(ours.root / "out/server")}  # fmt: skip
         if "growth" in parts:
             results["growth"] = growth(work, mirror, urls)
-    results["rounds"] = arguments.rounds
     results["commit"] = subprocess.run(["git", "-C", PROJECT, "rev-parse", "--short", "HEAD"],
                                        capture_output=True, text=True, check=False).stdout.strip()  # fmt: skip
     kept.write_text(json.dumps(results, indent=1))
