@@ -345,7 +345,7 @@ class Session:
         """From here to its end this run uses the cache; what killed runs left is removed."""
         self.stack.enter_context(self.cache.used(self.screen.progress))
         self.cache.sweep()
-        for folder in (self.specs, self.state, self.out):
+        for folder in (self.specs, self.state, self.state / "resolved", self.out):
             host.sweep(folder)
 
     @contextlib.contextmanager
