@@ -547,7 +547,7 @@ def _edited(change: Callable[[dict[str, Any]], Any]) -> Callable[[str], str]:
         (lambda text: "<<<<<<< HEAD\n" + text, "Expecting value"),
         (lambda text: "[]", "list indices"),
         (lambda text: "[" * 100_000, "recursion"),
-        (_edited(lambda lock: lock.update(format=2)), "format 2 is not 1"),
+        (_edited(lambda lock: lock.update(format=3)), "format 3 is not 2"),
         (_edited(lambda lock: lock.pop("base")), "no 'base'"),
         (_edited(lambda lock: lock["base"][0].update(path="../../etc/shadow")), "is malformed"),
         (_edited(lambda lock: lock["base"][0].update(sha256="../../x")), "is malformed"),
