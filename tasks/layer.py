@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from tasks import apt, debs, host, inputs, tree
+from tasks import apt, debs, host, inputs, scripts, tree
 from tasks.cache import Entry
 from tasks.errors import BuildError
 from tasks.lockfile import LockedLayer
@@ -119,7 +119,8 @@ def apt_steps(given: Mapping[str, Any]) -> list[host.Step]:
         steps.append(
             host.step(
                 *APT, "apt-get", "install", "--yes", "--allow-downgrades",
-                "--allow-change-held-packages", "--no-install-recommends", "--option", f"Dir::State::extended_states={NO_MARKS}",
+                "--allow-change-held-packages", "--no-install-recommends",
+                "--option", f"Dir::State::extended_states={NO_MARKS}",
                 *wanted, *removes,
                 title=f"installing {len(wanted)} packages",
             )
@@ -269,6 +270,16 @@ def files_step(entries: Sequence[inputs.Entry]) -> host.Step:
     )  # fmt: skip
 
 
+def script_steps(script: Path, where: str, spec: Spec) -> list[host.Step]:
+    """What runs a layer's script, once the image is seen to have what it is run by."""
+    found = inputs.script_program(script, where, spec.arch)
+    command = ["/bin/sh"] if found.by_shell else []
+    return [
+        host.step("/bin/sh", "-c", scripts.needs(found, where, str(script))),
+        host.step(*command, f"{INSIDE}/script", title=f"running {script.name}", blame=str(script)),
+    ]
+
+
 # ---------------------------------------------------------------- settings
 
 
@@ -413,12 +424,10 @@ def build(session: Session, number: int, log: host.Log) -> None:
             _unchanged(spec, layer, [["a keyring", stage.inputs["settings"]]], [["a keyring", now]])
             steps += settings_steps(session)
         if layer.script is not None:
-            content = layer.script.read_bytes()
-            plain = not content.startswith((b"#!", b"\x7fELF"))
-            command = ["/bin/sh", f"{INSIDE}/script"] if plain else [f"{INSIDE}/script"]
-            steps.append(host.step(*command, title=f"running {layer.script.name}"))
-        steps.append(host.step("/bin/sh", "-e", "-c", UNSET_POLICY))
-        sandbox.run(*steps, log=log, what=f"layer {layer.name}")
+            steps += script_steps(layer.script, f"{spec.path}: layers.{layer.name}.script", spec)
+        steps.append(host.step("/bin/sh", "-e", "-c", UNSET_POLICY, title="tidying up"))
+        shown = scripts.naming(f"{INSIDE}/script", str(layer.script)) if layer.script else None
+        sandbox.run(*steps, log=log, what=f"layer {layer.name}", shown=shown)
         log.step("packing")
         if _is_debian(session):
             text = tree.dpkg_status(upper.base, [upper.name, *lower])
