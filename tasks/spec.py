@@ -398,8 +398,9 @@ def _check(spec: Spec) -> None:
         if layer.name in taken and not (number == 0 and layer.name == "packages"):
             raise BuildError(f"{path}: layers: the name {layer.name!r} is taken", "choose another")
         where = f"{path}: layers.{layer.name}"
+        above = number == 0 and layer.name == "packages"
         for line in layer.debconf:
-            _check_debconf(path, line)
+            _check_debconf(f"{path}: debconf" if above else f"{where}.debconf", line)
         for file in layer.files:
             _check_file(file, f"{where}.files")
     if len(spec.settings.root_password.encode()) > PASSWORD_LIMIT:
@@ -466,16 +467,16 @@ def _check(spec: Spec) -> None:
         check_options(image.options, image.format, f"{where}.options")
 
 
-def _check_debconf(path: Path, line: str) -> None:
+def _check_debconf(where: str, line: str) -> None:
     fields = debconf_fields(line)
     # Its first three words: the rest may be a password.
     told = " ".join(line.split()[:3])
     if len(fields) < 3:
-        raise BuildError(f"{path}: debconf: {told!r} is not `PACKAGE QUESTION TYPE VALUE`")
+        raise BuildError(f"{where}: {told!r} is not `PACKAGE QUESTION TYPE VALUE`")
     if fields[2] not in DEBCONF_TYPES:
         meant = near(fields[2], DEBCONF_TYPES)
         raise BuildError(
-            f"{path}: debconf: {told!r}: {fields[2]!r} is no type of debconf's",
+            f"{where}: {told!r}: {fields[2]!r} is no type of debconf's",
             f"did you mean {meant!r}?" if meant else f"types: {', '.join(DEBCONF_TYPES)}",
         )
 
