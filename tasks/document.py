@@ -136,7 +136,7 @@ def parse(path: Path, raw: bytes) -> Document:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         raise BuildError(
-            f"{path}{where}: not YAML: {error.problem or error.context}", _remedy(mark)
+            f"{path}{where}: not YAML: {error.problem or error.context}", _remedy(error, mark)
         ) from error
     except yaml.reader.ReaderError as error:
         if error.encoding == "utf-8":
@@ -162,11 +162,18 @@ def parse(path: Path, raw: bytes) -> Document:
     return Document(path=path, values=values, node=node)
 
 
-def _remedy(mark: Any) -> str:
+def _remedy(error: yaml.MarkedYAMLError, mark: Any) -> str:
+    """What helps against most faults of this kind."""
+    import yaml
+
     at = mark.buffer[mark.pointer : mark.pointer + 1] if mark and mark.buffer else ""
     if at == "\t":
         return "indent with spaces: YAML takes no tabs there"
-    return "a text that holds `: ` or ` #`, or begins with a sign, stands in quotes"
+    if isinstance(error, yaml.scanner.ScannerError):
+        return "a text that holds `: ` or ` #`, or begins with a sign, stands in quotes"
+    if isinstance(error, yaml.parser.ParserError):
+        return "is a bracket, brace or quote not closed, or a line not indented as those beside it?"
+    return ""
 
 
 def _loader(path: Path, raw: bytes) -> Any:
