@@ -143,7 +143,9 @@ def parse(path: Path, raw: bytes) -> Document:
             line = raw.count(b"\n", 0, error.position) + 1
             raise BuildError(f"{path}:{line}: not UTF-8", "save it as UTF-8") from error
         raise BuildError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except RecursionError as error:
+        raise BuildError(f"{path}: nested deeper than {DEPTH_LIMIT} levels") from error
+    except (yaml.YAMLError, ValueError) as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise BuildError(f"{path}: not YAML: {first}") from error
     if node is None or not isinstance(values, dict):
