@@ -238,7 +238,7 @@ def run(session: Session) -> None:
         raise BuildError("two variables are needed", "doit import file=provision.json spec=NAME")
     if "/" in session.name or session.name[:1] in ".-" or not session.name.isprintable():
         raise BuildError(f"spec={session.name!r}: expected a name for a file in specs/",
-                         "without a slash, and without a dot or hyphen at its beginning")  # fmt: skip
+                         "no slash in it, no dot or hyphen first")  # fmt: skip
     # ./doit changes to the project's folder; the file is meant from where the user stands.
     file = Path(os.environ.get("STRATA_FROM", "."), given)
     target = session.specs / f"{session.name}.yaml"
