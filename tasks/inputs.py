@@ -17,7 +17,7 @@ from typing import Any
 from tasks import apt, host, plan
 from tasks.errors import BuildError
 from tasks.lockfile import Lock
-from tasks.spec import File, Layer, Repo, Spec, masked
+from tasks.spec import File, Layer, Repo, Spec, debconf_fields, masked
 
 MODULES = {"zlib-ng": "zlib_ng", "isal": "isal"}
 """Tools that are Python packages, by the module's name."""
@@ -203,7 +203,7 @@ def debconf_identity(layer: Layer) -> list[str]:
     """
     lines = []
     for line in layer.debconf:
-        package, question, kind, *value = line.split(None, 3)
+        package, question, kind, *value = debconf_fields(line)
         if kind == "password" and value:
             salt = hashlib.sha256(f"{package} {question}".encode()).hexdigest()[:16]
             digest = hashlib.sha256(crypted(value[0], salt).encode()).hexdigest()
@@ -331,7 +331,7 @@ def epoch_override() -> int | None:
     text = os.environ.get("SOURCE_DATE_EPOCH", "")
     if not text:
         return None
-    if not text.isdigit() or int(text) > 4102444800:
+    if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) > 4102444800:
         raise BuildError(f"SOURCE_DATE_EPOCH={text}: expected seconds since 1970")
     return int(text)
 
