@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tasks import strict
 from tasks.errors import BuildError
 
 FORMAT = 1
+RESTORE = "restore it from version control, or delete it and build with lock=latest"
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -63,15 +65,16 @@ class Lock:
 
     def installed(self, layers: int | None = None) -> list[Record]:
         """All packages of the finished image, or after the first `layers` layers, by name."""
-        found = {self._slot(record): record for record in self.base}
+        found = {self.slot(record): record for record in self.base}
         for layer in self.layers[:layers]:
             for name in layer.removes:
                 package, _, architecture = name.partition(":")
                 found.pop((package, architecture or self.arch), None)
-            found.update({self._slot(record): record for record in layer.records})
+            found.update({self.slot(record): record for record in layer.records})
         return sorted(found.values())
 
-    def _slot(self, record: Record) -> tuple[str, str]:
+    def slot(self, record: Record) -> tuple[str, str]:
+        """Package and architecture: of what has the same ones, only one can be installed."""
         native = record.architecture in ("all", self.arch)
         return record.package, self.arch if native else record.architecture
 
@@ -106,7 +109,8 @@ def dump(lock: Lock) -> str:
 
 
 _PACKAGE = r"[a-z0-9][a-z0-9+.-]*"
-_SHA256 = r"[0-9a-f]{64}"
+_REMOVED = f"{_PACKAGE}(:[a-z0-9-]+)?"
+_SHA256 = strict.SHA256
 _LINE = r"[^\x00-\x08\x0a-\x1f\x7f]*"
 _FORMS = {
     "package": _PACKAGE,
@@ -165,8 +169,7 @@ def _layer(value: Mapping[str, Any], repos: set[str]) -> LockedLayer:
     return LockedLayer(
         name=name,
         records=tuple(record_of(one, repos) for one in _list(value["records"], f"layer {name!r}")),
-        removes=tuple(_text(one, f"{_PACKAGE}(:[a-z0-9-]+)?", f"what layer {name!r} removes")
-                      for one in removes),
+        removes=tuple(_text(one, _REMOVED, f"what layer {name!r} removes") for one in removes),
     )  # fmt: skip
 
 
@@ -176,24 +179,42 @@ def parse(text: str, *, where: str) -> Lock:
     Raises BuildError, naming `where`, for anything that `dump` would not have written.
     """
     try:
-        document = json.loads(text)
-        if document["format"] != FORMAT:
+        document = strict.parse(text)
+        if document["format"] != FORMAT or type(document["format"]) is not int:
             raise ValueError(f"format {document['format']!r} is not {FORMAT}")
         repos = tuple(_repo(repo) for repo in _list(document["repos"], "repos"))
         names = {repo.name for repo in repos}
-        return Lock(
+        _once([repo.name for repo in repos], "the repository")
+        lock = Lock(
             inputs=_text(document["inputs"], r"[0-9a-f]{32}", "inputs"),
             arch=_text(document["arch"], _FORMS["architecture"], "arch"),
             repos=repos,
             base=tuple(record_of(record, names) for record in _list(document["base"], "base")),
             layers=tuple(_layer(one, names) for one in _list(document["layers"], "layers")),
         )
+        _once([layer.name for layer in lock.layers], "the layer")
+        groups = [("base", lock.base), *((layer.name, layer.records) for layer in lock.layers)]
+        for name, records in groups:
+            _once([":".join(lock.slot(one)) for one in records], f"of {name!r} the package")
+        return lock
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise BuildError(
-            f"{where}: not a lock that Strata wrote: {reason}",
-            "restore it from version control, or delete it and build with lock=latest",
-        ) from error
+        raise BuildError(f"{where}: not a lock that Strata wrote: {reason}", RESTORE) from error
+
+
+def answer_of(adds: Any, removes: Any, repos: set[str]) -> tuple[list[Record], list[str]]:
+    """What apt answered, of its JSON; ValueError or TypeError for what is none."""
+    records = [record_of(one, repos) for one in _list(adds, "adds")]
+    names = [_text(one, _REMOVED, "what is removed") for one in _list(removes, "removes")]
+    _once([f"{record.package}:{record.architecture}" for record in records], "the package")
+    return records, names
+
+
+def _once(names: list[str], what: str) -> None:
+    """ValueError for a name that stands twice: one of the two would be taken in silence."""
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{what} {twice!r} stands twice")
 
 
 def digest(text: str) -> str:

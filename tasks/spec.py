@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tasks import safe
 from tasks.errors import BuildError
 from tasks.mkfs import check_options
 
@@ -225,21 +226,37 @@ def load_spec(path: Path, *, schema: Path, validated: Path | None = None) -> Spe
     document = _parse(path, raw)
     stamp: Path | None = None
     if validated is not None:
-        digest = hashlib.sha256(raw + b"\0" + schema.read_bytes()).hexdigest()
+        digest = hashlib.sha256(raw + b"\0" + _schema_text(schema)).hexdigest()
         stamp = validated / digest
     if stamp is None or not os.path.lexists(stamp):
         _validate(path, document, schema, raw)
         if stamp is not None:
             # Who may only read this checkout; a full disk; something else in the folder's place.
             with contextlib.suppress(OSError):
-                stamp.parent.mkdir(parents=True, exist_ok=True)
-                stamp.touch()
+                os.close(safe.creating(stamp))
     spec = _build(path, document)
     try:
         _check(spec)
     except BuildError as error:
         raise BuildError(_short(error.message), error.hint) from error
     return spec
+
+
+def _schema_text(schema: Path) -> bytes:
+    """The schema's text; BuildError where there is none."""
+    try:
+        return schema.read_bytes()
+    except OSError as error:
+        raise BuildError(f"specs/{schema.name}: cannot be read: {error.strerror}",
+                         f"restore it: git checkout specs/{schema.name}") from error  # fmt: skip
+
+
+def _schema_of(schema: Path) -> Any:
+    try:
+        return json.loads(_schema_text(schema))
+    except (ValueError, RecursionError) as error:
+        raise BuildError(f"specs/{schema.name}: not JSON: {error}",
+                         f"restore it: git checkout specs/{schema.name}") from error  # fmt: skip
 
 
 def _short(text: str) -> str:
@@ -339,7 +356,7 @@ def _validate(path: Path, document: dict[str, Any], schema: Path, raw: bytes) ->
     checker = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
         jsonschema.Draft7Validator, {"pattern": pattern}, type_checker=types
     )
-    errors = list(checker(json.loads(schema.read_text(encoding="utf-8"))).iter_errors(document))
+    errors = list(checker(_schema_of(schema)).iter_errors(document))
     if not errors:
         return
     error = best_match(errors, key=relevance)
