@@ -19,7 +19,6 @@ from tasks.plan import Plan, Stage
 from tasks.session import Session
 from tasks.spec import spec_names
 
-
 FOREIGN_SHOWN = 20
 """How much of what is not Strata's is told by name."""
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tasks import cachedir, host, safe, strict
 from tasks.errors import DamagedEntry
@@ -137,14 +137,18 @@ def _remembered(entry: Any) -> bool:
 
 def read_sha256(path: Path) -> str:
     """SHA-256 of a regular file's content, read now."""
+    return _digest(open(safe.reading(path), "rb"))
+
+
+def _digest(opened: BinaryIO) -> str:
     digest = hashlib.sha256()
-    with open(safe.reading(path), "rb") as file:
+    with opened as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
 
 
-remove = safe.remove
+remove = host.remove
 
 
 def seal(folder: Path) -> None:
@@ -360,7 +364,7 @@ class Cache:
         """
         with host.written(self.file(stage)) as temporary:
             yield temporary
-            digest = sha256() if sha256 else read_sha256(temporary)
+            digest = sha256() if sha256 else _digest(temporary.open("rb"))
             size = temporary.stat().st_size
         path = self.file(stage)
         record = {

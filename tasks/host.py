@@ -536,7 +536,33 @@ def try_lock(path: Path, *, make: bool = False) -> int | None:
     return None
 
 
-remove_tree = safe.remove_tree
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it; a missing one is fine."""
+    with contextlib.suppress(FileNotFoundError), safe.at(path) as here:
+        if stat.S_ISDIR(here.lstat().st_mode):
+            _remove_tree(here)
+        else:
+            here.unlink()
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a folder of a build, whatever modes its directories have; a missing one is fine.
+
+    Once more for what the last processes of a sandbox that was killed still write meanwhile.
+    """
+    with contextlib.suppress(FileNotFoundError), safe.at(path) as here:
+        _remove_tree(here)
+
+
+def _remove_tree(here: Path) -> None:
+    for pause in (0, 0.02, 0.1, 0.5):
+        time.sleep(pause)
+        with contextlib.suppress(RecursionError):
+            shutil.rmtree(here, ignore_errors=True)
+        if not os.path.lexists(here):
+            return
+    # Deeper than Python's stack, or than a path may be long: some package's script did that.
+    subprocess.run(["rm", "-rf", "--", here], env=ENV, stderr=subprocess.DEVNULL, check=False)
 
 
 def scratch_root() -> Path:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import apt, host, plan, safe, strict
+from tasks import apt, host, plan, strict
 from tasks.errors import BuildError
 from tasks.lockfile import Lock
 from tasks.spec import File, Layer, Repo, Spec, masked
@@ -47,7 +47,7 @@ def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
         # Who may only read this checkout asks each time, and so does who has no room there.
         with contextlib.suppress(OSError):
             if memory.is_dir():
-                safe.remove(memory)
+                host.remove(memory)
             host.write_text(memory, json.dumps(known, indent=1, sort_keys=True))
     return versions
 
