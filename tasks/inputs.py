@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import apt, host, plan
+from tasks import apt, host, plan, strict
 from tasks.errors import BuildError
 from tasks.lockfile import Lock
 from tasks.spec import File, Layer, Repo, Spec, debconf_fields, masked
@@ -26,11 +26,9 @@ VERSION_ARGUMENT = {"mke2fs": "-V", "mkfs.xfs": "-V", "mkfs.vfat": "--help"}
 
 def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
     """Each tool's version, asked only when the command's file has changed since the last time."""
-    try:
-        loaded = json.loads(memory.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        loaded = None
-    known: dict[str, list[Any]] = loaded if isinstance(loaded, dict) else {}
+    known: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        known = strict.read(memory)
     versions: dict[str, str] = {}
     changed = False
     for name in names:
@@ -49,7 +47,7 @@ def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
         # Who may only read this checkout asks each time, and so does who has no room there.
         with contextlib.suppress(OSError):
             if memory.is_dir():
-                host.remove_tree(memory)
+                host.remove(memory)
             host.write_text(memory, json.dumps(known, indent=1, sort_keys=True))
     return versions
 

@@ -119,7 +119,8 @@ def apt_steps(given: Mapping[str, Any]) -> list[host.Step]:
         steps.append(
             host.step(
                 *APT, "apt-get", "install", "--yes", "--allow-downgrades",
-                "--allow-change-held-packages", "--no-install-recommends", "--option", f"Dir::State::extended_states={NO_MARKS}",
+                "--allow-change-held-packages", "--no-install-recommends",
+                "--option", f"Dir::State::extended_states={NO_MARKS}",
                 *wanted, *removes,
                 title=f"installing {len(wanted)} packages",
             )

@@ -82,7 +82,7 @@ def leftovers(world: World) -> list[str]:
 
 
 def scratch(world: World) -> Path:
-    return Path(world.env.get("STRATA_SCRATCH", world.root / ".doit/scratch"))
+    return Path(world.env.get("STRATA_SCRATCH", world.root / ".doit/scratch")) / "strata-0"
 
 
 def refused(
