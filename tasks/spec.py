@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tasks import document
+from tasks import document, safe
 from tasks.document import near, short, without_users
 from tasks.errors import BuildError
 from tasks.mkfs import check_options
@@ -247,8 +247,7 @@ def load_spec(path: Path, *, schema: Path, validated: Path | None = None) -> Spe
         if stamp is not None:
             # Who may only read this checkout; a full disk; something else in the folder's place.
             with contextlib.suppress(OSError):
-                stamp.parent.mkdir(parents=True, exist_ok=True)
-                stamp.touch()
+                os.close(safe.creating(stamp))
     try:
         spec = _build(path, given.values)
         _check(spec)

@@ -82,7 +82,7 @@ def leftovers(world: World) -> list[str]:
 
 
 def scratch(world: World) -> Path:
-    return Path(world.env.get("STRATA_SCRATCH", world.root / ".doit/scratch"))
+    return Path(world.env.get("STRATA_SCRATCH", world.root / ".doit/scratch")) / "strata-0"
 
 
 def refused(
@@ -551,7 +551,7 @@ def _edited(change: Callable[[dict[str, Any]], Any]) -> Callable[[str], str]:
         (lambda text: "<<<<<<< HEAD\n" + text, "Expecting value"),
         (lambda text: "[]", "list indices"),
         (lambda text: "[" * 100_000, "recursion"),
-        (_edited(lambda lock: lock.update(format=2)), "format 2 is not 1"),
+        (_edited(lambda lock: lock.update(format=3)), "format 3 is not 2"),
         (_edited(lambda lock: lock.pop("base")), "no 'base'"),
         (_edited(lambda lock: lock["base"][0].update(path="../../etc/shadow")), "is malformed"),
         (_edited(lambda lock: lock["base"][0].update(sha256="../../x")), "is malformed"),
