@@ -17,7 +17,7 @@ from typing import Any
 from tasks import apt, host, plan
 from tasks.errors import BuildError
 from tasks.lockfile import Lock
-from tasks.spec import File, Layer, Repo, Spec, masked
+from tasks.spec import File, Layer, Repo, Spec, check_target, masked
 
 MODULES = {"zlib-ng": "zlib_ng", "isal": "isal"}
 """Tools that are Python packages, by the module's name."""
@@ -160,7 +160,10 @@ def _walk(source: Path, target: str, file: File) -> Iterator[Entry]:
 def layer_entries(layer: Layer, spec: Spec) -> list[Entry]:
     """All that a layer's `files` puts into the tree, in order."""
     where = f"{spec.path}: layers.{layer.name}.files"
-    return [entry for file in layer.files for entry in entries(file, where)]
+    found = [entry for file in layer.files for entry in entries(file, where)]
+    for entry in found:
+        check_target(spec, layer, entry.target, folder=entry.kind == "folder")
+    return found
 
 
 def script_identity(layer: Layer, spec: Spec) -> list[Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tasks import given, zones
 from tasks.errors import BuildError
 from tasks.mkfs import check_options
 
@@ -127,8 +128,18 @@ class Settings:
     apt_sources: bool
 
     def __bool__(self) -> bool:
-        return any((self.hostname, self.timezone, self.locale, self.root_password,
-                    self.hashed_root_password, self.apt_sources))  # fmt: skip
+        return bool(self.given)
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The fields that the spec sets, with their texts."""
+        values = {
+            "hostname": self.hostname, "timezone": self.timezone, "locale": self.locale,
+            "root_password": self.root_password,
+            "hashed_root_password": self.hashed_root_password,
+            "apt_sources": "true" if self.apt_sources else "",
+        }  # fmt: skip
+        return {name: value for name, value in values.items() if value}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -494,6 +505,38 @@ def _beside(folder: Path, given: Path) -> Path:
     return other if os.path.lexists(other) else folder / given
 
 
+def check_target(spec: Spec, layer: Layer, target: str, *, folder: bool = False) -> None:
+    """BuildError if what `files` puts there would be lost, or is what a field makes, too."""
+    where = f"{spec.path}: layers.{layer.name}.files"
+    if lost := given.vanishing(target, folder=folder):
+        raise BuildError(f"{where}: {lost[0]}", lost[1])
+    fields = spec.settings.given
+    if not folder and (
+        field := given.contradicted(target, fields, [repo.name for repo in spec.repos])
+    ):
+        raise BuildError(
+            f"{where}: {target!r} is what {field} makes, too", f"leave one of the two out: {field} "
+            "or the file"
+        )  # fmt: skip
+
+
+def _check_timezone(spec: Spec) -> None:
+    """Mistyped ones: as far as this host knows them, and no layer brings its own."""
+    zone = spec.settings.timezone
+    unknown = zones.unknown(zone) if zone else None
+    own = any(given.plain(file.target).startswith("/usr/share/zoneinfo")
+              for layer in spec.layers for file in layer.files)  # fmt: skip
+    if unknown is None or own:
+        return
+    version, near = unknown
+    known = f"tzdata {version}".rstrip()
+    meant = f"did you mean {', '.join(near)}? " if near else ""
+    raise BuildError(
+        f"{spec.path}: timezone: there is no zone {zone!r}",
+        f"{meant}if it is newer than this host's {known}, upgrade tzdata here",
+    )
+
+
 def _unique(path: Path, what: str, names: list[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -519,6 +562,18 @@ def _check(spec: Spec) -> None:
             if ".." in file.target.split("/") or "//" in file.target:
                 raise BuildError(f"{path}: layers.{layer.name}.files: {file.target!r} is no plain "
                                  "absolute path")  # fmt: skip
+            # Of a source, only the plan knows whether it is a folder.
+            check_target(spec, layer, file.target, folder=file.source is not None)
+        if pair := given.twice(file.target for file in layer.files):
+            raise BuildError(f"{path}: layers.{layer.name}.files: {pair[0]!r} and {pair[1]!r} are "
+                             "one path", "leave one of them out")  # fmt: skip
+        if wrong := given.misanswered(layer.debconf, spec.settings.given):
+            line, field = wrong
+            raise BuildError(
+                f"{path}: debconf: {line!r} contradicts {field}: "
+                f"{spec.settings.given[field]!r}", f"leave one of the two out: {field} suffices"
+            )  # fmt: skip
+    _check_timezone(spec)
     for repo in spec.repos:
         if repo.flat and repo.section:
             raise BuildError(
