@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import apt, host, plan
+from tasks import apt, host, plan, reads
 from tasks.errors import BuildError
 from tasks.lockfile import Lock
 from tasks.spec import File, Layer, Repo, Spec, check_target, masked
@@ -187,6 +187,13 @@ def script_identity(layer: Layer, spec: Spec) -> list[Any]:
         ) from error
 
 
+def script_reads(layer: Layer) -> list[str]:
+    """The settings that a layer's script may look at, by what is written in it."""
+    assert layer.script is not None
+    with layer.script.open("rb") as file:
+        return sorted(reads.of_text(file.read(reads.LIMIT)))
+
+
 # ---------------------------------------------------------------- settings
 
 
@@ -356,4 +363,6 @@ def host_inputs(spec: Spec, lock: Lock, mirrors: Mapping[str, str], memory: Path
         debconf={layer.name: debconf_identity(layer) for layer in spec.layers},
         settings=settings_identity(spec, lock, mirrors) if spec.settings else {},
         epoch=epoch_override(),
-    )
+        reads={layer.name: script_reads(layer) for layer in spec.layers
+               if layer.script and spec.settings.shown},
+    )  # fmt: skip

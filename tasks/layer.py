@@ -10,6 +10,7 @@ import shlex
 import shutil
 import tarfile
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -69,20 +70,22 @@ if ! grep -qxE "[[:space:]]*$1[[:space:]]+$2[[:space:]]*" /etc/locale.gen 2> /de
     if [ -s /etc/locale.gen ] && [ -n "$(tail -c 1 /etc/locale.gen)" ]; then
         echo >> /etc/locale.gen
     fi
-    echo "$1 $2" >> /etc/locale.gen
+    mkdir -p /etc && echo "$1 $2" >> /etc/locale.gen
+    if [ -n "${3:-}" ] && [ -x /usr/sbin/locale-gen ]; then locale-gen; fi
 fi
 """
-# tar has followed the links on the way. There are more of them than fit one command.
+# Before tar, which fails where a link leads to what is not there yet; and after it, for its own.
 REACHED = """
 message=$1; shift
+lost='^/(dev|proc|sys|run|tmp)(/|$)'
+readlink -m -- "$@" | grep -qE "$lost" || exit 0
 for path do
-    there=$(cd -P -- "$path" && pwd -P) || continue
-    case $there/ in
-        /dev/* | /proc/* | /sys/* | /run/* | /tmp/*)
-            printf 'error: %s: %s leads to %s, and %s\\n' "${message%%|*}" "$path" "$there" \\
-                "${message#*|}"
-            exit 1 ;;
-    esac
+    there=$(readlink -m -- "$path")
+    if printf '%s\\n' "$there" | grep -qE "$lost"; then
+        printf 'error: %s: %s leads to %s, and %s\\n' "${message%%|*}" "$path" "$there" \\
+            "${message#*|}"
+        exit 1
+    fi
 done
 """
 
@@ -290,22 +293,29 @@ def files_step(entries: Sequence[inputs.Entry]) -> host.Step:
     A symlink in the place of a target is replaced, one on the way to it is followed, and folders
     that are there keep their owner and mode.
     """
+    return _unpack_step("files.tar", f"copying {len(entries)} files")
+
+
+def _unpack_step(name: str, title: str) -> host.Step:
     return host.step(
-        "tar", "--extract", "--file", f"{INSIDE}/files.tar", "--directory", "/", "--same-owner",
-        "--same-permissions", "--keep-directory-symlink", "--no-overwrite-dir",
-        title=f"copying {len(entries)} files",
+        "tar", "--extract", "--file", f"{INSIDE}/{name}", "--directory", "/", "--same-owner",
+        "--same-permissions", "--keep-directory-symlink", "--no-overwrite-dir", title=title,
     )  # fmt: skip
 
 
 # ---------------------------------------------------------------- settings
 
 
-def settings_entries(session: Session, made: Set[str] = frozenset()) -> list[inputs.Entry]:
+def settings_entries(
+    session: Session, made: Set[str] = frozenset(), only: Set[str] | None = None
+) -> list[inputs.Entry]:
     """The files that `hostname`, `timezone`, `locale` and `apt_sources` make.
 
-    `made` is what is the user's own of the tree: an /etc/hosts of theirs stays as it is.
+    `made` is what is the user's own of the tree: an /etc/hosts of theirs stays as it is. `only`
+    some of these fields count.
     """
     settings = session.spec.settings
+    fields = settings.given.keys() if only is None else only
     found: list[inputs.Entry] = []
 
     def add(target: str, text: str | bytes, kind: str = "file", mode: int = 0o644) -> None:
@@ -313,7 +323,7 @@ def settings_entries(session: Session, made: Set[str] = frozenset()) -> list[inp
         found.append(inputs.Entry(target=target, kind=kind, source=None, content=content,
                                   mode=mode, owner="0:0"))  # fmt: skip
 
-    if settings.hostname:
+    if "hostname" in fields:
         short = settings.hostname.partition(".")[0]
         names = f"{settings.hostname} {short}" if short != settings.hostname else short
         add("/etc/hostname", settings.hostname + "\n")
@@ -321,12 +331,12 @@ def settings_entries(session: Session, made: Set[str] = frozenset()) -> list[inp
             add("/etc/hosts", f"127.0.0.1\tlocalhost\n127.0.1.1\t{names}\n\n"
                 "::1\tlocalhost ip6-localhost ip6-loopback\nff02::1\tip6-allnodes\n"
                 "ff02::2\tip6-allrouters\n")  # fmt: skip
-    if settings.timezone:
+    if "timezone" in fields:
         add("/etc/timezone", settings.timezone + "\n")
         add("/etc/localtime", f"/usr/share/zoneinfo/{settings.timezone}", "link", 0o777)
-    if settings.locale:
+    if "locale" in fields:
         add("/etc/default/locale", f"LANG={settings.locale}\n")
-    if settings.apt_sources:
+    if "apt_sources" in fields:
         for target, text in apt_files(session).items():
             add(target, text)
     return found
@@ -395,6 +405,61 @@ def _generated(locale: str) -> bool:
     return locale not in ("C", "POSIX", "C.UTF-8", "C.utf8")
 
 
+def _locale_line(locale: str) -> tuple[str, str]:
+    """A line of locale.gen(5): the locale and its character map."""
+    return locale, locale.partition(".")[2].partition("@")[0] or "ISO-8859-1"
+
+
+# ---------------------------------------------------------------- what packages are shown
+
+LOCALES = "locales/locales_to_be_generated"
+
+
+def shown_env(shown: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which packages and scripts see these settings.
+
+    Messages stay English, since we read what apt and dpkg say of a full disk: LANGUAGE rules them
+    alone, gettext(3), and nothing that a package sets up is made of it.
+    """
+    found = {}
+    if "timezone" in shown:
+        found["TZ"] = shown["timezone"]
+    if "locale" in shown:
+        found |= {"LC_ALL": "", "LANG": shown["locale"], "LANGUAGE": "en"}
+    return found
+
+
+def shown_steps(shown: Mapping[str, str], answered: bool) -> list[host.Step]:
+    """The commands that let packages and scripts see settings, before any is installed.
+
+    The packages tzdata and locales take up what files say. Where debconf has an answer of the
+    user's instead of locale.gen (`answered`), the locale is in it, too: see `with_locale`.
+    """
+    steps = [_unpack_step("shown.tar", f"showing {', '.join(sorted(shown))}")]
+    locale = shown.get("locale", "")
+    if locale and _generated(locale) and not answered:
+        steps.append(host.step("/bin/sh", "-e", "-c", ADD_LOCALE, "sh", *_locale_line(locale),
+                               "now"))  # fmt: skip
+    return steps
+
+
+def with_locale(layer: Layer, below: Sequence[Layer], locale: str) -> Layer:
+    """The layer, whose answers name the locale beside those that the user has debconf generate.
+
+    The same layer, where there is no such answer in it or below.
+    """
+    answers = [line.split(None, 3) for one in (*below, layer) for line in one.debconf]
+    values = [words[3] if len(words) > 3 else "" for words in answers if words[1] == LOCALES]
+    line = " ".join(_locale_line(locale))
+    if not values or not locale or not _generated(locale):
+        return layer
+    wanted = [one.strip() for one in values[-1].split(",") if one.strip()]
+    if line not in wanted and "All locales" not in wanted:
+        wanted.append(line)
+    answer = f"locales {LOCALES} multiselect {', '.join(wanted)}"
+    return replace(layer, debconf=(*layer.debconf, answer))
+
+
 def settings_steps(session: Session) -> list[host.Step]:
     """The commands that check and apply what files alone do not."""
     settings = session.spec.settings
@@ -408,9 +473,8 @@ def settings_steps(session: Session) -> list[host.Step]:
         steps.append(_needed("/usr/sbin/locale-gen",
                              f"{where}: locale: the image cannot make {settings.locale}; "
                              "add the package locales"))  # fmt: skip
-        charmap = settings.locale.partition(".")[2].partition("@")[0] or "ISO-8859-1"
         steps.append(host.step("/bin/sh", "-e", "-c", ADD_LOCALE, "sh",
-                               settings.locale, charmap))  # fmt: skip
+                               *_locale_line(settings.locale)))  # fmt: skip
         steps.append(host.step("locale-gen", title=f"generating {settings.locale}"))
     if settings.root_password or settings.hashed_root_password:
         field = "root_password" if settings.root_password else "hashed_root_password"
@@ -460,9 +524,17 @@ def build(session: Session, number: int, log: host.Log) -> None:
     entries = (
         settings_entries(session, made.keys()) if settings else inputs.layer_entries(layer, spec)
     )
-    if settings:
-        uncontradicted(spec, entries, made, session.trees.folder, lower)
+    shown: dict[str, str] = stage.inputs.get("shown", {})
+    showing = settings_entries(session, made.keys(), shown.keys()) if shown else []
+    uncontradicted(spec, entries if settings else showing, made, session.trees.folder, lower)
     steps = [host.step("/bin/sh", "-e", "-c", SET_POLICY)]
+    if shown:
+        files_tar(given_folder / "shown.tar", showing, epoch)
+        answered = False
+        if tree.find_in(session.trees.folder, lower, "etc/locale.gen") is None:
+            was, layer = layer, with_locale(layer, spec.layers[:number], shown.get("locale", ""))
+            answered = layer is not was
+        steps += shown_steps(shown, answered)
     if not settings:
         asked = [*spec.base.include,
                  *(name for lower in spec.layers[:number] for name in lower.packages)]  # fmt: skip
@@ -476,7 +548,8 @@ def build(session: Session, number: int, log: host.Log) -> None:
                       for name in own.NOTES if layer.script is not None],
             keep=host.DPKG_CAPABILITIES, cwd="/",
             env={"SOURCE_DATE_EPOCH": str(epoch), "APT_CONFIG": f"{INSIDE}/apt.conf",
-                 "SYSTEMD_OFFLINE": "1", "HOME": "/root"},
+                 "SYSTEMD_OFFLINE": "1", "HOME": "/root", **shown_env(shown)},
+            hostname=shown.get("hostname", "localhost"),
         )  # fmt: skip
         _give(given_folder, layer, session, stage, settings, log)
         if entries:
@@ -485,8 +558,8 @@ def build(session: Session, number: int, log: host.Log) -> None:
                 _unchanged(spec, layer, stage.inputs["files"], given_files)
             where = f"{spec.path}: layers.{layer.name}.files"
             steps += owner_steps(entries, where)
-            steps.append(files_step(entries))
-            steps += reached_steps(entries, where)
+            reached = reached_steps(entries, where)
+            steps += [*reached, files_step(entries), *reached]
         if settings:
             now = inputs.settings_identity(spec, plan.lock, session.mirrors)
             _unchanged(spec, layer, [["a keyring", stage.inputs["settings"]]], [["a keyring", now]])

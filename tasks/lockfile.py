@@ -6,12 +6,14 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tasks.errors import BuildError
 
 FORMAT = 1
+SETTINGS = ("hostname", "timezone", "locale")
+"""Of a spec: those that packages' scripts may look at while they are installed."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -49,13 +51,19 @@ class LockedLayer:
     name: str
     records: tuple[Record, ...]
     removes: tuple[str, ...]
+    reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Settings that its packages' scripts may look at, with the names of these packages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lock:
-    """A whole lock; `inputs` is the digest of the spec's fields that it was resolved from."""
+    """A whole lock; `inputs` is the digest of the spec's fields that it was resolved from.
+
+    `scan` is the version of tasks.reads by which the layers' `reads` were found, 0 if none was.
+    """
 
     inputs: str
+    scan: int = 0
     arch: str
     repos: tuple[LockedRepo, ...]
     base: tuple[Record, ...]
@@ -88,7 +96,13 @@ def dump(lock: Lock) -> str:
 
     layers = [
         "{"
-        + f'"name": {line(layer.name)}, "removes": {line(list(layer.removes))}, "records": '
+        + f'"name": {line(layer.name)}, "removes": {line(list(layer.removes))}, '
+        + (
+            f'"reads": {line({name: list(layer.reads[name]) for name in sorted(layer.reads)})}, '
+            if lock.scan
+            else ""
+        )
+        + '"records": '
         + block([line(asdict(record)) for record in layer.records], "    ")
         + "}"
         for layer in lock.layers
@@ -98,7 +112,8 @@ def dump(lock: Lock) -> str:
         f'  "format": {FORMAT},\n'
         f'  "inputs": {line(lock.inputs)},\n'
         f'  "arch": {line(lock.arch)},\n'
-        f'  "repos": {block([line(asdict(repo)) for repo in lock.repos], "  ")},\n'
+        + (f'  "scan": {lock.scan},\n' if lock.scan else "")
+        + f'  "repos": {block([line(asdict(repo)) for repo in lock.repos], "  ")},\n'
         f'  "base": {block([line(asdict(record)) for record in lock.base], "  ")},\n'
         f'  "layers": {block(layers, "  ")}\n'
         "}\n"
@@ -145,6 +160,12 @@ def record_of(value: Mapping[str, Any], repos: set[str]) -> Record:
     return record
 
 
+def _number(value: Any, what: str) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 31:
+        raise ValueError(f"{what} is malformed: {str(value)[:80]!r}")
+    return value
+
+
 def _repo(value: Mapping[str, Any]) -> LockedRepo:
     repo = LockedRepo(**value)
     what = f"of the repository {str(repo.name)[:80]!r} the"
@@ -167,7 +188,18 @@ def _layer(value: Mapping[str, Any], repos: set[str]) -> LockedLayer:
         records=tuple(record_of(one, repos) for one in _list(value["records"], f"layer {name!r}")),
         removes=tuple(_text(one, f"{_PACKAGE}(:[a-z0-9-]+)?", f"what layer {name!r} removes")
                       for one in removes),
+        reads=_reads(value.get("reads", {}), f"layer {name!r} reads"),
     )  # fmt: skip
+
+
+def _reads(value: Any, what: str) -> dict[str, tuple[str, ...]]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{what} is malformed: expected a mapping")
+    return {
+        _text(name, "|".join(SETTINGS), what):
+            tuple(_text(one, _PACKAGE, f"{what} {name}") for one in _list(packages, what))
+        for name, packages in value.items()
+    }  # fmt: skip
 
 
 def parse(text: str, *, where: str) -> Lock:
@@ -184,6 +216,7 @@ def parse(text: str, *, where: str) -> Lock:
         return Lock(
             inputs=_text(document["inputs"], r"[0-9a-f]{32}", "inputs"),
             arch=_text(document["arch"], _FORMS["architecture"], "arch"),
+            scan=_number(document.get("scan", 0), "scan"),
             repos=repos,
             base=tuple(record_of(record, names) for record in _list(document["base"], "base")),
             layers=tuple(_layer(one, names) for one in _list(document["layers"], "layers")),

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import xxhash
 
-from tasks import mkfs
-from tasks.lockfile import Lock, Record
-from tasks.spec import Image, Spec
+from tasks import mkfs, reads
+from tasks.lockfile import Lock, LockedLayer, Record
+from tasks.spec import Image, Layer, Spec
 
 RECIPES = {"base": 3, "layer": 4, "image": 3}
 """Raised when a stage's code would make other bytes from the same inputs."""
@@ -66,6 +66,8 @@ class Host:
     debconf: Mapping[str, list[str]]
     settings: Mapping[str, Any]
     epoch: int | None
+    reads: Mapping[str, list[str]] = field(default_factory=dict)
+    """The settings that a layer's script may look at, by the layer's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +107,8 @@ def resolution_inputs(spec: Spec) -> str:
     order of a package list.
     """
     return key({
+        # With them, what looks at them is found when the .debs are locked.
+        **({"scan": reads.VERSION} if spec.settings.shown else {}),
         "arch": spec.arch,
         "base": [spec.base.tool, spec.base.variant, sorted(set(spec.base.include))],
         "repos": [[repo.name, repo.suite, repo.section, repo.priority] for repo in spec.repos],
@@ -147,10 +151,14 @@ def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:
         "epoch": host.epoch,
     })  # fmt: skip
     layers: list[Stage] = []
+    shown: dict[str, str] = {}
     parent = base
     locked = {layer.name: layer for layer in lock.layers}
     for layer in spec.layers:
         adds = locked[layer.name]
+        # And what a layer below was shown: it is in the tree, and this one is redone with it.
+        wanted = looks_at(layer, adds, host) | shown.keys()
+        shown = {name: text for name, text in spec.settings.shown.items() if name in wanted}
         parent = _stage("layer", layer.name, ".tar.zst", parent, {
             "requested": sorted(set(layer.packages)),
             "records": identities(adds.records),
@@ -160,6 +168,7 @@ def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:
             "debconf": host.debconf[layer.name],
             "files": host.files[layer.name],
             "script": host.scripts.get(layer.name),
+            "shown": shown,
             "epoch": host.epoch,
         })  # fmt: skip
         layers.append(parent)
@@ -170,6 +179,16 @@ def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:
     mounts = [image.mount for image in spec.images]
     images = tuple(_image(image, mounts, parent, host) for image in spec.images)
     return Plan(lock=lock, base=base, layers=tuple(layers), images=images)
+
+
+def looks_at(layer: Layer, adds: LockedLayer, host: Host) -> set[str]:
+    """The settings that a layer's packages and script may look at; an empty word of the spec rules.
+
+    Otherwise that word is beside what is found: nobody wants less than a package asks for.
+    """
+    if layer.reads == ():
+        return set()
+    return {*adds.reads, *host.reads.get(layer.name, ()), *(layer.reads or ())}
 
 
 def _image(image: Image, mounts: list[str], tree: Stage, host: Host) -> Stage:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from tasks import given, zones
 from tasks.errors import BuildError
+from tasks.lockfile import SETTINGS
 from tasks.mkfs import check_options
 
 SIZE_LIMIT = 1 << 18
@@ -97,6 +98,8 @@ class Layer:
     debconf: tuple[str, ...] = ()
     files: tuple[File, ...] = ()
     script: Path | None = None
+    reads: tuple[str, ...] | None = None
+    """What the spec itself says of which settings it looks at; None: what is found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +132,11 @@ class Settings:
 
     def __bool__(self) -> bool:
         return bool(self.given)
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """Those that packages' scripts may look at while they are installed."""
+        return {name: value for name, value in self.given.items() if name in SETTINGS}
 
     @property
     def given(self) -> dict[str, str]:
@@ -437,14 +445,18 @@ def _build(path: Path, document: dict[str, Any]) -> Spec:
             debconf=tuple(entry.get("debconf", ())),
             files=tuple(files),
             script=find(entry["script"]) if "script" in entry else None,
+            reads=tuple(entry["reads"]) if "reads" in entry else None,
         )
 
     base = document.get("base", {})
     layers = [layer(entry) for entry in document.get("layers", ())]
     if document.get("packages") or document.get("debconf"):
-        first = {"name": "packages", "packages": document.get("packages", ()),
-                 "debconf": document.get("debconf", ())}  # fmt: skip
-        layers.insert(0, layer(first))
+        named = ("packages", "debconf", "reads")
+        first = {name: document[name] for name in named if name in document}
+        layers.insert(0, layer({"name": "packages", **first}))
+    elif "reads" in document:
+        raise BuildError(f"{path}: reads: it is of the layer `packages`, and there is none",
+                         "put it into the layer that it is of")  # fmt: skip
     proxies = document.get("proxies", {})
     return Spec(
         name=path.stem,

@@ -220,6 +220,7 @@ def test_what_files_and_scripts_make_is_kept_and_what_packages_draw_goes(
     [
         ("files: {/var/run/app/x: {content: a}}",
          ["layers.app.files", "/var/run/app leads to /run/app", "in no image", "tmpfiles.d"]),
+        ("files: {/var/lock/x: {content: a}}", ["layers.app.files", "/var/lock leads to /run/lock"]),
         ("files: {/srv/link: files/some}", ["layers.app.files", "/srv/link leads to /tmp"]),
     ],
 )  # fmt: skip
@@ -228,6 +229,7 @@ def test_files_that_a_link_leads_away_are_refused(
 ) -> None:
     built.add(built.deb("beta", "2", depends="gamma",
                         scripts={"postinst": "ln -s ../tmp /srv/link"}))  # fmt: skip
+    built.doit("lock", "spec=web")
     built.write("files/some/one", "1\n")
     built.edit("files: {/etc/motd: files/motd}", change)
     built.refused(*parts)
@@ -249,5 +251,6 @@ def test_a_script_that_contradicts_a_field_is_refused(
 ) -> None:
     built.write("scripts/app.sh", f"#!/bin/sh\nset -eu\n{script}\n", 0o755)
     built.edit("images:", f"{fields}\nimages:")
+    built.doit("lock", "spec=web")
     text = built.refused(*parts)
     assert "secret" not in text
