@@ -319,7 +319,7 @@ def test_links_in_a_tree_are_never_followed_on_the_host(
     path.write_text(path.read_text() + "root_password: hunter2\nhostname: inside\n")
     # Of a script's it would be refused.
     built.add(built.deb("beta", "2", depends="gamma",
-                        scripts={"postinst": f"ln -s {folder}/file /etc/hostname"}))  # fmt: skip
+                        scripts={"postinst": f"ln -sf {folder}/file /etc/hostname"}))  # fmt: skip
     with unchanged(host):
         built.build()
     for image, member in (("web.img.gz", "etc/machine-id"), ("web-boot.img.gz", "link")):
