@@ -166,20 +166,15 @@ def layer_entries(layer: Layer, spec: Spec) -> list[Entry]:
     return found
 
 
-def script_identity(layer: Layer, spec: Spec) -> list[Any]:
-    """SHA-256 and mode bits of a layer's script; BuildError when it is missing.
-
-    Group's write bit is left out where all else is as git writes it: whether a clone has it depends
-    on the umask, of which 022 and 002 are the two usual ones.
-    """
+def script_identity(layer: Layer, spec: Spec) -> str:
+    """SHA-256 of a layer's script; BuildError when it is missing. How it runs is in its bytes."""
     assert layer.script is not None
     where = f"{spec.path}: layers.{layer.name}.script"
     try:
         info = layer.script.stat()
         if not stat.S_ISREG(info.st_mode):
             raise BuildError(f"{where}: {layer.script} is no file")
-        mode = stat.S_IMODE(info.st_mode)
-        return [file_digest(layer.script), {0o775: 0o755, 0o664: 0o644}.get(mode, mode)]
+        return file_digest(layer.script)
     except OSError as error:
         raise BuildError(
             f"{where}: {layer.script} cannot be read: {error.strerror}",

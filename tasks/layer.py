@@ -17,13 +17,18 @@ from typing import IO, Any
 from tasks import apt, debs, given, host, inputs, own, tree
 from tasks.cache import Entry
 from tasks.errors import BuildError
-from tasks.lockfile import LockedLayer, Record
+from tasks.lockfile import LockedLayer
 from tasks.plan import Stage
 from tasks.session import Session
 from tasks.spec import Layer, Spec
 
 INSIDE = "/dev/.strata/in"
 """Where a stage's inputs are seen in the sandbox: on the private /dev, so no trace is left."""
+
+NO_MARKS = "/dev/.strata/extended_states"
+"""Where apt writes that all it installs was asked for, since it is told each by name.
+
+The tree's own marks stay as they are, whoever made them, but for what `apt_steps` sets."""
 
 # invoke-rc.d(8) asks it before it starts anything; 101 says no.
 # Not the bare two lines: that is what a user's own says in many images, and it must stay.
@@ -122,29 +127,19 @@ done 3< /dev/.strata/now
 """
 
 
-def apt_steps(
-    layer: Layer,
-    locked: LockedLayer,
-    arch: str,
-    foreign: Sequence[str],
-    earlier: Set[str] = frozenset(),
-) -> list[host.Step]:
+def apt_steps(given: Mapping[str, Any]) -> list[host.Step]:
     """The commands that install exactly the locked packages, in the image's own apt.
 
-    `earlier` are the names that the base and the layers below asked for: these stay `manual`.
+    `given` are the stage's inputs, of which its key is made: what these steps are given is all
+    there, and an argument from elsewhere would be one that no key knows.
     """
     wanted = [
-        f"{record.package}:{_arch(record, arch)}={record.version}" for record in locked.records
+        f"{package}:{given['arch'] if architecture == 'all' else architecture}={version}"
+        for package, version, architecture, _sha256 in given["records"]
     ]
-    removes = [f"{name}-" for name in locked.removes]
-    requested = {apt.plain_name(name) for name in layer.packages if not name.endswith("-")}
-    depends = sorted(
-        f"{record.package}:{_arch(record, arch)}"
-        for record in locked.records
-        if record.package not in requested | earlier
-    )
-    steps = [host.step("dpkg", "--add-architecture", name) for name in foreign]
-    if layer.debconf:
+    removes = [f"{name}-" for name in given["removes"]]
+    steps = [host.step("dpkg", "--add-architecture", name) for name in given["foreign"]]
+    if given["debconf"]:
         steps.append(host.step("debconf-set-selections", f"{INSIDE}/debconf", title="preseeding"))
     if wanted or removes:
         steps.append(host.step("apt-get", "update", title="reading the locked packages"))
@@ -152,21 +147,16 @@ def apt_steps(
         steps.append(
             host.step(
                 "apt-get", "install", "--yes", "--allow-downgrades", "--allow-change-held-packages",
-                "--no-install-recommends", *wanted, *removes,
+                "--no-install-recommends", "--option", f"Dir::State::extended_states={NO_MARKS}",
+                *wanted, *removes,
                 title=f"installing {len(wanted)} packages",
             )
         )  # fmt: skip
         steps.append(host.step("/bin/sh", "-e", "-c", MAKE_INITRAMFS))
-    if depends:
-        steps.append(host.step("apt-mark", "auto", *depends))
-    present = sorted(requested - {record.package for record in locked.records})
-    if present:
-        steps.append(host.step("apt-mark", "manual", *present))
+    for mark in ("auto", "manual"):
+        if given[mark]:
+            steps.append(host.step("apt-mark", mark, *given[mark]))
     return steps
-
-
-def _arch(record: Record, arch: str) -> str:
-    return arch if record.architecture == "all" else record.architecture
 
 
 def inside_apt_conf() -> str:
@@ -536,10 +526,7 @@ def build(session: Session, number: int, log: host.Log) -> None:
             answered = layer is not was
         steps += shown_steps(shown, answered)
     if not settings:
-        asked = [*spec.base.include,
-                 *(name for lower in spec.layers[:number] for name in lower.packages)]  # fmt: skip
-        earlier = {apt.plain_name(name) for name in asked if not name.endswith("-")}
-        steps += apt_steps(layer, locked, spec.arch, spec.foreign, earlier)
+        steps += apt_steps(stage.inputs)
     with session.trees.upper(stage, lower) as upper:
         sandbox = host.Sandbox(
             base=upper.base, mounts=[upper.mount("root")], root="root",
@@ -565,8 +552,9 @@ def build(session: Session, number: int, log: host.Log) -> None:
             _unchanged(spec, layer, [["a keyring", stage.inputs["settings"]]], [["a keyring", now]])
             steps += settings_steps(session)
         if layer.script is not None:
-            executable = stage.inputs["script"][1] & 0o111
-            command = [f"{INSIDE}/script"] if executable else ["/bin/sh", f"{INSIDE}/script"]
+            content = layer.script.read_bytes()
+            plain = not content.startswith((b"#!", b"\x7fELF"))
+            command = ["/bin/sh", f"{INSIDE}/script"] if plain else [f"{INSIDE}/script"]
             steps.append(own.before_step())
             steps.append(host.step(*command, title=f"running {layer.script.name}"))
             steps.append(own.after_step())
@@ -636,7 +624,7 @@ def _give(
         shutil.copyfile(layer.script, folder / "script")
         (folder / "script").chmod(0o755)
         digest = [str(layer.script), inputs.file_digest(folder / "script")]
-        _unchanged(session.spec, layer, [[digest[0], stage.inputs["script"][0]]], [digest])
+        _unchanged(session.spec, layer, [[digest[0], stage.inputs["script"]]], [digest])
     if settings:
         shadow = inputs.shadow_field(session.spec, session.plan.lock)
         path = folder / "shadow"

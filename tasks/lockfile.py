@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tasks.errors import BuildError
 
-FORMAT = 1
+FORMAT = 2
+"""2 has `manual`. A lock of format 1 is read, and fits no spec: see plan.resolution_inputs."""
 SETTINGS = ("hostname", "timezone", "locale")
 """Of a spec: those that packages' scripts may look at while they are installed."""
+SCAN = 1
+"""Version of tasks.reads, which finds what they look at: a lock made with another is stale."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -46,11 +49,16 @@ class LockedRepo:
 
 @dataclass(frozen=True, kw_only=True)
 class LockedLayer:
-    """What one layer adds and, by name or name:arch, takes away."""
+    """What one layer adds and, by name or name:arch, takes away.
+
+    `manual` are the packages, by name or name:arch, that apt took for what the layer asks for,
+    whether they came with it or were there before.
+    """
 
     name: str
     records: tuple[Record, ...]
     removes: tuple[str, ...]
+    manual: tuple[str, ...] = ()
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Settings that its packages' scripts may look at, with the names of these packages."""
 
@@ -59,7 +67,8 @@ class LockedLayer:
 class Lock:
     """A whole lock; `inputs` is the digest of the spec's fields that it was resolved from.
 
-    `scan` is the version of tasks.reads by which the layers' `reads` were found, 0 if none was.
+    `manual` is of the base what LockedLayer.manual is of a layer; `form` is that of the text.
+    `scan` is the SCAN by which the layers' `reads` were found, 0 if none was.
     """
 
     inputs: str
@@ -68,20 +77,57 @@ class Lock:
     repos: tuple[LockedRepo, ...]
     base: tuple[Record, ...]
     layers: tuple[LockedLayer, ...]
+    manual: tuple[str, ...] = ()
+    form: int = FORMAT
 
     def installed(self, layers: int | None = None) -> list[Record]:
         """All packages of the finished image, or after the first `layers` layers, by name."""
         found = {self._slot(record): record for record in self.base}
         for layer in self.layers[:layers]:
             for name in layer.removes:
-                package, _, architecture = name.partition(":")
-                found.pop((package, architecture or self.arch), None)
+                found.pop(slot(name, self.arch), None)
             found.update({self._slot(record): record for record in layer.records})
         return sorted(found.values())
 
     def _slot(self, record: Record) -> tuple[str, str]:
         native = record.architecture in ("all", self.arch)
         return record.package, self.arch if native else record.architecture
+
+    def marks(self, layer: int | None) -> tuple[list[str], list[str]]:
+        """(auto, manual): the marks that a layer, or the base (None), sets, as name:arch.
+
+        As apt's: what was asked for is manual, also if it was there before; what comes only because
+        something needs or recommends it is auto; a package that is upgraded keeps its mark.
+        """
+        records = self.base if layer is None else self.layers[layer].records
+        asked = self.manual if layer is None else self.layers[layer].manual
+        manual = {slot(name, self.arch) for name in asked}
+        came = {self._slot(record) for record in records}
+        if layer is not None:
+            came -= {self._slot(record) for record in self.installed(layer)}
+        return _names(came - manual), _names(manual)
+
+
+def state(lock: Lock | None) -> str:
+    """What a lock is that does not fit its spec."""
+    if lock is None:
+        return "missing"
+    return "older than the spec" if lock.form == FORMAT else "of an older version of Strata"
+
+
+def slot(name: str, arch: str) -> tuple[str, str]:
+    """(package, architecture) of a name or name:arch; `arch` is the image's own."""
+    package, _, architecture = name.partition(":")
+    return package, architecture or arch
+
+
+def short_name(package: str, architecture: str, arch: str) -> str:
+    """A package by its name, or name:arch where it is not of the image's own architecture."""
+    return package if architecture in ("all", arch) else f"{package}:{architecture}"
+
+
+def _names(slots: Iterable[tuple[str, str]]) -> list[str]:
+    return sorted(f"{package}:{architecture}" for package, architecture in slots)
 
 
 def dump(lock: Lock) -> str:
@@ -96,13 +142,14 @@ def dump(lock: Lock) -> str:
 
     layers = [
         "{"
-        + f'"name": {line(layer.name)}, "removes": {line(list(layer.removes))}, '
+        + f'"name": {line(layer.name)}, "removes": {line(list(layer.removes))}, "manual": '
+        + block([line(name) for name in layer.manual], "    ")
         + (
-            f'"reads": {line({name: list(layer.reads[name]) for name in sorted(layer.reads)})}, '
+            f', "reads": {line({name: list(layer.reads[name]) for name in sorted(layer.reads)})}'
             if lock.scan
             else ""
         )
-        + '"records": '
+        + ', "records": '
         + block([line(asdict(record)) for record in layer.records], "    ")
         + "}"
         for layer in lock.layers
@@ -114,6 +161,7 @@ def dump(lock: Lock) -> str:
         f'  "arch": {line(lock.arch)},\n'
         + (f'  "scan": {lock.scan},\n' if lock.scan else "")
         + f'  "repos": {block([line(asdict(repo)) for repo in lock.repos], "  ")},\n'
+        f'  "manual": {block([line(name) for name in lock.manual], "  ")},\n'
         f'  "base": {block([line(asdict(record)) for record in lock.base], "  ")},\n'
         f'  "layers": {block(layers, "  ")}\n'
         "}\n"
@@ -180,14 +228,18 @@ def _repo(value: Mapping[str, Any]) -> LockedRepo:
     return repo
 
 
-def _layer(value: Mapping[str, Any], repos: set[str]) -> LockedLayer:
+def _names_of(value: Any, what: str) -> tuple[str, ...]:
+    """A list of packages, each by name or name:arch."""
+    return tuple(_text(one, f"{_PACKAGE}(:[a-z0-9-]+)?", what) for one in _list(value, what))
+
+
+def _layer(value: Mapping[str, Any], repos: set[str], manual: bool) -> LockedLayer:
     name = _text(value["name"], r"[A-Za-z0-9][A-Za-z0-9+._-]*", "the name of a layer")
-    removes = _list(value["removes"], f"layer {name!r} removes")
     return LockedLayer(
         name=name,
         records=tuple(record_of(one, repos) for one in _list(value["records"], f"layer {name!r}")),
-        removes=tuple(_text(one, f"{_PACKAGE}(:[a-z0-9-]+)?", f"what layer {name!r} removes")
-                      for one in removes),
+        removes=_names_of(value["removes"], f"what layer {name!r} removes"),
+        manual=_names_of(value["manual"], f"manual of layer {name!r}") if manual else (),
         reads=_reads(value.get("reads", {}), f"layer {name!r} reads"),
     )  # fmt: skip
 
@@ -209,8 +261,10 @@ def parse(text: str, *, where: str) -> Lock:
     """
     try:
         document = json.loads(text)
-        if document["format"] != FORMAT:
-            raise ValueError(f"format {document['format']!r} is not {FORMAT}")
+        form = document["format"]
+        if type(form) is not int or form not in (1, FORMAT):
+            raise ValueError(f"format {form!r} is not {FORMAT}")
+        manual = form != 1
         repos = tuple(_repo(repo) for repo in _list(document["repos"], "repos"))
         names = {repo.name for repo in repos}
         return Lock(
@@ -219,8 +273,11 @@ def parse(text: str, *, where: str) -> Lock:
             scan=_number(document.get("scan", 0), "scan"),
             repos=repos,
             base=tuple(record_of(record, names) for record in _list(document["base"], "base")),
-            layers=tuple(_layer(one, names) for one in _list(document["layers"], "layers")),
-        )
+            layers=tuple(_layer(one, names, manual)
+                         for one in _list(document["layers"], "layers")),
+            manual=_names_of(document["manual"], "manual") if manual else (),
+            form=form,
+        )  # fmt: skip
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise BuildError(

@@ -6,20 +6,13 @@ scan is a function of the .deb's bytes, so it is made once, when the .deb is loc
 
 from __future__ import annotations
 
-import gzip
 import io
-import lzma
 import re
-import tarfile
 import tempfile
-import zlib
 from pathlib import Path
 
 from tasks import host
 from tasks.errors import BuildError
-
-VERSION = 1
-"""Of the scan: a lock that was made with another one is stale."""
 
 SCRIPTS = ("preinst", "postinst", "config")
 """What runs when a package is installed; triggers are taken up by postinst, and removals keep
@@ -67,6 +60,11 @@ def of_deb(path: Path, package: str) -> set[str]:
     """
     if package in NOTHING:
         return set()
+    # Here, since a build with nothing to do unpacks nothing.
+    import lzma
+    import tarfile
+    import zlib
+
     try:
         scripts = control_scripts(path)
     except (OSError, ValueError, EOFError, tarfile.TarError, lzma.LZMAError, zlib.error) as error:
@@ -76,6 +74,8 @@ def of_deb(path: Path, package: str) -> set[str]:
 
 def control_scripts(path: Path) -> list[bytes]:
     """The SCRIPTS of a .deb, deb(5): ar(5) with control.tar in gzip, xz, zstd or as it is."""
+    import tarfile
+
     with path.open("rb") as file:
         if file.read(8) != b"!<arch>\n":
             raise ValueError("not a .deb")
@@ -99,6 +99,9 @@ def control_scripts(path: Path) -> list[bytes]:
 
 
 def _unpacked(data: bytes, ending: str) -> bytes:
+    import gzip
+    import lzma
+
     if ending == ".xz":
         plain = lzma.LZMADecompressor().decompress(data, LIMIT + 1)
     elif ending == ".gz":

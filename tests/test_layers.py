@@ -12,12 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-import samples
 from conftest import KEPT, World
 from repository import Repository, Server, real_debs
-from tasks import layer
-from tasks.lockfile import LockedLayer
-from tasks.spec import Layer
 from test_images import decompress, mounted
 
 pytestmark = pytest.mark.root
@@ -411,16 +407,3 @@ def test_each_initramfs_is_made_once_and_as_ever(built: World) -> None:
     built.edit("packages: [beta]", "packages: [linux-image-1.0-test, linux-image-2.0-test]")
     built.write("scripts/app.sh", CHECK, 0o755)
     built.build()
-
-
-def test_package_that_an_earlier_layer_asked_for_stays_manual_when_a_later_one_upgrades_it() -> (
-    None
-):
-    new = samples.record("libfoo"), samples.record("app")
-    locked = LockedLayer(name="two", records=new, removes=())
-    steps = layer.apt_steps(Layer(name="two", packages=("app",)), locked, "amd64", (), {"libfoo"})
-    words = [argv for step in steps for argv in step.pipeline if argv[0] == "apt-mark"]
-    assert words == []
-    steps = layer.apt_steps(Layer(name="two", packages=("app",)), locked, "amd64", ())
-    words = [list(argv) for step in steps for argv in step.pipeline if argv[0] == "apt-mark"]
-    assert words == [["apt-mark", "auto", "libfoo:amd64"]]

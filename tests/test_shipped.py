@@ -151,14 +151,17 @@ def test_postfix_and_postgresql_are_set_up_with_the_specs_settings(
     shipped: World, tmp_path: Path
 ) -> None:
     """Debian's own: one asks hostname(1), one a program that asks for zone and locale."""
-    shipped.write("mail.yaml", """\
+    shipped.write(
+        "mail.yaml",
+        """\
 repos: [{name: debian, uri: "${mirror}", suite: bookworm, section: main}]
 packages: [postfix, postgresql]
 hostname: web.example.org
 timezone: Europe/Berlin
 locale: de_DE.UTF-8
 images: {/: {file: mail.img, format: ext2, container: raw}}
-""")
+""",
+    )
     shipped.build(spec="mail")
     with mounted(shipped.root / "out/mail/mail.img", tmp_path / "tree") as root:
         assert "\nmyhostname = web.example.org\n" in (root / "etc/postfix/main.cf").read_text()
