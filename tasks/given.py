@@ -70,16 +70,6 @@ def contradicted(target: str, settings: Iterable[str], repos: Sequence[str]) -> 
     return field if field in settings else ""
 
 
-def twice(targets: Iterable[str]) -> tuple[str, str] | None:
-    """Two targets that are one path, or None."""
-    seen: dict[str, str] = {}
-    for target in targets:
-        other = seen.setdefault(plain(target), target)
-        if other != target:
-            return other, target
-    return None
-
-
 def misanswered(lines: Iterable[str], settings: Mapping[str, str]) -> tuple[str, str] | None:
     """(line, field): a debconf answer that says something else than a field of the spec, or None.
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import apt, host, plan, reads
+from tasks import apt, host, plan, reads, strict
 from tasks.errors import BuildError
 from tasks.lockfile import Lock
-from tasks.spec import File, Layer, Repo, Spec, check_target, masked
+from tasks.spec import File, Layer, Repo, Spec, check_target, debconf_fields, masked
 
 MODULES = {"zlib-ng": "zlib_ng", "isal": "isal"}
 """Tools that are Python packages, by the module's name."""
@@ -26,11 +26,9 @@ VERSION_ARGUMENT = {"mke2fs": "-V", "mkfs.xfs": "-V", "mkfs.vfat": "--help"}
 
 def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
     """Each tool's version, asked only when the command's file has changed since the last time."""
-    try:
-        loaded = json.loads(memory.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        loaded = None
-    known: dict[str, list[Any]] = loaded if isinstance(loaded, dict) else {}
+    known: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        known = strict.read(memory)
     versions: dict[str, str] = {}
     changed = False
     for name in names:
@@ -49,7 +47,7 @@ def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
         # Who may only read this checkout asks each time, and so does who has no room there.
         with contextlib.suppress(OSError):
             if memory.is_dir():
-                host.remove_tree(memory)
+                host.remove(memory)
             host.write_text(memory, json.dumps(known, indent=1, sort_keys=True))
     return versions
 
@@ -213,7 +211,7 @@ def debconf_identity(layer: Layer) -> list[str]:
     """
     lines = []
     for line in layer.debconf:
-        package, question, kind, *value = line.split(None, 3)
+        package, question, kind, *value = debconf_fields(line)
         if kind == "password" and value:
             salt = hashlib.sha256(f"{package} {question}".encode()).hexdigest()[:16]
             digest = hashlib.sha256(crypted(value[0], salt).encode()).hexdigest()
@@ -341,7 +339,7 @@ def epoch_override() -> int | None:
     text = os.environ.get("SOURCE_DATE_EPOCH", "")
     if not text:
         return None
-    if not text.isdigit() or int(text) > 4102444800:
+    if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) > 4102444800:
         raise BuildError(f"SOURCE_DATE_EPOCH={text}: expected seconds since 1970")
     return int(text)
 

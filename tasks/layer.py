@@ -30,6 +30,13 @@ NO_MARKS = "/dev/.strata/extended_states"
 
 The tree's own marks stay as they are, whoever made them, but for what `apt_steps` sets."""
 
+APT = ("env", f"APT_CONFIG={INSIDE}/own.conf")
+# What dpkg runs is the packages' again.
+DPKG = f"""#!/bin/sh
+export APT_CONFIG={INSIDE}/apt.conf
+exec /usr/bin/dpkg "$@"
+"""
+
 # invoke-rc.d(8) asks it before it starts anything; 101 says no.
 # Not the bare two lines: that is what a user's own says in many images, and it must stay.
 POLICY = "#!/bin/sh\n# Strata's, while it builds\nexit 101\n"
@@ -142,12 +149,13 @@ def apt_steps(given: Mapping[str, Any]) -> list[host.Step]:
     if given["debconf"]:
         steps.append(host.step("debconf-set-selections", f"{INSIDE}/debconf", title="preseeding"))
     if wanted or removes:
-        steps.append(host.step("apt-get", "update", title="reading the locked packages"))
+        steps.append(host.step(*APT, "apt-get", "update", title="reading the locked packages"))
         steps.append(host.step("/bin/sh", "-c", LATER))
         steps.append(
             host.step(
-                "apt-get", "install", "--yes", "--allow-downgrades", "--allow-change-held-packages",
-                "--no-install-recommends", "--option", f"Dir::State::extended_states={NO_MARKS}",
+                *APT, "apt-get", "install", "--yes", "--allow-downgrades",
+                "--allow-change-held-packages", "--no-install-recommends",
+                "--option", f"Dir::State::extended_states={NO_MARKS}",
                 *wanted, *removes,
                 title=f"installing {len(wanted)} packages",
             )
@@ -155,12 +163,17 @@ def apt_steps(given: Mapping[str, Any]) -> list[host.Step]:
         steps.append(host.step("/bin/sh", "-e", "-c", MAKE_INITRAMFS))
     for mark in ("auto", "manual"):
         if given[mark]:
-            steps.append(host.step("apt-mark", mark, *given[mark]))
+            steps.append(host.step(*APT, "apt-mark", mark, *given[mark]))
     return steps
 
 
-def inside_apt_conf() -> str:
-    """apt.conf in the sandbox: the image's own configuration stays, all state is elsewhere."""
+def inside_apt_conf(*, own: bool) -> str:
+    """apt.conf in the sandbox: all state is elsewhere, and only locked packages are seen.
+
+    Strata's `own` apt reads nothing of the image's configuration: what is in there must not change
+    how locked packages are installed, nor run a hook. An apt that a package's or the spec's script
+    calls reads it as ever.
+    """
     settings = {
         "Dir::Etc::sourcelist": f"{INSIDE}/sources.list",
         "Dir::Etc::sourceparts": "/dev/null",
@@ -178,9 +191,20 @@ def inside_apt_conf() -> str:
         "Dpkg::Use-Pty": "0",
         "DPkg::Path": f"{INSIDE}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     }
+    if own:
+        # APT_CONFIG is read before all other files, so that it can say that there are none.
+        settings |= {
+            "Dir::Etc::main": "/dev/null",
+            "Dir::Etc::parts": "/dev/null",
+            "Dir::Etc::netrc": "/dev/null",
+            "Dir::Etc::netrcparts": "/dev/null",
+            "Dir::Bin::dpkg": f"{INSIDE}/dpkg",
+        }
     lines = [f"{name} {apt.quoted(value)};" for name, value in settings.items()]
-    # conffiles: what the layer's own files already put there stays, without a question.
-    options = ["--force-unsafe-io", "--force-confold", "--force-confdef"]
+    # conffiles: what files of layers below put there stays, without a question. The image's own
+    # dpkg.cfg(5) holds as well, which the last three keep from saying otherwise.
+    options = ["--force-unsafe-io", "--force-confold", "--force-confdef", "--no-force-confnew",
+               "--no-force-confask", "--force-downgrade"]  # fmt: skip
     lines += [f"DPkg::Options:: {apt.quoted(option)};" for option in options]
     return "\n".join(lines) + "\n"
 
@@ -611,7 +635,10 @@ def _give(
 ) -> None:  # fmt: skip
     """Fill the folder that the sandbox sees at INSIDE."""
     (folder / "policy-rc.d").write_text(POLICY)
-    (folder / "apt.conf").write_text(inside_apt_conf())
+    (folder / "apt.conf").write_text(inside_apt_conf(own=False))
+    (folder / "own.conf").write_text(inside_apt_conf(own=True))
+    (folder / "dpkg").write_text(DPKG)
+    (folder / "dpkg").chmod(0o755)
     (folder / "bin").mkdir()
     (folder / "bin/mkinitramfs").write_text(MKINITRAMFS)
     (folder / "bin/mkinitramfs").chmod(0o755)

@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tasks import apt, debs, host, inputs, lockfile, reads
+from tasks import apt, debs, host, inputs, lockfile, reads, safe, strict
 from tasks.ask import Snapshot, ask_all, drop_broken, kept_snapshots
 from tasks.cache import SEAL
 from tasks.errors import BuildError, NoRoom
@@ -47,10 +47,10 @@ class Answers:
     ) -> tuple[list[Record], list[str]] | None:
         """(what apt adds, what it removes), None if that was not asked before."""
         try:
-            kept = json.loads(self._path(asked).read_text("utf-8"))
+            kept = strict.read(self._path(asked), strict.LIST_LIMIT)
             if kept["asked"] != asked or kept["sum"] != _sum(kept):
                 return None
-            return [lockfile.record_of(one, repos) for one in kept["adds"]], list(kept["removes"])
+            return lockfile.answer_of(kept["adds"], kept["removes"], repos)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -60,9 +60,11 @@ class Answers:
         kept["sum"] = _sum(kept)
         with contextlib.suppress(OSError):
             host.write_text(self._path(asked), json.dumps(kept), sync=False)
-            old = sorted(self.folder.glob("*.json"), key=os.path.getmtime)[:-ANSWERS_KEPT]
-            for path in old:
-                path.unlink(missing_ok=True)
+            with safe.folder(self.folder) as folder:
+                own = [path for path in folder.iterdir()
+                       if re.fullmatch(r"[0-9a-f]{32}\.json", path.name)]  # fmt: skip
+                for path in sorted(own, key=lambda path: path.lstat().st_mtime)[:-ANSWERS_KEPT]:
+                    path.unlink(missing_ok=True)
 
 
 def _sum(kept: Mapping[str, Any]) -> str:
@@ -374,7 +376,7 @@ def update(session: Session) -> None:
         if spec.settings.shown:
             lock = scanned(session, lock, old, log)
         text = lockfile.dump(lock)
-        if session.lock_path.exists() and session.lock_path.read_text("utf-8") == text:
+        if session.lock_text() == text:
             return
         host.write_text(session.lock_path, text)
         session.locked = "written"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tasks import strict
 from tasks.errors import BuildError
 
 FORMAT = 2
@@ -17,6 +18,7 @@ SETTINGS = ("hostname", "timezone", "locale")
 """Of a spec: those that packages' scripts may look at while they are installed."""
 SCAN = 1
 """Version of tasks.reads, which finds what they look at: a lock made with another is stale."""
+RESTORE = "restore it from version control, or delete it and build with lock=latest"
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -82,14 +84,15 @@ class Lock:
 
     def installed(self, layers: int | None = None) -> list[Record]:
         """All packages of the finished image, or after the first `layers` layers, by name."""
-        found = {self._slot(record): record for record in self.base}
+        found = {self.slot(record): record for record in self.base}
         for layer in self.layers[:layers]:
             for name in layer.removes:
                 found.pop(slot(name, self.arch), None)
-            found.update({self._slot(record): record for record in layer.records})
+            found.update({self.slot(record): record for record in layer.records})
         return sorted(found.values())
 
-    def _slot(self, record: Record) -> tuple[str, str]:
+    def slot(self, record: Record) -> tuple[str, str]:
+        """Package and architecture: of what has the same ones, only one can be installed."""
         native = record.architecture in ("all", self.arch)
         return record.package, self.arch if native else record.architecture
 
@@ -102,9 +105,9 @@ class Lock:
         records = self.base if layer is None else self.layers[layer].records
         asked = self.manual if layer is None else self.layers[layer].manual
         manual = {slot(name, self.arch) for name in asked}
-        came = {self._slot(record) for record in records}
+        came = {self.slot(record) for record in records}
         if layer is not None:
-            came -= {self._slot(record) for record in self.installed(layer)}
+            came -= {self.slot(record) for record in self.installed(layer)}
         return _names(came - manual), _names(manual)
 
 
@@ -169,7 +172,8 @@ def dump(lock: Lock) -> str:
 
 
 _PACKAGE = r"[a-z0-9][a-z0-9+.-]*"
-_SHA256 = r"[0-9a-f]{64}"
+_QUALIFIED = f"{_PACKAGE}(:[a-z0-9-]+)?"
+_SHA256 = strict.SHA256
 _LINE = r"[^\x00-\x08\x0a-\x1f\x7f]*"
 _FORMS = {
     "package": _PACKAGE,
@@ -230,7 +234,7 @@ def _repo(value: Mapping[str, Any]) -> LockedRepo:
 
 def _names_of(value: Any, what: str) -> tuple[str, ...]:
     """A list of packages, each by name or name:arch."""
-    return tuple(_text(one, f"{_PACKAGE}(:[a-z0-9-]+)?", what) for one in _list(value, what))
+    return tuple(_text(one, _QUALIFIED, what) for one in _list(value, what))
 
 
 def _layer(value: Mapping[str, Any], repos: set[str], manual: bool) -> LockedLayer:
@@ -260,14 +264,15 @@ def parse(text: str, *, where: str) -> Lock:
     Raises BuildError, naming `where`, for anything that `dump` would not have written.
     """
     try:
-        document = json.loads(text)
+        document = strict.parse(text)
         form = document["format"]
         if type(form) is not int or form not in (1, FORMAT):
             raise ValueError(f"format {form!r} is not {FORMAT}")
         manual = form != 1
         repos = tuple(_repo(repo) for repo in _list(document["repos"], "repos"))
         names = {repo.name for repo in repos}
-        return Lock(
+        _once([repo.name for repo in repos], "the repository")
+        lock = Lock(
             inputs=_text(document["inputs"], r"[0-9a-f]{32}", "inputs"),
             arch=_text(document["arch"], _FORMS["architecture"], "arch"),
             scan=_number(document.get("scan", 0), "scan"),
@@ -278,12 +283,29 @@ def parse(text: str, *, where: str) -> Lock:
             manual=_names_of(document["manual"], "manual") if manual else (),
             form=form,
         )  # fmt: skip
+        _once([layer.name for layer in lock.layers], "the layer")
+        groups = [("base", lock.base), *((layer.name, layer.records) for layer in lock.layers)]
+        for name, records in groups:
+            _once([":".join(lock.slot(one)) for one in records], f"of {name!r} the package")
+        return lock
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise BuildError(
-            f"{where}: not a lock that Strata wrote: {reason}",
-            "restore it from version control, or delete it and build with lock=latest",
-        ) from error
+        raise BuildError(f"{where}: not a lock that Strata wrote: {reason}", RESTORE) from error
+
+
+def answer_of(adds: Any, removes: Any, repos: set[str]) -> tuple[list[Record], list[str]]:
+    """What apt answered, of its JSON; ValueError or TypeError for what is none."""
+    records = [record_of(one, repos) for one in _list(adds, "adds")]
+    names = list(_names_of(removes, "what is removed"))
+    _once([f"{record.package}:{record.architecture}" for record in records], "the package")
+    return records, names
+
+
+def _once(names: list[str], what: str) -> None:
+    """ValueError for a name that stands twice: one of the two would be taken in silence."""
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{what} {twice!r} stands twice")
 
 
 def digest(text: str) -> str:

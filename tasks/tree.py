@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tasks import apt, host
-from tasks.cache import Cache
+from tasks.cache import LAST_EPOCH, Cache
 from tasks.errors import BuildError, DamagedEntry
 from tasks.lockfile import Record
 from tasks.plan import Stage
@@ -31,9 +31,6 @@ OVERLAY_OWN = tuple(
     f"trusted.overlay.{name}" for name in ("origin", "impure", "nlink", "upper", "uuid")
 )
 """Attributes by which overlayfs finds inodes of this very mount again: they are no content."""
-
-LAST_EPOCH = 4102444800
-"""2100-01-01: what a .deb says of its date is not believed beyond it."""
 
 LINKS = 40
 """Links that a path may lead through, as the kernel has it (path_resolution(7))."""
