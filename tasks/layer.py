@@ -549,6 +549,8 @@ def build(session: Session, number: int, log: host.Log) -> None:
             was, layer = layer, with_locale(layer, spec.layers[:number], shown.get("locale", ""))
             answered = layer is not was
         steps += shown_steps(shown, answered)
+        if answered and not was.debconf:
+            steps.append(host.step("debconf-set-selections", f"{INSIDE}/debconf"))
     if not settings:
         steps += apt_steps(stage.inputs)
     with session.trees.upper(stage, lower) as upper:
@@ -588,6 +590,12 @@ def build(session: Session, number: int, log: host.Log) -> None:
         if _is_debian(session):
             text = tree.dpkg_status(upper.base, [upper.name, *lower])
             tree.check_installed(text, installed, spec.arch, f"layer {layer.name}")
+        if lost := own.replaced(upper, lower, _given_below(spec, number), entries):
+            raise BuildError(
+                f"{spec.path}: layers.{layer.name}: its package {lost.package} replaces "
+                f"{lost.target}, which files of the layer {lost.layer} gave",
+                f"give it in the layer {layer.name} or in a later one: files come after packages",
+            )  # fmt: skip
         targets = [entry.target for entry in entries if entry.kind != "folder" and not settings]
         mine = own.files_made(upper.base, [upper.name, *lower], targets)
         if layer.script is not None:
@@ -603,6 +611,12 @@ def build(session: Session, number: int, log: host.Log) -> None:
         with session.cache.put(stage, facts) as target:
             tree.pack(upper.path, target, log, several_xattrs=several)
     host.remove_tree(given_folder)
+
+
+def _given_below(spec: Spec, number: int) -> dict[str, str]:
+    """What `files` of the layers below this one gave: by target the layer's name."""
+    return {entry.target: layer.name for layer in spec.layers[:number]
+            for entry in inputs.layer_entries(layer, spec) if entry.kind != "folder"}  # fmt: skip
 
 
 def _unchanged(spec: Spec, layer: Layer, keyed: Sequence[Any], given: Sequence[Any]) -> None:

@@ -11,9 +11,10 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from tasks import given, host, tree
+from tasks import given, host, inputs, tree
 from tasks.errors import printable
 from tasks.spec import Layer
 
@@ -109,6 +110,56 @@ def files_made(folder: Path, lower: Sequence[str], targets: Iterable[str]) -> se
     patterns = [*watched(), *(f"{one}/*" for one in tree.REMOVED)]
     places = {tree.resolved(folder, lower, target) for target in targets}
     return {place for place in places if any(fnmatch.fnmatch(place, one) for one in patterns)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lost:
+    """A target of a layer's `files` that a package of a later layer ships, too."""
+
+    target: str
+    layer: str
+    package: str
+
+
+def replaced(
+    upper: tree.Upper, lower: Sequence[str], below: Mapping[str, str],
+    entries: Sequence[inputs.Entry],
+) -> Lost | None:  # fmt: skip
+    """The first file of the layers below in whose place this layer's packages have put their own.
+
+    `below` has the layers' names by target. What a package's script edits is no loss, and neither
+    is a conffile, which dpkg leaves alone, nor what the layer's own `files` (`entries`) give anew.
+    """
+    changed: dict[str, str] = {}
+    for target in below:
+        name = tree.resolved(upper.base, lower, target)
+        now, before = (tree.find_in(upper.base, stack, name) for stack in ([upper.name], lower))
+        if now is not None and before is not None and sum_of(now) != sum_of(before):
+            changed[name] = target
+    again = {tree.resolved(upper.base, [upper.name, *lower], entry.target) for entry in entries}
+    left = changed.keys() - again
+    if not left:
+        return None
+    for listing in tree.matching(upper.path, "var/lib/dpkg/info/*.list"):
+        conffiles = set(_lines(listing.with_suffix(".conffiles")))
+        for line in _lines(listing):
+            if line in conffiles:
+                continue
+            # /bin is a link to /usr/bin in the tree, and not in the package.
+            name = line.lstrip("/")
+            if any(name.endswith(one.rpartition("/")[2]) for one in left):
+                name = tree.resolved(upper.base, [upper.name, *lower], name)
+            if name in left:
+                package = listing.name.removesuffix(".list").partition(":")[0]
+                return Lost(target=changed[name], layer=below[changed[name]], package=package)
+    return None
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file of dpkg's; none where it is not there or something else."""
+    said = content(path) if os.path.lexists(path) else None
+    text = said[1] if said is not None and said[0] == "file" else b""
+    return text.decode("utf-8", "surrogateescape").splitlines()
 
 
 def _leaves(path: Path) -> list[Path]:

@@ -230,6 +230,23 @@ def test_files_that_a_link_leads_away_are_refused(
 
 
 @pytest.mark.root
+def test_a_package_that_replaces_a_file_of_a_layer_below_is_refused(built: World) -> None:
+    path = "/usr/share/delta/version"
+    built.edit("files: {/etc/motd: files/motd}",
+               f"files: {{{path}: {{content: mine}}, /etc/delta.conf: {{content: mine}}}}")  # fmt: skip
+    built.edit("images:", "  - {name: top, packages: [delta]}\nimages:")
+    # A conffile stays the user's, and what a script adds to is not lost.
+    built.add(built.deb("delta", "2", scripts={
+        "conffiles": "/etc/delta.conf\n", "postinst": "echo added >> /etc/delta.conf"},
+        files={path: "2\n", "/etc/delta.conf": "theirs\n"}))  # fmt: skip
+    built.doit("lock", "spec=web")
+    built.refused(f"layers.top: its package delta replaces {path}",
+                  "files of the layer app gave", "give it in the layer top")  # fmt: skip
+    built.edit("top, packages", f"top, files: {{{path}: {{content: mine}}}}, packages")
+    assert built.build()["top"] == "built"
+
+
+@pytest.mark.root
 @pytest.mark.parametrize(
     ("script", "fields", "parts"),
     [

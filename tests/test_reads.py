@@ -136,8 +136,8 @@ def test_reads_of_no_layer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="reads: it is of the layer `packages`"):
         samples.load(tmp_path, reads=[H])
     with pytest.raises(BuildError, match="reads"):
-        samples.load(tmp_path, packages=["a"], reads=["password"])
-    assert samples.load(tmp_path, packages=["a"], reads=[H]).layers[0].reads == (H,)
+        samples.load(tmp_path, packages=["alpha"], reads=["password"])
+    assert samples.load(tmp_path, packages=["alpha"], reads=[H]).layers[0].reads == (H,)
 
 
 def test_a_lock_keeps_what_was_found_and_older_ones_are_read(tmp_path: Path) -> None:
@@ -154,12 +154,12 @@ def test_a_lock_keeps_what_was_found_and_older_ones_are_read(tmp_path: Path) -> 
 
 
 def test_a_spec_with_settings_needs_a_lock_that_says_what_reads_them(tmp_path: Path) -> None:
-    plain, named = (samples.load(tmp_path, packages=["a"], **more)
+    plain, named = (samples.load(tmp_path, packages=["alpha"], **more)
                     for more in ({}, {"hostname": "a"}))  # fmt: skip
-    other = samples.load(tmp_path, packages=["a"], hostname="b", timezone="Etc/UTC")
+    other = samples.load(tmp_path, packages=["alpha"], hostname="b", timezone="Etc/UTC")
     assert plan.resolution_inputs(plain) != plan.resolution_inputs(named)
     assert plan.resolution_inputs(named) == plan.resolution_inputs(other)
-    password = samples.load(tmp_path, packages=["a"], root_password="x")
+    password = samples.load(tmp_path, packages=["alpha"], root_password="x")
     assert plan.resolution_inputs(plain) == plan.resolution_inputs(password)
 
 
