@@ -248,6 +248,10 @@ def test_a_moved_repository_has_only_new_packages_looked_at(built: World) -> Non
     fetched = [path for _method, path, _status in built.server.requests if path.endswith(".deb")]
     assert [path.rpartition("/")[2] for path in fetched] == ["beta_2_all.deb"]
     assert '"reads": {"hostname": ["beta"]}' in (built.root / "specs/web.lock").read_text()
+    # A base sees none of it: told, since the bootstrap tool configures it.
+    built.edit("variant: apt}", "variant: apt, include: [beta]}")
+    text = built.doit("lock", "spec=web").text
+    assert "base: the scripts of beta look at hostname, which a base is not shown" in text
 
 
 @pytest.mark.root
