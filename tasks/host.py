@@ -646,6 +646,7 @@ def written(path: Path, *, mode: int = 0o644, sync: bool = True) -> Iterator[Pat
             opened = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
+                error.filename = str(path)
                 raise
             descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             opened = name
