@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import os
@@ -13,7 +14,7 @@ from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import IO, Any
 
-from tasks import apt, debs, host, inputs, tree
+from tasks import apt, debs, host, identities, inputs, tree
 from tasks.cache import Entry
 from tasks.errors import BuildError
 from tasks.lockfile import LockedLayer, Record
@@ -392,6 +393,7 @@ def build(session: Session, number: int, log: host.Log) -> None:
                  "SYSTEMD_OFFLINE": "1", "HOME": "/root"},
         )  # fmt: skip
         _give(given, layer, session, stage, settings, log)
+        given_files: list[list[Any]] = []
         if entries:
             given_files = files_tar(given / "files.tar", entries, epoch)
             if not settings:
@@ -412,9 +414,18 @@ def build(session: Session, number: int, log: host.Log) -> None:
         if _is_debian(session):
             text = tree.dpkg_status(upper.base, [upper.name, *lower])
             tree.check_installed(text, installed, spec.arch, f"layer {layer.name}")
+        drawn = []
+        if locked.records:
+            drawn = identities.sweep(identities.Tree(
+                upper=upper.path, epoch=epoch,
+                below=functools.partial(tree.find_in, upper.base, lower),
+                kept={entry.target.lstrip("/") for entry in entries},
+                given={one[2] for one in given_files if one[1] == "file"},
+            ))  # fmt: skip
+        identities.note(drawn, log)
         tree.sweep(upper.path)
         several = tree.clamp_times(upper.path, epoch, upper.begun)
-        facts = tree.facts(epoch, installed, upper.path)
+        facts = {**tree.facts(epoch, installed, upper.path), "drawn": identities.facts(drawn)}
         with session.cache.put(stage, facts) as target:
             tree.pack(upper.path, target, log, several_xattrs=several)
     host.remove_tree(given)
