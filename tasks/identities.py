@@ -37,7 +37,7 @@ class Drawn:
     paths: tuple[str, ...]
     done: str = REMOVED
     again: str = ""
-    """How a machine makes its own; "" where it happens by itself or is not needed: not told."""
+    """How a machine makes its own; "" where it happens by itself or nobody needs it: not told."""
     by: tuple[str, ...] = ()
     """Packages that make it at a machine's first boot: where one is installed, nobody is told."""
     make: Make | None = None
@@ -115,6 +115,10 @@ TABLE = (
         again=RECONFIGURE.format("ircd-hybrid")),
     Drawn(package="redmine", what="the secret of its sessions",
           paths=("etc/redmine/*/secret_key.txt",), again=RECONFIGURE.format("redmine")),
+    Drawn(package="dkms", what="the key that signed its modules", paths=(
+        "var/lib/dkms/mok.key", "var/lib/dkms/mok.pub",
+        "var/lib/shim-signed/mok/MOK.priv", "var/lib/shim-signed/mok/MOK.der"),
+        again="dkms build --force, for each module"),
     Drawn(package="phpmyadmin", what="the secret of its cookies",
           paths=("var/lib/phpmyadmin/blowfish_secret.inc.php",),
           again=RECONFIGURE.format("phpmyadmin")),
@@ -122,13 +126,7 @@ TABLE = (
     Drawn(package="ca-certificates-java", what="dates of the clock", done=DATED, make=_dated,
           paths=("etc/ssl/certs/java/cacerts",)),
     Drawn(package="dkms", what="a log of the build", paths=("var/lib/dkms/*/*/*/*/log",)),
-    # --- stays, since the package does not work without, and is told
-    Drawn(package="dkms", what="a key that signed the modules, in no machine's firmware", done=KEPT,
-          paths=("var/lib/dkms/mok.key", "var/lib/dkms/mok.pub",
-                 "var/lib/shim-signed/mok/MOK.priv", "var/lib/shim-signed/mok/MOK.der",
-                 "lib/modules/*/updates/dkms/*", "usr/lib/modules/*/updates/dkms/*",
-                 "var/lib/dkms/*/*/*/*/module/*"),
-          again="rm the key, then dkms build --force each module"),
+    # --- stays, since the package does not work without
     Drawn(package="postgresql", what="a database cluster with its system identifier", done=KEPT,
           paths=("var/lib/postgresql/*/*",),
           again="pg_dropcluster VERSION main && pg_createcluster VERSION main"),
@@ -141,6 +139,9 @@ TABLE = (
     Drawn(package="dropbear-initramfs", what="host keys, which are in the initrd, too", done=KEPT,
           paths=("etc/dropbear/initramfs/dropbear_*_host_key*",),
           again="rm the keys, then dpkg-reconfigure dropbear-initramfs"),
+    Drawn(package="dbconfig-common", what="a database with what was drawn for it", done=KEPT,
+          paths=("var/lib/dbconfig-common/sqlite3/*/*",),
+          again="dpkg-reconfigure the package that has it"),
     Drawn(package="roundcube-core", what="the key of its sessions", done=KEPT,
           paths=("etc/roundcube/config.inc.php",), again="draw another des_key"),
     Drawn(package="zoneminder", what="secrets of its API", done=KEPT,
@@ -150,14 +151,20 @@ TABLE = (
     Drawn(package="ejabberd", what="a private key and its certificate", done=KEPT,
           paths=("etc/ejabberd/ejabberd.pem",),
           again="rm it, then dpkg-reconfigure ejabberd"),
-    Drawn(package="freeradius", what="parameters of Diffie-Hellman, no secret", done=KEPT,
-          paths=("etc/freeradius/*/certs/dh",), again="openssl dhparam -out FILE 2048"),
-    Drawn(package="courier-base", what="parameters of Diffie-Hellman, no secret", done=KEPT,
-          paths=("etc/courier/dhparams.pem",), again="mkdhparams"),
-    Drawn(package="apticron", what="the minute of its cron job, no secret", done=KEPT,
-          paths=("etc/cron.d/apticron",), again=RECONFIGURE.format("apticron")),
-    Drawn(package="clamav-freshclam", what="the minute of its cron job, no secret", done=KEPT,
-          paths=("etc/cron.d/clamav-freshclam",), again=RECONFIGURE.format("clamav-freshclam")),
+    # --- stays, other in each build, and is no secret: not told
+    Drawn(package="dkms", what="modules, signed with a key drawn for this build", done=KEPT,
+          paths=("lib/modules/*/updates/dkms/*", "usr/lib/modules/*/updates/dkms/*",
+                 "var/lib/dkms/*/*/*/*/module/*")),
+    Drawn(package="freeradius", what="parameters of Diffie-Hellman", done=KEPT,
+          paths=("etc/freeradius/*/certs/dh",)),
+    Drawn(package="courier-base", what="parameters of Diffie-Hellman", done=KEPT,
+          paths=("etc/courier/dhparams.pem",)),
+    Drawn(package="ircd-hybrid", what="parameters of Diffie-Hellman", done=KEPT,
+          paths=("etc/ircd-hybrid/key/dhparam.pem",)),
+    Drawn(package="apticron", what="the minute of its cron job", done=KEPT,
+          paths=("etc/cron.d/apticron",)),
+    Drawn(package="clamav-freshclam", what="the minute of its cron job", done=KEPT,
+          paths=("etc/cron.d/clamav-freshclam",)),
 )  # fmt: skip
 
 KEY = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----")
@@ -229,7 +236,7 @@ def sweep(tree: Tree) -> list[Notice]:
                 if os.path.basename(target) in {path.name for path in done}:
                     link.unlink()
         known |= {_name(tree, path) for path in paths}
-        if done and row.again:
+        if done and (row.again or row.done == KEPT):
             found.append(_notice(row, [_name(tree, path) for path in done]))
     keys = [name for name in private_keys(tree) if not _within(name, known)]
     if keys:
@@ -372,7 +379,7 @@ def facts(notices: Sequence[Notice]) -> list[dict[str, Any]]:
 
 def of_trees(cache: Cache, stages: Sequence[Stage]) -> list[dict[str, Any]]:
     """What the packages of these trees drew, as an image's record keeps it: trees may be pruned."""
-    return [{"layer": stage.name, **one} for stage in stages
+    return [{**one, "layer": stage.name} for stage in stages
             for one in cache.require(stage).facts.get("drawn", ())]  # fmt: skip
 
 
@@ -390,8 +397,9 @@ def read(value: Any) -> list[Notice]:
 
 
 def told(notices: Sequence[Notice], installed: Set[str]) -> list[Notice]:
-    """Those that a user must know of: not what an installed package makes at the first boot."""
-    return [notice for notice in notices if not installed & set(notice.by)]
+    """Those that a user must know of: what is shared, and what nothing makes at a first boot."""
+    return [notice for notice in notices
+            if (notice.again or not notice.package) and not installed & set(notice.by)]  # fmt: skip
 
 
 def note(notices: Sequence[Notice], log: host.Log) -> None:
