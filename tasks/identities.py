@@ -167,8 +167,10 @@ TABLE = (
           paths=("etc/cron.d/clamav-freshclam",)),
 )  # fmt: skip
 
-KEY = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----")
+KEY = re.compile(rb"^-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----\r?$", re.MULTILINE)
 """RFC 7468, OpenSSH's and OpenPGP's (RFC 9580) armor of a private key."""
+SCRIPTS = "var/lib/dpkg/info/"
+"""Where dpkg keeps the packages' own scripts, which may hold such text."""
 KEY_LIMIT = 1 << 16
 """Bytes of a file that are searched for one."""
 PATHS_LIMIT = 8
@@ -327,7 +329,7 @@ def private_keys(tree: Tree) -> list[str]:
     found = []
     for path in _files(tree.upper):
         name = _name(tree, path)
-        if name in owned or name in tree.kept or not _has_key(path):
+        if name in owned or name in tree.kept or name.startswith(SCRIPTS) or not _has_key(path):
             continue
         if tree.below(name) is None and _sha256(path) not in tree.given:
             found.append(name)

@@ -144,7 +144,9 @@ def test_facts_of_another_form_tell_nothing(value: object) -> None:
 def test_a_private_key_that_no_package_ships_is_told(tmp_path: Path, kind: str) -> None:
     put(tmp_path, "var/lib/dpkg/info/odd.list", "/.\n/lib/odd/test.key\n/etc/odd\n")
     put(tmp_path, "usr/lib/odd/test.key", PEM.format(kind, kind))  # of a merged /usr
+    put(tmp_path, "var/lib/dpkg/info/odd.postinst", PEM.format(kind, kind))
     put(tmp_path, "etc/odd/cert.pem", "-----BEGIN CERTIFICATE-----\n")
+    put(tmp_path, "etc/odd/help", "it begins with '-----BEGIN PRIVATE KEY-----'\n")
     put(tmp_path, "etc/odd/both.pem", "-----BEGIN CERTIFICATE-----\n" * 99 + PEM.format(kind, kind))
     (tmp_path / "etc/odd/link.pem").symlink_to("both.pem")
     notices = sweep(tmp_path)
