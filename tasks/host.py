@@ -44,7 +44,9 @@ TOOLS: dict[str, str] = {
 TEST_TOOLS: dict[str, str] = {
     "gpg": "gpg", "gpgconf": "gpgconf", "gpg-agent": "gpg-agent",
     "qemu-system-x86_64": "qemu-system-x86", "git": "git",
-    "pigz": "pigz", "locale-gen": "locales",
+    "pigz": "pigz", "locale-gen": "locales", "ps": "procps",
+    # gencat comes with libc6-dev, which gcc only recommends.
+    "gcc": "gcc", "gencat": "libc6-dev",
 }  # fmt: skip
 # What the rivals of `doit bench` need beside those.
 BENCH_TOOLS: dict[str, str] = {"pigz": "pigz", "mkosi": "mkosi"}

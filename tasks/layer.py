@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import os
@@ -14,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from tasks import apt, debs, given, host, inputs, own, tree
+from tasks import apt, debs, given, host, identities, inputs, own, tree
 from tasks.cache import Entry
 from tasks.errors import BuildError
 from tasks.lockfile import LockedLayer
@@ -565,6 +566,7 @@ def build(session: Session, number: int, log: host.Log) -> None:
             hostname=shown.get("hostname", "localhost"),
         )  # fmt: skip
         _give(given_folder, layer, session, stage, settings, log)
+        given_files: list[list[Any]] = []
         if entries:
             given_files = files_tar(given_folder / "files.tar", entries, epoch)
             if not settings:
@@ -603,9 +605,18 @@ def build(session: Session, number: int, log: host.Log) -> None:
             mine |= own.script_made(upper.path, own.sums(before))
             if left:
                 session.screen.line(own.warning(layer, left))
+        drawn = []
+        if locked.records:
+            drawn = identities.sweep(identities.Tree(
+                upper=upper.path, epoch=epoch,
+                below=functools.partial(tree.find_in, upper.base, lower),
+                kept={*mine, *made, *(entry.target.lstrip("/") for entry in entries)},
+                given={one[2] for one in given_files if one[1] == "file"},
+            ))  # fmt: skip
+        identities.note(drawn, log)
         tree.sweep(upper.path, kept={*mine, *made})
         several = tree.clamp_times(upper.path, epoch, upper.begun)
-        facts = tree.facts(epoch, installed, upper.path)
+        facts = {**tree.facts(epoch, installed, upper.path), "drawn": identities.facts(drawn)}
         if mine:
             facts["own"] = sorted(mine)
         with session.cache.put(stage, facts) as target:

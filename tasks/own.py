@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks import given, host, inputs, tree
+from tasks import given, host, identities, inputs, tree
 from tasks.errors import printable
 from tasks.spec import Layer
 
@@ -61,7 +61,7 @@ exit 0
 
 def watched() -> list[str]:
     """Patterns of what is looked at, relative to the tree: what is swept, what settings make."""
-    return [*tree.REMOVED, "etc/machine-id", *SETTINGS]
+    return [*tree.REMOVED, *identities.patterns(), "etc/machine-id", *SETTINGS]
 
 
 def before_step() -> host.Step:
@@ -97,7 +97,7 @@ def script_made(upper: Path, before: Mapping[str, str]) -> set[str]:
     """What of `watched` a script made or changed, as paths relative to the tree."""
     found = set()
     for pattern in watched():
-        for path in (leaf for one in tree.matching(upper, pattern) for leaf in _leaves(one)):
+        for path in (leaf for one in identities.matching(upper, pattern) for leaf in _leaves(one)):
             name = str(path.relative_to(upper))
             trace = any(fnmatch.fnmatch(name, one) for one in tree.TRACES)
             if not trace and sum_of(path) != before.get(name):
@@ -107,7 +107,7 @@ def script_made(upper: Path, before: Mapping[str, str]) -> set[str]:
 
 def files_made(folder: Path, lower: Sequence[str], targets: Iterable[str]) -> set[str]:
     """What of `watched` the targets of `files` are, where they lie in a stack of trees."""
-    patterns = [*watched(), *(f"{one}/*" for one in tree.REMOVED)]
+    patterns = [one for pattern in watched() for one in (pattern, f"{pattern}/*")]
     places = {tree.resolved(folder, lower, target) for target in targets}
     return {place for place in places if any(fnmatch.fnmatch(place, one) for one in patterns)}
 

@@ -50,6 +50,7 @@ REMOVED = (
 REMOVED_FROM_BASE = (
     "etc/resolv.conf", "etc/hostname", "etc/apt/sources.list", "etc/apt/sources.list.d/*",
     "etc/apt/apt.conf.d/99mmdebstrap", "etc/apt/apt.conf.d/*dpkg-options*", "dev/*", "run/*",
+    "etc/dpkg/dpkg.cfg.d/99mmdebstrap", "var/lib/dpkg/available",
     "tmp/*", "debootstrap", "var/cache/apt/archives/partial/*",
 )  # fmt: skip
 
