@@ -225,6 +225,9 @@ def test_packages_see_what_they_look_at_and_others_stay(built: World, tmp_path: 
         assert (root / "etc/hostname").read_text() == "web.example.org\n"
     # Of a package that nobody looks into, a spec's word counts; and what is not read is not redone.
     built.edit("hostname: web.example.org", "hostname: other")
+    why = built.doit("why", "spec=web", check=False).text
+    assert "hostname, which it looks at: web.example.org → other" in why
+    assert "layer   packages" not in why
     assert built.build() == {"base": "hit", "packages": "hit", "app": "built",
                              "settings": "built", "/": "built"}  # fmt: skip
     built.edit("packages: [alpha]\n", "packages: [alpha]\nreads: [hostname]\n")
