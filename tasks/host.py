@@ -474,7 +474,9 @@ class Sandbox:
             "root": self.root, "chroots": list(self.chroots), "binds": list(self.binds),
             "writable": list(self.writable), "hostname": self.hostname,
             "keep": None if self.keep is None else list(self.keep),
-            "env": {**ENV, **self.env}, "cwd": self.cwd,
+            # One that is empty here is not set there.
+            "env": {name: text for name, text in {**ENV, **self.env}.items() if text},
+            "cwd": self.cwd,
             "steps": [[one.title, [list(argv) for argv in one.pipeline]] for one in steps],
         }  # fmt: skip
         argv = [

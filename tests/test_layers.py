@@ -221,7 +221,7 @@ def test_settings(built: World, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "reason"),
-    [("timezone: Europe/Nowhere", "add the package tzdata"),
+    [("timezone: Europe/Berlin", "add the package tzdata"),
      ("locale: de_DE.UTF-8", "add the package locales")],
 )  # fmt: skip
 def test_setting_that_the_image_cannot_have(built: World, setting: str, reason: str) -> None:
