@@ -227,6 +227,7 @@ mkdir -p /var/lib/postgresql/15/main/global
 touch /var/lib/postgresql/15/main/base-$({DRAW})
 """
 MUNGE = f"mkdir -p /etc/munge; test -e /etc/munge/munge.key || {DRAW} > /etc/munge/munge.key"
+NVME = f"mkdir -p /etc/nvme; {DRAW} > /etc/nvme/hostid; {DRAW} > /etc/nvme/hostnqn"
 ODD = f"""
 mkdir -p /etc/odd
 {{ echo '-----BEGIN RSA PRIVATE KEY-----'; {DRAW}; }} > /etc/odd/odd.key
@@ -240,27 +241,33 @@ def test_a_build_ships_no_drawn_key_tells_what_is_shared_and_is_reproduced(
     built.add(*(
         built.deb(name, files={f"/usr/share/{name}": "1\n"}, scripts={"postinst": text})
         for name, text in {"ssl-cert": SSL_CERT, "postgresql": POSTGRESQL, "munge": MUNGE,
-                           "odd": ODD}.items()
+                           "nvme-cli": NVME, "odd": ODD}.items()
     ))  # fmt: skip
     built.write("files/munge.key", "the cluster's own\n")
+    built.write("scripts/app.sh", "#!/bin/sh\nset -e\nmkdir -p /boot\necho k > /boot/kernel\n"
+                "echo mine > /etc/nvme/hostid\n", 0o755)  # fmt: skip
     built.edit("  /boot: {file: web-boot.img.gz, format: ext2}\n", "")
     built.edit("{file: web.img.gz, format: ext4}", "{file: web.img, format: ext4, container: raw}")
-    built.edit("packages: [beta]", "packages: [beta, ssl-cert, postgresql, munge]")
+    built.edit("packages: [beta]", "packages: [beta, ssl-cert, postgresql, munge, nvme-cli]")
     built.edit("{/etc/motd: files/motd}",
                "{/etc/motd: files/motd, /etc/munge/munge.key: files/munge.key}")  # fmt: skip
     first = built.doit("build", "spec=web")
     told = [line for line in first.out.splitlines() if line.startswith("warning: ")]
-    assert len(told) == 2
+    assert len(told) == 3
     says(told[0], "app: ssl-cert", "/etc/ssl/private/ssl-cert-snakeoil.key", "removed",
          "make-ssl-cert generate-default-snakeoil")  # fmt: skip
-    says(told[1], "app: postgresql", "/var/lib/postgresql/15/main", "the same in every copy")
+    says(told[1], "app: nvme-cli", ": /etc/nvme/hostnqn: removed")  # the script made the other
+    says(told[2], "app: postgresql", "/var/lib/postgresql/15/main", "the same in every copy")
     assert [(one["layer"], one["package"], one["done"]) for one in built.json()["warnings"]] == [
-        ("app", "ssl-cert", "removed"), ("app", "postgresql", "kept"),
+        ("app", "ssl-cert", "removed"), ("app", "nvme-cli", "removed"),
+        ("app", "postgresql", "kept"),
     ]  # fmt: skip
     with mounted(built.root / "out/web/web.img", tmp_path / "tree") as root:
         assert not list((root / "etc/ssl").rglob("*snakeoil*"))
         assert not (root / "etc/ssl/certs/62742064.0").is_symlink()
         assert (root / "etc/munge/munge.key").read_text() == "the cluster's own\n"
+        assert (root / "etc/nvme/hostid").read_text() == "mine\n"
+        assert not (root / "etc/nvme/hostnqn").exists()
         assert (root / "var/lib/postgresql/15/main/global/pg_control").read_text()
 
     again = built.doit("build", "spec=web")
@@ -272,7 +279,7 @@ def test_a_build_ships_no_drawn_key_tells_what_is_shared_and_is_reproduced(
     assert done.out.count(f"but for what packages drew by chance: {control}") == 2, done.out
     says(done.out, "reproduced out/web/: 1 images, but for what postgresql drew by chance")
 
-    built.edit("postgresql, munge]", "postgresql, munge, odd]")
+    built.edit("munge, nvme-cli]", "munge, nvme-cli, odd]")
     build = built.doit("build", "spec=web")
     says(build.out, "warning: app: drawn at install: a private key that no package ships",
          "/etc/odd/odd.key", "the same in every copy")  # fmt: skip
