@@ -44,7 +44,9 @@ TOOLS: dict[str, str] = {
 TEST_TOOLS: dict[str, str] = {
     "gpg": "gpg", "gpgconf": "gpgconf", "gpg-agent": "gpg-agent",
     "qemu-system-x86_64": "qemu-system-x86", "git": "git",
-    "pigz": "pigz", "locale-gen": "locales",
+    "pigz": "pigz", "locale-gen": "locales", "ps": "procps",
+    # gencat comes with libc6-dev, which gcc only recommends.
+    "gcc": "gcc", "gencat": "libc6-dev",
 }  # fmt: skip
 # What the rivals of `doit bench` need beside those.
 BENCH_TOOLS: dict[str, str] = {"pigz": "pigz", "mkosi": "mkosi"}
@@ -489,7 +491,9 @@ class Sandbox:
             "root": self.root, "chroots": list(self.chroots), "binds": list(self.binds),
             "writable": list(self.writable), "hostname": self.hostname,
             "keep": None if self.keep is None else list(self.keep),
-            "env": {**ENV, **self.env}, "cwd": self.cwd,
+            # One that is empty here is not set there.
+            "env": {name: text for name, text in {**ENV, **self.env}.items() if text},
+            "cwd": self.cwd,
             "steps": [[one.title, [list(argv) for argv in one.pipeline]] for one in steps],
         }  # fmt: skip
         argv = [

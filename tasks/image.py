@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import compress, ext, host, room, tree
+from tasks import compress, ext, host, identities, room, tree
 from tasks.errors import BuildError, NoRoom
 from tasks.plan import Stage
 from tasks.session import Session
@@ -288,6 +288,7 @@ def build(session: Session, number: int, log: host.Log) -> None:
         log.step(f"compressing {raw.stat().st_size / 1e6:.0f} MB")
         facts: dict[str, Any] = {"uuid": identity, "label": image.label, "format": image.format,
                                  "container": image.container, "mount": image.mount}  # fmt: skip
+        facts["drawn"] = identities.of_trees(session.cache, plan.tree)
         digest: list[str] = []
         with session.cache.put(stage, facts, lambda: digest[0]) as target:
             packed = compress.compress(raw, target, container=image.container, level=image.level)

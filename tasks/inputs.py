@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import apt, host, plan, scripts, strict
+from tasks import apt, host, plan, reads, scripts, strict
 from tasks.errors import BuildError
 from tasks.lockfile import Lock
-from tasks.spec import File, Layer, Repo, Spec, debconf_fields, masked
+from tasks.spec import File, Layer, Repo, Spec, check_target, debconf_fields, masked
 
 MODULES = {"zlib-ng": "zlib_ng", "isal": "isal"}
 """Tools that are Python packages, by the module's name."""
@@ -160,7 +160,10 @@ def _walk(source: Path, target: str, file: File) -> Iterator[Entry]:
 def layer_entries(layer: Layer, spec: Spec) -> list[Entry]:
     """All that a layer's `files` puts into the tree, in order."""
     where = f"{spec.path}: layers.{layer.name}.files"
-    return [entry for file in layer.files for entry in entries(file, where)]
+    found = [entry for file in layer.files for entry in entries(file, where)]
+    for entry in found:
+        check_target(spec, layer, entry.target, folder=entry.kind == "folder")
+    return found
 
 
 def script_identity(layer: Layer, spec: Spec) -> str:
@@ -187,6 +190,13 @@ def script_program(path: Path, where: str, arch: str) -> scripts.Program:
             "scripts are relative to the spec's folder",
         ) from error
     return scripts.program(head, where, str(path), arch)
+
+
+def script_reads(layer: Layer) -> list[str]:
+    """The settings that a layer's script may look at, by what is written in it."""
+    assert layer.script is not None
+    with layer.script.open("rb") as file:
+        return sorted(reads.of_text(file.read(reads.LIMIT)))
 
 
 # ---------------------------------------------------------------- settings
@@ -358,4 +368,6 @@ def host_inputs(spec: Spec, lock: Lock, mirrors: Mapping[str, str], memory: Path
         debconf={layer.name: debconf_identity(layer) for layer in spec.layers},
         settings=settings_identity(spec, lock, mirrors) if spec.settings else {},
         epoch=epoch_override(),
-    )
+        reads={layer.name: script_reads(layer) for layer in spec.layers
+               if layer.script and spec.settings.shown},
+    )  # fmt: skip
