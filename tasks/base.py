@@ -153,10 +153,10 @@ def build(session: Session, log: host.Log) -> None:
         for name in ("dev", "proc", "run", "sys", "tmp"):
             _folder(upper.path / name)
         (upper.path / "tmp").chmod(0o1777)
-        several = tree.clamp_times(upper.path, epoch, upper.begun)
+        rare = tree.clamp_times(upper.path, epoch, upper.begun)
         facts: dict[str, Any] = tree.facts(epoch, records, upper.path)
         with session.cache.put(stage, facts) as target:
-            tree.pack(upper.path, target, log, several_xattrs=several)
+            tree.pack(upper.path, target, log, rare=rare)
     host.remove_tree(repository)
     host.remove_tree(tool_root)
 

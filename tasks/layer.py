@@ -413,10 +413,10 @@ def build(session: Session, number: int, log: host.Log) -> None:
             text = tree.dpkg_status(upper.base, [upper.name, *lower])
             tree.check_installed(text, installed, spec.arch, f"layer {layer.name}")
         tree.sweep(upper.path)
-        several = tree.clamp_times(upper.path, epoch, upper.begun)
+        rare = tree.clamp_times(upper.path, epoch, upper.begun)
         facts = tree.facts(epoch, installed, upper.path)
         with session.cache.put(stage, facts) as target:
-            tree.pack(upper.path, target, log, several_xattrs=several)
+            tree.pack(upper.path, target, log, rare=rare)
     host.remove_tree(given)
 
 

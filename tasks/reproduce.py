@@ -10,11 +10,12 @@ import contextlib
 import platform
 import shutil
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from tasks import base, ext, host, image, layer
+from tasks import base, compress, ext, host, image, layer
 from tasks.cache import Cache, Entry, Memory, read_sha256
 from tasks.errors import BuildError
 from tasks.plan import Plan, Stage
@@ -307,18 +308,24 @@ def _files(raw: Path, kind: str, fresh: Session, log: host.Log) -> Path:
 
 def _decompress(source: Path, target: Path, container: str, log: host.Log) -> None:
     log.step(f"decompressing {source.name}")
-    if container == "raw":
-        shutil.copyfile(source, target)
-        return
-    with (
-        target.open("wb") as file,
-        host.running(
-            host.popen([*DECOMPRESS[container], str(source)], stdout=file, stderr=host.PIPE)
-        ) as process,
-    ):
-        assert process.stderr is not None
-        message = process.stderr.read().decode("utf-8", "replace").strip()
-        status = process.wait()
+    with target.open("wb", buffering=compress.BLOCK) as file, compress.sparse_copy(file) as write:
+        if container == "raw":
+            with source.open("rb") as image:
+                for block in compress.blocks(image):
+                    write(block)
+            return
+        with (
+            tempfile.TemporaryFile() as said,
+            host.running(
+                host.popen([*DECOMPRESS[container], str(source)], stdout=host.PIPE, stderr=said)
+            ) as process,
+        ):
+            assert process.stdout is not None
+            while block := process.stdout.read(compress.BLOCK):
+                write(block)
+            status = process.wait()
+            said.seek(0)
+            message = said.read().decode("utf-8", "replace").strip()
     if status:
         raise BuildError(f"{source.name}: {container} cannot read it: {message[-300:]}")
 
