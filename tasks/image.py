@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import compress, ext, ext_xattrs, fat, holes, host, pax, room, tree, vfat
+from tasks import compress, etc, ext, ext_xattrs, fat, holes, host, pax, room, tree, vfat
 from tasks.errors import BuildError, NoRoom, printable
 from tasks.plan import Stage
 from tasks.session import Session
@@ -257,7 +257,8 @@ def build(session: Session, number: int, log: host.Log) -> None:
                   f"filling a filesystem of {image.format}")  # fmt: skip
     raw = session.scratch / f"{stage.entry}.raw"
     work = Filling(session=session, image=image, stage=stage, raw=raw, identity=identity,
-                   content=content, lower=lower, epoch=epoch, log=log)  # fmt: skip
+                   content=content, lower=lower, epoch=epoch, log=log,
+                   private=etc.make(session.scratch / f"{stage.entry}.etc"))  # fmt: skip
     try:
         work.fill()
         log.step(f"compressing {raw.stat().st_size / 1e6:.0f} MB")
@@ -272,11 +273,15 @@ def build(session: Session, number: int, log: host.Log) -> None:
             digest.append(packed.container.sha256)
     finally:
         raw.unlink(missing_ok=True)
+        host.remove_tree(work.private)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filling:
-    """One image on its way; `raw` is the file that becomes the filesystem."""
+    """One image on its way; `raw` is the file that becomes the filesystem.
+
+    `private` is the /etc that its tools see.
+    """
 
     session: Session
     image: Image
@@ -287,6 +292,7 @@ class Filling:
     lower: Sequence[str]
     epoch: int
     log: host.Log
+    private: Path
 
     @property
     def env(self) -> dict[str, str]:
@@ -390,16 +396,15 @@ class Filling:
         what = f"image {self.image.mount}"
         if direct:
             self.log.step("making the filesystem")
-            sandbox = host.Sandbox(base=folder, mounts=mounts, env=self.env, cwd=str(self.nowhere))
-            sandbox.run(host.step(*make, title="filling"), log=self.log, what=what)
+            self._sandbox(mounts, self.nowhere).run(
+                host.step(*make, title="filling"), log=self.log, what=what
+            )
             return
-        host.run(make, log=self.log, env=self.env, cwd=self.nowhere, what=what)
+        self._run(*make, what=what)
         if self.image.format == "vfat":
             step = host.step("/bin/bash", "-e", "-o", "pipefail", "-c", vfat.FILL, "fill",
                              str(self.raw), title="filling")  # fmt: skip
-            host.Sandbox(base=folder, mounts=mounts, env=self.env, cwd=str(folder / source)).run(
-                step, log=self.log, what=what
-            )
+            self._sandbox(mounts, folder / source).run(step, log=self.log, what=what)
             sizes = {path: -1 if stat.S_ISDIR(mode) else size
                      for path, (mode, size) in self.content.entries.items()}  # fmt: skip
             if name := vfat.lost(self.raw, sizes):
@@ -420,8 +425,12 @@ class Filling:
                 [ $wanted -ge 268435456 ] || wanted=268435456
                 if [ $wanted -lt {size} ]; then btrfs filesystem resize $wanted filled; fi
             """, title="shrinking"))  # fmt: skip
-        host.Sandbox(base=folder, mounts=mounts, env=self.env, cwd=str(folder)).run(
-            *steps, log=self.log, what=what
+        self._sandbox(mounts, folder).run(*steps, log=self.log, what=what)
+
+    def _sandbox(self, mounts: Sequence[Sequence[str]], cwd: Path) -> host.Sandbox:
+        mounts = [*mounts, etc.mount(self.private)]
+        return host.Sandbox(
+            base=self.session.trees.folder, mounts=mounts, env=self.env, cwd=str(cwd)
         )
 
     def _hidden(self, name: str, point: str) -> str | None:
@@ -441,7 +450,7 @@ class Filling:
     def _settle_ext(self) -> None:
         """Take out what the kernel or mke2fs -d drew from its clock, then add what covers it."""
         raw = str(self.raw)
-        code, text, error = host.capture(["dumpe2fs", raw], env=self.env)
+        code, text, error = self._capture("dumpe2fs", raw)
         if code:
             raise BuildError(f"dumpe2fs failed (exit status {code}): {error.strip()[-300:]}")
         groups = ext.layout(text)
@@ -475,7 +484,7 @@ class Filling:
         block = ext.read_super(self.raw).block_size
         while True:
             size = _ext_size(self.raw) // block
-            code, text, error = host.capture(["resize2fs", "-P", raw], env=self.env)
+            code, text, error = self._capture("resize2fs", "-P", raw)
             if code:
                 raise BuildError(f"resize2fs -P failed (exit status {code}): {error.strip()}")
             least = int(text.split()[-1])
@@ -491,7 +500,11 @@ class Filling:
                 raise ShrinkFailed(f"resize2fs cannot reach {target} blocks") from error
 
     def _run(self, *argv: str, what: str, ok: Sequence[int] = (0,)) -> None:
-        host.run(argv, log=self.log, env=self.env, cwd=self.nowhere, what=what, ok=ok)
+        host.run(etc.argv(self.private, argv), log=self.log, env=self.env, cwd=self.nowhere,
+                 what=what, ok=ok)  # fmt: skip
+
+    def _capture(self, *argv: str) -> tuple[int, str, str]:
+        return host.capture(etc.argv(self.private, argv), env=self.env, cwd=self.nowhere)
 
 
 def check_vfat(content: Content, image: Image, where: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from tasks import base, compress, ext, host, image, layer
+from tasks import base, compress, etc, ext, host, image, layer
 from tasks.cache import Cache, Entry, Memory, read_sha256
 from tasks.errors import BuildError
 from tasks.plan import Plan, Stage
@@ -293,7 +293,9 @@ def _files(raw: Path, kind: str, fresh: Session, log: host.Log) -> Path:
            "--xattrs-include=*", "--directory", str(folder), "."]  # fmt: skip
     try:
         if kind == "vfat":
-            host.run(["mcopy", "-s", "-m", "-n", "-i", str(raw), "::", str(folder)], log=log)
+            read = ["mcopy", "-s", "-m", "-n", "-i", str(raw), "::", str(folder)]
+            private = etc.make(fresh.scratch / f"{raw.stem}.etc")
+            host.run(etc.argv(private, read), log=log)
             host.run(tar, log=log)
         else:
             options = {"xfs": "ro,nouuid,norecovery", "btrfs": "ro"}.get(kind, "ro,noload")
