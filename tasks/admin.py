@@ -15,7 +15,7 @@ from typing import Any
 from tasks import host, lockfile
 from tasks.cache import FOLDERS, broken, remove
 from tasks.errors import BuildError
-from tasks.plan import Plan, Stage
+from tasks.plan import Plan, Stage, other_tools, tools_of
 from tasks.session import Session
 from tasks.spec import spec_names
 
@@ -84,7 +84,20 @@ def _reasons(session: Session, stage: Stage) -> list[str]:
         except (OSError, ValueError, KeyError, TypeError):
             continue
         return differences(old, stage.inputs) or ["its file in the cache is missing"]
-    return ["no earlier build of it is in the cache"]
+    # Of another host there may be the results alone.
+    tools = other_tools(_published_tools(session), tools_of(stage.inputs))
+    return ["no earlier build of it is in the cache", *tools]
+
+
+def _published_tools(session: Session) -> dict[str, str]:
+    """The tools that out/NAME/ was built with, as its metadata tells, or nothing."""
+    import yaml
+
+    try:
+        content = yaml.safe_load((session.out / f"{session.name}.yaml").read_text("utf-8"))
+        return {str(name): str(version) for name, version in content["tools"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+        return {}
 
 
 def _last_key(session: Session, stage: Stage) -> str:
@@ -100,9 +113,14 @@ def _last_key(session: Session, stage: Stage) -> str:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What differs between two stages' inputs, in package terms where it is packages."""
     lines: list[str] = []
+    tools = other_tools(tools_of(old), tools_of(new))
     for name in sorted(old.keys() | new.keys()):
         before, after = old.get(name), new.get(name)
         if before == after:
+            continue
+        if name in ("tools", "tool_version") and tools:
+            lines += tools
+            tools = []
             continue
         if name == "records" and isinstance(before, list) and isinstance(after, list):
             was = {(row[0], row[2]): row for row in before}

@@ -87,6 +87,14 @@ class Plan:
         """Base and layers: what an image is filled from."""
         return (self.base, *self.layers)
 
+    @property
+    def tools(self) -> dict[str, str]:
+        """The host's tools in the keys, with the versions that these see."""
+        found: dict[str, str] = {}
+        for stage in self.stages:
+            found |= tools_of(stage.inputs)
+        return dict(sorted(found.items()))
+
 
 def canonical(value: Any) -> str:
     """JSON with one way to write each value."""
@@ -131,6 +139,20 @@ def image_tools(image: Image) -> set[str]:
 def tools_for(spec: Spec) -> list[str]:
     """The tools whose versions are in this spec's keys."""
     return sorted({spec.base.tool}.union(*(image_tools(image) for image in spec.images)))
+
+
+def tools_of(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """The tools in a stage's inputs, and their versions."""
+    found = inputs.get("tools", {})
+    if "tool_version" in inputs:
+        found = {str(inputs["tool"]): inputs["tool_version"]}
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def other_tools(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """The tools whose versions differ, a line each, of those that both name."""
+    return [f"{name}: {old[name]} → {new[name]}" for name in sorted(old.keys() & new.keys())
+            if old[name] != new[name]]  # fmt: skip
 
 
 def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:

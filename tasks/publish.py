@@ -73,6 +73,7 @@ def metadata(session: Session, entries: list[Entry]) -> dict[str, Any]:
             for record in plan.lock.installed()
         },
         "lock": session.lock_digest,
+        "tools": plan.tools,
         "strata": VERSION,
     }
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from tasks import base, compress, etc, ext, host, image, layer
 from tasks.cache import Cache, Entry, Memory, read_sha256
 from tasks.errors import BuildError
-from tasks.plan import Plan, Stage
+from tasks.plan import Plan, Stage, other_tools
 from tasks.session import Session
 from tasks.spec import EXT, Image
 
@@ -95,8 +95,10 @@ def _check_published(session: Session, plan: Plan) -> None:
     where = path.relative_to(session.root)
     again = f"doit build spec={session.spec.name}"
     try:
-        keys = yaml.safe_load(path.read_text("utf-8"))["keys"]
-        known = {str(task): str(key) for task, key in keys.items()}
+        content = yaml.safe_load(path.read_text("utf-8"))
+        known = {str(task): str(key) for task, key in content["keys"].items()}
+        # One of an older version does not tell.
+        tools = {str(name): str(one) for name, one in content.get("tools", {}).items()}
     except FileNotFoundError as error:
         raise BuildError(f"{where} is missing: there is nothing to compare with", again) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
@@ -104,6 +106,11 @@ def _check_published(session: Session, plan: Plan) -> None:
     planned = {stage.task: stage.key for stage in plan.stages}
     if known != planned:
         other = [task for task in planned if known.get(task) != planned[task]]
+        if differ := other_tools(tools, plan.tools):
+            raise BuildError(
+                f"{where}: it was built with other tools than this host has: {', '.join(differ)}",
+                f"reproduce it on a host like that one, or build anew: {again}",
+            )
         raise BuildError(
             f"{where}: it was built from another spec, lock, SOURCE_DATE_EPOCH or other tools: "
             f"{other[0] if other else 'a stage'} has another key",
