@@ -37,7 +37,16 @@ WORDS = {
               rb"|\bconfigure_version\b|\bpg_createcluster\b|\binitdb\b",
 }  # fmt: skip
 _WORDS = {name: re.compile(words) for name, words in WORDS.items()}
-_ANY = re.compile(b"|".join(WORDS.values()))
+# What each of these words has in it: to look for plain bytes takes a tenth of the time.
+STEMS = {
+    "hostname": (b"hostname", b"HOSTNAME", b"Hostname", b"domainname", b"mailname", b"/etc/hosts",
+                 b"uname", b"getfqdn", b"platform.node", b"make-ssl-cert", b"update-exim4",
+                 b"install-db", b"install_db", b"sendmailconfig", b"common-functions"),
+    "timezone": (b"timezone", b"localtime", b"TZ", b"timedatectl", b"tzdata/", b"configure_version",
+                 b"createcluster", b"initdb"),
+    "locale": (b"LANG", b"LC_", b"locale", b"setupcon", b"configure_version", b"createcluster",
+               b"initdb"),
+}  # fmt: skip
 _COMMENT = re.compile(rb"^[ \t]*#.*$", re.MULTILINE)
 
 NOTHING = {"locales", "locales-all", "tzdata", "tzdata-legacy", "netbase", "base-files",
@@ -47,10 +56,9 @@ NOTHING = {"locales", "locales-all", "tzdata", "tzdata-legacy", "netbase", "base
 
 def of_text(text: bytes) -> set[str]:
     """The settings that a script in any language may look at; lines that are comments do not."""
-    if not _ANY.search(text):
-        return set()
-    code = _COMMENT.sub(b"", text)
-    return {name for name, words in _WORDS.items() if words.search(code)}
+    may = [name for name, stems in STEMS.items() if any(stem in text for stem in stems)]
+    code = _COMMENT.sub(b"", text) if may else b""
+    return {name for name in may if _WORDS[name].search(code)}
 
 
 def of_deb(path: Path, package: str) -> set[str]:
@@ -89,7 +97,7 @@ def control_scripts(path: Path) -> list[bytes]:
         else:
             raise ValueError("no control.tar in it")
     found = []
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
         for member in archive:
             if member.isreg() and member.name.removeprefix("./") in SCRIPTS:
                 content = archive.extractfile(member)
