@@ -135,6 +135,7 @@ def build(session: Session, log: host.Log) -> None:
             chroots=["/target"],
             binds=[*programs(), (str(repository), "/repo")],
             keep=host.DPKG_CAPABILITIES,
+            arches=[spec.arch, *spec.foreign],
             env={
                 "SOURCE_DATE_EPOCH": str(epoch), "TMPDIR": "/tmp", "HOME": "/root",
                 # debootstrap would else insist on making a device node that works, which a nodev

@@ -366,6 +366,10 @@ DPKG_CAPABILITIES = (
 )  # fmt: skip
 
 
+PROGRAM = (sys.executable, "-I", "-S", str(Path(__file__).with_name("sandbox.py")))
+"""tasks/sandbox.py, which runs in a sandbox before all else."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Overlay:
     """An overlay mount: lower directories from the top one down; with no upper it is read-only."""
@@ -411,6 +415,37 @@ class Sandbox:
     hostname: str = "localhost"
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str = "/"
+    arches: Sequence[str] = ("",)
+    """Debian's names of the architectures whose programs run in `root`, its own first."""
+
+    def command(self) -> list[str]:
+        """The program inside, in new namespaces; it reads the plan."""
+        from tasks import sandbox
+
+        names = {"mount": "--mount", "PID": "--pid", "network": "--net", "IPC": "--ipc",
+                 "UTS": "--uts", "cgroup": "--cgroup"}  # fmt: skip
+        # A kernel may be built without cgroups. Propagation is the program's own first step.
+        flags = [names[name] for name in sandbox.NAMESPACES
+                 if name != "cgroup" or os.path.exists("/proc/self/ns/cgroup")]  # fmt: skip
+        return ["unshare", *flags, "--propagation", "unchanged", "--fork", "--kill-child", "--",
+                *PROGRAM]  # fmt: skip
+
+    def plan(self, *steps: Step, trial: bool = False) -> bytes:
+        """What the program inside reads; with `trial` it runs nothing, but says what failed."""
+        from tasks import seen
+
+        plan = {
+            "base": str(self.base), "mounts": [list(mount) for mount in self.mounts],
+            "root": self.root, "chroots": list(self.chroots), "binds": list(self.binds),
+            "writable": list(self.writable), "hostname": self.hostname,
+            "keep": None if self.keep is None else list(self.keep),
+            "env": {**ENV, **self.env}, "cwd": self.cwd, "trial": trial,
+            "arch": self.arches[0], "seen": seen.content(self.arches[0]),
+            # Debian's libc for these has no other way to a socket.
+            "socketcall": bool({"i386", "s390x"}.intersection(self.arches)),
+            "steps": [[one.title, [list(argv) for argv in one.pipeline]] for one in steps],
+        }  # fmt: skip
+        return json.dumps(plan).encode()
 
     def run(self, *steps: Step, log: Log, what: str = "") -> None:
         """Run each step in new namespaces with no network; BuildError for the first that fails.
@@ -420,19 +455,7 @@ class Sandbox:
         """
         for one in steps:
             log.line("+ " + " | ".join(shlex.join(argv) for argv in one.pipeline))
-        plan = {
-            "base": str(self.base), "mounts": [list(mount) for mount in self.mounts],
-            "root": self.root, "chroots": list(self.chroots), "binds": list(self.binds),
-            "writable": list(self.writable), "hostname": self.hostname,
-            "keep": None if self.keep is None else list(self.keep),
-            "env": {**ENV, **self.env}, "cwd": self.cwd,
-            "steps": [[one.title, [list(argv) for argv in one.pipeline]] for one in steps],
-        }  # fmt: skip
-        argv = [
-            "unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child",
-            "--", sys.executable, "-I", "-S", str(Path(__file__).with_name("sandbox.py")),
-        ]  # fmt: skip
-        run(argv, log=log, stdin=json.dumps(plan).encode(), what=what, quiet=True)
+        run(self.command(), log=log, stdin=self.plan(*steps), what=what, quiet=True)
 
 
 # ---------------------------------------------------------------- locks and scratch

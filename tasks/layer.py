@@ -388,6 +388,7 @@ def build(session: Session, number: int, log: host.Log) -> None:
         sandbox = host.Sandbox(
             base=upper.base, mounts=[upper.mount("root")], root="root",
             binds=[(str(given), INSIDE)], keep=host.DPKG_CAPABILITIES, cwd="/",
+            arches=[spec.arch, *spec.foreign],
             env={"SOURCE_DATE_EPOCH": str(epoch), "APT_CONFIG": f"{INSIDE}/apt.conf",
                  "SYSTEMD_OFFLINE": "1", "HOME": "/root"},
         )  # fmt: skip
