@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks import debs, host, tree
+from tasks import debconf, debs, host, tree
 from tasks.errors import BuildError
 from tasks.lockfile import Record
 from tasks.session import Session
@@ -151,6 +151,7 @@ def build(session: Session, log: host.Log) -> None:
             text = tree.dpkg_status(upper.base, [upper.name])
             tree.check_installed(text, records, spec.arch, "base")
         tree.sweep(upper.path, (*tree.REMOVED, *tree.REMOVED_FROM_BASE))
+        debconf.sweep(upper.base, upper.name, [])
         for name in ("dev", "proc", "run", "sys", "tmp"):
             _folder(upper.path / name)
         (upper.path / "tmp").chmod(0o1777)

@@ -147,6 +147,8 @@ def task_lock() -> Task:
     def work() -> None:
         from tasks import lock
 
+        if not Reporter.selected("lock"):
+            SESSION.need_arch(early=True)
         # From here on `doit prune` waits: what this run finds in the cache stays until its end.
         SESSION.begin()
         lock.update(SESSION)

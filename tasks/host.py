@@ -346,13 +346,18 @@ def _status(status: int) -> str:
 
 
 def capture(
-    argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: bytes | None = None,
 ) -> tuple[int, str, str]:
     """Exit status, standard output and standard error of a command, as text."""
+    feed = subprocess.DEVNULL if stdin is None else subprocess.PIPE
     with running(
-        popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, cwd=cwd)
+        popen(argv, stdin=feed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, cwd=cwd)
     ) as process:
-        out, err = process.communicate()
+        out, err = process.communicate(stdin)
     return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
 
 

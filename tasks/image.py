@@ -287,7 +287,10 @@ def build(session: Session, number: int, log: host.Log) -> None:
         work.fill()
         log.step(f"compressing {raw.stat().st_size / 1e6:.0f} MB")
         facts: dict[str, Any] = {"uuid": identity, "label": image.label, "format": image.format,
-                                 "container": image.container, "mount": image.mount}  # fmt: skip
+                                 "container": image.container, "mount": image.mount,
+                                 # As the tarballs that its files are in.
+                                 "private": any(session.cache.require(one).facts.get("private")
+                                                for one in plan.tree)}  # fmt: skip
         digest: list[str] = []
         with session.cache.put(stage, facts, lambda: digest[0]) as target:
             packed = compress.compress(raw, target, container=image.container, level=image.level)

@@ -10,10 +10,11 @@ import shlex
 import shutil
 import tarfile
 from collections.abc import Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from tasks import apt, debs, host, inputs, tree
+from tasks import apt, debconf, debs, host, inputs, tree
 from tasks.cache import Entry
 from tasks.errors import BuildError
 from tasks.lockfile import LockedLayer, Record
@@ -360,6 +361,10 @@ def build(session: Session, number: int, log: host.Log) -> None:
     layer = Layer(name="settings") if settings else spec.layers[number]
     locked = LockedLayer(name=layer.name, records=(), removes=())
     if not settings:
+        # Passwords are in no layer once it is done; these packages may ask for those given below.
+        earlier_answers = [line for lower in spec.layers[:number] for line in lower.debconf
+                           if inputs.is_password(line)]  # fmt: skip
+        layer = replace(layer, debconf=(*earlier_answers, *layer.debconf))
         locked = next(one for one in plan.lock.layers if one.name == layer.name)
     installed = plan.lock.installed(number + 1)
     if locked.records or locked.removes:
@@ -414,6 +419,7 @@ def build(session: Session, number: int, log: host.Log) -> None:
             text = tree.dpkg_status(upper.base, [upper.name, *lower])
             tree.check_installed(text, installed, spec.arch, f"layer {layer.name}")
         tree.sweep(upper.path)
+        debconf.sweep(upper.base, upper.name, lower)
         several = tree.clamp_times(upper.path, epoch, upper.begun)
         facts = tree.facts(epoch, installed, upper.path)
         with session.cache.put(stage, facts) as target:

@@ -23,8 +23,9 @@ file of the host can be opened any more. The plan is JSON on standard input:
     steps     [[title, [argv, ...]], ...]               pipelines; the first that fails ends it
     trial     run nothing, but say as JSON what of all this failed, for tasks/trials.py
 
-Exit status: that of the first failing pipeline, 125 when a mount or the like fails. With the word
-`namespaces` as argument it reads no plan, but says which of these it may not make.
+Exit status: that of the first failing pipeline, 125 when a mount or the like fails. With arguments
+it reads no plan: `namespaces` says which of these it may not make, `execute FOLDER` whether the
+kernel runs the program there.
 """
 
 from __future__ import annotations
@@ -99,9 +100,9 @@ CAPABILITIES = [
     "checkpoint_restore",
 ]
 
-# What no capability guards. The root of a user namespace has every capability in it again, and with
-# them the kernel's whole surface. Keyrings, quotas and the kernel's log know of no namespace, a file
-# handle of no root, and fanotify counts what it gives against all of root's processes.
+# What no capability guards. The root of a user namespace has every capability in it again, and
+# with them the kernel's whole surface. Keyrings, quotas and the kernel's log know of no namespace,
+# a file handle of no root, and fanotify counts what it gives against all of root's processes.
 # docs/design.md goes through the rest of the kernel's table.
 # Numbers: Linux, arch/*/syscall*.tbl; those from 424 on are everyone's.
 REFUSED = ("unshare", "clone", "socket", "socketpair", "add_key", "request_key", "keyctl", "syslog",
@@ -398,7 +399,8 @@ def call_filter(order: str = sys.byteorder, *, socketcall: bool = False) -> byte
                       no_family, allow]  # fmt: skip
         if arch in SOCKETCALL and not socketcall:
             block += [(equal, 0, 4, SOCKETCALL[arch]), (load, 0, 0, 16 + low),
-                      (equal, 1, 0, SYS_SOCKET), (equal, 0, 1, SYS_SOCKETPAIR), no_family]  # fmt: skip
+                      (equal, 1, 0, SYS_SOCKET), (equal, 0, 1, SYS_SOCKETPAIR),
+                      no_family]  # fmt: skip
         # A conditional jump reaches 255 instructions at most, this one any number.
         program += [(equal, 1, 0, arch), (jump, 0, 0, len(block) + 1), *block, allow]
     return b"".join(struct.pack(code, *one) for one in [*program, enosys])
@@ -538,11 +540,29 @@ def namespaces() -> int:
     return 0
 
 
+def execute(folder: str) -> int:
+    """Run /program with a folder as the root, and say the errno when it cannot be run."""
+    if not (child := os.fork()):
+        try:
+            if os.geteuid() == 0:
+                os.chroot(folder)
+                folder = ""
+            os.chdir(folder or "/")
+            os.execv(f"{folder}/program", ["program"])  # noqa: S606 - there is no shell
+        except OSError as error:
+            print(error.errno, flush=True)
+            os._exit(1)
+    _pid, status = os.waitpid(child, 0)
+    return 1 if status else 0
+
+
 def _exit() -> NoReturn:
     trial = False
     try:
         if sys.argv[1:] == ["namespaces"]:
             sys.exit(namespaces())
+        if sys.argv[1:2] == ["execute"]:
+            sys.exit(execute(sys.argv[2]))
         plan: dict[str, Any] = json.load(sys.stdin)
         trial = plan["trial"]
         status = main(plan)
@@ -552,7 +572,15 @@ def _exit() -> NoReturn:
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         if trial:
             number = error.errno if isinstance(error, OSError) else 0
-            print(json.dumps({"failed": doing, "errno": number, "text": str(error)}))
+            print(
+                json.dumps(
+                    {
+                        "failed": doing,
+                        "errno": number,
+                        "text": getattr(error, "strerror", "") or str(error),
+                    }
+                )
+            )
         print(f"sandbox: {error}", file=sys.stderr, flush=True)
         sys.exit(125)
 

@@ -1,9 +1,9 @@
 """What packages' programs find in /proc and /sys: the same on every host, since no key holds it.
 
 A hook of initramfs-tools takes the disk to resume from out of /proc/swaps, another looks in
-/proc/cpuinfo for AES, a third in /sys for modules: the builder's own would decide what an image has.
-So each entry of /proc that is no process is a text of this file or empty, but for those of REAL, and
-/sys is the small tree of SYS. docs/design.md says of what is left why it is not covered.
+/proc/cpuinfo for AES, a third in /sys for modules: the builder's own would decide what an image
+has. So each entry of /proc that is no process is a text of this file or empty, but for those of
+REAL, and /sys is the small tree of SYS. docs/design.md says what is left, and why.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from tasks import sandbox
 
 # Two processors, an Intel and an AMD, that have what every x86-64 has: a generic image wants the
-# microcode of both (amd64-microcode's and intel-microcode's hooks look for vendor_id), and no module
-# for what only some CPUs can do. MODULES=most has those in any case.
+# microcode of both (amd64-microcode's and intel-microcode's hooks look for vendor_id), and no
+# module for what only some CPUs can do. MODULES=most has those in any case.
 _X86 = """\
 processor\t: {number}
 vendor_id\t: {vendor}
@@ -59,8 +59,8 @@ _TIMES = " ".join(["0"] * 10)
 _MEMORY = {
     "MemTotal": 4194304, "MemFree": 2097152, "MemAvailable": 3145728, "Buffers": 65536,
     "Cached": 1048576, "SwapCached": 0, "Active": 524288, "Inactive": 524288, "SwapTotal": 0,
-    "SwapFree": 0, "Dirty": 0, "Writeback": 0, "AnonPages": 262144, "Mapped": 131072, "Shmem": 16384,
-    "Slab": 65536, "PageTables": 8192, "CommitLimit": 2097152, "Committed_AS": 524288,
+    "SwapFree": 0, "Dirty": 0, "Writeback": 0, "AnonPages": 262144, "Mapped": 131072,
+    "Shmem": 16384, "Slab": 65536, "PageTables": 8192, "CommitLimit": 2097152, "Committed_AS": 524288,
     "VmallocTotal": 34359738367, "VmallocUsed": 0, "HugePages_Total": 0, "HugePages_Free": 0,
     "Hugepagesize": 2048,
 }  # fmt: skip
@@ -70,7 +70,8 @@ _MEMORY = {
 _PROC: dict[str, str] = {
     "cgroups": "#subsys_name\thierarchy\tnum_cgroups\tenabled\n",
     "cmdline": "ro\n",
-    "devices": "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/ptmx\n136 pts\n\nBlock devices:\n",
+    "devices": "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/ptmx\n136 pts\n\n"
+    "Block devices:\n",
     # No selinuxfs: nothing gets labels where the builder runs SELinux.
     "filesystems": "".join(f"nodev\t{name}\n" for name in (
         "sysfs", "tmpfs", "bdev", "proc", "cgroup2", "devtmpfs", "devpts", "overlay"))

@@ -271,7 +271,14 @@ def test_sockets_of_each_family(place: Path) -> None:
         print "pair\n" if socketpair my $a, my $b, AF_UNIX, SOCK_STREAM, 0;
         print "no other pair\n" if !socketpair($a, $b, 30, SOCK_STREAM, 0) && $!{EAFNOSUPPORT};
     """
-    assert enter(place, step("perl", "-MErrno", "-e", code)) == ["1", "2", "10", "16", "pair", "no other pair"]
+    assert enter(place, step("perl", "-MErrno", "-e", code)) == [
+        "1",
+        "2",
+        "10",
+        "16",
+        "pair",
+        "no other pair",
+    ]
 
 
 @root_only
