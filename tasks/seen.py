@@ -60,8 +60,8 @@ _MEMORY = {
     "MemTotal": 4194304, "MemFree": 2097152, "MemAvailable": 3145728, "Buffers": 65536,
     "Cached": 1048576, "SwapCached": 0, "Active": 524288, "Inactive": 524288, "SwapTotal": 0,
     "SwapFree": 0, "Dirty": 0, "Writeback": 0, "AnonPages": 262144, "Mapped": 131072,
-    "Shmem": 16384, "Slab": 65536, "PageTables": 8192, "CommitLimit": 2097152, "Committed_AS": 524288,
-    "VmallocTotal": 34359738367, "VmallocUsed": 0, "HugePages_Total": 0, "HugePages_Free": 0,
+    "Shmem": 16384, "Slab": 65536, "PageTables": 8192, "CommitLimit": 2097152,
+    "Committed_AS": 524288, "VmallocTotal": 34359738367, "VmallocUsed": 0, "HugePages_Total": 0, "HugePages_Free": 0,
     "Hugepagesize": 2048,
 }  # fmt: skip
 
