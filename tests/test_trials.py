@@ -164,7 +164,7 @@ def test_programs_of_each_architecture_are_whole(arch: str, tmp_path: Path) -> N
 
 BINFMT = r"""
 mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
-printf ':mine:M::\177ELF\002\002\001\000\000\000\000\000\000\000\000\000\000\002\000\026:\377\377\377\377\377\377\377\377\377\000\000\000\000\000\000\000\377\376\377\377:/bin/true:%s' > /proc/sys/fs/binfmt_misc/register
+printf %s ':mine:M::\x7fELF\x02\x02\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x16:\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00\x00\x00\x00\xff\xfe\xff\xff:INTERPRETER:FLAGS' > /proc/sys/fs/binfmt_misc/register
 """
 
 
@@ -173,14 +173,18 @@ def test_binfmt_misc_counts_where_its_interpreter_is_reached_from_within(
     tmp_path: Path, flags: str, said: str
 ) -> None:
     """In a user namespace with a binfmt_misc of its own (Linux 6.7): this host's is left alone."""
+    own = next(arch for arch in arches.MACHINES if arches.native(arch))
+    interpreter = tmp_path / "interpreter"
+    interpreter.write_bytes(arches.program(own))
+    interpreter.chmod(0o755)
+    script = BINFMT.replace("FLAGS", flags).replace("INTERPRETER", str(interpreter))
     code = (
         f"import sys; sys.path.insert(0, {str(PROJECT)!r}); from pathlib import Path; "
         f"from tasks import arches; print(arches.refusal('s390x', Path({str(tmp_path)!r})))"
     )
-    # A script would be run by its own interpreter: /bin/true is none.
     done = subprocess.run(
         ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c",
-         f"{BINFMT.replace('%s', flags)}\nexec \"$@\"", "sh", sys.executable, "-c", code],
+         script + '\nexec "$@"', "sh", sys.executable, "-c", code],
         check=False, capture_output=True, text=True, env={**os.environ, **host.ENV},
     )  # fmt: skip
     if "binfmt_misc" in done.stderr:
