@@ -132,8 +132,9 @@ NAMESPACES = {"mount": 0x20000, "PID": 0x20000000, "network": 0x40000000, "IPC":
 """linux/sched.h: what tasks.host.Sandbox asks unshare(1) for."""
 PER_LINUX32 = 8  # linux/personality.h
 LIMITS = {resource.RLIMIT_NOFILE: (1024, 524288), resource.RLIMIT_STACK: (8 << 20, -1),
-          resource.RLIMIT_MEMLOCK: (8 << 20, 8 << 20)}  # fmt: skip
-"""Debian's own, since those of the builder's shell are in no key."""
+          resource.RLIMIT_MEMLOCK: (8 << 20, 8 << 20), resource.RLIMIT_NPROC: (8192, 8192),
+          resource.RLIMIT_SIGPENDING: (8192, 8192)}  # fmt: skip
+"""Much as Debian's own: those of the builder's shell, some made of its memory, are in no key."""
 PROCESSES = 4096
 FLUSH = 0.1
 """Seconds between two write-backs of a filesystem that is being filled."""

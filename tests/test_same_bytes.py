@@ -167,7 +167,7 @@ while read -r path rest; do
     [ -n "$rest" ] || { echo "== $path"; cat "$path" 2> /dev/null || echo refused; }
 done < /etc/names > /etc/texts
 uname -mns > /etc/uname
-cat /proc/self/cgroup /proc/self/limits | grep -v 'open files' > /etc/limits
+cat /proc/self/cgroup /proc/self/limits > /etc/limits
 # As the hooks of initramfs-tools, cryptsetup, intel-microcode and amd64-microcode ask.
 { grep ^/dev/ /proc/swaps || echo no swap; grep -c vendor_id /proc/cpuinfo; grep -o resume= /proc/cmdline
   grep -Eo '^flags.* aes ' /proc/cpuinfo || echo no aes; ls /sys/class/* /sys/block /sys/module; } > /etc/hooks || true
@@ -196,7 +196,7 @@ def test_what_packages_see_of_the_hosts_hardware_is_the_same(
         ballast = bytearray(os.urandom(1 << 20) * 64)
         ran = subprocess.run(
             ["unshare", "--uts", "--mount", "sh", "-ec", """
-                hostname elsewhere; ulimit -n 333; ulimit -s 4096
+                hostname elsewhere; ulimit -S -n 333; ulimit -S -s 4096
                 mount -t tmpfs none /mnt
                 exec taskset -c 0 "$@"
              """, "sh", sys.executable, "-m", "doit", "layer:app", "spec=web", "lock=frozen"],
