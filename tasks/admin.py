@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks import cachedir, host, strict
+from tasks import cachedir, host, lockfile, strict
 from tasks.cache import FOLDERS, broken, read_record, remove
 from tasks.errors import BuildError
 from tasks.plan import Plan, Stage
@@ -48,8 +48,8 @@ def why(session: Session) -> None:
     """Say of each stage whether a build would redo it, and what changed; asks no repository."""
     lock = session.read_lock()
     if lock is None or not session.fits(lock):
-        state = "is missing" if lock is None else "is older than the spec"
-        session.screen.line(f"lock    {session.lock_path} {state}: a build resolves it first")
+        state = lockfile.state(lock)
+        session.screen.line(f"lock    {session.lock_path} is {state}: a build resolves it first")
         if lock is None:
             return
         session.screen.line("        run `doit lock` to see the rest")
@@ -103,6 +103,9 @@ def _last_key(session: Session, stage: Stage) -> str:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What differs between two stages' inputs, in package terms where it is packages."""
     lines: list[str] = []
+    if old.get("recipe") != new.get("recipe"):
+        # What the inputs are called may differ, too.
+        return ["this version of Strata makes it in another way"]
     for name in sorted(old.keys() | new.keys()):
         before, after = old.get(name), new.get(name)
         if before == after:
@@ -121,6 +124,17 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
                     lines.append(f"package {slot[0]} {now[slot][1]} has other bytes")
                 else:
                     lines.append(f"package {slot[0]}: {was[slot][1]} → {now[slot][1]}")
+        elif name == "manual":
+            had, has = set(before or ()), set(after or ())
+            lines += [f"package {one.partition(':')[0]} is no longer asked for"
+                      for one in sorted(had - has)]  # fmt: skip
+            lines += [f"package {one.partition(':')[0]} is asked for"
+                      for one in sorted(has - had)]  # fmt: skip
+        elif name == "auto":
+            continue  # what is not asked for: the packages or `manual` tell it
+        elif name == "script":
+            lines.append("its script " + ("is gone" if not after else "is new" if not before
+                                          else "has other bytes"))  # fmt: skip
         elif name == "parent":
             lines.append("what it stands on changed")
         elif isinstance(before, list) and isinstance(after, list):

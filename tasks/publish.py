@@ -75,16 +75,12 @@ def metadata(session: Session, entries: list[Entry]) -> dict[str, Any]:
         ],
         "keys": {stage.task: stage.key for stage in plan.stages},
         "installed": {
-            _package(record.package, record.architecture, spec.arch): record.version
+            lockfile.short_name(record.package, record.architecture, spec.arch): record.version
             for record in plan.lock.installed()
         },
         "lock": session.lock_digest,
         "strata": VERSION,
     }
-
-
-def _package(name: str, architecture: str, arch: str) -> str:
-    return name if architecture in ("all", arch) else f"{name}:{architecture}"
 
 
 def packages_text(lock: lockfile.Lock) -> str:

@@ -239,9 +239,9 @@ class Session:
 
         lock = self.read_lock()
         if lock is None or not self.fits(lock):
-            state = "missing" if lock is None else "older than the spec"
             raise BuildError(
-                f"{self.lock_path}: the lock is {state}", f"doit lock spec={self.spec.name}"
+                f"{self.lock_path}: the lock is {lockfile.state(lock)}",
+                f"doit lock spec={self.spec.name}",
             )
         found = host_inputs(self.spec, lock, self.mirrors, self.state / "tools.json")
         return make_plan(self.spec, lock, found)

@@ -21,8 +21,7 @@ from tasks.cache import Cache, Memory, read_sha256, remove
 from tasks.errors import DamagedEntry
 from tasks.plan import Stage
 
-STAGE = Stage(kind="layer", name="app", key="1" * 32, inputs={"a": [1, "ü"]}, suffix=".tar.zst",
-              tree="")  # fmt: skip
+STAGE = Stage(kind="layer", name="app", key="1" * 32, inputs={"a": [1, "ü"]}, suffix=".tar.zst")
 
 
 DIGESTS = {"md5": "0" * 32, "sha256": "0" * 64, "size": 7}

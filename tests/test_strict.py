@@ -44,7 +44,10 @@ def test_text_that_is_refused(tmp_path: Path, name: str) -> None:
     path.write_bytes(TEXTS[name].encode("utf-8", "surrogateescape"))
     with pytest.raises((ValueError, OSError)):
         strict.read(path)
-    for make in (lambda: path.symlink_to("/dev/zero"), lambda: os.mkfifo(path), path.mkdir):
+    makes: list[Callable[[], object]] = [
+        lambda: path.symlink_to("/dev/zero"), lambda: os.mkfifo(path), path.mkdir,
+    ]  # fmt: skip
+    for make in makes:
         path.unlink()
         make()
         with pytest.raises(OSError, match=r".+"):
