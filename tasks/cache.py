@@ -202,6 +202,9 @@ def _check_facts(stage: str, facts: dict[str, Any]) -> None:
         for name in ("installed", "size"):
             if name in facts:  # entries of older versions lack them
                 strict.number(facts, name, what="facts' ")
+        for path in strict.items(facts.get("own", []), "its facts' own"):
+            if not isinstance(path, str):
+                raise strict.Damaged(f"its facts' own is malformed: {str(path)[:80]!r}")
         return
     strict.text(facts, "uuid", what="facts' ")
     for part in ("raw", "packed"):

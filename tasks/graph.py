@@ -296,6 +296,8 @@ def _publish() -> None:
     for stage in SESSION.plan.stages:
         if stage.task not in SESSION.results:
             SESSION.say(stage)
+    for notice in publish.warned(SESSION):
+        SESSION.screen.line(f"warning: {notice.layer}: {notice.text()}")
     state = "published to" if SESSION.published else "unchanged in"
     SESSION.screen.line(f"{state} {os.path.relpath(SESSION.out)}/")
 

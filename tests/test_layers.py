@@ -15,6 +15,7 @@ import yaml
 from conftest import KEPT, World
 from repository import Repository, Server, real_debs
 from test_images import decompress, mounted
+from unowned import shipped, unowned
 
 pytestmark = pytest.mark.root
 
@@ -248,7 +249,7 @@ def test_settings(built: World, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "reason"),
-    [("timezone: Europe/Nowhere", "add the package tzdata"),
+    [("timezone: Europe/Berlin", "add the package tzdata"),
      ("locale: de_DE.UTF-8", "add the package locales")],
 )  # fmt: skip
 def test_setting_that_the_image_cannot_have(built: World, setting: str, reason: str) -> None:
@@ -300,8 +301,11 @@ def test_apt_syntax_in_package_lists(built: World, tmp_path: Path) -> None:
     assert not [line for line in lines if line.startswith("alpha ")]
 
 
-def test_variants_and_debootstrap(built: World) -> None:
-    """Each base tool makes a base of the same closure; a variant without apt holds no layers."""
+def test_variants_and_debootstrap(built: World, tmp_path: Path) -> None:
+    """Each base tool makes a base of the same closure; a variant without apt holds no layers.
+
+    Whatever no package ships has a reason.
+    """
     text = (built.root / "specs/web.yaml").read_text()
     plain = (
         text.partition("packages:")[0]
@@ -323,6 +327,10 @@ def test_variants_and_debootstrap(built: World) -> None:
         names = {line.split()[0] for line in listed if line}
         assert ("apt" in names) == (name in ("custom", "debootstrap"))
         assert ("baseline" in names) == (name in ("essential", "debootstrap"))
+        # What is only unpacked is in no list of dpkg's.
+        debs = (built.root / "cache/debs").glob("*.deb") if name == "extract" else ()
+        with mounted(built.root / f"out/{name}/v.img", tmp_path / name) as root:
+            assert unowned(root, shipped(debs)) == []
 
 
 def test_repositories_flat_file_and_by_priority(built: World, tmp_path: Path) -> None:

@@ -153,6 +153,7 @@ BAD: dict[str, tuple[Callable[[Document], Any], str]] = {
     "manual that is a text": (lambda lock: lock.update(manual="ab"), "manual"),
     "layer without manual": (lambda lock: lock["layers"][0].pop("manual"), "no 'manual'"),
     "manual of a layer": (lambda lock: lock["layers"][0].update(manual=[1]), "manual of layer 'app'"),
+    "manual that is not installed": (lambda lock: lock["layers"][0].update(manual=["alpha"]), "manual has 'alpha'"),
     "format that is true": (lambda lock: lock.update(format=True), "format True"),
     "repository's digest": (lambda lock: lock["repos"][0].update(release="A" * 64), "repository 'main' the release"),
     "repository's date": (lambda lock: lock["repos"][0].update(date="a\nb"), "repository 'main' the date"),
