@@ -112,7 +112,9 @@ def measure(folder: Path, lower: Sequence[str], mount: str, below: Sequence[str]
             sparse = sparse or holes.sparse(info)
         size += taken
         apparent += whole
-        entries[path] = info.st_mode, info.st_size
+        # A vfat's names are characters, which are UTF-8 in the tree whatever the locale says.
+        text = os.fsencode(path).decode("utf-8", "surrogateescape")
+        entries[text] = info.st_mode, info.st_size
     return Content(size=size + 2 * names, apparent=apparent + 2 * names, inodes=inodes,
                    several_xattrs=several, sparse=sparse, entries=entries)  # fmt: skip
 
