@@ -527,7 +527,7 @@ def check_vfat(content: Content, image: Image, where: Path) -> None:
 
 
 def _unfit(image: Image, where: Path, path: str, reason: str) -> BuildError:
-    shown = printable(f"{image.mount.rstrip('/')}/{path}")
+    shown = printable(f"{image.mount.rstrip('/')}/{path}".translate({9: "?", 10: "?"}))
     return BuildError(
         f"{where}: images.{image.mount}.format: vfat cannot hold {shown}: {reason}",
         "rename or remove it, or use another format for this mount point",

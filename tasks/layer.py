@@ -428,7 +428,7 @@ def build(session: Session, number: int, log: host.Log) -> None:
         rare = tree.clamp_times(upper.path, epoch, upper.begun)
         facts = tree.facts(epoch, installed, upper.path)
         with session.cache.put(stage, facts) as target:
-            tree.pack(upper.path, target, log, rare=rare)
+            tree.pack(upper.path, target, log, rare=rare, size=facts["size"])
     host.remove_tree(given)
 
 
