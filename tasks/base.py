@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks import debs, etc, host, tree
+from tasks import debconf, debs, etc, host, identities, tree
 from tasks.errors import BuildError
 from tasks.lockfile import short_name
 from tasks.session import Session
@@ -51,14 +51,14 @@ def _mmdebstrap_argv(variant: str, arches: Sequence[str], packages: Sequence[str
     """`custom` with the whole closure named, since the variant's selection is locked.
 
     chroot/mount is skipped because /dev, /proc and /sys are there already, and because without
-    CAP_SYS_ADMIN it could not mount them.
+    CAP_SYS_ADMIN it could not mount them. No --dpkgopt and no --aptopt: they would stay in the
+    image's /etc, and the overlay is volatile, so that dpkg's fsyncs cost nothing.
     """
     return [
         "mmdebstrap", "--mode=root", "--format=directory", f"--variant={variant}",
         f"--architectures={','.join(arches)}",
         "--skip=check/empty,check/signed-by,chroot/mount,output/dev,output/mknod,cleanup/run,"
         "cleanup/tmp",
-        "--dpkgopt=force-unsafe-io",
         *(f"--include={name}" for name in packages),
         "", "/target", "deb [trusted=yes] copy:/repo ./",
     ]  # fmt: skip
@@ -121,6 +121,7 @@ def build(session: Session, log: host.Log) -> None:
             chroots=["/target"],
             binds=[*programs(), (str(repository), "/repo")],
             keep=host.DPKG_CAPABILITIES,
+            arches=[spec.arch, *spec.foreign],
             env={
                 "SOURCE_DATE_EPOCH": str(epoch), "TMPDIR": "/tmp", "HOME": "/root",
                 # debootstrap would else insist on making a device node that works, which a nodev
@@ -135,13 +136,17 @@ def build(session: Session, log: host.Log) -> None:
         if spec.base.variant != "extract":
             text = tree.dpkg_status(upper.base, [upper.name])
             tree.check_installed(text, records, spec.arch, "base")
+        drawn = identities.sweep(identities.Tree(upper=upper.path, epoch=epoch))
+        identities.note(drawn, log)
         tree.write_marks(upper.path, stage.inputs["auto"])
         tree.sweep(upper.path, (*tree.REMOVED, *tree.REMOVED_FROM_BASE))
+        debconf.sweep(upper.base, upper.name, [])
         for name in ("dev", "proc", "run", "sys", "tmp"):
             _folder(upper.path / name)
         (upper.path / "tmp").chmod(0o1777)
         rare = tree.clamp_times(upper.path, epoch, upper.begun)
         facts: dict[str, Any] = tree.facts(epoch, records, upper.path)
+        facts["drawn"] = identities.facts(drawn)
         with session.cache.put(stage, facts) as target:
             tree.pack(upper.path, target, log, rare=rare, size=facts["size"])
     host.remove_tree(repository)

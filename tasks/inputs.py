@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import apt, host, plan, strict, versions
+from tasks import apt, host, plan, reads, scripts, strict, versions
 from tasks.errors import BuildError
 from tasks.lockfile import Lock
-from tasks.spec import File, Layer, Repo, Spec, debconf_fields, masked
+from tasks.spec import File, Layer, Repo, Spec, check_target, debconf_fields, masked
 
 MODULES = {"zlib-ng": "zlib_ng", "isal": "isal"}
 """Tools that are Python packages, by the module's name."""
+SCRIPT_HEAD = 1 << 20
+"""Bytes of a script that are looked at: what follows may be an archive that it unpacks."""
 VERSION_ARGUMENT = {"mke2fs": "-V", "mkfs.xfs": "-V", "mkfs.vfat": "--help"}
 
 
@@ -195,23 +197,43 @@ def _walk(source: Path, target: str, file: File) -> Iterator[Entry]:
 def layer_entries(layer: Layer, spec: Spec) -> list[Entry]:
     """All that a layer's `files` puts into the tree, in order."""
     where = f"{spec.path}: layers.{layer.name}.files"
-    return [entry for file in layer.files for entry in entries(file, where)]
+    found = [entry for file in layer.files for entry in entries(file, where)]
+    for entry in found:
+        check_target(spec, layer, entry.target, folder=entry.kind == "folder")
+    return found
 
 
 def script_identity(layer: Layer, spec: Spec) -> str:
-    """SHA-256 of a layer's script; BuildError when it is missing. How it runs is in its bytes."""
+    """SHA-256 of a layer's script, whose bytes, not its mode, say how it is run.
+
+    BuildError when it is missing, or would not run as it is: see scripts.program.
+    """
     assert layer.script is not None
     where = f"{spec.path}: layers.{layer.name}.script"
+    script_program(layer.script, where, spec.arch)
+    return file_digest(layer.script)
+
+
+def script_program(path: Path, where: str, arch: str) -> scripts.Program:
+    """How a layer's script is run; `where` is the field that names it."""
     try:
-        info = layer.script.stat()
-        if not stat.S_ISREG(info.st_mode):
-            raise BuildError(f"{where}: {layer.script} is no file")
-        return file_digest(layer.script)
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BuildError(f"{where}: {path} is no file")
+        with path.open("rb") as file:
+            head = file.read(SCRIPT_HEAD)
     except OSError as error:
         raise BuildError(
-            f"{where}: {layer.script} cannot be read: {error.strerror}",
+            f"{where}: {path} cannot be read: {error.strerror}",
             "scripts are relative to the spec's folder",
         ) from error
+    return scripts.program(head, where, str(path), arch)
+
+
+def script_reads(layer: Layer) -> list[str]:
+    """The settings that a layer's script may look at, by what is written in it."""
+    assert layer.script is not None
+    with layer.script.open("rb") as file:
+        return sorted(reads.of_text(file.read(reads.LIMIT)))
 
 
 # ---------------------------------------------------------------- settings
@@ -231,6 +253,11 @@ def crypted(password: str, salt: str) -> str:
     return result.decode()
 
 
+def is_password(line: str) -> bool:
+    """Whether a debconf answer, as debconf-set-selections(1) reads it, is of type `password`."""
+    return debconf_fields(line)[2:3] == ["password"]
+
+
 def debconf_identity(layer: Layer) -> list[str]:
     """A layer's debconf answers as its key sees them: of a password only a digest.
 
@@ -239,7 +266,7 @@ def debconf_identity(layer: Layer) -> list[str]:
     lines = []
     for line in layer.debconf:
         package, question, kind, *value = debconf_fields(line)
-        if kind == "password" and value:
+        if is_password(line) and value:
             salt = hashlib.sha256(f"{package} {question}".encode()).hexdigest()[:16]
             digest = hashlib.sha256(crypted(value[0], salt).encode()).hexdigest()
             line = f"{package} {question} {kind} sha256:{digest}"
@@ -386,4 +413,6 @@ def host_inputs(spec: Spec, lock: Lock, mirrors: Mapping[str, str], memory: Path
         debconf={layer.name: debconf_identity(layer) for layer in spec.layers},
         settings=settings_identity(spec, lock, mirrors) if spec.settings else {},
         epoch=epoch_override(),
-    )
+        reads={layer.name: script_reads(layer) for layer in spec.layers
+               if layer.script and spec.settings.shown},
+    )  # fmt: skip

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import xxhash
 
 from tasks import mkfs
-from tasks.lockfile import FORMAT, Lock, Record
-from tasks.spec import Image, Spec
+from tasks.lockfile import FORMAT, SCAN, Lock, LockedLayer, Record
+from tasks.spec import Image, Layer, Spec
 
-RECIPES = {"base": 4, "layer": 4, "image": 4}
+RECIPES = {"base": 5, "layer": 5, "image": 4}
 """Raised when a stage's code would make other bytes from the same inputs."""
 
 SUFFIX = {"gzip": ".img.gz", "zstd": ".img.zst", "xz": ".img.xz", "raw": ".img"}
@@ -68,6 +68,8 @@ class Host:
     debconf: Mapping[str, list[str]]
     settings: Mapping[str, Any]
     epoch: int | None
+    reads: Mapping[str, list[str]] = field(default_factory=dict)
+    """The settings that a layer's script may look at, by the layer's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +118,8 @@ def resolution_inputs(spec: Spec) -> str:
     """
     return key({
         "format": FORMAT,
+        # With them, what looks at them is found when the .debs are locked.
+        **({"scan": SCAN} if spec.settings.shown else {}),
         "arch": spec.arch,
         "base": [spec.base.tool, spec.base.variant, sorted(set(spec.base.include))],
         "repos": [[repo.name, repo.suite, repo.section, repo.priority] for repo in spec.repos],
@@ -205,6 +209,7 @@ def layer_inputs(spec: Spec, lock: Lock, number: int, host: Host) -> dict[str, A
         "debconf": host.debconf[layer.name],
         "files": host.files[layer.name],
         "script": host.scripts.get(layer.name),
+        "shown": shown_to(spec, lock, number, host),
         "epoch": host.epoch,
     }
 
@@ -225,6 +230,28 @@ def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:
     mounts = [image.mount for image in spec.images]
     images = tuple(_image(image, mounts, parent, host) for image in spec.images)
     return Plan(lock=lock, base=base, layers=tuple(layers), images=images)
+
+
+def shown_to(spec: Spec, lock: Lock, number: int, host: Host) -> dict[str, str]:
+    """The settings that a layer is shown, with their texts: what its packages and script look at.
+
+    And what a layer below was shown: it is in the tree, and this one is redone with it.
+    """
+    locked = {layer.name: layer for layer in lock.layers}
+    found: set[str] = set()
+    for layer in spec.layers[: number + 1]:
+        found |= looks_at(layer, locked[layer.name], host)
+    return {name: text for name, text in spec.settings.shown.items() if name in found}
+
+
+def looks_at(layer: Layer, adds: LockedLayer, host: Host) -> set[str]:
+    """The settings that a layer's packages and script may look at; an empty word of the spec rules.
+
+    Otherwise that word is beside what is found: nobody wants less than a package asks for.
+    """
+    if layer.reads == ():
+        return set()
+    return {*adds.reads, *host.reads.get(layer.name, ()), *(layer.reads or ())}
 
 
 def _image(image: Image, mounts: list[str], tree: Stage, host: Host) -> Stage:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tasks import holes, host, lockfile, room, safe, strict
+from tasks import holes, host, identities, lockfile, room, safe, strict
 from tasks.cache import Entry, remove
 from tasks.errors import DamagedEntry
 from tasks.plan import Stage
@@ -248,6 +248,16 @@ def _copy(session: Session, stage: Stage, entry: Entry, temporary: Path, name: s
                            "run the same command again")  # fmt: skip
 
 
+def warned(session: Session) -> list[identities.Notice]:
+    """What the images share with each other, or lack, since packages drew it while they were built.
+
+    It is told by each build, also by one with nothing to do: the image is as it was.
+    """
+    entry = session.cache.get(session.plan.images[0])  # all have the same tree
+    installed = {record.package for record in session.plan.lock.installed()}
+    return identities.told(identities.read(entry.facts.get("drawn") if entry else None), installed)
+
+
 def _build_json(session: Session, sums: Mapping[str, str]) -> str:
     """build.json: what this very build did.
 
@@ -260,6 +270,11 @@ def _build_json(session: Session, sums: Mapping[str, str]) -> str:
         stages.append({"stage": stage.kind, "name": stage.name, "key": stage.key,
                        "result": result.result, "seconds": round(result.seconds, 3),
                        "bytes": result.bytes})  # fmt: skip
+    warnings = [
+        {"layer": notice.layer, "package": notice.package, "paths": list(notice.paths),
+         "done": notice.done, "message": notice.text()}
+        for notice in warned(session)
+    ]  # fmt: skip
     content = {
         "spec": session.spec.name,
         "lock": session.lock_digest,
@@ -268,5 +283,6 @@ def _build_json(session: Session, sums: Mapping[str, str]) -> str:
         "published": session.published,
         "files": dict(sorted(sums.items())),
         "stages": stages,
+        "warnings": warnings,
     }
     return json.dumps(content, indent=1) + "\n"
