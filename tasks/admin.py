@@ -135,6 +135,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         elif name == "script":
             lines.append("its script " + ("is gone" if not after else "is new" if not before
                                           else "has other bytes"))  # fmt: skip
+        elif name == "shown":
+            was, now = before or {}, after or {}
+            differ = [one for one in sorted({*was, *now}) if was.get(one) != now.get(one)]
+            lines += [f"{one}, which it looks at: {was.get(one, 'unset')} → {now.get(one, 'unset')}"
+                      for one in differ]  # fmt: skip
         elif name == "parent":
             lines.append("what it stands on changed")
         elif isinstance(before, list) and isinstance(after, list):

@@ -103,6 +103,8 @@ def configuration(
         "APT::Install-Suggests": "false",
         "APT::Sandbox::User": "root",
         "APT::Get::Show-User-Simulation-Note": "false",
+        # Else a name that nobody has and that holds a dot means all that match it: `python3.1`.
+        "APT::Cmd::Pattern-Only": "true",
         "Acquire::Languages": "none",
         "Acquire::ForceHash": "SHA256",
         # It tries again when it was cut off, not when a server says that it is busy, and says

@@ -406,12 +406,19 @@ class Cache:
             found += [path for path in self.root.iterdir()
                       if path.name not in (*OWN, cachedir.NAME)]  # fmt: skip
         for folder, own in OWN.items():
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            try:
                 with safe.folder(self.root / folder) as opened:
                     names = os.listdir(opened)
-                found += [self.root / folder / name for name in names
-                          if not own.fullmatch(name) and name != ".lock"
-                          and not re.fullmatch(_TEMPORARY, name)]  # fmt: skip
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                    raise
+                found.append(self.root / folder)
+                continue
+            found += [self.root / folder / name for name in names
+                      if not own.fullmatch(name) and name != ".lock"
+                      and not re.fullmatch(_TEMPORARY, name)]  # fmt: skip
         return sorted(path for path in found if path.name not in cachedir.NEUTRAL)
 
     def claim(self) -> bool:
@@ -462,9 +469,12 @@ class Cache:
                 for path in host.sweep(self.folders[name])]  # fmt: skip
         for path in self.own("index"):
             if path.name.startswith(".new-"):
-                descriptor = host.try_lock(self.index / f".{path.name[5:]}.lock")
-                if descriptor is not None:
+                lock = self.index / f".{path.name[5:]}.lock"
+                # Whoever makes such a folder holds its lock: without one, nobody does.
+                descriptor = host.try_lock(lock)
+                if descriptor is not None or not os.path.lexists(lock):
                     host.remove_tree(path)
+                if descriptor is not None:
                     os.close(descriptor)
         return left
 

@@ -24,6 +24,11 @@ NEUTRAL = ("lost+found", ".gitignore", ".gitkeep", ".keep")
 """What may be in an otherwise empty folder."""
 
 
+def neutral(name: str) -> bool:
+    """Whether a name says nothing of whose folder it is in."""
+    return name in NEUTRAL or name.startswith(".strata-")
+
+
 def marked(folder: Path) -> bool:
     """Whether a folder has the marker."""
     try:
@@ -44,7 +49,7 @@ def claim(folder: Path, foreign: Collection[Path]) -> bool:
         # Another's is left alone; an empty one is what a killed build left.
         if os.path.lexists(path) and (path.is_symlink() or path.stat().st_size):
             return False
-        if not [one for one in foreign if one.name not in NEUTRAL]:
+        if not [one for one in foreign if not neutral(one.name)]:
             with open(safe.creating(path), "w", encoding="ascii") as file:
                 file.write(TEXT)
             return True

@@ -35,7 +35,7 @@ def retries() -> int:
 def _number(name: str, default: int) -> int:
     text = os.environ.get(name) or str(default)
     if not re.fullmatch(r"[0-9]{1,4}", text):
-        raise BuildError(f"{name}={text}: expected a number")
+        raise BuildError(f"{name}={text}: expected a number of up to four digits")
     return int(text)
 
 

@@ -136,14 +136,16 @@ def parse(path: Path, raw: bytes) -> Document:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         raise BuildError(
-            f"{path}{where}: not YAML: {error.problem or error.context}", _remedy(mark)
+            f"{path}{where}: not YAML: {error.problem or error.context}", _remedy(error, mark)
         ) from error
     except yaml.reader.ReaderError as error:
         if error.encoding == "utf-8":
             line = raw.count(b"\n", 0, error.position) + 1
             raise BuildError(f"{path}:{line}: not UTF-8", "save it as UTF-8") from error
         raise BuildError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except RecursionError as error:
+        raise BuildError(f"{path}: nested deeper than {DEPTH_LIMIT} levels") from error
+    except (yaml.YAMLError, ValueError) as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise BuildError(f"{path}: not YAML: {first}") from error
     if node is None or not isinstance(values, dict):
@@ -162,11 +164,18 @@ def parse(path: Path, raw: bytes) -> Document:
     return Document(path=path, values=values, node=node)
 
 
-def _remedy(mark: Any) -> str:
+def _remedy(error: yaml.MarkedYAMLError, mark: Any) -> str:
+    """What helps against most faults of this kind."""
+    import yaml
+
     at = mark.buffer[mark.pointer : mark.pointer + 1] if mark and mark.buffer else ""
     if at == "\t":
         return "indent with spaces: YAML takes no tabs there"
-    return "a text that holds `: ` or ` #`, or begins with a sign, stands in quotes"
+    if isinstance(error, yaml.scanner.ScannerError):
+        return "a text that holds `: ` or ` #`, or begins with a sign, stands in quotes"
+    if isinstance(error, yaml.parser.ParserError):
+        return "is a bracket, brace or quote not closed, or a line not indented as those beside it?"
+    return ""
 
 
 def _loader(path: Path, raw: bytes) -> Any:

@@ -49,6 +49,14 @@ def _session() -> Session:
                 f"unknown variable {name}=\n  {meant}variables: {', '.join(VARIABLES)}"
             )
     session = Session(root=Path.cwd(), variables=given)
+    for path in (session.root, session.cache.root, host.scratch_root()):
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            # apt's configuration, records and JSON have it as text.
+            raise InvalidDodoFile(
+                f"{str(path)!a}: this path is no text in UTF-8\n  rename its folder"
+            ) from None
     folders = [session.specs, session.root / "out", session.state]
     if not os.environ.get("STRATA_CACHE"):
         folders.append(session.cache.root)
@@ -174,7 +182,8 @@ def action(work: Callable[[], Any]) -> Callable[[], Any]:
 def _unwritable(error: UnicodeEncodeError) -> BuildError:
     """The error of a name that the locale's encoding lacks."""
     return BuildError(
-        f"{error.object[:200]!r}: this locale cannot write such a name ({error.encoding})",
+        f"{error.object[max(error.start - 40, 0) : error.end + 40]!a}: this cannot be written "
+        f"as {error.encoding}",
         "set LC_ALL=C.UTF-8, or PYTHONUTF8=1",
     )
 

@@ -345,14 +345,19 @@ def run(
     ok: Sequence[int] = (0,),
     what: str = "",
     quiet: bool = False,
+    shown: Callable[[str], str] | None = None,
+    blamed: Mapping[str, str] | None = None,
 ) -> int:
     """Run a command, its whole output line by line into the log; the exit status.
 
     A status that is not in `ok` is a BuildError with the last lines that matter. `what` says in
     the message what the command was for. `quiet` keeps a very long argument list out of the log.
+    `shown` is what becomes of each line. `blamed` says whose fault a failure is, by the title of
+    the sandbox's step that failed.
     """
     log = log or Log(None)
     full: list[str] = []
+    blame = ""
     # Of this command alone: others may write to the same log meanwhile.
     said: deque[str] = deque(maxlen=400)
     log.line("+ " + (shlex.join(argv) if not quiet else shlex.join(argv[:2]) + " ..."))
@@ -370,6 +375,9 @@ def run(
             assert process.stdout is not None
             while raw := process.stdout.readline(LINE_LIMIT):
                 line = raw.decode("utf-8", "replace").rstrip("\r\n").rpartition("\r")[2]
+                line = shown(line) if shown else line
+                if line.startswith(STEP_MARK):
+                    blame = (blamed or {}).get(line[len(STEP_MARK) :], "")
                 # Now, since many a tool removes what it could not write whole.
                 full = full or room.blamed(line, log.places)
                 said.append(log.line(line))
@@ -379,7 +387,9 @@ def run(
     if status not in ok:
         where = f"the whole output is in {log.path}" if log.path else ""
         raise BuildError(
-            f"{what or shlex.join(argv[:2])} failed ({_status(status)}):\n{last_lines(said)}", where
+            f"{what or shlex.join(argv[:2])} failed ({_status(status)}){blame and ': ' + blame}:\n"
+            f"{last_lines(said)}",
+            where,
         )
     return status
 
@@ -435,15 +445,19 @@ class Overlay:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One command of a sandbox, or a pipeline of several; `title` says what it does."""
+    """One command of a sandbox, or a pipeline of several; `title` says what it does.
+
+    `blame` is what a failure of it is blamed on, up to the next step that has a title.
+    """
 
     pipeline: Sequence[Sequence[str]]
     title: str = ""
+    blame: str = ""
 
 
-def step(*argv: str, title: str = "") -> Step:
+def step(*argv: str, title: str = "", blame: str = "") -> Step:
     """A step that is one command."""
-    return Step(pipeline=[argv], title=title)
+    return Step(pipeline=[argv], title=title, blame=blame)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -461,9 +475,12 @@ class Sandbox:
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str = "/"
 
-    def run(self, *steps: Step, log: Log, what: str = "") -> None:
+    def run(
+        self, *steps: Step, log: Log, what: str = "", shown: Callable[[str], str] | None = None
+    ) -> None:
         """Run each step in new namespaces with no network; BuildError for the first that fails.
 
+        `shown` is what becomes of each line that they print.
         When this process dies, by SIGKILL too, PDEATHSIG ends unshare(1) and --kill-child the
         namespaces' PID 1; with it go all processes and mounts of the stage.
         """
@@ -483,7 +500,8 @@ class Sandbox:
             "unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child",
             "--", sys.executable, "-I", "-S", str(Path(__file__).with_name("sandbox.py")),
         ]  # fmt: skip
-        run(argv, log=log, stdin=json.dumps(plan).encode(), what=what, quiet=True)
+        run(argv, log=log, stdin=json.dumps(plan).encode(), what=what, quiet=True, shown=shown,
+            blamed={one.title: one.blame for one in steps if one.title})  # fmt: skip
 
 
 # ---------------------------------------------------------------- locks and scratch
@@ -648,6 +666,7 @@ def written(path: Path, *, mode: int = 0o644, sync: bool = True) -> Iterator[Pat
             opened = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
+                error.filename = str(path)
                 raise
             descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             opened = name

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import apt, host, plan, reads, strict
+from tasks import apt, host, plan, reads, scripts, strict
 from tasks.errors import BuildError
 from tasks.lockfile import Lock
 from tasks.spec import File, Layer, Repo, Spec, check_target, debconf_fields, masked
 
 MODULES = {"zlib-ng": "zlib_ng", "isal": "isal"}
 """Tools that are Python packages, by the module's name."""
+SCRIPT_HEAD = 1 << 20
+"""Bytes of a script that are looked at: what follows may be an archive that it unpacks."""
 VERSION_ARGUMENT = {"mke2fs": "-V", "mkfs.xfs": "-V", "mkfs.vfat": "--help"}
 
 
@@ -165,19 +167,29 @@ def layer_entries(layer: Layer, spec: Spec) -> list[Entry]:
 
 
 def script_identity(layer: Layer, spec: Spec) -> str:
-    """SHA-256 of a layer's script; BuildError when it is missing. How it runs is in its bytes."""
+    """SHA-256 of a layer's script, whose bytes, not its mode, say how it is run.
+
+    BuildError when it is missing, or would not run as it is: see scripts.program.
+    """
     assert layer.script is not None
     where = f"{spec.path}: layers.{layer.name}.script"
+    script_program(layer.script, where, spec.arch)
+    return file_digest(layer.script)
+
+
+def script_program(path: Path, where: str, arch: str) -> scripts.Program:
+    """How a layer's script is run; `where` is the field that names it."""
     try:
-        info = layer.script.stat()
-        if not stat.S_ISREG(info.st_mode):
-            raise BuildError(f"{where}: {layer.script} is no file")
-        return file_digest(layer.script)
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BuildError(f"{where}: {path} is no file")
+        with path.open("rb") as file:
+            head = file.read(SCRIPT_HEAD)
     except OSError as error:
         raise BuildError(
-            f"{where}: {layer.script} cannot be read: {error.strerror}",
+            f"{where}: {path} cannot be read: {error.strerror}",
             "scripts are relative to the spec's folder",
         ) from error
+    return scripts.program(head, where, str(path), arch)
 
 
 def script_reads(layer: Layer) -> list[str]:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from tasks import apt, debs, given, host, identities, inputs, own, tree
+from tasks import apt, debs, given, host, identities, inputs, own, scripts, tree
 from tasks.cache import Entry
 from tasks.errors import BuildError
 from tasks.lockfile import LockedLayer
@@ -318,6 +318,16 @@ def _unpack_step(name: str, title: str) -> host.Step:
     )  # fmt: skip
 
 
+def script_steps(script: Path, where: str, spec: Spec) -> list[host.Step]:
+    """What runs a layer's script, once the image is seen to have what it is run by."""
+    found = inputs.script_program(script, where, spec.arch)
+    command = ["/bin/sh"] if found.by_shell else []
+    return [
+        host.step("/bin/sh", "-c", scripts.needs(found, where, str(script))),
+        host.step(*command, f"{INSIDE}/script", title=f"running {script.name}", blame=str(script)),
+    ]
+
+
 # ---------------------------------------------------------------- settings
 
 
@@ -580,14 +590,12 @@ def build(session: Session, number: int, log: host.Log) -> None:
             _unchanged(spec, layer, [["a keyring", stage.inputs["settings"]]], [["a keyring", now]])
             steps += settings_steps(session)
         if layer.script is not None:
-            content = layer.script.read_bytes()
-            plain = not content.startswith((b"#!", b"\x7fELF"))
-            command = ["/bin/sh", f"{INSIDE}/script"] if plain else [f"{INSIDE}/script"]
             steps.append(own.before_step())
-            steps.append(host.step(*command, title=f"running {layer.script.name}"))
+            steps += script_steps(layer.script, f"{spec.path}: layers.{layer.name}.script", spec)
             steps.append(own.after_step())
-        steps.append(host.step("/bin/sh", "-e", "-c", UNSET_POLICY))
-        sandbox.run(*steps, log=log, what=f"layer {layer.name}")
+        steps.append(host.step("/bin/sh", "-e", "-c", UNSET_POLICY, title="tidying up"))
+        shown = scripts.naming(f"{INSIDE}/script", str(layer.script)) if layer.script else None
+        sandbox.run(*steps, log=log, what=f"layer {layer.name}", shown=shown)
         log.step("packing")
         if _is_debian(session):
             text = tree.dpkg_status(upper.base, [upper.name, *lower])

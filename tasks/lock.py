@@ -321,7 +321,10 @@ def scanned(session: Session, lock: Lock, old: Lock | None, log: host.Log) -> Lo
             for record in layer.records:
                 known[record.sha256] = {name for name, packages in layer.reads.items()
                                         if record.package in packages}  # fmt: skip
-    new = [record for layer in lock.layers for record in layer.records
+    # No variant selects a package that looks at any of them.
+    base = lock.base if session.spec.base.include else ()
+    layered = [record for layer in lock.layers for record in layer.records]
+    new = [record for record in (*base, *layered)
            if record.sha256 not in known and record.package not in reads.NOTHING]  # fmt: skip
     if new:
         debs.fetch(new, session.cache, session.uris, session.spec, session.scratch, log)
@@ -331,6 +334,12 @@ def scanned(session: Session, lock: Lock, old: Lock | None, log: host.Log) -> Lo
             paths = [session.cache.deb(record.sha256) for record in new]
             found = pool.map(reads.of_deb, paths, [record.package for record in new])
             known |= {record.sha256: what for record, what in zip(new, found, strict=True)}
+    for record in base:
+        if missed := sorted(known.get(record.sha256, set()) & session.spec.settings.shown.keys()):
+            session.screen.line(
+                f"  base: the scripts of {record.package} look at {', '.join(missed)}, which a "
+                "base is not shown: packages or a layer is the place for it"
+            )  # fmt: skip
     layers = []
     for layer in lock.layers:
         readers: dict[str, set[str]] = {}

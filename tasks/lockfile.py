@@ -287,6 +287,11 @@ def parse(text: str, *, where: str) -> Lock:
         groups = [("base", lock.base), *((layer.name, layer.records) for layer in lock.layers)]
         for name, records in groups:
             _once([":".join(lock.slot(one)) for one in records], f"of {name!r} the package")
+        for number, marked in enumerate((lock.manual, *(one.manual for one in lock.layers))):
+            there = {lock.slot(record) for record in lock.installed(number)}
+            lost = [name for name in marked if slot(name, lock.arch) not in there]
+            if lost:
+                raise ValueError(f"manual has {lost[0]!r}, which is not installed there")
         return lock
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)

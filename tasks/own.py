@@ -61,7 +61,7 @@ exit 0
 
 def watched() -> list[str]:
     """Patterns of what is looked at, relative to the tree: what is swept, what settings make."""
-    return [*tree.REMOVED, "etc/machine-id", *SETTINGS, *identities.patterns()]
+    return [*tree.REMOVED, *identities.patterns(), "etc/machine-id", *SETTINGS]
 
 
 def before_step() -> host.Step:
@@ -107,7 +107,7 @@ def script_made(upper: Path, before: Mapping[str, str]) -> set[str]:
 
 def files_made(folder: Path, lower: Sequence[str], targets: Iterable[str]) -> set[str]:
     """What of `watched` the targets of `files` are, where they lie in a stack of trees."""
-    patterns = [*watched(), *(f"{one}/*" for one in tree.REMOVED)]
+    patterns = [one for pattern in watched() for one in (pattern, f"{pattern}/*")]
     places = {tree.resolved(folder, lower, target) for target in targets}
     return {place for place in places if any(fnmatch.fnmatch(place, one) for one in patterns)}
 

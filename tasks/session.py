@@ -320,7 +320,7 @@ class Session:
             mount = room.mount_point(at)
             names = [name for name in places if room.mount_point(places[name]) == mount]
         # The one that holds the path itself is the one to give advice for.
-        names.sort(key=lambda name: at is None or places[name] not in at.absolute().parents)
+        names.sort(key=lambda name: at is None or places[name] not in (at / "x").absolute().parents)
         if error.errno == errno.ENOSPC and names:
             full = names if at else room.full_places(places) or ["scratch"]
             return room.no_room(what, places, full, began)

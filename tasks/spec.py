@@ -227,7 +227,8 @@ def find_spec(folder: Path, name: str) -> Path:
     if not name:
         raise BuildError("no spec is named", f"add spec=NAME; {listing}")
     if name not in names:
-        raise BuildError(f"{folder}/{name}.yaml: there is no such spec",
+        shown = "".join(sign if sign.isprintable() else "?" for sign in name)
+        raise BuildError(f"{folder}/{shown}.yaml: there is no such spec",
                          _meant(folder, name, names) + listing)  # fmt: skip
     return folder / f"{name}.yaml"
 

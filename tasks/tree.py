@@ -140,10 +140,14 @@ def write_marks(tree: Path, auto: Sequence[str]) -> None:
         return
     folder = _plain(tree, "var/lib/apt")
     path = folder / "extended_states" if folder else tree
-    if os.path.lexists(path):
+    if not folder or (os.path.lexists(path) and not stat.S_ISREG(_mode(path))):
         raise BuildError("base: /var/lib/apt is not as apt makes it: packages cannot be marked",
                          "a package of the base replaced it")  # fmt: skip
-    path.write_text(apt.extended_states(auto), encoding="ascii")
+    marked = set(auto)
+    if path.exists():  # a package's script has called apt-mark
+        text = path.read_text(encoding="utf-8", errors="replace")
+        marked |= {":".join(slot) for slot in apt.marked_auto(text)}
+    path.write_text(apt.extended_states(sorted(marked)), encoding="utf-8")
     path.chmod(0o644)
 
 

@@ -333,6 +333,9 @@ def late(world: World) -> str:
     ("old", "new", "parts"),
     [
         ("[alpha]", "[alhpa]", ["specs/web.yaml: packages: no repository has alhpa:"]),
+        # A regular expression to apt, if there is no such package: it would match alpha.
+        ("[alpha]", "[al.ha]", ["specs/web.yaml: packages: no repository has al.ha:"]),
+        ("[alpha]", "[al.]", ["specs/web.yaml: packages: no repository has al.:"]),
         ("[beta]", "[beta, nothing, nowhere]",
          ["specs/web.yaml: layers.app: no repository has nothing, nowhere:"]),
         ("[alpha]", "[alpha=3]", ["specs/web.yaml: packages: no repository has alpha:", "'3'"]),

@@ -164,6 +164,7 @@ DRAWN = """
 set -e
 mkdir -p /etc/ssh
 for key in a b c; do echo drawn > /etc/ssh/ssh_host_$key; done
+mkdir -p /etc/bind /etc/munge; echo drawn > /etc/bind/rndc.key; echo drawn > /etc/munge/munge.key
 echo 0123 > /etc/machine-id
 echo package > /var/log/beta.log
 echo package > /var/log/both.log
@@ -173,6 +174,7 @@ set -eu
 chmod 600 /etc/ssh/*                                        # touched: still the package's
 echo mine > /root/b; touch -r /etc/passwd /root/b; cp -p /root/b /etc/ssh/ssh_host_b
 echo mine > /etc/ssh/ssh_host_d
+echo mine > /etc/munge/munge.key
 echo fedcba9876543210fedcba9876543210 > /etc/machine-id
 echo mine > /var/log/own.log
 echo x >> /var/log/dpkg.log                                 # a tool's, whoever ran it
@@ -201,6 +203,8 @@ def test_what_files_and_scripts_make_is_kept_and_what_packages_draw_goes(
         assert (root / "etc/hostname").read_text() == "web1.example\n"
         keys = {path.name[-1]: path.read_text() for path in (root / "etc/ssh").iterdir()}
         assert keys == {"b": "mine\n", "c": "mine\n", "d": "mine\n"}
+        assert (root / "etc/munge/munge.key").read_text() == "mine\n"
+        assert not (root / "etc/bind/rndc.key").exists()
         logs = {path.name: path.read_text() for path in (root / "var/log").glob("*.log")}
         assert logs == {"own.log": "mine\n", "both.log": "mine\n"}
         assert (root / "etc/machine-id").read_text().startswith("fedcba")

@@ -97,6 +97,8 @@ def test_files_owner_mode_folders_and_links(built: World, tmp_path: Path) -> Non
     only_root(built)
     built.add(built.deb("beta", "2", depends="gamma", scripts={"postinst": """
         useradd --system worker
+        echo 'Debian-exim:x:977:' >> /etc/group
+        echo 'svc.Mail$:x:978:' >> /etc/group
         mkdir -p /real /host-target && ln -s /real /inside && ln -s ../../../../../../host-target /escape
         ln -s /etc/passwd /link-to-file
         mkdir -m 2775 /kept && chown worker /kept
@@ -111,6 +113,21 @@ def test_files_owner_mode_folders_and_links(built: World, tmp_path: Path) -> Non
       /kept: files/tree
       /srv/secret: {source: files/motd, owner: "worker:daemon", mode: "4750"}
       /srv/by-number: {content: "text", owner: "1234:56"}
+      /srv/exim: &exim {content: "a", owner: root:Debian-exim, mode: "640"}
+      "/srv/größe: a b": {<<: *exim, content: "tab\\t\\r\\n\\0 ☃ \\\\n", owner: ":svc.Mail$"}
+      /srv/most: {content: "", owner: "4294967294:4294967294", mode: "0"}
+      /srv/folded:
+        content: >
+          one # no comment
+          line
+
+            kept: as it is
+      /srv/literal:
+        content: |+
+          ${mirror} $HOME `id` %s\\t
+
+          \\x20  end # kept
+
       /inside/file: files/motd
       /escape/file: files/motd
       /link-to-file: {content: "replaced"}
@@ -126,6 +143,17 @@ def test_files_owner_mode_folders_and_links(built: World, tmp_path: Path) -> Non
                                             (root / "etc/group").read_text(), re.M)[1])  # type: ignore[index] # fmt: skip
         info = (root / "srv/by-number").stat()
         assert (info.st_uid, info.st_gid, info.st_mode & 0o7777) == (1234, 56, 0o644)
+        info = (root / "srv/exim").stat()
+        assert (info.st_uid, info.st_gid, info.st_mode & 0o7777) == (0, 977, 0o640)
+        odd = root / "srv/größe: a b"
+        assert (odd.stat().st_uid, odd.stat().st_gid) == (0, 978)
+        assert odd.read_bytes() == "tab\t\r\n\0 ☃ \\n".encode()
+        info = (root / "srv/most").stat()
+        assert (info.st_uid, info.st_gid, info.st_mode & 0o7777) == (2**32 - 2, 2**32 - 2, 0)
+        assert (root / "srv/folded").read_text() == "one # no comment line\n\n  kept: as it is\n"
+        assert (root / "srv/literal").read_text() == (
+            "${mirror} $HOME `id` %s\\t\n\n\\x20  end # kept\n\n"
+        )
         assert (root / "opt/tree/one").stat().st_mode & 0o7777 == 0o644
         assert (root / "opt/tree/bin/run").stat().st_mode & 0o7777 == 0o755
         assert os.readlink(root / "opt/tree/link") == "one"

@@ -225,6 +225,9 @@ def test_packages_see_what_they_look_at_and_others_stay(built: World, tmp_path: 
         assert (root / "etc/hostname").read_text() == "web.example.org\n"
     # Of a package that nobody looks into, a spec's word counts; and what is not read is not redone.
     built.edit("hostname: web.example.org", "hostname: other")
+    why = built.doit("why", "spec=web", check=False).text
+    assert "hostname, which it looks at: web.example.org → other" in why
+    assert "layer   packages" not in why
     assert built.build() == {"base": "hit", "packages": "hit", "app": "built",
                              "settings": "built", "/": "built"}  # fmt: skip
     built.edit("packages: [alpha]\n", "packages: [alpha]\nreads: [hostname]\n")
@@ -248,6 +251,10 @@ def test_a_moved_repository_has_only_new_packages_looked_at(built: World) -> Non
     fetched = [path for _method, path, _status in built.server.requests if path.endswith(".deb")]
     assert [path.rpartition("/")[2] for path in fetched] == ["beta_2_all.deb"]
     assert '"reads": {"hostname": ["beta"]}' in (built.root / "specs/web.lock").read_text()
+    # A base sees none of it: told, since the bootstrap tool configures it.
+    built.edit("variant: apt}", "variant: apt, include: [beta]}")
+    text = built.doit("lock", "spec=web").text
+    assert "base: the scripts of beta look at hostname, which a base is not shown" in text
 
 
 @pytest.mark.root
