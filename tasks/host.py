@@ -408,11 +408,21 @@ def capture(
     argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> tuple[int, str, str]:
     """Exit status, standard output and standard error of a command, as text."""
-    with running(
-        popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, cwd=cwd)
-    ) as process:
-        out, err = process.communicate()
-    return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+    code, out, err = filtered(argv, b"", env=env, cwd=cwd)
+    return code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+
+
+def filtered(
+    argv: Sequence[str],
+    given: bytes,
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> tuple[int, bytes, bytes]:
+    """Exit status, standard output and standard error of a command that reads `given`."""
+    with running(popen(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=env, cwd=cwd)) as process:
+        out, err = process.communicate(given)
+    return process.returncode, out, err
 
 
 # ---------------------------------------------------------------- sandbox
