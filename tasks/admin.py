@@ -8,11 +8,11 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks import cachedir, host, lockfile, safe, strict
+from tasks import cachedir, host, lockfile, safe, strict, trials
 from tasks.cache import FOLDERS, broken, read_record, remove
 from tasks.errors import BuildError
 from tasks.plan import Plan, Stage, other_tools, tools_of
@@ -305,21 +305,48 @@ def doctor(session: Session) -> None:
             packages.setdefault(package, []).append(name)
     say(not packages, f"{len(host.TOOLS)} host tools",
         f"apt-get install {' '.join(sorted(packages))}")  # fmt: skip
+    if os.geteuid() == 0 and not packages:
+        _try_host(session, say)
     filesystems = Path("/proc/filesystems").read_text().split()
-    say("overlay" in filesystems, "overlayfs", "modprobe overlay")
-    say(Path("/dev/loop-control").exists(), "loop devices", "modprobe loop")
-    for name in ("mnt", "pid", "net", "ipc", "uts"):
-        say(Path(f"/proc/self/ns/{name}").exists(), f"{name} namespaces")
     for name in ("xfs", "btrfs"):
         say(name in filesystems, f"filesystem {name}", f"modprobe {name}", needed=False)
     for title, path in (("scratch", host.scratch_root()), ("cache", session.cache.root)):
         free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
         say(free > 4 << 30, f"{free / (1 << 30):.1f} GiB free for {title} in {path}",
             "4 GiB are little", needed=False)  # fmt: skip
+    if session.name:
+        try:
+            session.need_arch()
+            say(True, f"programs of {session.spec.arch}")
+        except BuildError as error:
+            say(False, error.message, error.hint)
     mirrors = session.mirrors
     say("mirror" in mirrors, "a mirror for ${mirror}", "set STRATA_MIRROR", needed=False)
     if missing:
         raise BuildError(f"this host lacks: {', '.join(missing)}")
+
+
+def _try_host(session: Session, say: Callable[..., None]) -> None:
+    """Try what a build does, and say of each thing whether it works; none is tried after a failure.
+
+    A loop device is needed unless the spec that is named has no image that is made with one.
+    """
+    images = session.spec.images if session.name else ()
+    loops = not images or any(image.pack == "loop" and image.format != "vfat" for image in images)
+    with host.scratch() as folder:
+        failure = trials.sandbox(folder)
+        for name in trials.SANDBOX:
+            if failure and failure.name not in trials.SANDBOX[trials.SANDBOX.index(name) + 1 :]:
+                break
+            say(True, trials.NEEDS[name].title)
+        if failure:
+            say(False, failure.message, failure.hint)
+        # Without namespaces there is no answer of its own.
+        if not failure or failure.name not in ("namespaces", "propagation", "proc"):
+            failure = trials.loop(folder)
+            advice = failure.hint if failure else ""
+            say(not failure, failure.message if failure else trials.NEEDS["loop"].title, advice,
+                needed=loops)  # fmt: skip
 
 
 def test(session: Session) -> None:

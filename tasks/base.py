@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks import debs, etc, host, identities, tree
+from tasks import debconf, debs, etc, host, identities, tree
 from tasks.errors import BuildError
 from tasks.lockfile import short_name
 from tasks.session import Session
@@ -121,6 +121,7 @@ def build(session: Session, log: host.Log) -> None:
             chroots=["/target"],
             binds=[*programs(), (str(repository), "/repo")],
             keep=host.DPKG_CAPABILITIES,
+            arches=[spec.arch, *spec.foreign],
             env={
                 "SOURCE_DATE_EPOCH": str(epoch), "TMPDIR": "/tmp", "HOME": "/root",
                 # debootstrap would else insist on making a device node that works, which a nodev
@@ -139,6 +140,7 @@ def build(session: Session, log: host.Log) -> None:
         identities.note(drawn, log)
         tree.write_marks(upper.path, stage.inputs["auto"])
         tree.sweep(upper.path, (*tree.REMOVED, *tree.REMOVED_FROM_BASE))
+        debconf.sweep(upper.base, upper.name, [])
         for name in ("dev", "proc", "run", "sys", "tmp"):
             _folder(upper.path / name)
         (upper.path / "tmp").chmod(0o1777)

@@ -363,9 +363,12 @@ class Cache:
     ) -> Iterator[Path]:
         """A temporary path to write the file to; when the block ends it becomes the entry.
 
-        `facts` may be filled by the block. `sha256` gives the file's digest if it is known then.
+        `facts` may be filled by the block, but for `private`: a file that only its owner and the
+        folder's group may read, whatever the umask. `sha256` gives the file's digest if it is known
+        then.
         """
-        with host.written(self.file(stage)) as temporary:
+        mode = 0o640 if facts.get("private") else 0o644
+        with host.written(self.file(stage), mode=mode) as temporary:
             yield temporary
             digest = sha256() if sha256 else _digest(temporary.open("rb"))
             size = temporary.stat().st_size

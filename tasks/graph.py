@@ -199,6 +199,8 @@ def task_lock() -> Task:
 
         if Reporter.selected_of(NEEDS_ROOT):
             SESSION.need_root_first()
+        if not Reporter.selected("lock"):
+            SESSION.need_arch(early=True)
         # From here on `doit prune` waits: what this run finds in the cache stays until its end.
         SESSION.begin()
         lock.update(SESSION)

@@ -405,22 +405,27 @@ def _status(status: int) -> str:
 
 
 def capture(
-    argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: bytes | None = None,
 ) -> tuple[int, str, str]:
     """Exit status, standard output and standard error of a command, as text."""
-    code, out, err = filtered(argv, b"", env=env, cwd=cwd)
+    code, out, err = filtered(argv, stdin, env=env, cwd=cwd)
     return code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
 
 
 def filtered(
     argv: Sequence[str],
-    given: bytes,
+    given: bytes | None,
     *,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> tuple[int, bytes, bytes]:
     """Exit status, standard output and standard error of a command that reads `given`."""
-    with running(popen(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=env, cwd=cwd)) as process:
+    feed = subprocess.DEVNULL if given is None else PIPE
+    with running(popen(argv, stdin=feed, stdout=PIPE, stderr=PIPE, env=env, cwd=cwd)) as process:
         out, err = process.communicate(given)
     return process.returncode, out, err
 
@@ -433,6 +438,10 @@ DPKG_CAPABILITIES = (
     "chown", "dac_override", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap",
     "net_bind_service", "sys_chroot", "mknod", "audit_write", "setfcap",
 )  # fmt: skip
+
+
+PROGRAM = (sys.executable, "-I", "-S", str(Path(__file__).with_name("sandbox.py")))
+"""tasks/sandbox.py, which runs in a sandbox before all else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -484,6 +493,39 @@ class Sandbox:
     hostname: str = "localhost"
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str = "/"
+    arches: Sequence[str] = ("",)
+    """Debian's names of the architectures whose programs run in `root`, its own first."""
+
+    def command(self) -> list[str]:
+        """The program inside, in new namespaces; it reads the plan."""
+        from tasks import sandbox
+
+        names = {"mount": "--mount", "PID": "--pid", "network": "--net", "IPC": "--ipc",
+                 "UTS": "--uts", "cgroup": "--cgroup"}  # fmt: skip
+        # A kernel may be built without cgroups. Propagation is the program's own first step.
+        flags = [names[name] for name in sandbox.NAMESPACES
+                 if name != "cgroup" or os.path.exists("/proc/self/ns/cgroup")]  # fmt: skip
+        return ["unshare", *flags, "--propagation", "unchanged", "--fork", "--kill-child", "--",
+                *PROGRAM]  # fmt: skip
+
+    def plan(self, *steps: Step, trial: bool = False) -> bytes:
+        """What the program inside reads; with `trial` it runs nothing, but says what failed."""
+        from tasks import seen
+
+        plan = {
+            "base": str(self.base), "mounts": [list(mount) for mount in self.mounts],
+            "root": self.root, "chroots": list(self.chroots), "binds": list(self.binds),
+            "writable": list(self.writable), "hostname": self.hostname,
+            "keep": None if self.keep is None else list(self.keep),
+            # One that is empty here is not set there.
+            "env": {name: text for name, text in {**ENV, **self.env}.items() if text},
+            "cwd": self.cwd, "trial": trial,
+            "arch": self.arches[0], "seen": seen.content(self.arches[0]),
+            # Debian's libc for these has no other way to a socket.
+            "socketcall": bool({"i386", "s390x"}.intersection(self.arches)),
+            "steps": [[one.title, [list(argv) for argv in one.pipeline]] for one in steps],
+        }  # fmt: skip
+        return json.dumps(plan).encode()
 
     def run(
         self, *steps: Step, log: Log, what: str = "", shown: Callable[[str], str] | None = None
@@ -496,21 +538,7 @@ class Sandbox:
         """
         for one in steps:
             log.line("+ " + " | ".join(shlex.join(argv) for argv in one.pipeline))
-        plan = {
-            "base": str(self.base), "mounts": [list(mount) for mount in self.mounts],
-            "root": self.root, "chroots": list(self.chroots), "binds": list(self.binds),
-            "writable": list(self.writable), "hostname": self.hostname,
-            "keep": None if self.keep is None else list(self.keep),
-            # One that is empty here is not set there.
-            "env": {name: text for name, text in {**ENV, **self.env}.items() if text},
-            "cwd": self.cwd,
-            "steps": [[one.title, [list(argv) for argv in one.pipeline]] for one in steps],
-        }  # fmt: skip
-        argv = [
-            "unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child",
-            "--", sys.executable, "-I", "-S", str(Path(__file__).with_name("sandbox.py")),
-        ]  # fmt: skip
-        run(argv, log=log, stdin=json.dumps(plan).encode(), what=what, quiet=True, shown=shown,
+        run(self.command(), log=log, stdin=self.plan(*steps), what=what, quiet=True, shown=shown,
             blamed={one.title: one.blame for one in steps if one.title})  # fmt: skip
 
 

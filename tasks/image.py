@@ -278,7 +278,10 @@ def build(session: Session, number: int, log: host.Log) -> None:
         if image.container == "raw":
             log.need_room("cache", holes.used(raw), f"keeping image {image.mount}")
         facts: dict[str, Any] = {"uuid": identity, "label": image.label, "format": image.format,
-                                 "container": image.container, "mount": image.mount}  # fmt: skip
+                                 "container": image.container, "mount": image.mount,
+                                 # As the tarballs that its files are in.
+                                 "private": any(session.cache.require(one).facts.get("private")
+                                                for one in plan.tree)}  # fmt: skip
         facts["drawn"] = identities.of_trees(session.cache, plan.tree)
         digest: list[str] = []
         with session.cache.put(stage, facts, lambda: digest[0]) as target:

@@ -253,6 +253,11 @@ def crypted(password: str, salt: str) -> str:
     return result.decode()
 
 
+def is_password(line: str) -> bool:
+    """Whether a debconf answer, as debconf-set-selections(1) reads it, is of type `password`."""
+    return debconf_fields(line)[2:3] == ["password"]
+
+
 def debconf_identity(layer: Layer) -> list[str]:
     """A layer's debconf answers as its key sees them: of a password only a digest.
 
@@ -261,7 +266,7 @@ def debconf_identity(layer: Layer) -> list[str]:
     lines = []
     for line in layer.debconf:
         package, question, kind, *value = debconf_fields(line)
-        if kind == "password" and value:
+        if is_password(line) and value:
             salt = hashlib.sha256(f"{package} {question}".encode()).hexdigest()[:16]
             digest = hashlib.sha256(crypted(value[0], salt).encode()).hexdigest()
             line = f"{package} {question} {kind} sha256:{digest}"

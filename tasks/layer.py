@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from tasks import apt, debs, given, host, identities, inputs, own, scripts, tree
+from tasks import apt, debconf, debs, given, host, identities, inputs, own, scripts, tree
 from tasks.cache import Entry
 from tasks.errors import BuildError
 from tasks.lockfile import LockedLayer
@@ -528,6 +528,10 @@ def build(session: Session, number: int, log: host.Log) -> None:
     layer = Layer(name="settings") if settings else spec.layers[number]
     locked = LockedLayer(name=layer.name, records=(), removes=())
     if not settings:
+        # Passwords are in no layer once it is done; these packages may ask for those given below.
+        earlier_answers = [line for lower in spec.layers[:number] for line in lower.debconf
+                           if inputs.is_password(line)]  # fmt: skip
+        layer = replace(layer, debconf=(*earlier_answers, *layer.debconf))
         locked = next(one for one in plan.lock.layers if one.name == layer.name)
     installed = plan.lock.installed(number + 1)
     if locked.records or locked.removes:
@@ -571,6 +575,7 @@ def build(session: Session, number: int, log: host.Log) -> None:
             writable=[(str(given_folder / Path(name).name), name)
                       for name in own.NOTES if layer.script is not None],
             keep=host.DPKG_CAPABILITIES, cwd="/",
+            arches=[spec.arch, *spec.foreign],
             env={"SOURCE_DATE_EPOCH": str(epoch), "APT_CONFIG": f"{INSIDE}/apt.conf",
                  "SYSTEMD_OFFLINE": "1", "HOME": "/root", **shown_env(shown)},
             hostname=shown.get("hostname", "localhost"),
@@ -623,6 +628,7 @@ def build(session: Session, number: int, log: host.Log) -> None:
             ))  # fmt: skip
         identities.note(drawn, log)
         tree.sweep(upper.path, kept={*mine, *made})
+        debconf.sweep(upper.base, upper.name, lower)
         rare = tree.clamp_times(upper.path, epoch, upper.begun)
         facts = {**tree.facts(epoch, installed, upper.path), "drawn": identities.facts(drawn)}
         if mine:

@@ -107,6 +107,8 @@ class Session:
     lock_digest: str = ""
     """Of the lock's text as it was read last, for the plan: others may write a new one."""
     published: bool = False
+    tried: set[str] = field(default_factory=set)
+    """What was found to work on this host, of tasks.trials and tasks.arches."""
     logs: str = "log"
     screen: Screen = field(default_factory=Screen)
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -278,6 +280,44 @@ class Session:
         with host.Log(path, progress=progress, mask=self.mask, places=self.places) as log:
             yield log
 
+    def need_arch(self, *, early: bool = False) -> None:
+        """BuildError where this host cannot run the spec's programs.
+
+        `early`, before anything is asked or fetched: unless all that is wanted is in the cache.
+        """
+        spec = self.spec
+        runs = spec.base.variant != "extract" or spec.layers or spec.settings
+        if not runs or "arch" in self.tried:
+            return
+        from tasks import arches
+
+        if not arches.native(spec.arch):
+            with host.scratch() as folder:
+                refusal = arches.refusal(spec.arch, folder)
+            if refusal is not None:
+                # Another session, since this one's plan is made of what the lock will be.
+                kept = Session(root=self.root, variables=self.variables)
+                if early and kept.has_plan and all(map(kept.cache.get, kept.plan.images)):
+                    return
+                raise BuildError(f"{spec.path}: {refusal.message}", refusal.hint)
+        self.tried.add("arch")
+
+    def need_host(self, stage: Stage) -> None:
+        """BuildError where this host lets no stage be made: what it does is tried, once each."""
+        from tasks import trials
+
+        failure = None
+        if "sandbox" not in self.tried:
+            failure = trials.sandbox(self.scratch)
+            self.tried.add("sandbox")
+        if stage.inputs.get("pack") == "loop" and stage.inputs["format"] != "vfat":
+            if not failure and "loop" not in self.tried:
+                failure = trials.loop(self.scratch)
+            self.tried.add("loop")
+        if failure:
+            self.tried.clear()
+            raise failure.error()
+
     def make(self, stage: Stage, work: Callable[[host.Log], None]) -> None:
         """Run a stage unless another build makes it meanwhile, note the result, say a line."""
         host.need_root(f"building {stage.name}")
@@ -290,6 +330,9 @@ class Session:
 
         with self.cache.used(waiting), self.cache.building(stage, waiting) as entry:
             if entry is None:
+                self.need_host(stage)
+                if stage.kind != "image":
+                    self.need_arch()
                 # The log begins here, not where this waits: its builder may be writing to it.
                 with self.log(stage.log, _title(stage)) as log:
                     try:

@@ -543,13 +543,21 @@ def check_installed(status: str, expected: Sequence[Record], arch: str, what: st
 
 
 def facts(epoch: int, records: Sequence[Record], tree: Path) -> dict[str, Any]:
-    """What base and layer records keep beside their inputs; `size` is the unpacked tree's."""
-    return {"epoch": epoch, "installed": len(records), "size": size_of(tree)}
+    """What base and layer records keep beside their inputs; `size` is the unpacked tree's.
+
+    `private`: it has a file that is not for everybody, so its tarball is none either.
+    """
+    size, private = measured(tree)
+    return {"epoch": epoch, "installed": len(records), "size": size, "private": private}
 
 
-def size_of(tree: Path) -> int:
-    """Bytes that the files of a tree take in blocks of 4 KiB, holes left out: alike anywhere."""
+def measured(tree: Path) -> tuple[int, bool]:
+    """Bytes that the files of a tree take in blocks of 4 KiB, holes left out: alike anywhere.
+
+    And whether one that is not empty may not be read by others, as /etc/shadow.
+    """
     size = 0
+    private = False
     linked: set[int] = set()
     stack = [os.fspath(tree)]
     while stack:
@@ -559,7 +567,8 @@ def size_of(tree: Path) -> int:
                 if stat.S_ISDIR(info.st_mode):
                     stack.append(entry.path)
                 elif stat.S_ISREG(info.st_mode) and info.st_ino not in linked:
+                    private = private or (info.st_size > 0 and not info.st_mode & stat.S_IROTH)
                     size += holes.taken(entry.path, info)
                     if info.st_nlink > 1:
                         linked.add(info.st_ino)
-    return size
+    return size, private

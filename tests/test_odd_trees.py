@@ -217,7 +217,7 @@ def test_a_tarball_keeps_holes_and_depends_on_content_alone(tmp_path: Path) -> N
         rare = tree.clamp_times(top, 1000, tree.begun(tmp_path))
         assert rare == tree.Rare(several_xattrs=False, sparse=True)
         assert (top / "big").stat().st_mtime == 1000
-        assert tree.size_of(top) == 4096
+        assert tree.measured(top) == (4096, False)
         target = tmp_path / f"{number}.tar.zst"
         with Log(None) as log:
             tree.pack(top, target, log, rare=rare)
