@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks import apt, debs, host, inputs
+from tasks import apt, debs, host, inputs, rollback
 from tasks.cache import SEAL, broken, read_sha256, seal
 from tasks.errors import BuildError, DamagedEntry, NoRoom
 from tasks.lockfile import Lock, LockedRepo
@@ -60,11 +60,14 @@ def _live_id(repo: Repo, uri: str, arches: Sequence[str], keyrings: Sequence[Pat
                 repo.trusted, repo.check_valid_until])[:16]  # fmt: skip
 
 
-def ask(session: Session, repo: Repo, uri: str, log: host.Log) -> Snapshot:
+def ask(
+    session: Session, repo: Repo, uri: str, log: host.Log, was: LockedRepo | None = None
+) -> Snapshot:
     """One conditional request for the repository's Release, and its indexes if that changed.
 
-    apt verifies the signature and Valid-Until each time, also when nothing was sent. Raises
-    BuildError that says what is wrong with the repository and what to do.
+    apt verifies the signature and Valid-Until each time, also when nothing was sent; `was` is the
+    lock's record, behind which it may not go. Raises BuildError that says what is wrong with the
+    repository and what to do.
     """
     arches = [session.spec.arch, *session.spec.foreign]
     keyrings = inputs.keyring_files(repo, session.spec)
@@ -74,23 +77,29 @@ def ask(session: Session, repo: Repo, uri: str, log: host.Log) -> Snapshot:
     with host.locked(index / f".{live_id}.lock", waiting=log.step):
         lists = index / f"live-{live_id}"
         try:
-            return _asked(session, repo, uri, live_id, keyrings, log)
+            return _asked(session, repo, uri, live_id, keyrings, log, was)
         except NoRoom:
             raise
         except BuildError as error:
             # apt believes what it has; where that has rotted, the repository is not to blame.
-            if not isinstance(error, DamagedEntry) and not _rotten(session, live_id):
+            if not isinstance(error, DamagedEntry) and not (
+                repo.check_rollback and _rotten(session, live_id)
+            ):
                 raise
         log.step(f"repository {repo.name}: its lists in the cache are damaged; fetching them again")
         host.remove_tree(lists)
-        return _asked(session, repo, uri, live_id, keyrings, log)
+        return _asked(session, repo, uri, live_id, keyrings, log, was)
 
 
 def _asked(
-    session: Session, repo: Repo, uri: str, live_id: str, keyrings: Sequence[Path], log: host.Log
-) -> Snapshot:
+    session: Session, repo: Repo, uri: str, live_id: str, keyrings: Sequence[Path], log: host.Log,
+    was: LockedRepo | None,
+) -> Snapshot:  # fmt: skip
     folder = session.scratch / f"repo-{live_id}-{repo.name}"
     lists = session.cache.index / f"live-{live_id}"
+    if not repo.check_rollback:
+        # apt keeps the newer of the Release that it has and the one that comes, and says nothing.
+        host.remove_tree(lists)
     _private_apt(session, folder, lists, repo, uri, keyrings)
 
     def update() -> None:
@@ -114,7 +123,7 @@ def _asked(
             path.unlink(missing_ok=True)
     if problem is not None:
         raise problem
-    return _snapshot(session, repo, uri, live_id, lists)
+    return _snapshot(session, repo, uri, live_id, lists, was)
 
 
 def _rotten(session: Session, live_id: str) -> bool:
@@ -236,7 +245,9 @@ def _explained(session: Session, repo: Repo, uri: str, error: BuildError) -> Bui
     )
 
 
-def _snapshot(session: Session, repo: Repo, uri: str, live_id: str, lists: Path) -> Snapshot:
+def _snapshot(
+    session: Session, repo: Repo, uri: str, live_id: str, lists: Path, was: LockedRepo | None
+) -> Snapshot:
     """Link apt's verified lists into an immutable folder named after the Release's digest."""
     prefix = apt.list_name(apt.without_user(uri)) + "_"
     for path in lists.iterdir():
@@ -254,6 +265,9 @@ def _snapshot(session: Session, repo: Repo, uri: str, live_id: str, lists: Path)
         info = release.stat()
         if time.time() - info.st_mtime < 3:
             os.utime(release, (info.st_atime, info.st_mtime - 3))
+    fields = apt.release_fields(release.read_text("utf-8", "replace")) if release else {}
+    if was is not None:
+        rollback.check(repo, was, fields, f"{session.spec.path}: repos.{repo.name} ({masked(uri)})")
     packages = sorted(name for name in files if name.endswith("Packages"))
     marks = [release] if release else [files[name] for name in packages]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in marks)).hexdigest()
@@ -276,7 +290,6 @@ def _snapshot(session: Session, repo: Repo, uri: str, live_id: str, lists: Path)
     kept = sorted(session.cache.index.glob(f"snapshot-{live_id}-*"), key=os.path.getmtime)
     for old in kept[:-SNAPSHOTS_KEPT]:
         host.remove_tree(old)
-    fields = apt.release_fields(release.read_text("utf-8", "replace")) if release else {}
     _check_offer(session, repo, fields)
     return Snapshot(repo=repo, folder=folder, release=digest, fields=fields)
 
@@ -313,14 +326,16 @@ def _check_offer(session: Session, repo: Repo, fields: Mapping[str, str]) -> Non
                          f"it has {', '.join(arches)}")  # fmt: skip
 
 
-def ask_all(session: Session, log: host.Log) -> list[Snapshot]:
+def ask_all(session: Session, log: host.Log, lock: Lock | None = None) -> list[Snapshot]:
     """Ask every repository, at once; the first failure in the spec's order is the one raised."""
+    was = {repo.name: repo for repo in lock.repos} if lock else {}
     uris = session.uris
     repos = session.spec.repos
     host.apt_tool("apt-get")
     log.step(f"asking {len(repos)} repositories")
     with ThreadPoolExecutor(max_workers=len(repos)) as pool:
-        futures = [pool.submit(ask, session, repo, uris[repo.name], log) for repo in repos]
+        futures = [pool.submit(ask, session, repo, uris[repo.name], log, was.get(repo.name))
+                   for repo in repos]  # fmt: skip
         return [future.result() for future in futures]
 
 

@@ -281,12 +281,12 @@ def update(session: Session) -> None:
         log = stack.enter_context(session.log("lock.log", "lock"))
         snapshots = kept_snapshots(session, keep) if keep else None
         if snapshots is None:
-            snapshots = ask_all(session, log)
+            snapshots = ask_all(session, log, old)
             session.locked = "asked"
             if mode == "latest" and current and old is not None and _unchanged(old, snapshots):
                 return
             if drop_broken(session, snapshots, log):
-                snapshots = ask_all(session, log)
+                snapshots = ask_all(session, log, old)
         lock = resolve(session, snapshots, keep, log)
         text = lockfile.dump(lock)
         if session.lock_path.exists() and session.lock_path.read_text("utf-8") == text:

@@ -63,6 +63,8 @@ class Repo:
     keyring: Path | None
     trusted: bool
     check_valid_until: bool
+    check_rollback: bool
+    pins: tuple[tuple[str, int], ...]
     meta: Any
 
     @property
@@ -454,6 +456,9 @@ def _build(path: Path, document: dict[str, Any]) -> Spec:
                 keyring=find(repo["keyring"]) if "keyring" in repo else None,
                 trusted=repo.get("trusted", False),
                 check_valid_until=repo.get("check_valid_until", True),
+                check_rollback=repo.get("check_rollback", True),
+                pins=tuple((" ".join(pin["packages"].split()), pin["priority"])
+                           for pin in repo.get("pins", ())),
                 meta=repo.get("meta"),
             )
             for repo in document["repos"]
