@@ -10,12 +10,12 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks import apt, debs, host, inputs, rollback
+from tasks import apt, complaint, debs, host, inputs, rollback
 from tasks.cache import SEAL, broken, read_sha256, seal
 from tasks.errors import BuildError, DamagedEntry, NoRoom
 from tasks.lockfile import Lock, LockedRepo
@@ -117,7 +117,7 @@ def _asked(
     except NoRoom:
         raise
     except BuildError as error:
-        problem = _explained(session, repo, uri, error)
+        problem = _explained(session, repo, uri, error, lists, folder / "trusted.gpg.d")
     finally:
         for path in (lists / "partial").iterdir():
             path.unlink(missing_ok=True)
@@ -166,9 +166,7 @@ def _private_apt(
     for path in (trusted, folder / "cache", lists / "partial"):
         path.mkdir(parents=True, exist_ok=True)
     for number, keyring in enumerate(keyrings):
-        content = keyring.read_bytes()
-        armored = b"-----BEGIN PGP PUBLIC KEY BLOCK-----" in content[:4096]
-        (trusted / f"{number}.{'asc' if armored else 'gpg'}").write_bytes(content)
+        (trusted / f"{number}.gpg").write_bytes(inputs.keys_of(keyring, repo, spec))
     options = {"trusted": "yes"} if repo.trusted else {}
     (folder / "status").touch()
     (folder / "sources.list").write_text(
@@ -196,53 +194,54 @@ def _private_apt(
         (folder / name).write_text(text, encoding="utf-8")
 
 
-_CAUSES = (
-    (r"required for verification", "this host has nothing to check its signature with",
-     "apt-get install gpgv"),
-    (r"NO_PUBKEY|not signed by a trusted key|public key is not available|Missing key",
-     "it is signed with a key that is not in its keyring",
-     "name its keyring in repos.{name}.keyring"),
-    (r"is not valid yet", "its Release is dated in the future", "check this host's clock"),
-    (r"is expired|EXPIRED|no longer valid|invalid for another|Valid-Until",
-     "its Release has expired (Valid-Until)",
-     "use another mirror; for an archived snapshot set repos.{name}.check_valid_until: false"),
-    (r"EXPKEYSIG|REVKEYSIG", "it is signed with an expired or revoked key", "update its keyring"),
-    (r"BADSIG|invalid signature|Clearsigned file isn't valid|NOSPLIT|signatures were invalid",
-     "its signature is bad", "somebody or something changed it on the way: use another mirror"),
-    (r"  407  |from proxy|Proxy", "the proxy refuses or fails", "check proxies in the spec"),
-    (r"  40[13]  ", "it refuses access", "check the user and password in its uri"),
-    (r"Could not resolve|Could not connect|Connection (failed|refused|timed out)|Unable to connect|"
-     r"Cannot initiate|No route|Network is unreachable|timed out|  5\d\d  |"
-     r"Undetermined Error|Connection reset|Remote end closed|Bad header",
-     "it does not answer", "check its uri, suite and the network"),
-    (r"Redirection loop", "it redirects in a circle", "use another mirror"),
-    (r"does not have a Release file", "it has no Release file",
-     "check its uri and suite; if it really has none, set repos.{name}.trusted: true"),
-    (r"is not signed|is no longer signed", "it is not signed",
-     "if you trust what it holds, set repos.{name}.trusted: true"),
-    (r"Hash Sum mismatch|unexpected size|Mirror sync in progress|inconsistent",
-     "its indexes do not fit its Release: it is changing just now", "try again in some minutes"),
-    (r"doesn't have the component|misspelled|Unable to find expected entry",
-     "it has no such component or architecture", "check repos.{name}.section and arch"),
-    (r"  404  |File not found", "it has no such file", "check its uri, suite and section"),
-)  # fmt: skip
-
-
-def _explained(session: Session, repo: Repo, uri: str, error: BuildError) -> BuildError:
+def _explained(
+    session: Session, repo: Repo, uri: str, error: BuildError, lists: Path, trusted: Path
+) -> BuildError:
     """apt's complaint about a repository as one sentence and what to do."""
     text = session.mask(error.message)
     told = text.replace(apt.without_user(uri), "")  # which may have a 404 in its name
-    cause, hint = "apt cannot read it", ""
-    for pattern, found, advice in _CAUSES:
-        if re.search(pattern, told):
-            cause, hint = found, advice.format(name=repo.name)
-            break
+    files: dict[str, bytes] = {}
+    for path in sorted((lists / "partial").glob("*Release*")):
+        with path.open("rb") as file:
+            files[path.name] = file.read(complaint.BEGINNING)
+    variable = re.search(r"\$\{(\w+)\}", repo.uri)
+    name = variable[1] if variable else ""
+    given = ""
+    if session.variables.get(name):
+        given = f"{name}="
+    elif name and os.environ.get(f"STRATA_{name.upper()}"):
+        given = f"STRATA_{name.upper()}"
+    cause, hint = complaint.explained(
+        repo, told, files, _gpgv_status(lists / "partial", files, trusted), given
+    )
     lines = [line for line in text.splitlines() if re.search(r"\b[EW]: |Err:|Redirection", line)]
     detail = "\n".join("    " + line.strip() for line in lines[:4])
     where = f"{masked(uri)} {repo.suite}"
     return BuildError(
         f"{session.spec.path}: repos.{repo.name} ({where}): {cause}\n{detail}".rstrip(), hint
     )
+
+
+def _gpgv_status(partial: Path, names: Iterable[str], trusted: Path) -> str:
+    """gpgv's status lines of the Release that apt did not believe; "" without gpgv."""
+    by_end = {name.removesuffix(".FAILED").rpartition("_")[2]: name for name in names}
+    signed = ["InRelease"] if "InRelease" in by_end else ["Release.gpg", "Release"]
+    if not by_end.keys() >= set(signed):
+        return ""
+    keyrings = [word for path in sorted(trusted.iterdir()) for word in ("--keyring", str(path))]
+    try:
+        _code, status, _err = host.capture(
+            [
+                "gpgv",
+                "--status-fd",
+                "1",
+                *keyrings,
+                *(str(partial / by_end[name]) for name in signed),
+            ]
+        )
+    except BuildError:
+        return ""
+    return status
 
 
 def _snapshot(

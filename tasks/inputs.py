@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import apt, host, plan
+from tasks import apt, host, plan, signature
 from tasks.errors import BuildError
 from tasks.lockfile import Lock
 from tasks.spec import File, Layer, Repo, Spec, masked
@@ -256,6 +256,11 @@ def settings_identity(spec: Spec, lock: Lock, mirrors: Mapping[str, str]) -> dic
 
 # ---------------------------------------------------------------- mirrors
 
+_DEBIAN = ("debian-archive-keyring", "debian-archive-keyring.gpg")
+ARCHIVES = {"Debian": _DEBIAN, "Debian Backports": _DEBIAN,
+            "Ubuntu": ("ubuntu-keyring", "ubuntu-archive-keyring.gpg")}  # fmt: skip
+"""By a Release's Origin, the package with its archive's keyring and that one's name."""
+
 
 def find_mirrors(given: Mapping[str, str | None]) -> dict[str, str]:
     """What ${mirror} and ${security_mirror} stand for: command line, environment, host's sources.
@@ -317,15 +322,28 @@ def keyring_files(repo: Repo, spec: Spec) -> list[Path]:
             )
         return [repo.keyring]
     shared = Path("/usr/share/keyrings")
-    found = [shared / "debian-archive-keyring.gpg", shared / "ubuntu-archive-keyring.gpg"]
+    found = [shared / keyring for _package, keyring in ARCHIVES.values()]
     found += sorted(Path("/etc/apt/trusted.gpg.d").glob("*.*"))
-    found = [path for path in found if path.is_file() and path.suffix in (".gpg", ".asc")]
+    # Of the host's own, apt itself passes over what it cannot read.
+    found = [path for path in dict.fromkeys(found) if path.suffix in (".gpg", ".asc")
+             and path.is_file() and signature.keyring(path.read_bytes())[0]]  # fmt: skip
     if not found and not repo.trusted:
         raise BuildError(
             f"{spec.path}: repos.{repo.name}: this host has no archive keyring",
             "apt-get install debian-archive-keyring, or name a keyring",
         )
     return found
+
+
+def keys_of(path: Path, repo: Repo, spec: Spec) -> bytes:
+    """The keys of a keyring as apt of any release reads them; BuildError for what holds none."""
+    try:
+        content, fault, hint = signature.keyring(path.read_bytes())
+    except OSError as error:
+        content, fault, hint = b"", f"cannot be read: {error.strerror}", ""
+    if fault:
+        raise BuildError(f"{spec.path}: repos.{repo.name}.keyring: {path} {fault}", hint)
+    return content
 
 
 # ---------------------------------------------------------------- all of it

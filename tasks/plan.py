@@ -109,7 +109,7 @@ def resolution_inputs(spec: Spec) -> str:
         "base": [spec.base.tool, spec.base.variant, sorted(set(spec.base.include))],
         "repos": [
             # Without pins as before there were any: a lock of then is not stale.
-            [repo.name, repo.suite, repo.section, repo.priority, *([repo.pins] if repo.pins else [])]
+            [repo.name, repo.suite, repo.section, repo.priority, *filter(None, [repo.pins])]
             for repo in spec.repos
         ],
         "layers": [[layer.name, sorted(set(layer.packages))] for layer in spec.layers],

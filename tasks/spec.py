@@ -457,8 +457,10 @@ def _build(path: Path, document: dict[str, Any]) -> Spec:
                 trusted=repo.get("trusted", False),
                 check_valid_until=repo.get("check_valid_until", True),
                 check_rollback=repo.get("check_rollback", True),
-                pins=tuple((" ".join(pin["packages"].split()), pin["priority"])
-                           for pin in repo.get("pins", ())),
+                pins=tuple(
+                    (" ".join(pin["packages"].split()), pin["priority"])
+                    for pin in repo.get("pins", ())
+                ),
                 meta=repo.get("meta"),
             )
             for repo in document["repos"]

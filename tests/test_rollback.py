@@ -142,5 +142,3 @@ def lock_of(world: World, *words: str) -> dict[str, Any]:
     world.doit("lock", "spec=web", *words)
     found: dict[str, Any] = json.loads((world.root / "specs/web.lock").read_text())
     return found
-
-
