@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote, unquote_to_bytes, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from tasks.errors import BuildError
 
 # Release fields to the conditions of a `Pin: release` line, as fuel-agent mapped them.
 PIN_FIELDS = {"Archive": "a", "Suite": "a", "Codename": "n", "Version": "v", "Origin": "o",
               "Label": "l"}  # fmt: skip
+
+RELEASE_LIMIT = 100_000_000
+"""Bytes of a Release: more is no Release."""
 
 # What a base variant selects from the first repository: (Essential, priorities, names).
 _REQUIRED = (True, ("required",), ("apt",))
@@ -78,7 +81,7 @@ def configuration(
 ) -> str:
     """apt.conf of a private apt in `directory`: nothing of the host's configuration is read.
 
-    Layout: status, sources.list, preferences, auth.conf, trusted.gpg.d/, cache/, lists/ (or
+    Layout: status, apt.sources, preferences, auth.conf, trusted.gpg.d/, cache/, lists/ (or
     `lists`, an absolute path). `timeout`: seconds without a byte after which a server is given up.
     """
     settings = {
@@ -90,7 +93,7 @@ def configuration(
         "Dir::Etc": directory,
         "Dir::Etc::main": "/dev/null",
         "Dir::Etc::parts": "/dev/null",
-        "Dir::Etc::sourcelist": f"{directory}/sources.list",
+        "Dir::Etc::sourcelist": f"{directory}/apt.sources",
         "Dir::Etc::sourceparts": "/dev/null",
         "Dir::Etc::preferences": f"{directory}/preferences",
         "Dir::Etc::preferencesparts": "/dev/null",
@@ -105,6 +108,8 @@ def configuration(
         "APT::Get::Show-User-Simulation-Note": "false",
         "Acquire::Languages": "none",
         "Acquire::ForceHash": "SHA256",
+        # Its own bound, 10 MB, is less than a Release of many files has.
+        "Acquire::MaxReleaseFileSize": str(RELEASE_LIMIT),
         # It tries again when it was cut off, not when a server says that it is busy, and says
         # nothing of it: see `transient`.
         "Acquire::Retries": "0",
@@ -148,13 +153,19 @@ def transient(text: str, *, changing: bool = False) -> str:
     return re.sub(r"\s*\[IP: .*", "", found[0]).strip() if found else ""
 
 
-def source_line(
-    uri: str, suite: str, components: Sequence[str], *, options: Mapping[str, str] | None = None
+def source(
+    uri: str, suite: str, components: Sequence[str], *, trusted: bool = False, extra: str = ""
 ) -> str:
-    """One line of sources.list."""
-    given = " ".join(f"{name}={value}" for name, value in (options or {}).items())
-    words = ["deb", f"[{given}]" if given else "", uri, suite, *components]
-    return " ".join(word for word in words if word) + "\n"
+    """A deb822 stanza of one repository: unlike a one-line source's, its URI is not decoded.
+
+    `extra` are further fields, whole lines.
+    """
+    return (
+        f"Types: deb\nURIs: {uri}\nSuites: {suite}\n"
+        + (f"Components: {' '.join(components)}\n" if components else "")
+        + ("Trusted: yes\n" if trusted else "")
+        + extra
+    )
 
 
 def without_user(uri: str) -> str:
@@ -164,16 +175,34 @@ def without_user(uri: str) -> str:
     return scheme + mark + authority.rpartition("@")[2] + slash + path
 
 
+_NETRC = re.compile(r"[^\s\"'\\#]+")
+
+
 def auth_conf(uris: Iterable[str]) -> str:
-    """apt_auth.conf(5) for the addresses that hold a user: arguments and sources then need none."""
+    """apt_auth.conf(5) for the addresses that hold a user: arguments and sources then need none.
+
+    Its words have no quotes: what cannot stand there must be in a source, see `source_uri`.
+    """
     lines = []
     for uri in uris:
         parts = urlsplit(uri)
-        if parts.username is not None:
+        if parts.username is not None and source_uri(uri) != uri:
             # An empty password would make apt take the next word for it, on the next line.
             password = f" password {unquote(parts.password)}" if parts.password else ""
             lines.append(f"machine {without_user(uri)} login {unquote(parts.username)}{password}\n")
     return "".join(lines)
+
+
+def source_uri(uri: str) -> str:
+    """The address for a source: without user and password unless auth.conf cannot hold them.
+
+    It has no quotes, and knows neither addresses of IPv6 nor escapes in a path.
+    """
+    parts = urlsplit(uri)
+    words = [unquote(word) for word in (parts.username, parts.password) if word]
+    plain = not re.search(r"[\[%]", without_user(uri)) and parts.username
+    fits = plain and all(_NETRC.fullmatch(word) for word in words)
+    return without_user(uri) if fits or parts.username is None else uri
 
 
 def stanza_fields(text: str) -> dict[str, str]:
@@ -199,6 +228,26 @@ def release_fields(text: str) -> dict[str, str]:
 
 # A comma would end a condition, the others make a pattern of it, as do slashes around it.
 _PINNABLE = re.compile(r"[^,*?\[\]\\/][^,*?\[\]\\]*")
+
+
+COMPRESSED = (".xz", ".gz", ".zst", ".bz2", ".lzma")
+
+
+def only_compressed(
+    sums: Mapping[str, str], components: Sequence[str], arches: Sequence[str]
+) -> dict[str, str]:
+    """The Packages that a Release lists in no form but a compressed one, by that one's path.
+
+    apt passes over these in silence; `components` is empty for a flat repository.
+    """
+    wanted = ["Packages"] if not components else [
+        f"{component}/binary-{arch}/Packages" for component in components for arch in arches
+    ]  # fmt: skip
+    return {
+        name + suffix: name
+        for name in wanted if name not in sums
+        for suffix in [next((end for end in COMPRESSED if name + end in sums), "")] if suffix
+    }  # fmt: skip
 
 
 def release_sums(text: str) -> dict[str, str]:
@@ -281,7 +330,7 @@ def parse_print_uris(text: str) -> tuple[list[Available], list[str]]:
                     version=unquote(version),
                     architecture=architecture,
                     size=int(size),
-                    sha256=sha256,
+                    sha256=sha256.lower(),
                 )
             )
         elif line.endswith("will be REMOVED:"):
@@ -293,7 +342,8 @@ def parse_print_uris(text: str) -> tuple[list[Available], list[str]]:
     return wanted, removed
 
 
-_SHA256 = re.compile(rb"^SHA256: ([0-9a-f]{64})$", re.MULTILINE)
+# Names of fields have no case, and neither have digits of a digest.
+_SHA256 = re.compile(rb"^[Ss][Hh][Aa]256:[ \t]*([0-9a-fA-F]{64})[ \t\r]*$", re.MULTILINE)
 
 
 def _around(index: bytes, position: int) -> bytes:
@@ -304,7 +354,7 @@ def _around(index: bytes, position: int) -> bytes:
 
 def places_by_sha256(index: bytes) -> dict[bytes, int]:
     """Where in a Packages file each SHA-256 digest stands: 60,000 of them, few are wanted."""
-    return {match[1]: match.start() for match in _SHA256.finditer(index)}
+    return {match[1].lower(): match.start() for match in _SHA256.finditer(index)}
 
 
 def stanzas_by_sha256(
@@ -358,11 +408,12 @@ def plain_name(wanted: str) -> str:
 
 def list_name(uri: str) -> str:
     """The beginning of the names under which apt keeps an address's indexes (URItoFileName)."""
-    place = unquote_to_bytes(re.sub(r"^[a-z]+:(//)?", "", without_user(uri)))
+    place = re.sub(r"^[a-z]+:(//)?", "", without_user(uri))
+    place = re.sub(r"^\[([^]/]*)\]", r"\1", place)  # an IPv6 host is kept without its brackets
     escaped = re.sub(
         rb"[\\|{}\[\]<>\"^~_=!@#$%&*\x00-\x20\x7f-\xff]",
         lambda match: b"%%%02x" % ord(match[0]),
-        place,
+        place.encode(),
     )
     return escaped.decode("ascii").replace("/", "_")
 

@@ -123,7 +123,7 @@ def _asked(
             path.unlink(missing_ok=True)
     if problem is not None:
         raise problem
-    return _snapshot(session, repo, uri, live_id, lists, was)
+    return _snapshot(session, repo, uri, live_id, lists, was, folder, log)
 
 
 def _rotten(session: Session, live_id: str) -> bool:
@@ -137,8 +137,9 @@ def _rotten(session: Session, live_id: str) -> bool:
     sealed = set(json.loads((kept[-1] / SEAL).read_text("utf-8")).values())
     lists = session.cache.index / f"live-{live_id}"
     try:
-        return sealed != {read_sha256(path) for path in lists.iterdir()
-                          if path.name not in APTS_OWN}  # fmt: skip
+        # A snapshot may have more: see _only_compressed.
+        return not sealed >= {read_sha256(path) for path in lists.iterdir()
+                              if path.name not in APTS_OWN}  # fmt: skip
     except OSError:
         return True
 
@@ -167,18 +168,18 @@ def _private_apt(
         path.mkdir(parents=True, exist_ok=True)
     for number, keyring in enumerate(keyrings):
         (trusted / f"{number}.gpg").write_bytes(inputs.keys_of(keyring, repo, spec))
-    options = {"trusted": "yes"} if repo.trusted else {}
     (folder / "status").touch()
-    (folder / "sources.list").write_text(
-        apt.source_line(apt.without_user(uri), repo.suite, repo.components, options=options)
-    )
     for name, text in (
+        ("apt.sources", apt.source(apt.source_uri(uri), repo.suite, repo.components,
+                                   trusted=repo.trusted)),
         ("auth.conf", apt.auth_conf([uri])),
         ("apt.conf", apt.configuration(
             str(folder), arch=spec.arch, foreign=spec.foreign, lists=str(lists),
             proxies=spec.proxies, direct=spec.direct, timeout=debs.timeout(),
             options={
                 "Acquire::Check-Valid-Until": "true" if repo.check_valid_until else "false",
+                # A Release may have SHA-512 alone; what is weaker than SHA-256 apt does not take.
+                "Acquire::ForceHash": "",
                 # Nobody resolves from here: the cache would take longer than all the rest.
                 "pkgCacheFile::Generate": "false",
                 "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
@@ -245,8 +246,9 @@ def _gpgv_status(partial: Path, names: Iterable[str], trusted: Path) -> str:
 
 
 def _snapshot(
-    session: Session, repo: Repo, uri: str, live_id: str, lists: Path, was: LockedRepo | None
-) -> Snapshot:
+    session: Session, repo: Repo, uri: str, live_id: str, lists: Path, was: LockedRepo | None,
+    scratch: Path, log: host.Log,
+) -> Snapshot:  # fmt: skip
     """Link apt's verified lists into an immutable folder named after the Release's digest."""
     prefix = apt.list_name(apt.without_user(uri)) + "_"
     for path in lists.iterdir():
@@ -279,6 +281,8 @@ def _snapshot(
         try:
             for name, path in files.items():
                 os.link(path, temporary / name)
+            if release is not None:
+                _only_compressed(session, repo, uri, release, temporary, scratch, log)
             seal(temporary)
             temporary.rename(folder)
         except OSError as error:
@@ -291,6 +295,48 @@ def _snapshot(
         host.remove_tree(old)
     _check_offer(session, repo, fields)
     return Snapshot(repo=repo, folder=folder, release=digest, fields=fields)
+
+
+def _only_compressed(
+    session: Session, repo: Repo, uri: str, release: Path, target: Path, scratch: Path,
+    log: host.Log,
+) -> None:  # fmt: skip
+    """Fetch what a Release lists in compressed forms alone, and put it beside apt's lists."""
+    sums = apt.release_sums(release.read_text("utf-8", "replace"))
+    arches = ["all", session.spec.arch, *session.spec.foreign]
+    suite = repo.suite.strip("/") if repo.flat else f"dists/{repo.suite}"
+    for path, name in apt.only_compressed(sums, repo.components, arches).items():
+        place = "/".join(part for part in (suite, path) if part and part != ".")
+        came = scratch / "index"
+        host.run(
+            ["apt-helper", "download-file", f"{apt.without_user(uri)}/{place}", str(came),
+             f"SHA256:{sums[path]}"],
+            log=log, env={"APT_CONFIG": str(scratch / "apt.conf"), "TMPDIR": str(scratch)},
+            cwd=scratch, what=f"fetching {path} of {repo.name}",
+        )  # fmt: skip
+        before = release.name.removeprefix(apt.list_name(uri) + "_")
+        before = before.removesuffix("Release").removesuffix("In")
+        (target / (before + apt.list_name(name))).write_bytes(_unpacked(came, path, repo))
+        came.unlink()
+
+
+def _unpacked(path: Path, name: str, repo: Repo) -> bytes:
+    """The bytes of a compressed index, by its name's ending."""
+    import bz2
+    import gzip
+    import lzma
+
+    data = path.read_bytes()
+    try:
+        if name.endswith(".zst"):
+            with host.running(
+                host.popen(["zstd", "-dcq", "--", str(path)], stdout=host.PIPE)
+            ) as process:
+                return process.communicate()[0]
+        unpack = {"gz": gzip.decompress, "bz2": bz2.decompress}
+        return unpack.get(name.rpartition(".")[2], lzma.decompress)(data)
+    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
+        raise BuildError(f"repository {repo.name}: {name} cannot be unpacked: {error}") from error
 
 
 def _check_sums(repo: Repo, files: Mapping[str, Path], release: Path | None) -> None:

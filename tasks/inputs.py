@@ -17,7 +17,7 @@ from typing import Any
 from tasks import apt, host, plan, signature
 from tasks.errors import BuildError
 from tasks.lockfile import Lock
-from tasks.spec import File, Layer, Repo, Spec, masked
+from tasks.spec import File, Layer, Repo, Spec, masked, parses
 
 MODULES = {"zlib-ng": "zlib_ng", "isal": "isal"}
 """Tools that are Python packages, by the module's name."""
@@ -262,6 +262,10 @@ ARCHIVES = {"Debian": _DEBIAN, "Debian Backports": _DEBIAN,
 """By a Release's Origin, the package with its archive's keyring and that one's name."""
 
 
+ADDRESS = r"(https?://(?=[^/])([^\s\[\]\"'<>\\/]*@)?(\[[0-9A-Fa-f:.]+\](?=[:/]|$))?|file:/)[^\s\[\]\"'<>\\]*"
+"""An address as a spec's `uri` has it; brackets only around a host of IPv6 (RFC 3986)."""
+
+
 def find_mirrors(given: Mapping[str, str | None]) -> dict[str, str]:
     """What ${mirror} and ${security_mirror} stand for: command line, environment, host's sources.
 
@@ -275,7 +279,7 @@ def find_mirrors(given: Mapping[str, str | None]) -> dict[str, str]:
             host_found = host_found or apt.host_mirrors(_host_sources())
             value = host_found[number]
         if value:
-            if not re.fullmatch(r"(https?://|file:/)[^\s\[\]\"'<>\\]+", value):
+            if not re.fullmatch(ADDRESS, value) or not parses(value):
                 raise BuildError(
                     f"{name}={masked(value)}: expected an http:, https: or file: address"
                 )

@@ -303,12 +303,9 @@ def apt_files(session: Session) -> dict[str, bytes]:
             path = f"/etc/apt/keyrings/{repo.name}.{'asc' if armored else 'gpg'}"
             found[path] = content
             signed = f"Signed-By: {path}\n"
+        uri = apt.without_user(session.uris[repo.name])
         sources.append(
-            f"Types: deb\nURIs: {apt.without_user(session.uris[repo.name])}\n"
-            f"Suites: {repo.suite}\n"
-            + (f"Components: {repo.section}\n" if repo.section else "")
-            + ("Trusted: yes\n" if repo.trusted else "")
-            + signed
+            apt.source(uri, repo.suite, repo.components, trusted=repo.trusted, extra=signed)
         )
     found["/etc/apt/sources.list.d/strata.sources"] = "\n".join(sources).encode()
     pins = apt.preferences(

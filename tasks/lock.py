@@ -87,8 +87,7 @@ class Resolver:
         sources = []
         for number, snapshot in enumerate(snapshots):
             repo = snapshot.repo
-            sources.append(apt.source_line(apt.site(number), repo.suite, repo.components,
-                                           options={"trusted": "yes"}))  # fmt: skip
+            sources.append(apt.source(apt.site(number), repo.suite, repo.components, trusted=True))
             for path in snapshot.folder.iterdir():
                 if path.name == SEAL:
                     continue
@@ -118,7 +117,7 @@ class Resolver:
             "wanted": [],
         }  # fmt: skip
         for name, text in (
-            ("sources.list", "".join(sources)), ("preferences", pins), ("auth.conf", ""),
+            ("apt.sources", "\n".join(sources)), ("preferences", pins), ("auth.conf", ""),
             ("apt.conf", apt.configuration(str(self.folder), arch=self.spec.arch,
                                            foreign=self.spec.foreign,
                                            recommends=self.spec.recommends)),

@@ -184,6 +184,14 @@ def address_secrets(uri: str) -> set[str]:
     return found - {""}
 
 
+def parses(uri: str) -> bool:
+    """Whether an address has a host, and a port, that can be."""
+    try:
+        return urlsplit(uri).port != 0
+    except ValueError:
+        return False
+
+
 def masked(text: str, secrets: tuple[str, ...] = ()) -> str:
     """text without these secrets and without the user and password of any address."""
     for secret in secrets:
@@ -536,6 +544,11 @@ def _check(spec: Spec) -> None:
             raise BuildError(
                 f"{path}: repos.{repo.name}: missing field 'section'",
                 "name its components, or end suite in `/` if it is a flat repository",
+            )
+        if not parses(repo.uri):
+            raise BuildError(
+                f"{path}: repos.{repo.name}.uri: {masked(repo.uri)!r} is no address",
+                "a host of IPv6 stands in brackets: http://[::1]:8080/debian",
             )
         if ".." in repo.suite.split("/") or ".." in urlsplit(repo.uri).path.split("/"):
             raise BuildError(f"{path}: repos.{repo.name}: `..` is not allowed in uri and suite")
