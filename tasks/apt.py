@@ -266,43 +266,60 @@ def pin_conditions(release: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def preferences(repos: Sequence[tuple[str, int | None, Mapping[str, str]]], *, sites: bool) -> str:
+def preferences(
+    repos: Sequence[tuple[str, int | None, Mapping[str, str]]], *, sites: bool,
+    pins: Mapping[str, Sequence[tuple[str, int]]] | None = None,
+) -> str:  # fmt: skip
     """apt_preferences for (name, priority, Release fields) of each repository, in their order.
 
-    A pin names the Release fields of its repository. Where these fields would also find another
-    one with another priority, the pin names the repository's site if `sites` says that each has
-    one of its own (see `site`), so that priorities never leak. Raises BuildError for a priority
-    whose repository has no field to be recognised by.
+    `pins` has, by repository, (package patterns, priority): what they name they rule in place of
+    the repository's own. A pin names the Release fields of its repository. Where these fields
+    would also find another one that is ruled otherwise, the pin names the repository's site if
+    `sites` says that each has one of its own (see `site`), so that priorities never leak. Raises
+    BuildError for a priority whose repository has no field to be recognised by.
     """
-    stanzas = []
+    pins = pins or {}
+    single: list[str] = []
+    whole: list[str] = []
     all_conditions = [pin_conditions(release) for _name, _priority, release in repos]
+    rules = [(priority, tuple(pins.get(name, ()))) for name, priority, _release in repos]
     for number, (name, priority, _release) in enumerate(repos):
-        if priority is None:
+        own = pins.get(name, ())
+        if priority is None and not own:
             continue
         conditions = all_conditions[number]
         if not conditions:
+            field = "pins" if priority is None else "priority"
             raise BuildError(
-                f"repos.{name}.priority: its Release has none of the fields that a pin goes by "
+                f"repos.{name}.{field}: its Release has none of the fields that a pin goes by "
                 f"({', '.join(sorted(PIN_FIELDS))})",
-                "remove the priority, or give the repository a Release file with Origin or Label",
+                f"remove the {field}, or give the repository a Release file with Origin or Label",
             )
         also_found = any(
             other != number
             and conditions.items() <= all_conditions[other].items()
-            and repos[other][1] != priority
+            and rules[other] != rules[number]
             for other in range(len(repos))
         )
         if also_found and sites:
             pin = f'origin "{urlsplit(site(number)).netloc}"'
         else:
             pin = "release " + ", ".join(f"{key}={value}" for key, value in conditions.items())
-        stanzas.append(f"Package: *\nPin: {pin}\nPin-Priority: {priority}\n")
-    return "\n".join(stanzas)
+        single += [f"Package: {packages}\nPin: {pin}\nPin-Priority: {value}\n"
+                   for packages, value in own]  # fmt: skip
+        if priority is not None:
+            whole.append(f"Package: *\nPin: {pin}\nPin-Priority: {priority}\n")
+    return "\n".join([*single, *whole])
 
 
 _URI = re.compile(
     r"^'http://(\d+)\.strata\.invalid/(\S+)' ([^_\s]+)_([^_\s]+)_(\S+)\.deb (\d+) SHA256:(\w{64})$"
 )
+
+
+def parse_removed(text: str) -> list[str]:
+    """What apt-get says that it would remove, by name or name:arch."""
+    return parse_print_uris("\n".join(line for line in text.splitlines() if line[:1] != "'"))[1]
 
 
 def parse_print_uris(text: str) -> tuple[list[Available], list[str]]:

@@ -302,11 +302,16 @@ def _only_compressed(
     log: host.Log,
 ) -> None:  # fmt: skip
     """Fetch what a Release lists in compressed forms alone, and put it beside apt's lists."""
-    sums = apt.release_sums(release.read_text("utf-8", "replace"))
+    text = release.read_text("utf-8", "replace")
+    sums = apt.release_sums(text)
+    by_hash = apt.release_fields(text).get("Acquire-By-Hash", "").lower() == "yes"
     arches = ["all", session.spec.arch, *session.spec.foreign]
     suite = repo.suite.strip("/") if repo.flat else f"dists/{repo.suite}"
     for path, name in apt.only_compressed(sums, repo.components, arches).items():
-        place = "/".join(part for part in (suite, path) if part and part != ".")
+        file = path
+        if by_hash:  # an archive may have no other, or one that is replaced meanwhile
+            file = f"{path.rpartition('/')[0]}/by-hash/SHA256/{sums[path]}".lstrip("/")
+        place = "/".join(part for part in (suite, file) if part and part != ".")
         came = scratch / "index"
         host.run(
             ["apt-helper", "download-file", f"{apt.without_user(uri)}/{place}", str(came),

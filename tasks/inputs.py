@@ -250,7 +250,9 @@ def settings_identity(spec: Spec, lock: Lock, mirrors: Mapping[str, str]) -> dic
              file_digest(keyring_files(repo, spec)[0]) if repo.keyring else None]
             for repo in spec.repos
         ] if settings.apt_sources else [],
-        "pins": apt.preferences(pins, sites=False) if settings.apt_sources else "",
+        "pins": apt.preferences(
+            pins, sites=False, pins={repo.name: repo.pins for repo in spec.repos}
+        ) if settings.apt_sources else "",
     }  # fmt: skip
 
 

@@ -114,10 +114,13 @@ def apt_steps(
     if wanted or removes:
         steps.append(host.step("apt-get", "update", title="reading the locked packages"))
         steps.append(host.step("/bin/sh", "-c", LATER))
+        named = {apt.plain_name(name) for name in layer.packages if name.endswith("-")}
+        # What is essential is locked as removed only where the spec names it so.
+        gone = ["--allow-remove-essential"] if named & set(locked.removes) else []
         steps.append(
             host.step(
                 "apt-get", "install", "--yes", "--allow-downgrades", "--allow-change-held-packages",
-                "--no-install-recommends", *wanted, *removes,
+                *gone, "--no-install-recommends", *wanted, *removes,
                 title=f"installing {len(wanted)} packages",
             )
         )  # fmt: skip
@@ -311,6 +314,7 @@ def apt_files(session: Session) -> dict[str, bytes]:
     pins = apt.preferences(
         [(repo.name, repo.priority, locked[repo.name].fields) for repo in session.spec.repos],
         sites=False,
+        pins={repo.name: repo.pins for repo in session.spec.repos},
     )
     if pins:
         found["/etc/apt/preferences.d/strata"] = pins.encode()
@@ -408,7 +412,8 @@ def build(session: Session, number: int, log: host.Log) -> None:
         log.step("packing")
         if _is_debian(session):
             text = tree.dpkg_status(upper.base, [upper.name, *lower])
-            tree.check_installed(text, installed, spec.arch, f"layer {layer.name}")
+            script = f"{layer.script}" if layer.script is not None else ""
+            tree.check_installed(text, installed, spec.arch, f"layer {layer.name}", script)
         tree.sweep(upper.path)
         several = tree.clamp_times(upper.path, epoch, upper.begun)
         facts = tree.facts(epoch, installed, upper.path)
