@@ -6,7 +6,6 @@ repos ──→ apt-get update, each in an apt of its own ──→ cache/index/
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import time
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks import apt, complaint, debs, host, inputs, rollback
-from tasks.cache import SEAL, broken, read_sha256, seal
+from tasks.cache import broken, read_sha256, seal, sealed
 from tasks.errors import BuildError, DamagedEntry, NoRoom
 from tasks.lockfile import Lock, LockedRepo
 from tasks.plan import key
@@ -73,7 +72,6 @@ def ask(
     keyrings = inputs.keyring_files(repo, session.spec)
     live_id = _live_id(repo, uri, arches, keyrings)
     index = session.cache.index
-    index.mkdir(parents=True, exist_ok=True)
     with host.locked(index / f".{live_id}.lock", waiting=log.step):
         lists = index / f"live-{live_id}"
         try:
@@ -96,10 +94,10 @@ def _asked(
     was: LockedRepo | None,
 ) -> Snapshot:  # fmt: skip
     folder = session.scratch / f"repo-{live_id}-{repo.name}"
-    lists = session.cache.index / f"live-{live_id}"
     if not repo.check_rollback:
         # apt keeps the newer of the Release that it has and the one that comes, and says nothing.
-        host.remove_tree(lists)
+        host.remove_tree(session.cache.index / f"live-{live_id}")
+    lists = session.cache.lists(live_id)
     _private_apt(session, folder, lists, repo, uri, keyrings)
 
     def update() -> None:
@@ -134,13 +132,13 @@ def _rotten(session: Session, live_id: str) -> bool:
         session.cache.drop_index(folder)
     if bad or not kept:
         return bool(bad)
-    sealed = set(json.loads((kept[-1] / SEAL).read_text("utf-8")).values())
     lists = session.cache.index / f"live-{live_id}"
     try:
+        known = set(sealed(kept[-1]).values())
         # A snapshot may have more: see _only_compressed.
-        return not sealed >= {read_sha256(path) for path in lists.iterdir()
-                              if path.name not in APTS_OWN}  # fmt: skip
-    except OSError:
+        return not known >= {read_sha256(path) for path in lists.iterdir()
+                             if path.name not in APTS_OWN}  # fmt: skip
+    except (OSError, ValueError):
         return True
 
 
@@ -164,7 +162,7 @@ def _private_apt(
     """Write the configuration of an apt that knows one repository and the keys that may sign it."""
     spec = session.spec
     trusted = folder / "trusted.gpg.d"
-    for path in (trusted, folder / "cache", lists / "partial"):
+    for path in (trusted, folder / "cache"):
         path.mkdir(parents=True, exist_ok=True)
     for number, keyring in enumerate(keyrings):
         (trusted / f"{number}.gpg").write_bytes(inputs.keys_of(keyring, repo, spec))

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import apt, host, plan, signature
+from tasks import apt, host, plan, signature, strict
 from tasks.errors import BuildError
 from tasks.lockfile import Lock
-from tasks.spec import File, Layer, Repo, Spec, masked, parses
+from tasks.spec import File, Layer, Repo, Spec, debconf_fields, masked, parses
 
 MODULES = {"zlib-ng": "zlib_ng", "isal": "isal"}
 """Tools that are Python packages, by the module's name."""
@@ -26,11 +26,9 @@ VERSION_ARGUMENT = {"mke2fs": "-V", "mkfs.xfs": "-V", "mkfs.vfat": "--help"}
 
 def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
     """Each tool's version, asked only when the command's file has changed since the last time."""
-    try:
-        loaded = json.loads(memory.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        loaded = None
-    known: dict[str, list[Any]] = loaded if isinstance(loaded, dict) else {}
+    known: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        known = strict.read(memory)
     versions: dict[str, str] = {}
     changed = False
     for name in names:
@@ -49,7 +47,7 @@ def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
         # Who may only read this checkout asks each time, and so does who has no room there.
         with contextlib.suppress(OSError):
             if memory.is_dir():
-                host.remove_tree(memory)
+                host.remove(memory)
             host.write_text(memory, json.dumps(known, indent=1, sort_keys=True))
     return versions
 
@@ -163,20 +161,15 @@ def layer_entries(layer: Layer, spec: Spec) -> list[Entry]:
     return [entry for file in layer.files for entry in entries(file, where)]
 
 
-def script_identity(layer: Layer, spec: Spec) -> list[Any]:
-    """SHA-256 and mode bits of a layer's script; BuildError when it is missing.
-
-    Group's write bit is left out where all else is as git writes it: whether a clone has it depends
-    on the umask, of which 022 and 002 are the two usual ones.
-    """
+def script_identity(layer: Layer, spec: Spec) -> str:
+    """SHA-256 of a layer's script; BuildError when it is missing. How it runs is in its bytes."""
     assert layer.script is not None
     where = f"{spec.path}: layers.{layer.name}.script"
     try:
         info = layer.script.stat()
         if not stat.S_ISREG(info.st_mode):
             raise BuildError(f"{where}: {layer.script} is no file")
-        mode = stat.S_IMODE(info.st_mode)
-        return [file_digest(layer.script), {0o775: 0o755, 0o664: 0o644}.get(mode, mode)]
+        return file_digest(layer.script)
     except OSError as error:
         raise BuildError(
             f"{where}: {layer.script} cannot be read: {error.strerror}",
@@ -208,7 +201,7 @@ def debconf_identity(layer: Layer) -> list[str]:
     """
     lines = []
     for line in layer.debconf:
-        package, question, kind, *value = line.split(None, 3)
+        package, question, kind, *value = debconf_fields(line)
         if kind == "password" and value:
             salt = hashlib.sha256(f"{package} {question}".encode()).hexdigest()[:16]
             digest = hashlib.sha256(crypted(value[0], salt).encode()).hexdigest()
@@ -360,7 +353,7 @@ def epoch_override() -> int | None:
     text = os.environ.get("SOURCE_DATE_EPOCH", "")
     if not text:
         return None
-    if not text.isdigit() or int(text) > 4102444800:
+    if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) > 4102444800:
         raise BuildError(f"SOURCE_DATE_EPOCH={text}: expected seconds since 1970")
     return int(text)
 

@@ -9,20 +9,32 @@ import re
 import shlex
 import shutil
 import tarfile
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from tasks import apt, debs, host, inputs, tree
 from tasks.cache import Entry
 from tasks.errors import BuildError
-from tasks.lockfile import LockedLayer, Record
+from tasks.lockfile import LockedLayer
 from tasks.plan import Stage
 from tasks.session import Session
 from tasks.spec import Layer, Spec
 
 INSIDE = "/dev/.strata/in"
 """Where a stage's inputs are seen in the sandbox: on the private /dev, so no trace is left."""
+
+NO_MARKS = "/dev/.strata/extended_states"
+"""Where apt writes that all it installs was asked for, since it is told each by name.
+
+The tree's own marks stay as they are, whoever made them, but for what `apt_steps` sets."""
+
+APT = ("env", f"APT_CONFIG={INSIDE}/own.conf")
+# What dpkg runs is the packages' again.
+DPKG = f"""#!/bin/sh
+export APT_CONFIG={INSIDE}/apt.conf
+exec /usr/bin/dpkg "$@"
+"""
 
 # invoke-rc.d(8) asks it before it starts anything; 101 says no.
 POLICY = "#!/bin/sh\nexit 101\n"
@@ -87,58 +99,48 @@ done 3< /dev/.strata/now
 """
 
 
-def apt_steps(
-    layer: Layer,
-    locked: LockedLayer,
-    arch: str,
-    foreign: Sequence[str],
-    earlier: Set[str] = frozenset(),
-) -> list[host.Step]:
+def apt_steps(given: Mapping[str, Any]) -> list[host.Step]:
     """The commands that install exactly the locked packages, in the image's own apt.
 
-    `earlier` are the names that the base and the layers below asked for: these stay `manual`.
+    `given` are the stage's inputs, of which its key is made: what these steps are given is all
+    there, and an argument from elsewhere would be one that no key knows.
     """
     wanted = [
-        f"{record.package}:{_arch(record, arch)}={record.version}" for record in locked.records
+        f"{package}:{given['arch'] if architecture == 'all' else architecture}={version}"
+        for package, version, architecture, _sha256 in given["records"]
     ]
-    removes = [f"{name}-" for name in locked.removes]
-    requested = {apt.plain_name(name) for name in layer.packages if not name.endswith("-")}
-    depends = sorted(
-        f"{record.package}:{_arch(record, arch)}"
-        for record in locked.records
-        if record.package not in requested | earlier
-    )
-    steps = [host.step("dpkg", "--add-architecture", name) for name in foreign]
-    if layer.debconf:
+    removes = [f"{name}-" for name in given["removes"]]
+    steps = [host.step("dpkg", "--add-architecture", name) for name in given["foreign"]]
+    if given["debconf"]:
         steps.append(host.step("debconf-set-selections", f"{INSIDE}/debconf", title="preseeding"))
     if wanted or removes:
-        steps.append(host.step("apt-get", "update", title="reading the locked packages"))
+        steps.append(host.step(*APT, "apt-get", "update", title="reading the locked packages"))
         steps.append(host.step("/bin/sh", "-c", LATER))
-        named = {apt.plain_name(name) for name in layer.packages if name.endswith("-")}
-        # What is essential is locked as removed only where the spec names it so.
-        gone = ["--allow-remove-essential"] if named & set(locked.removes) else []
+        # The lock names each, and locking refuses what is essential unless the spec names it so.
+        gone = ["--allow-remove-essential"] if removes else []
         steps.append(
             host.step(
-                "apt-get", "install", "--yes", "--allow-downgrades", "--allow-change-held-packages",
-                *gone, "--no-install-recommends", *wanted, *removes,
+                *APT, "apt-get", "install", "--yes", "--allow-downgrades",
+                "--allow-change-held-packages", *gone, "--no-install-recommends",
+                "--option", f"Dir::State::extended_states={NO_MARKS}",
+                *wanted, *removes,
                 title=f"installing {len(wanted)} packages",
             )
         )  # fmt: skip
         steps.append(host.step("/bin/sh", "-e", "-c", MAKE_INITRAMFS))
-    if depends:
-        steps.append(host.step("apt-mark", "auto", *depends))
-    present = sorted(requested - {record.package for record in locked.records})
-    if present:
-        steps.append(host.step("apt-mark", "manual", *present))
+    for mark in ("auto", "manual"):
+        if given[mark]:
+            steps.append(host.step(*APT, "apt-mark", mark, *given[mark]))
     return steps
 
 
-def _arch(record: Record, arch: str) -> str:
-    return arch if record.architecture == "all" else record.architecture
+def inside_apt_conf(*, own: bool) -> str:
+    """apt.conf in the sandbox: all state is elsewhere, and only locked packages are seen.
 
-
-def inside_apt_conf() -> str:
-    """apt.conf in the sandbox: the image's own configuration stays, all state is elsewhere."""
+    Strata's `own` apt reads nothing of the image's configuration: what is in there must not change
+    how locked packages are installed, nor run a hook. An apt that a package's or the spec's script
+    calls reads it as ever.
+    """
     settings = {
         "Dir::Etc::sourcelist": f"{INSIDE}/sources.list",
         "Dir::Etc::sourceparts": "/dev/null",
@@ -156,9 +158,20 @@ def inside_apt_conf() -> str:
         "Dpkg::Use-Pty": "0",
         "DPkg::Path": f"{INSIDE}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     }
+    if own:
+        # APT_CONFIG is read before all other files, so that it can say that there are none.
+        settings |= {
+            "Dir::Etc::main": "/dev/null",
+            "Dir::Etc::parts": "/dev/null",
+            "Dir::Etc::netrc": "/dev/null",
+            "Dir::Etc::netrcparts": "/dev/null",
+            "Dir::Bin::dpkg": f"{INSIDE}/dpkg",
+        }
     lines = [f"{name} {apt.quoted(value)};" for name, value in settings.items()]
-    # conffiles: what the layer's own files already put there stays, without a question.
-    options = ["--force-unsafe-io", "--force-confold", "--force-confdef"]
+    # conffiles: what files of layers below put there stays, without a question. The image's own
+    # dpkg.cfg(5) holds as well, which the last three keep from saying otherwise.
+    options = ["--force-unsafe-io", "--force-confold", "--force-confdef", "--no-force-confnew",
+               "--no-force-confask", "--force-downgrade"]  # fmt: skip
     lines += [f"DPkg::Options:: {apt.quoted(option)};" for option in options]
     return "\n".join(lines) + "\n"
 
@@ -381,10 +394,7 @@ def build(session: Session, number: int, log: host.Log) -> None:
     entries = settings_entries(session) if settings else inputs.layer_entries(layer, spec)
     steps = [host.step("/bin/sh", "-e", "-c", SET_POLICY)]
     if not settings:
-        asked = [*spec.base.include,
-                 *(name for lower in spec.layers[:number] for name in lower.packages)]  # fmt: skip
-        earlier = {apt.plain_name(name) for name in asked if not name.endswith("-")}
-        steps += apt_steps(layer, locked, spec.arch, spec.foreign, earlier)
+        steps += apt_steps(stage.inputs)
     with session.trees.upper(stage, lower) as upper:
         sandbox = host.Sandbox(
             base=upper.base, mounts=[upper.mount("root")], root="root",
@@ -404,8 +414,9 @@ def build(session: Session, number: int, log: host.Log) -> None:
             _unchanged(spec, layer, [["a keyring", stage.inputs["settings"]]], [["a keyring", now]])
             steps += settings_steps(session)
         if layer.script is not None:
-            executable = stage.inputs["script"][1] & 0o111
-            command = [f"{INSIDE}/script"] if executable else ["/bin/sh", f"{INSIDE}/script"]
+            content = layer.script.read_bytes()
+            plain = not content.startswith((b"#!", b"\x7fELF"))
+            command = ["/bin/sh", f"{INSIDE}/script"] if plain else [f"{INSIDE}/script"]
             steps.append(host.step(*command, title=f"running {layer.script.name}"))
         steps.append(host.step("/bin/sh", "-e", "-c", UNSET_POLICY))
         sandbox.run(*steps, log=log, what=f"layer {layer.name}")
@@ -452,7 +463,10 @@ def _give(
 ) -> None:  # fmt: skip
     """Fill the folder that the sandbox sees at INSIDE."""
     (given / "policy-rc.d").write_text(POLICY)
-    (given / "apt.conf").write_text(inside_apt_conf())
+    (given / "apt.conf").write_text(inside_apt_conf(own=False))
+    (given / "own.conf").write_text(inside_apt_conf(own=True))
+    (given / "dpkg").write_text(DPKG)
+    (given / "dpkg").chmod(0o755)
     (given / "bin").mkdir()
     (given / "bin/mkinitramfs").write_text(MKINITRAMFS)
     (given / "bin/mkinitramfs").chmod(0o755)
@@ -463,7 +477,7 @@ def _give(
         shutil.copyfile(layer.script, given / "script")
         (given / "script").chmod(0o755)
         digest = [str(layer.script), inputs.file_digest(given / "script")]
-        _unchanged(session.spec, layer, [[digest[0], stage.inputs["script"][0]]], [digest])
+        _unchanged(session.spec, layer, [[digest[0], stage.inputs["script"]]], [digest])
     if settings:
         shadow = inputs.shadow_field(session.spec, session.plan.lock)
         path = given / "shadow"

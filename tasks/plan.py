@@ -14,10 +14,10 @@ from typing import Any
 import xxhash
 
 from tasks import mkfs
-from tasks.lockfile import Lock, Record
+from tasks.lockfile import FORMAT, Lock, Record
 from tasks.spec import Image, Spec
 
-RECIPES = {"base": 3, "layer": 3, "image": 3}
+RECIPES = {"base": 4, "layer": 4, "image": 3}
 """Raised when a stage's code would make other bytes from the same inputs."""
 
 SUFFIX = {"gzip": ".img.gz", "zstd": ".img.zst", "xz": ".img.xz", "raw": ".img"}
@@ -35,9 +35,11 @@ class Stage:
     key: str
     inputs: Mapping[str, Any]
     suffix: str
-    tree: str
-    """Names what the tree holds, for what is made of its identity: the key of base or the last
-    layer, but for a script's mode, which shows in no byte (and a clone's umask decides of it)."""
+
+    @property
+    def tree(self) -> str:
+        """Names the tree: its own key of base or layer, of an image that of the last layer."""
+        return str(self.inputs["parent"]) if self.kind == "image" else self.key
 
     @property
     def entry(self) -> str:
@@ -62,7 +64,7 @@ class Host:
 
     tools: Mapping[str, str]
     files: Mapping[str, list[list[Any]]]
-    scripts: Mapping[str, list[Any]]
+    scripts: Mapping[str, str]
     debconf: Mapping[str, list[str]]
     settings: Mapping[str, Any]
     epoch: int | None
@@ -101,10 +103,11 @@ def key(value: Any) -> str:
 def resolution_inputs(spec: Spec) -> str:
     """The digest of all that the lock depends on in a spec: a lock with another one is stale.
 
-    Addresses are left out (a mirror with the same content gives the same lock), and so is the
-    order of a package list.
+    So is a lock of an older form, which lacks something. Addresses are left out (a mirror with the
+    same content gives the same lock), and so is the order of a package list.
     """
     return key({
+        "format": FORMAT,
         "arch": spec.arch,
         "base": [spec.base.tool, spec.base.variant, sorted(set(spec.base.include))],
         "repos": [
@@ -137,35 +140,65 @@ def tools_for(spec: Spec) -> list[str]:
     return sorted({spec.base.tool}.union(*(image_tools(image) for image in spec.images)))
 
 
-def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:
-    """The stages of a build."""
-    base = _stage("base", "base", ".tar.zst", None, {
+def base_inputs(spec: Spec, lock: Lock, host: Host) -> dict[str, Any]:
+    """All that a base is made of: tasks.base renders its command from this and nothing else."""
+    tool, variant = spec.base.tool, spec.base.variant
+    suite = None
+    if tool == "mmdebstrap":
+        # It is told the whole closure, so that of the variants one selects what another does.
+        variant = "extract" if variant == "extract" else "custom"
+    else:
+        # It runs a script for the suite; mmdebstrap has none.
+        suite = spec.repos[0].suite.strip("./") or "sid"
+    auto, _manual = lock.marks(None)
+    # Without apt there is nobody whose marks these would be.
+    marked = spec.base.variant != "extract" and any(one.package == "apt" for one in lock.base)
+    return {
         "arch": spec.arch,
         "foreign": list(spec.foreign),
-        "tool": spec.base.tool,
-        "tool_version": host.tools[spec.base.tool],
-        "variant": spec.base.variant,
-        # debootstrap runs its script for the suite; mmdebstrap has none.
-        "suite": spec.repos[0].suite if spec.base.tool == "debootstrap" else None,
+        "tool": tool,
+        "tool_version": host.tools[tool],
+        "variant": variant,
+        "suite": suite,
         "records": identities(lock.base),
+        "auto": auto if marked else [],
         "epoch": host.epoch,
-    })  # fmt: skip
+    }
+
+
+def layer_inputs(spec: Spec, lock: Lock, number: int, host: Host) -> dict[str, Any]:
+    """All that a layer is made of: tasks.layer renders its steps from this and nothing else.
+
+    What was asked for is not in it, only what came of that: `alpha`, `alpha=1` and `alpha/stable`
+    that lock the same package make the same layer.
+    """
+    layer = spec.layers[number]
+    index, locked = next(
+        (index, one) for index, one in enumerate(lock.layers) if one.name == layer.name
+    )
+    auto, manual = lock.marks(index)
+    return {
+        "arch": spec.arch,
+        "foreign": list(spec.foreign),
+        "records": identities(locked.records),
+        "removes": sorted(locked.removes),
+        "auto": auto,
+        "manual": manual,
+        "debconf": host.debconf[layer.name],
+        "files": host.files[layer.name],
+        "script": host.scripts.get(layer.name),
+        "epoch": host.epoch,
+    }
+
+
+def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:
+    """The stages of a build."""
+    base = _stage("base", "base", ".tar.zst", None, base_inputs(spec, lock, host))
     layers: list[Stage] = []
     parent = base
-    locked = {layer.name: layer for layer in lock.layers}
-    for layer in spec.layers:
-        adds = locked[layer.name]
-        parent = _stage("layer", layer.name, ".tar.zst", parent, {
-            "requested": sorted(set(layer.packages)),
-            "records": identities(adds.records),
-            "removes": sorted(adds.removes),
-            "recommends": spec.recommends,
-            "foreign": list(spec.foreign),
-            "debconf": host.debconf[layer.name],
-            "files": host.files[layer.name],
-            "script": host.scripts.get(layer.name),
-            "epoch": host.epoch,
-        })  # fmt: skip
+    for number, layer in enumerate(spec.layers):
+        given = layer_inputs(spec, lock, number, host)
+        parent = _stage("layer", layer.name, ".tar.zst", parent, given)
         layers.append(parent)
     if spec.settings:
         parent = _stage("layer", "settings", ".tar.zst", parent,
@@ -198,11 +231,6 @@ def _stage(
     kind: str, name: str, suffix: str, parent: Stage | None, inputs: dict[str, Any]
 ) -> Stage:
     inputs = {"stage": kind, "recipe": RECIPES[kind], **inputs}
-    tree = parent.tree if parent else ""
-    if kind != "image":
-        script = inputs.get("script")
-        shown = [script[0], bool(script[1] & 0o111)] if script else None
-        tree = key({**inputs, "script": shown, "parent": tree})
     if parent is not None:
         inputs["parent"] = parent.key
-    return Stage(kind=kind, name=name, key=key(inputs), inputs=inputs, suffix=suffix, tree=tree)
+    return Stage(kind=kind, name=name, key=key(inputs), inputs=inputs, suffix=suffix)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from tasks import base, ext, host, image, layer
+from tasks import base, ext, host, image, layer, safe, strict
 from tasks.cache import Cache, Entry, Memory, read_sha256
 from tasks.errors import BuildError
 from tasks.plan import Plan, Stage
@@ -94,11 +94,12 @@ def _check_published(session: Session, plan: Plan) -> None:
     where = path.relative_to(session.root)
     again = f"doit build spec={session.spec.name}"
     try:
-        keys = yaml.safe_load(path.read_text("utf-8"))["keys"]
+        keys = yaml.safe_load(safe.read_bytes(path, strict.LIST_LIMIT))["keys"]
         known = {str(task): str(key) for task, key in keys.items()}
     except FileNotFoundError as error:
         raise BuildError(f"{where} is missing: there is nothing to compare with", again) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
+            yaml.YAMLError) as error:  # fmt: skip
         raise BuildError(f"{where}: not what a build wrote: {error}", again) from error
     planned = {stage.task: stage.key for stage in plan.stages}
     if known != planned:
@@ -121,9 +122,7 @@ def _fresh(session: Session) -> Iterator[Session]:
     with fresh.stack:
         root = fresh.scratch / "cache"
         root.mkdir()
-        session.cache.debs.mkdir(parents=True, exist_ok=True)
-        (root / "debs").symlink_to(session.cache.debs)
-        fresh.cache = Cache(root, Memory(root / "seen.json"))
+        fresh.cache = Cache(root, Memory(root / "seen.json"), session.cache.debs)
         yield fresh
 
 
@@ -347,7 +346,11 @@ def _diffoscope(old: Path, new: Path, fresh: Session, log: host.Log) -> None:
         sandbox.run(host.step(
             "/bin/sh", "-c", 'timeout "$0" diffoscope --text "$1" old new; test $? -le 1',
             str(DIFFOSCOPE_SECONDS), f"/root/{name}"), log=log, what="diffoscope")  # fmt: skip
-        shutil.copyfile(root / "root" / name, fresh.out / fresh.logs / name, follow_symlinks=False)
+        with (
+            open(safe.reading(root / "root" / name), "rb") as source,
+            open(safe.creating(fresh.out / fresh.logs / name), "wb") as copy,
+        ):
+            shutil.copyfileobj(source, copy)
     except BuildError as error:
         log.line(f"# {error}")
     finally:

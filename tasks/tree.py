@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tasks import host
-from tasks.cache import Cache
+from tasks import apt, host
+from tasks.cache import LAST_EPOCH, Cache
 from tasks.errors import BuildError, DamagedEntry
 from tasks.lockfile import Record
 from tasks.plan import Stage
@@ -31,9 +31,6 @@ OVERLAY_OWN = tuple(
     f"trusted.overlay.{name}" for name in ("origin", "impure", "nlink", "upper", "uuid")
 )
 """Attributes by which overlayfs finds inodes of this very mount again: they are no content."""
-
-LAST_EPOCH = 4102444800
-"""2100-01-01: what a .deb says of its date is not believed beyond it."""
 
 STATUS_LIMIT = 64 << 20
 """Bytes of a dpkg status that are read: Debian's whole archive installed would take no more."""
@@ -91,6 +88,22 @@ def _plain(tree: Path, folder: str) -> Path | None:
         if not stat.S_ISDIR(_mode(path)):
             return None
     return path
+
+
+def write_marks(tree: Path, auto: Sequence[str]) -> None:
+    """Mark packages, by name:arch, as installed for what needs them: apt's extended_states.
+
+    A bootstrap tool installs by dpkg alone, and to apt all without a mark was asked for.
+    """
+    if not auto:
+        return
+    folder = _plain(tree, "var/lib/apt")
+    path = folder / "extended_states" if folder else tree
+    if os.path.lexists(path):
+        raise BuildError("base: /var/lib/apt is not as apt makes it: packages cannot be marked",
+                         "a package of the base replaced it")  # fmt: skip
+    path.write_text(apt.extended_states(auto), encoding="ascii")
+    path.chmod(0o644)
 
 
 def begun(folder: Path) -> int:

@@ -123,7 +123,6 @@ FORMATS = {
         "Filename:", "FILENAME:").replace("SHA256:", "sha256:")),
     "no blank after a colon": Format(index=lambda text: text.replace("SHA256: ", "SHA256:").replace(
         "Version: ", "Version:\t")),
-    "blank lines": Format(index=lambda text: f"\n\n{text}\n\n"),
     "SHA256 first": Format(index=lambda text: "\n".join(sorted(text.splitlines(), reverse=True)) + "\n"),
     "multi-line fields": Format(index=lambda text: text.replace(
         "Description: ", "Tag: a::b,\n c::d\nConffiles:\n /etc/x 0123\n SHA256: no\n"
