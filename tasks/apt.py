@@ -7,7 +7,7 @@ Formats: sources.list(5), apt.conf(5), apt_preferences(5), the Debian repository
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
@@ -106,6 +106,8 @@ def configuration(
         "APT::Install-Suggests": "false",
         "APT::Sandbox::User": "root",
         "APT::Get::Show-User-Simulation-Note": "false",
+        # Ubuntu's phased updates: else this host's machine-id would decide whether they are there.
+        "APT::Get::Always-Include-Phased-Updates": "true",
         # Else a name that nobody has and that holds a dot means all that match it: `python3.1`.
         "APT::Cmd::Pattern-Only": "true",
         "Acquire::Languages": "none",
@@ -467,28 +469,71 @@ def list_name(uri: str) -> str:
     return escaped.decode("ascii").replace("/", "_")
 
 
-def host_mirrors(texts: Iterable[str]) -> tuple[str, str]:
+ARCHIVE_ORIGINS = ("Debian", "Debian Backports", "Ubuntu")
+_ARCHIVE_KEYRING = re.compile(r".*/(debian|ubuntu)-archive-[^/]*\.(gpg|pgp|asc)")
+
+
+def host_mirrors(
+    texts: Iterable[str],
+    *,
+    origin: Callable[[str, str], str] = lambda _uri, _suite: "",
+    read: Callable[[str], str] = lambda _path: "",
+) -> tuple[str, str]:
     """(mirror, security mirror) of a host, from its apt sources in either format; "" for none.
 
     The first binary http(s) or file source of a suite without a suffix is the mirror, one of a
     suite named `stable` only for want of another: vendors call theirs so. The first of a suite
-    named *-security is the security mirror.
+    named *-security is the security mirror. Before these go sources that are known to be the
+    archive's, by the Origin that the host's lists have (`origin` of URI and suite) or by the
+    keyring that they name; after them those that are known to be somebody else's, and of the rest
+    those without updates of their own or with a keyring of their own. `read` gives the list of
+    mirrors that a mirror+file: source names.
     """
-    mirror = stable = security = ""
-    for uri, suite in _sources(texts):
+    found: list[tuple[tuple[bool, ...], str, str]] = []
+    sources = [(given, suite, signed) for given, suite, signed in _sources(texts)]
+    updated = {uri.rstrip("/") for uri, suite, _signed in sources if suite.endswith("-updates")}
+    for given, suite, signed in sources:
+        uri = given
+        if match := re.match(r"mirror\+file:(?://)?(?=/)(.*)", given):
+            uri = first_mirror(read(match[1]))
         if not re.match(r"https?://|file:/", uri):
-            continue  # cdrom:, or a list of mirrors as in Debian's cloud images
-        if re.search(r"-security(/|$)|^[a-z]+/updates$", suite):
-            security = security or uri
-        elif suite == "stable":
-            stable = stable or uri
-        elif re.fullmatch(r"[a-z]+", suite) and suite != "nodistro":
-            mirror = mirror or uri
-    return (mirror or stable).rstrip("/"), security.rstrip("/")
+            continue  # cdrom:, or a list of mirrors on the network
+        known = origin(given, suite)
+        archive = known in ARCHIVE_ORIGINS or bool(_ARCHIVE_KEYRING.fullmatch(signed))
+        security = bool(re.search(r"-security(/|$)|^[a-z]+/updates$", suite))
+        if not security and not (re.fullmatch(r"[a-z]+", suite) and suite != "nodistro"):
+            continue
+        rank = (not archive, bool(known), suite == "stable",
+                not security and given.rstrip("/") not in updated, bool(signed))  # fmt: skip
+        found.append((rank, "security" if security else "mirror", uri.rstrip("/")))
+    best = {
+        kind: min((one for one in found if one[1] == kind), key=lambda one: one[0])[2]
+        for kind in {one[1] for one in found}
+    }
+    return best.get("mirror", ""), best.get("security", "")
 
 
-def _sources(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """(URI, suite) of each enabled binary source that a Debian or Ubuntu archive could be."""
+def first_mirror(text: str) -> str:
+    """The address of a mirror list (apt-transport-mirror(1)) that apt tries first, "" for none."""
+    best: tuple[int, str] | None = None
+    for line in text.splitlines():
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        values = dict(word.partition(":")[::2] for word in words[1:])
+        given = values.get("priority", "")
+        # Those without a priority come last.
+        priority = int(given) if given.isdigit() else 1 << 31
+        types = [word.partition(":")[2] for word in words[1:] if word.startswith("type:")]
+        if types and not {"deb", "index"} & set(types):
+            continue
+        if best is None or priority < best[0]:
+            best = priority, words[0]
+    return best[1] if best else ""
+
+
+def _sources(texts: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """(URI, suite, Signed-By) of each enabled binary source that an archive could be."""
     for text in texts:
         for stanza in re.split(r"\n\s*\n", text):
             body = "\n".join(line for line in stanza.splitlines() if not line.startswith("#"))
@@ -497,13 +542,15 @@ def _sources(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
                 if fields.get("enabled", "yes").lower() in ("no", "false", "0"):
                     continue
                 if "main" in fields.get("components", "").split():
+                    signed = " ".join(fields.get("signed-by", "").split())
                     yield from (
-                        (uri, suite)
+                        (uri, suite, signed)
                         for uri in fields["uris"].split()
                         for suite in fields.get("suites", "").split()
                     )
                 continue
             for line in body.splitlines():
-                match = re.match(r"\s*deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)\s+(.*)", line)
-                if match and "main" in match[3].split("#")[0].split():
-                    yield match[1], match[2]
+                match = re.match(r"\s*deb\s+(?:\[([^\]]*)\]\s+)?(\S+)\s+(\S+)\s+(.*)", line)
+                if match and "main" in match[4].split("#")[0].split():
+                    option = re.search(r"signed-by=(\S+)", match[1] or "", re.IGNORECASE)
+                    yield match[2], match[3], option[1] if option else ""

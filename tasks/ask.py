@@ -267,6 +267,8 @@ def _snapshot(
     fields = apt.release_fields(release.read_text("utf-8", "replace")) if release else {}
     if was is not None:
         rollback.check(repo, was, fields, f"{session.spec.path}: repos.{repo.name} ({masked(uri)})")
+    if release is not None:
+        _check_signer(session, repo, release, fields)
     packages = sorted(name for name in files if name.endswith("Packages"))
     marks = [release] if release else [files[name] for name in packages]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in marks)).hexdigest()
@@ -293,6 +295,29 @@ def _snapshot(
         host.remove_tree(old)
     _check_offer(session, repo, fields)
     return Snapshot(repo=repo, folder=folder, release=digest, fields=fields)
+
+
+def _check_signer(session: Session, repo: Repo, release: Path, fields: Mapping[str, str]) -> None:
+    """BuildError unless the keyring that the image will name is one that verifies this Release.
+
+    A mirror may have signed an archive's Release anew, with a key that only this host knows.
+    """
+    _package, keyring = inputs.ARCHIVES.get(fields.get("Origin", ""), ("", ""))
+    path = Path("/usr/share/keyrings") / keyring
+    spec = session.spec
+    if (repo.keyring is not None or repo.trusted or not spec.settings.apt_sources
+            or not keyring or not path.is_file()):  # fmt: skip
+        return
+    detached = [] if release.name.endswith("InRelease") else [f"{release}.gpg"]
+    status = host.capture(
+        ["gpgv", "--status-fd", "1", "--keyring", str(path), *detached, str(release)]
+    )[1]
+    if "[GNUPG:] VALIDSIG " not in status:
+        raise BuildError(
+            f"{spec.path}: apt_sources: repos.{repo.name}: this host verifies it with a key that "
+            f"is not in {path}, so the image could not",
+            f"name the keyring that verifies it in repos.{repo.name}.keyring",
+        )
 
 
 def _only_compressed(

@@ -240,7 +240,7 @@ def settings_identity(spec: Spec, lock: Lock, mirrors: Mapping[str, str]) -> dic
         "apt_sources": [
             [repo.name, masked(expand(repo.uri, mirrors, spec)), repo.suite, repo.section,
              repo.priority, repo.trusted,
-             file_digest(keyring_files(repo, spec)[0]) if repo.keyring else None]
+             _signed_identity(repo, spec, lock)]
             for repo in spec.repos
         ] if settings.apt_sources else [],
         "pins": apt.preferences(
@@ -271,7 +271,9 @@ def find_mirrors(given: Mapping[str, str | None]) -> dict[str, str]:
     for number, name in enumerate(("mirror", "security_mirror")):
         value = given.get(name) or os.environ.get(f"STRATA_{name.upper()}")
         if not value:
-            host_found = host_found or apt.host_mirrors(_host_sources())
+            host_found = host_found or apt.host_mirrors(
+                _host_sources(), origin=_host_origin, read=_host_text
+            )
             value = host_found[number]
         if value:
             if not re.fullmatch(ADDRESS, value) or not parses(value):
@@ -291,6 +293,24 @@ def _host_sources() -> Iterator[str]:
             yield path.read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue
+
+
+def _host_text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _host_origin(uri: str, suite: str) -> str:
+    """The Origin of a source in the lists of the host's own apt, "" where it has none."""
+    uri = re.sub(r"^mirror\+", "", uri)
+    for name in ("InRelease", "Release"):
+        path = f"/var/lib/apt/lists/{apt.list_name(uri.rstrip('/'))}_dists_"
+        text = _host_text(path + apt.list_name(suite) + f"_{name}")
+        if text:
+            return apt.release_fields(text).get("Origin", "")
+    return ""
 
 
 def expand(uri: str, mirrors: Mapping[str, str], spec: Spec) -> str:
@@ -332,6 +352,45 @@ def keyring_files(repo: Repo, spec: Spec) -> list[Path]:
             "apt-get install debian-archive-keyring, or name a keyring",
         )
     return found
+
+
+def signed_by(repo: Repo, spec: Spec, lock: Lock) -> tuple[str, bytes]:
+    """(path, content) of the keyring that an image's source of a repository names.
+
+    The content is empty where the image has the file already, as a package of the archive's that
+    also brings its next keys. ("", b"") for a repository that is trusted anyway.
+    """
+    if repo.keyring is not None and not repo.trusted:
+        path = keyring_files(repo, spec)[0]
+        keys, content = keys_of(path, repo, spec), path.read_bytes()
+        plain = content.startswith(b"-----BEGIN") and b"\r" not in content
+        suffix = "asc" if plain else "gpg"
+        return f"/etc/apt/keyrings/{repo.name}.{suffix}", content if plain else keys
+    if repo.trusted:
+        return "", b""
+    fields = next(one.fields for one in lock.repos if one.name == repo.name)
+    package, keyring = ARCHIVES.get(fields.get("Origin", ""), ("", ""))
+    if not package:
+        raise BuildError(
+            f"{spec.path}: apt_sources: repos.{repo.name} needs a keyring: no keyring of the image "
+            f"is known to verify what comes from {fields.get('Origin') or 'it'}",
+            f"name the one that verifies it here in repos.{repo.name}.keyring",
+        )
+    shared = Path("/usr/share/keyrings") / keyring
+    if any(record.package == package for record in lock.installed()):
+        return str(shared), b""
+    if not shared.is_file():
+        raise BuildError(
+            f"{spec.path}: apt_sources: repos.{repo.name}: neither the image nor this host has "
+            f"{shared}", f"add {package} to packages, or name one in repos.{repo.name}.keyring"
+        )  # fmt: skip
+    return f"/etc/apt/keyrings/{repo.name}.gpg", keys_of(shared, repo, spec)
+
+
+def _signed_identity(repo: Repo, spec: Spec, lock: Lock) -> str | None:
+    """What a key sees of it: the digest of what goes into the image, or the path that is there."""
+    path, content = signed_by(repo, spec, lock)
+    return hashlib.sha256(content).hexdigest() if content else path or None
 
 
 def keys_of(path: Path, repo: Repo, spec: Spec) -> bytes:

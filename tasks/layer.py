@@ -312,13 +312,10 @@ def apt_files(session: Session) -> dict[str, bytes]:
     locked = {repo.name: repo for repo in session.plan.lock.repos}
     sources = []
     for repo in session.spec.repos:
-        signed = ""
-        if not repo.trusted and repo.keyring is not None:
-            content = repo.keyring.read_bytes()
-            armored = content.startswith(b"-----BEGIN")
-            path = f"/etc/apt/keyrings/{repo.name}.{'asc' if armored else 'gpg'}"
+        path, content = inputs.signed_by(repo, session.spec, session.plan.lock)
+        if content:
             found[path] = content
-            signed = f"Signed-By: {path}\n"
+        signed = f"Signed-By: {path}\n" if path else ""
         uri = apt.without_user(session.uris[repo.name])
         sources.append(
             apt.source(uri, repo.suite, repo.components, trusted=repo.trusted, extra=signed)

@@ -467,3 +467,54 @@ VENDOR = "deb [arch=amd64] https://dl.example.com/linux/chrome/deb/ stable main\
 )  # fmt: skip
 def test_mirrors_of_the_host(texts: Sequence[str], expected: tuple[str, str]) -> None:
     assert apt.host_mirrors(texts) == expected
+
+
+OWN, PPA = "http://archive.example.org/ubuntu", "https://ppa.example.net/x/ubuntu"
+SIGNED = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+
+@pytest.mark.parametrize(
+    ("text", "origins", "mirror"),
+    [
+        pytest.param(f"deb {PPA} noble main\ndeb {OWN} noble main\n", {PPA: "LP-PPA-x", OWN: "Ubuntu"},
+                     OWN, id="told by the lists"),
+        pytest.param(f"deb {PPA} noble main\ndeb {OWN} noble main\n", {OWN: "Ubuntu"}, OWN,
+                     id="only the archive's is there"),
+        pytest.param(f"deb {PPA} noble main\ndeb {OWN} noble main\n", {PPA: "LP-PPA-x"}, OWN,
+                     id="only the other's is there"),
+        pytest.param(f"deb {PPA} noble main\ndeb {OWN} noble main\ndeb {OWN} noble-updates main\n", {},
+                     OWN, id="no lists, by -updates"),
+        pytest.param(f"deb [signed-by=/k/vendor.gpg] {PPA} bookworm main\n"
+                     f"deb [signed-by={SIGNED}] {MIRROR} bookworm main\n", {}, MIRROR, id="keyring"),
+        pytest.param(f"deb [signed-by=/k/vendor.gpg] {PPA} bookworm main\ndeb {MIRROR} bookworm main\n",
+                     {}, MIRROR, id="a vendor's keyring"),
+        pytest.param(f"Types: deb\nURIs: {PPA}\nSuites: noble\nComponents: main\nSigned-By:\n"
+                     " -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc\n\n"
+                     f"Types: deb\nURIs: {OWN}\nSuites: noble\nComponents: main\n", {}, OWN,
+                     id="a key in the source"),
+        pytest.param(f"deb {MIRROR} stable main\ndeb {PPA} noble main\n",
+                     {MIRROR: "Debian", PPA: "Other"}, MIRROR, id="stable, and known"),
+        pytest.param(f"deb [signed-by=/k/ours.gpg] {MIRROR} bookworm main\n", {}, MIRROR,
+                     id="a company's own is better than none"),
+        pytest.param("deb mirror+file:/etc/apt/m.list noble main\n", {}, "http://second.example.org/u",
+                     id="mirror list"),
+        pytest.param("Types: deb\nURIs: mirror+file:///etc/apt/m.list\nSuites: noble\n"
+                     "Components: main\n", {}, "http://second.example.org/u", id="deb822 mirror list"),
+        pytest.param("deb mirror+file:/nowhere noble main\n", {}, "", id="no mirror list"),
+    ],
+)  # fmt: skip
+def test_mirror_beside_others(text: str, origins: Mapping[str, str], mirror: str) -> None:
+    lists = {"/etc/apt/m.list": "# a comment\nhttp://first.example.org/u\tpriority:2\n"
+             "http://source.example.org/u type:deb-src priority:0\n"
+             "http://second.example.org/u/ priority:1\nhttp://last.example.org/u\n"}  # fmt: skip
+    found = apt.host_mirrors(
+        [text], origin=lambda uri, _suite: origins.get(uri, ""),
+        read=lambda path: lists.get(path, ""),
+    )  # fmt: skip
+    assert found == (mirror, "")
+
+
+def test_phased_updates_do_not_depend_on_the_machine() -> None:
+    assert 'APT::Get::Always-Include-Phased-Updates "true";' in apt.configuration(
+        "/d", arch="amd64"
+    )
