@@ -8,14 +8,14 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks import cachedir, host, lockfile, strict
+from tasks import cachedir, host, lockfile, safe, strict, trials
 from tasks.cache import FOLDERS, broken, read_record, remove
 from tasks.errors import BuildError
-from tasks.plan import Plan, Stage
+from tasks.plan import Plan, Stage, other_tools, tools_of
 from tasks.session import Session
 from tasks.spec import spec_names
 
@@ -87,7 +87,21 @@ def _reasons(session: Session, stage: Stage) -> list[str]:
             return found or ["its file in the cache is missing"]
         except (OSError, ValueError, LookupError, TypeError):
             continue  # damaged, or with the form of another version
-    return ["no earlier build of it is in the cache"]
+    # Of another host there may be the results alone.
+    tools = other_tools(_published_tools(session), tools_of(stage.inputs))
+    return ["no earlier build of it is in the cache", *tools]
+
+
+def _published_tools(session: Session) -> dict[str, str]:
+    """The tools that out/NAME/ was built with, as its metadata tells, or nothing."""
+    import yaml
+
+    try:
+        text = safe.read_bytes(session.out / f"{session.name}.yaml", strict.LIST_LIMIT)
+        return {str(name): str(one) for name, one in yaml.safe_load(text)["tools"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
+            yaml.YAMLError):  # fmt: skip
+        return {}
 
 
 def _last_key(session: Session, stage: Stage) -> str:
@@ -106,9 +120,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     if old.get("recipe") != new.get("recipe"):
         # What the inputs are called may differ, too.
         return ["this version of Strata makes it in another way"]
+    tools = other_tools(tools_of(old), tools_of(new))
     for name in sorted(old.keys() | new.keys()):
         before, after = old.get(name), new.get(name)
         if before == after:
+            continue
+        if name in ("tools", "tool_version") and tools:
+            lines += tools
+            tools = []
             continue
         if name == "records" and isinstance(before, list) and isinstance(after, list):
             was = {(row[0], row[2]): row for row in before}
@@ -135,6 +154,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         elif name == "script":
             lines.append("its script " + ("is gone" if not after else "is new" if not before
                                           else "has other bytes"))  # fmt: skip
+        elif name == "shown":
+            was, now = before or {}, after or {}
+            differ = [one for one in sorted({*was, *now}) if was.get(one) != now.get(one)]
+            lines += [f"{one}, which it looks at: {was.get(one, 'unset')} → {now.get(one, 'unset')}"
+                      for one in differ]  # fmt: skip
         elif name == "parent":
             lines.append("what it stands on changed")
         elif isinstance(before, list) and isinstance(after, list):
@@ -281,21 +305,48 @@ def doctor(session: Session) -> None:
             packages.setdefault(package, []).append(name)
     say(not packages, f"{len(host.TOOLS)} host tools",
         f"apt-get install {' '.join(sorted(packages))}")  # fmt: skip
+    if os.geteuid() == 0 and not packages:
+        _try_host(session, say)
     filesystems = Path("/proc/filesystems").read_text().split()
-    say("overlay" in filesystems, "overlayfs", "modprobe overlay")
-    say(Path("/dev/loop-control").exists(), "loop devices", "modprobe loop")
-    for name in ("mnt", "pid", "net", "ipc", "uts"):
-        say(Path(f"/proc/self/ns/{name}").exists(), f"{name} namespaces")
     for name in ("xfs", "btrfs"):
         say(name in filesystems, f"filesystem {name}", f"modprobe {name}", needed=False)
     for title, path in (("scratch", host.scratch_root()), ("cache", session.cache.root)):
         free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
         say(free > 4 << 30, f"{free / (1 << 30):.1f} GiB free for {title} in {path}",
             "4 GiB are little", needed=False)  # fmt: skip
+    if session.name:
+        try:
+            session.need_arch()
+            say(True, f"programs of {session.spec.arch}")
+        except BuildError as error:
+            say(False, error.message, error.hint)
     mirrors = session.mirrors
     say("mirror" in mirrors, "a mirror for ${mirror}", "set STRATA_MIRROR", needed=False)
     if missing:
         raise BuildError(f"this host lacks: {', '.join(missing)}")
+
+
+def _try_host(session: Session, say: Callable[..., None]) -> None:
+    """Try what a build does, and say of each thing whether it works; none is tried after a failure.
+
+    A loop device is needed unless the spec that is named has no image that is made with one.
+    """
+    images = session.spec.images if session.name else ()
+    loops = not images or any(image.pack == "loop" and image.format != "vfat" for image in images)
+    with host.scratch() as folder:
+        failure = trials.sandbox(folder)
+        for name in trials.SANDBOX:
+            if failure and failure.name not in trials.SANDBOX[trials.SANDBOX.index(name) + 1 :]:
+                break
+            say(True, trials.NEEDS[name].title)
+        if failure:
+            say(False, failure.message, failure.hint)
+        # Without namespaces there is no answer of its own.
+        if not failure or failure.name not in ("namespaces", "propagation", "proc"):
+            failure = trials.loop(folder)
+            advice = failure.hint if failure else ""
+            say(not failure, failure.message if failure else trials.NEEDS["loop"].title, advice,
+                needed=loops)  # fmt: skip
 
 
 def test(session: Session) -> None:

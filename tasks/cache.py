@@ -202,6 +202,9 @@ def _check_facts(stage: str, facts: dict[str, Any]) -> None:
         for name in ("installed", "size"):
             if name in facts:  # entries of older versions lack them
                 strict.number(facts, name, what="facts' ")
+        for path in strict.items(facts.get("own", []), "its facts' own"):
+            if not isinstance(path, str):
+                raise strict.Damaged(f"its facts' own is malformed: {str(path)[:80]!r}")
         return
     strict.text(facts, "uuid", what="facts' ")
     for part in ("raw", "packed"):
@@ -360,9 +363,12 @@ class Cache:
     ) -> Iterator[Path]:
         """A temporary path to write the file to; when the block ends it becomes the entry.
 
-        `facts` may be filled by the block. `sha256` gives the file's digest if it is known then.
+        `facts` may be filled by the block, but for `private`: a file that only its owner and the
+        folder's group may read, whatever the umask. `sha256` gives the file's digest if it is known
+        then.
         """
-        with host.written(self.file(stage)) as temporary:
+        mode = 0o640 if facts.get("private") else 0o644
+        with host.written(self.file(stage), mode=mode) as temporary:
             yield temporary
             digest = sha256() if sha256 else _digest(temporary.open("rb"))
             size = temporary.stat().st_size

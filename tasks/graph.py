@@ -199,6 +199,8 @@ def task_lock() -> Task:
 
         if Reporter.selected_of(NEEDS_ROOT):
             SESSION.need_root_first()
+        if not Reporter.selected("lock"):
+            SESSION.need_arch(early=True)
         # From here on `doit prune` waits: what this run finds in the cache stays until its end.
         SESSION.begin()
         lock.update(SESSION)
@@ -296,6 +298,8 @@ def _publish() -> None:
     for stage in SESSION.plan.stages:
         if stage.task not in SESSION.results:
             SESSION.say(stage)
+    for notice in publish.warned(SESSION):
+        SESSION.screen.line(f"warning: {notice.layer}: {notice.text()}")
     state = "published to" if SESSION.published else "unchanged in"
     SESSION.screen.line(f"{state} {os.path.relpath(SESSION.out)}/")
 

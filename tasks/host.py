@@ -44,7 +44,9 @@ TOOLS: dict[str, str] = {
 TEST_TOOLS: dict[str, str] = {
     "gpg": "gpg", "gpgconf": "gpgconf", "gpg-agent": "gpg-agent",
     "qemu-system-x86_64": "qemu-system-x86", "git": "git",
-    "pigz": "pigz", "locale-gen": "locales",
+    "pigz": "pigz", "locale-gen": "locales", "ps": "procps",
+    # gencat comes with libc6-dev, which gcc only recommends.
+    "gcc": "gcc", "gencat": "libc6-dev",
 }  # fmt: skip
 # What the rivals of `doit bench` need beside those.
 BENCH_TOOLS: dict[str, str] = {"pigz": "pigz", "mkosi": "mkosi"}
@@ -343,14 +345,19 @@ def run(
     ok: Sequence[int] = (0,),
     what: str = "",
     quiet: bool = False,
+    shown: Callable[[str], str] | None = None,
+    blamed: Mapping[str, str] | None = None,
 ) -> int:
     """Run a command, its whole output line by line into the log; the exit status.
 
     A status that is not in `ok` is a BuildError with the last lines that matter. `what` says in
     the message what the command was for. `quiet` keeps a very long argument list out of the log.
+    `shown` is what becomes of each line. `blamed` says whose fault a failure is, by the title of
+    the sandbox's step that failed.
     """
     log = log or Log(None)
     full: list[str] = []
+    blame = ""
     # Of this command alone: others may write to the same log meanwhile.
     said: deque[str] = deque(maxlen=400)
     log.line("+ " + (shlex.join(argv) if not quiet else shlex.join(argv[:2]) + " ..."))
@@ -368,6 +375,9 @@ def run(
             assert process.stdout is not None
             while raw := process.stdout.readline(LINE_LIMIT):
                 line = raw.decode("utf-8", "replace").rstrip("\r\n").rpartition("\r")[2]
+                line = shown(line) if shown else line
+                if line.startswith(STEP_MARK):
+                    blame = (blamed or {}).get(line[len(STEP_MARK) :], "")
                 # Now, since many a tool removes what it could not write whole.
                 full = full or room.blamed(line, log.places)
                 said.append(log.line(line))
@@ -377,7 +387,9 @@ def run(
     if status not in ok:
         where = f"the whole output is in {log.path}" if log.path else ""
         raise BuildError(
-            f"{what or shlex.join(argv[:2])} failed ({_status(status)}):\n{last_lines(said)}", where
+            f"{what or shlex.join(argv[:2])} failed ({_status(status)}){blame and ': ' + blame}:\n"
+            f"{last_lines(said)}",
+            where,
         )
     return status
 
@@ -393,14 +405,29 @@ def _status(status: int) -> str:
 
 
 def capture(
-    argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: bytes | None = None,
 ) -> tuple[int, str, str]:
     """Exit status, standard output and standard error of a command, as text."""
-    with running(
-        popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, cwd=cwd)
-    ) as process:
-        out, err = process.communicate()
-    return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+    code, out, err = filtered(argv, stdin, env=env, cwd=cwd)
+    return code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+
+
+def filtered(
+    argv: Sequence[str],
+    given: bytes | None,
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> tuple[int, bytes, bytes]:
+    """Exit status, standard output and standard error of a command that reads `given`."""
+    feed = subprocess.DEVNULL if given is None else PIPE
+    with running(popen(argv, stdin=feed, stdout=PIPE, stderr=PIPE, env=env, cwd=cwd)) as process:
+        out, err = process.communicate(given)
+    return process.returncode, out, err
 
 
 # ---------------------------------------------------------------- sandbox
@@ -411,6 +438,10 @@ DPKG_CAPABILITIES = (
     "chown", "dac_override", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap",
     "net_bind_service", "sys_chroot", "mknod", "audit_write", "setfcap",
 )  # fmt: skip
+
+
+PROGRAM = (sys.executable, "-I", "-S", str(Path(__file__).with_name("sandbox.py")))
+"""tasks/sandbox.py, which runs in a sandbox before all else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -433,15 +464,19 @@ class Overlay:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One command of a sandbox, or a pipeline of several; `title` says what it does."""
+    """One command of a sandbox, or a pipeline of several; `title` says what it does.
+
+    `blame` is what a failure of it is blamed on, up to the next step that has a title.
+    """
 
     pipeline: Sequence[Sequence[str]]
     title: str = ""
+    blame: str = ""
 
 
-def step(*argv: str, title: str = "") -> Step:
+def step(*argv: str, title: str = "", blame: str = "") -> Step:
     """A step that is one command."""
-    return Step(pipeline=[argv], title=title)
+    return Step(pipeline=[argv], title=title, blame=blame)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -458,28 +493,53 @@ class Sandbox:
     hostname: str = "localhost"
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str = "/"
+    arches: Sequence[str] = ("",)
+    """Debian's names of the architectures whose programs run in `root`, its own first."""
 
-    def run(self, *steps: Step, log: Log, what: str = "") -> None:
-        """Run each step in new namespaces with no network; BuildError for the first that fails.
+    def command(self) -> list[str]:
+        """The program inside, in new namespaces; it reads the plan."""
+        from tasks import sandbox
 
-        When this process dies, by SIGKILL too, PDEATHSIG ends unshare(1) and --kill-child the
-        namespaces' PID 1; with it go all processes and mounts of the stage.
-        """
-        for one in steps:
-            log.line("+ " + " | ".join(shlex.join(argv) for argv in one.pipeline))
+        names = {"mount": "--mount", "PID": "--pid", "network": "--net", "IPC": "--ipc",
+                 "UTS": "--uts", "cgroup": "--cgroup"}  # fmt: skip
+        # A kernel may be built without cgroups. Propagation is the program's own first step.
+        flags = [names[name] for name in sandbox.NAMESPACES
+                 if name != "cgroup" or os.path.exists("/proc/self/ns/cgroup")]  # fmt: skip
+        return ["unshare", *flags, "--propagation", "unchanged", "--fork", "--kill-child", "--",
+                *PROGRAM]  # fmt: skip
+
+    def plan(self, *steps: Step, trial: bool = False) -> bytes:
+        """What the program inside reads; with `trial` it runs nothing, but says what failed."""
+        from tasks import seen
+
         plan = {
             "base": str(self.base), "mounts": [list(mount) for mount in self.mounts],
             "root": self.root, "chroots": list(self.chroots), "binds": list(self.binds),
             "writable": list(self.writable), "hostname": self.hostname,
             "keep": None if self.keep is None else list(self.keep),
-            "env": {**ENV, **self.env}, "cwd": self.cwd,
+            # One that is empty here is not set there.
+            "env": {name: text for name, text in {**ENV, **self.env}.items() if text},
+            "cwd": self.cwd, "trial": trial,
+            "arch": self.arches[0], "seen": seen.content(self.arches[0]),
+            # Debian's libc for these has no other way to a socket.
+            "socketcall": bool({"i386", "s390x"}.intersection(self.arches)),
             "steps": [[one.title, [list(argv) for argv in one.pipeline]] for one in steps],
         }  # fmt: skip
-        argv = [
-            "unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child",
-            "--", sys.executable, "-I", "-S", str(Path(__file__).with_name("sandbox.py")),
-        ]  # fmt: skip
-        run(argv, log=log, stdin=json.dumps(plan).encode(), what=what, quiet=True)
+        return json.dumps(plan).encode()
+
+    def run(
+        self, *steps: Step, log: Log, what: str = "", shown: Callable[[str], str] | None = None
+    ) -> None:
+        """Run each step in new namespaces with no network; BuildError for the first that fails.
+
+        `shown` is what becomes of each line that they print.
+        When this process dies, by SIGKILL too, PDEATHSIG ends unshare(1) and --kill-child the
+        namespaces' PID 1; with it go all processes and mounts of the stage.
+        """
+        for one in steps:
+            log.line("+ " + " | ".join(shlex.join(argv) for argv in one.pipeline))
+        run(self.command(), log=log, stdin=self.plan(*steps), what=what, quiet=True, shown=shown,
+            blamed={one.title: one.blame for one in steps if one.title})  # fmt: skip
 
 
 # ---------------------------------------------------------------- locks and scratch

@@ -14,42 +14,58 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import apt, host, plan, signature, strict
+from tasks import apt, host, plan, reads, scripts, signature, strict, versions
 from tasks.errors import BuildError
 from tasks.lockfile import Lock
-from tasks.spec import File, Layer, Repo, Spec, debconf_fields, masked, parses
+from tasks.spec import File, Layer, Repo, Spec, check_target, debconf_fields, masked, parses
 
 MODULES = {"zlib-ng": "zlib_ng", "isal": "isal"}
 """Tools that are Python packages, by the module's name."""
+SCRIPT_HEAD = 1 << 20
+"""Bytes of a script that are looked at: what follows may be an archive that it unpacks."""
 VERSION_ARGUMENT = {"mke2fs": "-V", "mkfs.xfs": "-V", "mkfs.vfat": "--help"}
 
 
+LIBRARIES = {"xz": "liblzma5"}
+"""Packages that do a tool's work and may be of another version than its own."""
+
+DPKG_STATUS = Path("/var/lib/dpkg/status")
+
+
 def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
-    """Each tool's version, asked only when the command's file has changed since the last time."""
+    """Each tool's version with Debian's revision, or with a digest where it is no package's.
+
+    Asked only when the command's file or dpkg's status has changed since the last time.
+    """
     known: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
         known = strict.read(memory)
-    versions: dict[str, str] = {}
+    asked: dict[str, str] = {}
     changed = False
+    installed = _mark(DPKG_STATUS) if DPKG_STATUS.exists() else ""
     for name in names:
         path = _module_file(MODULES[name]) if name in MODULES else host.tool(name)
-        info = os.stat(path)
-        mark = f"{path} {info.st_size} {info.st_mtime_ns} {info.st_ino}"
+        mark = _mark(Path(path)) + ("" if name in MODULES else installed)
         entry = known.get(name)
         # With a digest: a version that rotted would give all stages other keys, and other UUIDs.
         if (not isinstance(entry, list) or len(entry) != 3 or entry[0] != mark
                 or entry[2] != _sum(entry[:2])):  # fmt: skip
-            entry = [mark, _ask_version(name)]
+            entry = [mark, _ask_version(name, path)]
             known[name] = entry = [*entry, _sum(entry)]
             changed = True
-        versions[name] = str(entry[1])
+        asked[name] = str(entry[1])
     if changed:
         # Who may only read this checkout asks each time, and so does who has no room there.
         with contextlib.suppress(OSError):
             if memory.is_dir():
                 host.remove(memory)
             host.write_text(memory, json.dumps(known, indent=1, sort_keys=True))
-    return versions
+    return asked
+
+
+def _mark(path: Path) -> str:
+    info = path.stat()
+    return f"{path} {info.st_size} {info.st_mtime_ns} {info.st_ino} "
 
 
 def _sum(entry: list[Any]) -> str:
@@ -65,7 +81,7 @@ def _module_file(name: str) -> str:
     return found.origin
 
 
-def _ask_version(name: str) -> str:
+def _ask_version(name: str, path: str) -> str:
     # The library inside decides the bytes, whichever version the Python package has.
     if name == "zlib-ng":
         from zlib_ng import zlib_ng
@@ -75,11 +91,34 @@ def _ask_version(name: str) -> str:
         import isal
 
         return str(isal.ISAL_VERSION)
-    status, out, err = host.capture([name, VERSION_ARGUMENT.get(name, "--version")])
-    match = re.search(r"\d+\.[\w.+~-]+", out + err)
-    if match is None:
-        raise BuildError(f"{name} does not tell its version (exit status {status})")
-    return match[0]
+    found = _packaged(host.TOOLS.get(name, name), path)
+    if not found:
+        status, out, err = host.capture([name, VERSION_ARGUMENT.get(name, "--version")])
+        match = re.search(r"\d+\.[\w.+~-]+", out + err)
+        if match is None:
+            raise BuildError(f"{name} does not tell its version (exit status {status})")
+        found = f"{match[0]} sha256:{file_digest(Path(path))[:16]}"
+    library = _dpkg("--show", "--showformat", "${Version}\n", LIBRARIES.get(name, ""))
+    return f"{found}, {LIBRARIES[name]} {library[0]}" if library else found
+
+
+def _packaged(package: str, path: str) -> str:
+    """The version of a Debian package if it is installed and has this file, else ""."""
+    # Before /usr was merged with /, packages shipped /sbin/mke2fs, and old ones still do.
+    names = {path, path.removeprefix("/usr")}
+    if not names & set(_dpkg("--listfiles", package)):
+        return ""
+    return next(iter(_dpkg("--show", "--showformat", "${Version}\n", package)), "")
+
+
+def _dpkg(*words: str) -> list[str]:
+    """What dpkg-query(1) prints; nothing where there is none, or no such package."""
+    try:
+        host.tool("dpkg-query")
+    except BuildError:
+        return []
+    status, out, _ = host.capture(["dpkg-query", *words]) if words[-1] else (1, "", "")
+    return out.splitlines() if status == 0 else []
 
 
 # ---------------------------------------------------------------- files and scripts
@@ -158,23 +197,43 @@ def _walk(source: Path, target: str, file: File) -> Iterator[Entry]:
 def layer_entries(layer: Layer, spec: Spec) -> list[Entry]:
     """All that a layer's `files` puts into the tree, in order."""
     where = f"{spec.path}: layers.{layer.name}.files"
-    return [entry for file in layer.files for entry in entries(file, where)]
+    found = [entry for file in layer.files for entry in entries(file, where)]
+    for entry in found:
+        check_target(spec, layer, entry.target, folder=entry.kind == "folder")
+    return found
 
 
 def script_identity(layer: Layer, spec: Spec) -> str:
-    """SHA-256 of a layer's script; BuildError when it is missing. How it runs is in its bytes."""
+    """SHA-256 of a layer's script, whose bytes, not its mode, say how it is run.
+
+    BuildError when it is missing, or would not run as it is: see scripts.program.
+    """
     assert layer.script is not None
     where = f"{spec.path}: layers.{layer.name}.script"
+    script_program(layer.script, where, spec.arch)
+    return file_digest(layer.script)
+
+
+def script_program(path: Path, where: str, arch: str) -> scripts.Program:
+    """How a layer's script is run; `where` is the field that names it."""
     try:
-        info = layer.script.stat()
-        if not stat.S_ISREG(info.st_mode):
-            raise BuildError(f"{where}: {layer.script} is no file")
-        return file_digest(layer.script)
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BuildError(f"{where}: {path} is no file")
+        with path.open("rb") as file:
+            head = file.read(SCRIPT_HEAD)
     except OSError as error:
         raise BuildError(
-            f"{where}: {layer.script} cannot be read: {error.strerror}",
+            f"{where}: {path} cannot be read: {error.strerror}",
             "scripts are relative to the spec's folder",
         ) from error
+    return scripts.program(head, where, str(path), arch)
+
+
+def script_reads(layer: Layer) -> list[str]:
+    """The settings that a layer's script may look at, by what is written in it."""
+    assert layer.script is not None
+    with layer.script.open("rb") as file:
+        return sorted(reads.of_text(file.read(reads.LIMIT)))
 
 
 # ---------------------------------------------------------------- settings
@@ -194,6 +253,11 @@ def crypted(password: str, salt: str) -> str:
     return result.decode()
 
 
+def is_password(line: str) -> bool:
+    """Whether a debconf answer, as debconf-set-selections(1) reads it, is of type `password`."""
+    return debconf_fields(line)[2:3] == ["password"]
+
+
 def debconf_identity(layer: Layer) -> list[str]:
     """A layer's debconf answers as its key sees them: of a password only a digest.
 
@@ -202,7 +266,7 @@ def debconf_identity(layer: Layer) -> list[str]:
     lines = []
     for line in layer.debconf:
         package, question, kind, *value = debconf_fields(line)
-        if kind == "password" and value:
+        if is_password(line) and value:
             salt = hashlib.sha256(f"{package} {question}".encode()).hexdigest()[:16]
             digest = hashlib.sha256(crypted(value[0], salt).encode()).hexdigest()
             line = f"{package} {question} {kind} sha256:{digest}"
@@ -420,7 +484,10 @@ def epoch_override() -> int | None:
 def host_inputs(spec: Spec, lock: Lock, mirrors: Mapping[str, str], memory: Path) -> plan.Host:
     """All that the plan needs of the host."""
     return plan.Host(
-        tools=tool_versions(plan.tools_for(spec), memory),
+        tools={
+            name: versions.keyed(name, version)
+            for name, version in tool_versions(plan.tools_for(spec), memory).items()
+        },
         files={
             layer.name: [entry.identity() for entry in layer_entries(layer, spec)]
             for layer in spec.layers
@@ -429,4 +496,6 @@ def host_inputs(spec: Spec, lock: Lock, mirrors: Mapping[str, str], memory: Path
         debconf={layer.name: debconf_identity(layer) for layer in spec.layers},
         settings=settings_identity(spec, lock, mirrors) if spec.settings else {},
         epoch=epoch_override(),
-    )
+        reads={layer.name: script_reads(layer) for layer in spec.layers
+               if layer.script and spec.settings.shown},
+    )  # fmt: skip

@@ -8,14 +8,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tasks import apt, host, inputs, lockfile, safe, strict, unsolved
+from tasks import apt, debs, host, inputs, lockfile, reads, safe, strict, unsolved
 from tasks.ask import Snapshot, ask_all, drop_broken, kept_snapshots
 from tasks.cache import SEAL
 from tasks.errors import BuildError, NoRoom
@@ -328,6 +330,47 @@ def resolve(
     return lock
 
 
+def scanned(session: Session, lock: Lock, old: Lock | None, log: host.Log) -> Lock:
+    """The lock with what the scripts of its layers' packages look at.
+
+    The .debs tell, which the build needs in any case; of those that the old lock has, it tells.
+    """
+    known: dict[str, set[str]] = {}
+    if old is not None and old.scan == lockfile.SCAN:
+        for layer in old.layers:
+            for record in layer.records:
+                known[record.sha256] = {name for name, packages in layer.reads.items()
+                                        if record.package in packages}  # fmt: skip
+    # No variant selects a package that looks at any of them.
+    base = lock.base if session.spec.base.include else ()
+    layered = [record for layer in lock.layers for record in layer.records]
+    new = [record for record in (*base, *layered)
+           if record.sha256 not in known and record.package not in reads.NOTHING]  # fmt: skip
+    if new:
+        debs.fetch(new, session.cache, session.uris, session.spec, session.scratch, log)
+        log.step(f"looking at what the scripts of {len(new)} packages read")
+        # Unpacking does not hold the interpreter's lock.
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            paths = [session.cache.deb(record.sha256) for record in new]
+            found = pool.map(reads.of_deb, paths, [record.package for record in new])
+            known |= {record.sha256: what for record, what in zip(new, found, strict=True)}
+    for record in base:
+        if missed := sorted(known.get(record.sha256, set()) & session.spec.settings.shown.keys()):
+            session.screen.line(
+                f"  base: the scripts of {record.package} look at {', '.join(missed)}, which a "
+                "base is not shown: packages or a layer is the place for it"
+            )  # fmt: skip
+    layers = []
+    for layer in lock.layers:
+        readers: dict[str, set[str]] = {}
+        for record in layer.records:
+            for name in known.get(record.sha256, ()):
+                readers.setdefault(name, set()).add(record.package)
+        listed = {name: tuple(sorted(packages)) for name, packages in sorted(readers.items())}
+        layers.append(replace(layer, reads=listed))
+    return replace(lock, scan=lockfile.SCAN, layers=tuple(layers))
+
+
 def update(session: Session) -> None:
     """Bring specs/NAME.lock up to date, as far as `lock=` allows; sets session.locked.
 
@@ -359,6 +402,8 @@ def update(session: Session) -> None:
             if drop_broken(session, snapshots, log):
                 snapshots = ask_all(session, log, old)
         lock = resolve(session, snapshots, keep, log)
+        if spec.settings.shown:
+            lock = scanned(session, lock, old, log)
         text = lockfile.dump(lock)
         if session.lock_text() == text:
             return

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tasks import strict
@@ -14,6 +14,10 @@ from tasks.errors import BuildError
 
 FORMAT = 2
 """2 has `manual`. A lock of format 1 is read, and fits no spec: see plan.resolution_inputs."""
+SETTINGS = ("hostname", "timezone", "locale")
+"""Of a spec: those that packages' scripts may look at while they are installed."""
+SCAN = 1
+"""Version of tasks.reads, which finds what they look at: a lock made with another is stale."""
 RESTORE = "restore it from version control, or delete it and build with lock=latest"
 
 
@@ -57,6 +61,8 @@ class LockedLayer:
     records: tuple[Record, ...]
     removes: tuple[str, ...]
     manual: tuple[str, ...] = ()
+    reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Settings that its packages' scripts may look at, with the names of these packages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +70,11 @@ class Lock:
     """A whole lock; `inputs` is the digest of the spec's fields that it was resolved from.
 
     `manual` is of the base what LockedLayer.manual is of a layer; `form` is that of the text.
+    `scan` is the SCAN by which the layers' `reads` were found, 0 if none was.
     """
 
     inputs: str
+    scan: int = 0
     arch: str
     repos: tuple[LockedRepo, ...]
     base: tuple[Record, ...]
@@ -139,6 +147,11 @@ def dump(lock: Lock) -> str:
         "{"
         + f'"name": {line(layer.name)}, "removes": {line(list(layer.removes))}, "manual": '
         + block([line(name) for name in layer.manual], "    ")
+        + (
+            f', "reads": {line({name: list(layer.reads[name]) for name in sorted(layer.reads)})}'
+            if lock.scan
+            else ""
+        )
         + ', "records": '
         + block([line(asdict(record)) for record in layer.records], "    ")
         + "}"
@@ -149,7 +162,8 @@ def dump(lock: Lock) -> str:
         f'  "format": {FORMAT},\n'
         f'  "inputs": {line(lock.inputs)},\n'
         f'  "arch": {line(lock.arch)},\n'
-        f'  "repos": {block([line(asdict(repo)) for repo in lock.repos], "  ")},\n'
+        + (f'  "scan": {lock.scan},\n' if lock.scan else "")
+        + f'  "repos": {block([line(asdict(repo)) for repo in lock.repos], "  ")},\n'
         f'  "manual": {block([line(name) for name in lock.manual], "  ")},\n'
         f'  "base": {block([line(asdict(record)) for record in lock.base], "  ")},\n'
         f'  "layers": {block(layers, "  ")}\n'
@@ -198,6 +212,12 @@ def record_of(value: Mapping[str, Any], repos: set[str]) -> Record:
     return record
 
 
+def _number(value: Any, what: str) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 31:
+        raise ValueError(f"{what} is malformed: {str(value)[:80]!r}")
+    return value
+
+
 def _repo(value: Mapping[str, Any]) -> LockedRepo:
     repo = LockedRepo(**value)
     what = f"of the repository {str(repo.name)[:80]!r} the"
@@ -224,7 +244,18 @@ def _layer(value: Mapping[str, Any], repos: set[str], manual: bool) -> LockedLay
         records=tuple(record_of(one, repos) for one in _list(value["records"], f"layer {name!r}")),
         removes=_names_of(value["removes"], f"what layer {name!r} removes"),
         manual=_names_of(value["manual"], f"manual of layer {name!r}") if manual else (),
+        reads=_reads(value.get("reads", {}), f"layer {name!r} reads"),
     )  # fmt: skip
+
+
+def _reads(value: Any, what: str) -> dict[str, tuple[str, ...]]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{what} is malformed: expected a mapping")
+    return {
+        _text(name, "|".join(SETTINGS), what):
+            tuple(_text(one, _PACKAGE, f"{what} {name}") for one in _list(packages, what))
+        for name, packages in value.items()
+    }  # fmt: skip
 
 
 def parse(text: str, *, where: str) -> Lock:
@@ -244,6 +275,7 @@ def parse(text: str, *, where: str) -> Lock:
         lock = Lock(
             inputs=_text(document["inputs"], r"[0-9a-f]{32}", "inputs"),
             arch=_text(document["arch"], _FORMS["architecture"], "arch"),
+            scan=_number(document.get("scan", 0), "scan"),
             repos=repos,
             base=tuple(record_of(record, names) for record in _list(document["base"], "base")),
             layers=tuple(_layer(one, names, manual)
@@ -255,6 +287,11 @@ def parse(text: str, *, where: str) -> Lock:
         groups = [("base", lock.base), *((layer.name, layer.records) for layer in lock.layers)]
         for name, records in groups:
             _once([":".join(lock.slot(one)) for one in records], f"of {name!r} the package")
+        for number, marked in enumerate((lock.manual, *(one.manual for one in lock.layers))):
+            there = {lock.slot(record) for record in lock.installed(number)}
+            lost = [name for name in marked if slot(name, lock.arch) not in there]
+            if lost:
+                raise ValueError(f"manual has {lost[0]!r}, which is not installed there")
         return lock
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import xxhash
 
 from tasks import mkfs
-from tasks.lockfile import FORMAT, Lock, Record
-from tasks.spec import Image, Spec
+from tasks.lockfile import FORMAT, SCAN, Lock, LockedLayer, Record
+from tasks.spec import Image, Layer, Spec
 
-RECIPES = {"base": 4, "layer": 4, "image": 3}
+RECIPES = {"base": 5, "layer": 5, "image": 4}
 """Raised when a stage's code would make other bytes from the same inputs."""
 
 SUFFIX = {"gzip": ".img.gz", "zstd": ".img.zst", "xz": ".img.xz", "raw": ".img"}
@@ -68,6 +68,8 @@ class Host:
     debconf: Mapping[str, list[str]]
     settings: Mapping[str, Any]
     epoch: int | None
+    reads: Mapping[str, list[str]] = field(default_factory=dict)
+    """The settings that a layer's script may look at, by the layer's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,14 @@ class Plan:
         """Base and layers: what an image is filled from."""
         return (self.base, *self.layers)
 
+    @property
+    def tools(self) -> dict[str, str]:
+        """The host's tools in the keys, with the versions that these see."""
+        found: dict[str, str] = {}
+        for stage in self.stages:
+            found |= tools_of(stage.inputs)
+        return dict(sorted(found.items()))
+
 
 def canonical(value: Any) -> str:
     """JSON with one way to write each value."""
@@ -108,6 +118,8 @@ def resolution_inputs(spec: Spec) -> str:
     """
     return key({
         "format": FORMAT,
+        # With them, what looks at them is found when the .debs are locked.
+        **({"scan": SCAN} if spec.settings.shown else {}),
         "arch": spec.arch,
         "base": [spec.base.tool, spec.base.variant, sorted(set(spec.base.include))],
         "repos": [
@@ -138,6 +150,20 @@ def image_tools(image: Image) -> set[str]:
 def tools_for(spec: Spec) -> list[str]:
     """The tools whose versions are in this spec's keys."""
     return sorted({spec.base.tool}.union(*(image_tools(image) for image in spec.images)))
+
+
+def tools_of(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """The tools in a stage's inputs, and their versions."""
+    found = inputs.get("tools", {})
+    if "tool_version" in inputs:
+        found = {str(inputs["tool"]): inputs["tool_version"]}
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def other_tools(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """The tools whose versions differ, a line each, of those that both name."""
+    return [f"{name}: {old[name]} → {new[name]}" for name in sorted(old.keys() & new.keys())
+            if old[name] != new[name]]  # fmt: skip
 
 
 def base_inputs(spec: Spec, lock: Lock, host: Host) -> dict[str, Any]:
@@ -187,6 +213,7 @@ def layer_inputs(spec: Spec, lock: Lock, number: int, host: Host) -> dict[str, A
         "debconf": host.debconf[layer.name],
         "files": host.files[layer.name],
         "script": host.scripts.get(layer.name),
+        "shown": shown_to(spec, lock, number, host),
         "epoch": host.epoch,
     }
 
@@ -207,6 +234,28 @@ def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:
     mounts = [image.mount for image in spec.images]
     images = tuple(_image(image, mounts, parent, host) for image in spec.images)
     return Plan(lock=lock, base=base, layers=tuple(layers), images=images)
+
+
+def shown_to(spec: Spec, lock: Lock, number: int, host: Host) -> dict[str, str]:
+    """The settings that a layer is shown, with their texts: what its packages and script look at.
+
+    And what a layer below was shown: it is in the tree, and this one is redone with it.
+    """
+    locked = {layer.name: layer for layer in lock.layers}
+    found: set[str] = set()
+    for layer in spec.layers[: number + 1]:
+        found |= looks_at(layer, locked[layer.name], host)
+    return {name: text for name, text in spec.settings.shown.items() if name in found}
+
+
+def looks_at(layer: Layer, adds: LockedLayer, host: Host) -> set[str]:
+    """The settings that a layer's packages and script may look at; an empty word of the spec rules.
+
+    Otherwise that word is beside what is found: nobody wants less than a package asks for.
+    """
+    if layer.reads == ():
+        return set()
+    return {*adds.reads, *host.reads.get(layer.name, ()), *(layer.reads or ())}
 
 
 def _image(image: Image, mounts: list[str], tree: Stage, host: Host) -> Stage:

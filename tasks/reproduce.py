@@ -10,14 +10,16 @@ import contextlib
 import platform
 import shutil
 import tarfile
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from tasks import base, ext, host, image, layer, safe, strict
+from tasks import base, compress, etc, ext, host, identities, image, layer, safe, strict
 from tasks.cache import Cache, Entry, Memory, read_sha256
 from tasks.errors import BuildError
-from tasks.plan import Plan, Stage
+from tasks.plan import Plan, Stage, other_tools
 from tasks.session import Session
 from tasks.spec import EXT, Image
 
@@ -44,6 +46,7 @@ def run(session: Session) -> None:
         log = fresh.log("compare.log", "compare")
         differences: list[str] = []
         compared = 0
+        drawn = Drawn()
         with session.cache.used(session.screen.progress), log as said:
             stages = [(plan.base, partial(base.build, fresh))]
             stages += [(stage, partial(layer.build, fresh, number))
@@ -51,13 +54,15 @@ def run(session: Session) -> None:
             for stage, work in stages:
                 fresh.make(stage, work)
                 old = session.cache.intact(stage)
-                found = _compare_trees(old, fresh.cache.require(stage), fresh, said)
+                new = fresh.cache.require(stage)
+                drawn.add(new)
+                found = _compare_trees(old, new, drawn, fresh, said)
                 differences += _told(session, stage, found, old is not None)
             for number, stage in enumerate(plan.images):
                 fresh.make(stage, partial(image.build, fresh, number))
                 one = session.spec.images[number]
                 entry = fresh.cache.require(stage)
-                found = _compare_images(session.out / one.file, entry, one, fresh, said)
+                found = _compare_images(session.out / one.file, entry, one, drawn, fresh, said)
                 differences += _told(session, stage, found, True)
                 compared += 1
     if differences:
@@ -65,7 +70,33 @@ def run(session: Session) -> None:
             f"{_out(session)} is not what its lock gives again:\n    " + "\n    ".join(differences),
             f"the details are in {_out(session)}/log/reproduce/",
         )
-    session.screen.line(f"reproduced {_out(session)}/: {compared} images")
+    but = f", but for what {', '.join(drawn.seen)} drew by chance" if drawn.seen else ""
+    session.screen.line(f"reproduced {_out(session)}/: {compared} images{but}")
+
+
+@dataclass(kw_only=True)
+class Drawn:
+    """What packages drew by chance in the trees so far: it has other bytes in each build."""
+
+    notices: list[identities.Notice] = field(default_factory=list)
+    seen: dict[str, str] = field(default_factory=dict)
+    """Of what was found to differ, the first path by package."""
+
+    def add(self, entry: Entry) -> None:
+        """Note what a tree's record tells."""
+        self.notices += identities.read(entry.facts.get("drawn"))
+
+    def expected(self, path: str) -> bool:
+        """Whether an absolute path may differ, which is noted."""
+        notice = identities.differing(self.notices, path)
+        if notice is not None:
+            self.seen.setdefault(notice.package, path)
+        return notice is not None
+
+    def told(self) -> str:
+        """A sentence on what was found to differ."""
+        found = ", ".join(f"{package} ({path})" for package, path in self.seen.items())
+        return f"=the same files, but for what packages drew by chance: {found}"
 
 
 def _out(session: Session) -> str:
@@ -94,8 +125,10 @@ def _check_published(session: Session, plan: Plan) -> None:
     where = path.relative_to(session.root)
     again = f"doit build spec={session.spec.name}"
     try:
-        keys = yaml.safe_load(safe.read_bytes(path, strict.LIST_LIMIT))["keys"]
-        known = {str(task): str(key) for task, key in keys.items()}
+        content = yaml.safe_load(safe.read_bytes(path, strict.LIST_LIMIT))
+        known = {str(task): str(key) for task, key in content["keys"].items()}
+        # One of an older version does not tell.
+        tools = {str(name): str(one) for name, one in content.get("tools", {}).items()}
     except FileNotFoundError as error:
         raise BuildError(f"{where} is missing: there is nothing to compare with", again) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
@@ -104,6 +137,11 @@ def _check_published(session: Session, plan: Plan) -> None:
     planned = {stage.task: stage.key for stage in plan.stages}
     if known != planned:
         other = [task for task in planned if known.get(task) != planned[task]]
+        if differ := other_tools(tools, plan.tools):
+            raise BuildError(
+                f"{where}: it was built with other tools than this host has: {', '.join(differ)}",
+                f"reproduce it on a host like that one, or build anew: {again}",
+            )
         raise BuildError(
             f"{where}: it was built from another spec, lock, SOURCE_DATE_EPOCH or other tools: "
             f"{other[0] if other else 'a stage'} has another key",
@@ -129,33 +167,49 @@ def _fresh(session: Session) -> Iterator[Session]:
 # ---------------------------------------------------------------- trees
 
 
-def _compare_trees(old: Entry | None, new: Entry, fresh: Session, log: host.Log) -> str:
+def _compare_trees(
+    old: Entry | None, new: Entry, drawn: Drawn, fresh: Session, log: host.Log
+) -> str:  # fmt: skip
     """How two layer tarballs differ, "" if not at all; begins with = when only the packing does."""
     if old is None or old.sha256 == new.sha256:
         return ""
-    found = compare_tars(old.path, new.path, log)
+    own = Drawn(notices=drawn.notices)
+    found = compare_tars(old.path, new.path, log, own.expected)
+    drawn.seen |= own.seen
+    if not found and own.seen:
+        return own.told()
     if not found:
         return "=the same files, packed by another version of tar or zstd"
     _diffoscope(old.path, new.path, fresh, log)
     return found
 
 
-def compare_tars(one: Path, other: Path, log: host.Log) -> str:
-    """The first member and field in which two sorted tars, plain or zstd, differ; "" if none do."""
+def compare_tars(
+    one: Path, other: Path, log: host.Log, expected: Callable[[str], bool] = lambda _path: False
+) -> str:
+    """The first member and field in which two sorted tars, plain or zstd, differ; "" if none do.
+
+    `expected` says of an absolute path whether it may.
+    """
     with _members(one, log) as left, _members(other, log) as right:
-        while True:
-            a, b = left.next(), right.next()
-            if a is None or b is None:
-                rest = a or b
-                side = "old" if b is None else "new"
-                return f"{_path(rest)}: only in the {side} one" if rest else ""
-            if a.name != b.name:
-                # tar sorts each folder by itself.
-                side, rest = ("old", a) if a.name.split("/") < b.name.split("/") else ("new", b)
-                return f"{_path(rest)}: only in the {side} one"
-            found = _compare_members(left, a, right, b)
-            if found:
-                return f"{_path(a)}: {found}"
+        a, b = left.next(), right.next()
+        while a is not None or b is not None:
+            if a is not None and b is not None and a.name == b.name:
+                found = _compare_members(left, a, right, b)
+                if found and not expected(_path(a)):
+                    return f"{_path(a)}: {found}"
+                a, b = left.next(), right.next()
+            # tar sorts each folder by itself.
+            elif b is None or (a is not None and a.name.split("/") < b.name.split("/")):
+                assert a is not None
+                if not expected(_path(a)):
+                    return f"{_path(a)}: only in the old one"
+                a = left.next()
+            else:
+                if not expected(_path(b)):
+                    return f"{_path(b)}: only in the new one"
+                b = right.next()
+    return ""
 
 
 def _path(member: tarfile.TarInfo) -> str:
@@ -203,7 +257,7 @@ def _compare_members(
 
 
 def _compare_images(
-    old: Path, new: Entry, spec: Image, fresh: Session, log: host.Log
+    old: Path, new: Entry, spec: Image, drawn: Drawn, fresh: Session, log: host.Log
 ) -> str:  # fmt: skip
     """How a published image differs from the new one; "" and = as for trees."""
     if not old.is_file():
@@ -214,7 +268,7 @@ def _compare_images(
     try:
         for path, raw in zip((old, new.path), raws, strict=True):
             _decompress(path, raw, spec.container, log)
-        found = _compare_raw(raws, spec, fresh, log)
+        found = _compare_raw(raws, spec, drawn, fresh, log)
     finally:
         for raw in raws:
             raw.unlink(missing_ok=True)
@@ -223,11 +277,22 @@ def _compare_images(
     return found
 
 
-def _compare_raw(raws: list[Path], spec: Image, fresh: Session, log: host.Log) -> str:
+def _compare_raw(
+    raws: list[Path], spec: Image, drawn: Drawn, fresh: Session, log: host.Log
+) -> str:  # fmt: skip
     with raws[0].open("rb") as one, raws[1].open("rb") as other:
         offset = ext.first_difference(one, other)
     if offset is None:
         return f"the same filesystem, but {spec.container} was written by another compressor"
+    if any(notice.done == identities.KEPT for notice in drawn.notices):
+        own = Drawn(notices=drawn.notices)
+        below = spec.mount.rstrip("/")
+        found = _file_difference(raws, spec.format, fresh, log,
+                                 lambda path: own.expected(f"{below}{path}"))  # fmt: skip
+        if found:
+            return f"{below}{found}" if found.startswith("/") else found
+        if own.seen:
+            return own.told()
     if spec.format in EXT:
         found = _ext_difference(raws[0], spec, offset)
         if spec.pack == "loop" and not _file_difference(raws, spec.format, fresh, log):
@@ -268,12 +333,15 @@ def _ext_difference(raw: Path, spec: Image, offset: int) -> str:
     return f"{path}: {field}"
 
 
-def _file_difference(raws: list[Path], kind: str, fresh: Session, log: host.Log) -> str:
+def _file_difference(
+    raws: list[Path], kind: str, fresh: Session, log: host.Log,
+    expected: Callable[[str], bool] = lambda _path: False,
+) -> str:  # fmt: skip
     """The first file in which two filesystems differ, "" if none does, or why it cannot be told."""
     tars: list[Path] = []
     try:
         tars += [_files(raw, kind, fresh, log) for raw in raws]
-        return compare_tars(tars[0], tars[1], log)
+        return compare_tars(tars[0], tars[1], log, expected)
     except BuildError as error:
         return error.message
     finally:
@@ -291,7 +359,9 @@ def _files(raw: Path, kind: str, fresh: Session, log: host.Log) -> Path:
            "--xattrs-include=*", "--directory", str(folder), "."]  # fmt: skip
     try:
         if kind == "vfat":
-            host.run(["mcopy", "-s", "-m", "-n", "-i", str(raw), "::", str(folder)], log=log)
+            read = ["mcopy", "-s", "-m", "-n", "-i", str(raw), "::", str(folder)]
+            private = etc.make(fresh.scratch / f"{raw.stem}.etc")
+            host.run(etc.argv(private, read), log=log)
             host.run(tar, log=log)
         else:
             options = {"xfs": "ro,nouuid,norecovery", "btrfs": "ro"}.get(kind, "ro,noload")
@@ -306,18 +376,24 @@ def _files(raw: Path, kind: str, fresh: Session, log: host.Log) -> Path:
 
 def _decompress(source: Path, target: Path, container: str, log: host.Log) -> None:
     log.step(f"decompressing {source.name}")
-    if container == "raw":
-        shutil.copyfile(source, target)
-        return
-    with (
-        target.open("wb") as file,
-        host.running(
-            host.popen([*DECOMPRESS[container], str(source)], stdout=file, stderr=host.PIPE)
-        ) as process,
-    ):
-        assert process.stderr is not None
-        message = process.stderr.read().decode("utf-8", "replace").strip()
-        status = process.wait()
+    with target.open("wb", buffering=compress.BLOCK) as file, compress.sparse_copy(file) as write:
+        if container == "raw":
+            with source.open("rb") as image:
+                for block in compress.blocks(image):
+                    write(block)
+            return
+        with (
+            tempfile.TemporaryFile() as said,
+            host.running(
+                host.popen([*DECOMPRESS[container], str(source)], stdout=host.PIPE, stderr=said)
+            ) as process,
+        ):
+            assert process.stdout is not None
+            while block := process.stdout.read(compress.BLOCK):
+                write(block)
+            status = process.wait()
+            said.seek(0)
+            message = said.read().decode("utf-8", "replace").strip()
     if status:
         raise BuildError(f"{source.name}: {container} cannot read it: {message[-300:]}")
 

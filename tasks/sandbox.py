@@ -16,9 +16,16 @@ file of the host can be opened any more. The plan is JSON on standard input:
     env       the commands' whole environment
     cwd       their working directory, after root
     chroots   directories of the new root that get a /dev and /proc, too
+    seen      {"proc": {path: text}, "real": [path, ...], "sys": {path: text or null}}: what
+              programs below the new root find in /proc and /sys, see tasks/seen.py
+    arch      of the programs, for what a kernel of 64 bits tells those of 32; or null
+    socketcall  whether they may ask for sockets by socketcall(2), which no filter can look into
     steps     [[title, [argv, ...]], ...]               pipelines; the first that fails ends it
+    trial     run nothing, but say as JSON what of all this failed, for tasks/trials.py
 
-Exit status: that of the first failing pipeline, 125 when a mount or the like fails.
+Exit status: that of the first failing pipeline, 125 when a mount or the like fails. With arguments
+it reads no plan: `namespaces` says which of these it may not make, `execute FOLDER` whether the
+kernel runs the program there.
 """
 
 from __future__ import annotations
@@ -28,6 +35,7 @@ import fcntl
 import json
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -92,29 +100,54 @@ CAPABILITIES = [
     "checkpoint_restore",
 ]
 
-# What no capability guards. The root of a user namespace has every capability in it again, and with
-# them the kernel's whole surface. Keyrings and the kernel's log know of no namespace; neither does
-# AF_VSOCK, a virtual machine's line to its host, in most kernels.
+# What no capability guards. The root of a user namespace has every capability in it again, and
+# with them the kernel's whole surface. Keyrings, quotas and the kernel's log know of no namespace,
+# a file handle of no root, and fanotify counts what it gives against all of root's processes.
+# docs/design.md goes through the rest of the kernel's table.
 # Numbers: Linux, arch/*/syscall*.tbl; those from 424 on are everyone's.
-REFUSED = ("unshare", "clone", "socket", "add_key", "request_key", "keyctl", "syslog", "bpf",
-           "perf_event_open", "userfaultfd")  # fmt: skip
+REFUSED = ("unshare", "clone", "socket", "socketpair", "add_key", "request_key", "keyctl", "syslog",
+           "bpf", "perf_event_open", "userfaultfd", "fanotify_init", "open_by_handle_at",
+           "quotactl")  # fmt: skip
 # By linux/audit.h's AUDIT_ARCH of each ABI that an image's programs may have.
 CALLS: dict[int, tuple[int, ...]] = {
-    0xC000003E: (272, 56, 41, 248, 249, 250, 103, 321, 298, 323),  # x86-64
-    0x40000003: (310, 120, 359, 286, 287, 288, 103, 357, 336, 374),  # i386
-    0xC00000B7: (97, 220, 198, 217, 218, 219, 116, 280, 241, 282),  # aarch64
-    0x40000028: (337, 120, 281, 309, 310, 311, 103, 386, 364, 388),  # arm
-    0xC00000F3: (97, 220, 198, 217, 218, 219, 116, 280, 241, 282),  # riscv64
-    0xC0000015: (282, 120, 326, 269, 270, 271, 103, 361, 319, 364),  # ppc64le
-    0x80000016: (303, 120, 359, 278, 279, 280, 103, 351, 331, 355),  # s390x
+    # x86-64, i386, aarch64, arm, riscv64, ppc64le, s390x
+    0xC000003E: (272, 56, 41, 53, 248, 249, 250, 103, 321, 298, 323, 300, 304, 179),
+    0x40000003: (310, 120, 359, 360, 286, 287, 288, 103, 357, 336, 374, 338, 342, 131),
+    0xC00000B7: (97, 220, 198, 199, 217, 218, 219, 116, 280, 241, 282, 262, 265, 60),
+    0x40000028: (337, 120, 281, 288, 309, 310, 311, 103, 386, 364, 388, 367, 371, 131),
+    0xC00000F3: (97, 220, 198, 199, 217, 218, 219, 116, 280, 241, 282, 262, 265, 60),
+    0xC0000015: (282, 120, 326, 333, 269, 270, 271, 103, 361, 319, 364, 323, 346, 131),
+    0x80000016: (303, 120, 359, 360, 278, 279, 280, 103, 351, 331, 355, 332, 336, 131),
 }
-IO_URING_SETUP, CLONE3, X32 = 425, 435, 0x40000000
-CLONE_NEWUSER, AF_VSOCK = 0x10000000, 40
+SOCKETCALL = {0x40000003: 102, 0xC0000015: 102, 0x80000016: 102}
+"""The call that has all of the socket calls behind it, their arguments in memory (net/socket.c)."""
+SYS_SOCKET, SYS_SOCKETPAIR = 1, 8
+IO_URING_SETUP, CLONE3, QUOTACTL_FD, X32 = 425, 435, 443, 0x40000000
+CLONE_NEWUSER = 0x10000000
+# socket.h's AF_UNIX, AF_INET, AF_INET6, AF_NETLINK. Any other loads a module into the host's kernel
+# for the asking, and some, like AF_VSOCK, a virtual machine's line to its host, know no namespace.
+FAMILIES = (1, 2, 10, 16)
+NAMESPACES = {"mount": 0x20000, "PID": 0x20000000, "network": 0x40000000, "IPC": 0x8000000,
+              "UTS": 0x4000000, "cgroup": 0x2000000}  # fmt: skip
+"""linux/sched.h: what tasks.host.Sandbox asks unshare(1) for."""
+PER_LINUX32 = 8  # linux/personality.h
+LIMITS = {resource.RLIMIT_NOFILE: (1024, 524288), resource.RLIMIT_STACK: (8 << 20, -1),
+          resource.RLIMIT_MEMLOCK: (8 << 20, 8 << 20), resource.RLIMIT_NPROC: (8192, 8192),
+          resource.RLIMIT_SIGPENDING: (8192, 8192)}  # fmt: skip
+"""Much as Debian's own: those of the builder's shell, some made of its memory, are in no key."""
 PROCESSES = 4096
 FLUSH = 0.1
 """Seconds between two write-backs of a filesystem that is being filled."""
 
 libc = ctypes.CDLL(None, use_errno=True)
+doing = ""
+"""What is tried now, by its name in tasks/trials.py."""
+
+
+def now(what: str) -> None:
+    """Note what is tried from here on."""
+    global doing
+    doing = what
 
 
 def check(result: int, what: str) -> None:
@@ -166,46 +199,80 @@ def mount_one(kind: str, source: str, target: str, options: str) -> None:
 def private_dev(dev: str, *, links: bool = True) -> None:
     """A /dev of the few nodes that maintainer scripts use.
 
-    Each node is the host's own, bound on an empty file; the tmpfs below is nodev, so that no node
-    which somebody makes there can be opened.
+    Each node is the host's own, bound on an empty file: read-only, which keeps its owner, mode and
+    times as they are, and lets it be written to all the same. The tmpfs below is nodev, so that no
+    node which somebody makes there can be opened.
     """
     flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    now("dev")
     mount("tmpfs", dev, "tmpfs", flags, "mode=755,size=1m")
+    now("nodes")
     for name in ("null", "zero", "full", "random", "urandom", "tty"):
         os.close(os.open(f"{dev}/{name}", os.O_CREAT | os.O_WRONLY, 0o666))
         mount(f"/dev/{name}", f"{dev}/{name}", "none", MS_BIND)
-        mount("none", f"{dev}/{name}", "none", MS_BIND | MS_REMOUNT | MS_NOSUID | MS_NOEXEC)
+        mount("none", f"{dev}/{name}", "none",
+              MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NOEXEC)  # fmt: skip
     for name in ("pts", "shm", ".strata"):
         os.mkdir(f"{dev}/{name}", 0o755)
     for name, to in (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("ptmx", "pts/ptmx"),
                      ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")):  # fmt: skip
         if links:
             os.symlink(to, f"{dev}/{name}")
+    now("devpts")
     mount("devpts", f"{dev}/pts", "devpts", MS_NOSUID | MS_NOEXEC,
           "newinstance,ptmxmode=0666,mode=620,gid=5")  # fmt: skip
+    now("dev")
     mount("tmpfs", f"{dev}/shm", "tmpfs", flags, "mode=1777,size=10%")
     mount("tmpfs", f"{dev}/.strata", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=10%")
 
 
-def private_proc(proc: str) -> None:
-    """/proc of the PID namespace, which can neither change nor reveal the host."""
+def private_proc(proc: str, given: str, real: list[str]) -> None:
+    """/proc of the PID namespace, which can neither change nor reveal the host.
+
+    Each entry that is no process is covered: by what the folder `given` has under its name, by
+    nothing, or, if it is `real`, by itself. All are read-only, since an entry's owner and mode are
+    one for all instances of /proc, the host's as well.
+    """
+    now("proc")
     mount("proc", proc, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    for name in ("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi", "driver", "asound",
-                 "mtrr", "pressure", "dynamic_debug"):  # fmt: skip
-        if os.path.exists(f"{proc}/{name}"):
-            bind(f"{proc}/{name}", f"{proc}/{name}", readonly=True)
-    for name in ("kcore", "keys", "key-users", "kmsg", "kallsyms", "timer_list", "sched_debug",
-                 "latency_stats"):  # fmt: skip
-        if os.path.exists(f"{proc}/{name}"):
-            bind("/dev/null", f"{proc}/{name}", readonly=True)
+    for name in sorted(os.listdir(proc)):
+        target = f"{proc}/{name}"
+        if name.isdecimal() or name in ("self", "thread-self") or os.path.islink(target):
+            continue
+        kept = {path.partition("/")[2]: f"{proc}/{path}" for path in real
+                if path.partition("/")[0] == name}  # fmt: skip
+        # Opened while they can be seen.
+        inner = {path: os.open(one, os.O_PATH) for path, one in kept.items()
+                 if path and os.path.exists(one)}  # fmt: skip
+        source = f"{given}/proc/{name}"
+        if "" in kept:
+            source = target
+        elif not os.path.exists(source):
+            source = f"{given}/{'folder' if os.path.isdir(target) else 'file'}"
+        bind(source, target, readonly=True)
+        for path, descriptor in inner.items():
+            bind(f"/proc/self/fd/{descriptor}", f"{target}/{path}", readonly=True)
+            os.close(descriptor)
 
 
-def private_sys(sys_folder: str) -> None:
-    """/sys of the network namespace, read-only, without what tells of firmware and debugging."""
-    mount("sysfs", sys_folder, "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY)
-    for name in ("firmware", "kernel/security", "kernel/debug"):
-        if os.path.isdir(f"{sys_folder}/{name}"):
-            mount("tmpfs", f"{sys_folder}/{name}", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV)
+def private_sys(sys_folder: str, content: dict[str, str | None]) -> None:
+    """A /sys of this content alone: no disk, CPU, firmware or loaded module of the host."""
+    now("sys")
+    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    mount("tmpfs", sys_folder, "tmpfs", flags, "mode=555,size=1m")
+    fill(sys_folder, content)
+    mount("none", sys_folder, "none", flags | MS_REMOUNT | MS_RDONLY)
+
+
+def fill(folder: str, content: dict[str, str | None]) -> None:
+    """Make files of these texts by their paths below a folder, and folders where it is null."""
+    for path, text in content.items():
+        full = f"{folder}/{path}"
+        os.makedirs(full if text is None else os.path.dirname(full), exist_ok=True)
+        if text is not None:
+            with open(full, "w", encoding="ascii") as file:
+                file.write(text)
+            os.chmod(full, 0o444)
 
 
 def enter(plan: dict[str, Any]) -> None:
@@ -215,21 +282,32 @@ def enter(plan: dict[str, Any]) -> None:
         if os.path.islink(f"{root}/{name}"):
             raise ValueError(f"/{name} is a symlink in the tree")
         os.makedirs(f"{root}/{name}", exist_ok=True)
+    seen: dict[str, Any] = plan["seen"]
+    # What is bound from it stays when it is detached; nobody can write to it then.
+    given = root + "/tmp"
+    now("dev")
+    mount("tmpfs", given, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=1m")
+    fill(given, {"file": "", "folder": None})
+    fill(given + "/proc", {**seen["proc"], **dict.fromkeys(seen["real"], "")})
     private_dev(root + "/dev")
-    private_proc(root + "/proc")
-    private_sys(root + "/sys")
-    mount("tmpfs", root + "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
-    mount("tmpfs", root + "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=10%")
+    private_proc(root + "/proc", given, seen["real"])
+    private_sys(root + "/sys", seen["sys"])
     for chroot in plan["chroots"]:
         # No /sys: a bootstrap tool sets its owner and mode, which a read-only one refuses.
         for name in ("dev", "proc"):
             os.makedirs(f"{root}{chroot}/{name}", exist_ok=True)
         private_dev(f"{root}{chroot}/dev", links=False)  # bootstrap tools make them
-        private_proc(f"{root}{chroot}/proc")
+        private_proc(f"{root}{chroot}/proc", given, seen["real"])
+    check(libc.umount2(given.encode(), MNT_DETACH), "detach what /proc shows")
+    now("dev")
+    mount("tmpfs", root + "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
+    mount("tmpfs", root + "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=10%")
+    now("binds")
     for source, target in plan["binds"]:
         bind(source, root + target, readonly=True)
     for source, target in plan["writable"]:
         bind(source, root + target, readonly=False)
+    now("pivot_root")
     os.chdir(root)
     # pivot_root(".", ".") stacks the old root on the new one; the detach then removes it whole.
     check(libc.pivot_root(b".", b"."), "pivot_root")
@@ -269,7 +347,16 @@ def bound_resources() -> None:
     """Let a package that forks or allocates without end hit its own wall before the host's.
 
     RLIMIT_NPROC does not bind root. Before Linux 6.14 pid_max is the host's own: left alone.
+    No core is dumped: a core_pattern that is a pipe would start the host's handler, as root and out
+    of here. It ignores a limit of 0; of 1 it dumps nothing (core(5), fs/coredump.c).
     """
+    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+    for limit, (soft, hard) in LIMITS.items():
+        try:
+            resource.setrlimit(limit, (soft, hard))
+        except (OSError, ValueError):  # a container may not raise it
+            highest = resource.getrlimit(limit)[1]
+            resource.setrlimit(limit, (min(soft, highest), highest))
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("500")  # when memory runs out, this stage goes first
     version = re.match(r"(\d+)\.(\d+)", os.uname().release)
@@ -278,41 +365,51 @@ def bound_resources() -> None:
             file.write(str(PROCESSES))
 
 
-def call_filter(order: str = sys.byteorder) -> bytes:
+def call_filter(order: str = sys.byteorder, *, socketcall: bool = False) -> bytes:
     """The seccomp(2) filter, classic BPF (linux/filter.h), that answers REFUSED with EPERM.
 
-    clone3 and io_uring have their arguments in memory, where a filter cannot look: ENOSYS, and
-    programs go back to clone and to plain calls. So has the x32 ABI, and every unknown one.
+    A socket of another family than FAMILIES is EAFNOSUPPORT, as on a kernel that lacks it: programs
+    go on without. clone3 and io_uring have their arguments in memory, where a filter cannot look:
+    ENOSYS, and programs go back to clone and to plain calls. So has the x32 ABI, and every unknown
+    one. socketcall has them there, too: no new socket comes of it unless `socketcall` says so.
     """
     code = "<HBBI" if order == "little" else ">HBBI"
     low = 0 if order == "little" else 4  # where the low half of an argument lies
-    load, equal, greater, bits, answer = 0x20, 0x15, 0x35, 0x45, 0x06
+    load, jump, equal, greater, bits, answer = 0x20, 0x05, 0x15, 0x35, 0x45, 0x06
 
     def errno_of(number: int) -> tuple[int, int, int, int]:
         return answer, 0, 0, 0x00050000 | number
 
-    eperm, enosys, allow = errno_of(1), errno_of(38), (answer, 0, 0, 0x7FFF0000)
+    eperm, enosys, no_family = errno_of(1), errno_of(38), errno_of(97)
+    allow = (answer, 0, 0, 0x7FFF0000)
     program: list[tuple[int, int, int, int]] = [(load, 0, 0, 4)]
-    for arch, (unshare, clone, sock, *others) in CALLS.items():
+    for arch, (unshare, clone, sock, pair, *others) in CALLS.items():
         block = [(load, 0, 0, 0), (greater, 0, 1, X32), enosys]
         for number in (CLONE3, IO_URING_SETUP):
             block += [(equal, 0, 1, number), enosys]
-        for number in others:
+        for number in (*others, QUOTACTL_FD):
             block += [(equal, 0, 1, number), eperm]
         # s390's clone has the stack first (CONFIG_CLONE_BACKWARDS2).
         flags = 24 if arch == 0x80000016 else 16
-        for number, argument, test, value in ((unshare, 16, bits, CLONE_NEWUSER),
-                                              (clone, flags, bits, CLONE_NEWUSER),
-                                              (sock, 16, equal, AF_VSOCK)):  # fmt: skip
-            block += [(equal, 0, 3, number), (load, 0, 0, argument + low), (test, 0, 1, value),
-                      eperm, (load, 0, 0, 0)]  # fmt: skip
-        program += [(equal, 0, len(block) + 1, arch), *block, allow]
+        for number, argument in ((unshare, 16), (clone, flags)):
+            block += [(equal, 0, 3, number), (load, 0, 0, argument + low),
+                      (bits, 0, 1, CLONE_NEWUSER), eperm, (load, 0, 0, 0)]  # fmt: skip
+        for number in (sock, pair):
+            known = [(equal, len(FAMILIES) - at, 0, family) for at, family in enumerate(FAMILIES)]
+            block += [(equal, 0, len(FAMILIES) + 3, number), (load, 0, 0, 16 + low), *known,
+                      no_family, allow]  # fmt: skip
+        if arch in SOCKETCALL and not socketcall:
+            block += [(equal, 0, 4, SOCKETCALL[arch]), (load, 0, 0, 16 + low),
+                      (equal, 1, 0, SYS_SOCKET), (equal, 0, 1, SYS_SOCKETPAIR),
+                      no_family]  # fmt: skip
+        # A conditional jump reaches 255 instructions at most, this one any number.
+        program += [(equal, 1, 0, arch), (jump, 0, 0, len(block) + 1), *block, allow]
     return b"".join(struct.pack(code, *one) for one in [*program, enosys])
 
 
-def filter_calls() -> None:
+def filter_calls(*, socketcall: bool) -> None:
     """Put the filter over this process and all that it starts; needs no_new_privs."""
-    program = call_filter()
+    program = call_filter(socketcall=socketcall)
     buffer = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("HxxxxxxP" if struct.calcsize("P") == 8 else "HxxP",
                          len(program) // 8, ctypes.addressof(buffer))  # fmt: skip
@@ -377,9 +474,8 @@ class Flushing:
             raise self.failed
 
 
-def main() -> int:
-    """Read the plan, mount, confine, run."""
-    plan: dict[str, Any] = json.load(sys.stdin)
+def main(plan: dict[str, Any]) -> int:
+    """Mount, confine, run."""
     # The user's own would show in what mounts, tools and scripts make.
     os.umask(0o022)
     # The end of the builder ends unshare(1), its parent; this is for the moment before it.
@@ -391,20 +487,31 @@ def main() -> int:
     poll.register(1, 0)
     if poll.poll(0):
         return 125
+    now("propagation")
     mount("none", "/", "none", MS_REC | MS_PRIVATE)
+    now("proc")
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     libc.sethostname(plan["hostname"].encode(), len(plan["hostname"]))
-    loopback_up()
+    with suppress(OSError):  # what needs it says so itself
+        loopback_up()
     os.chdir(plan["base"])
     for kind, source, target, options in plan["mounts"]:
+        now(kind.partition(":")[0])
         mount_one(kind, source, target, options)
     if plan["keep"] is not None:
         bound_resources()
     if plan["root"] is not None:
         enter(plan)
     if plan["keep"] is not None:
+        if plan["arch"] in ("i386", "armhf", "armel"):
+            libc.personality(ctypes.c_ulong(PER_LINUX32))  # uname -m, as on a kernel of 32 bits
+        now("capabilities")
         drop_capabilities(plan["keep"])
-        filter_calls()
+        now("seccomp")
+        filter_calls(socketcall=plan["socketcall"])
+    now("")
+    if plan["trial"]:
+        return 0
     loops = [target for kind, _, target, _ in plan["mounts"] if kind.startswith("loop:")]
     # None where the tree's own programs run: PID 1 has one thread then.
     flushing = Flushing(loops) if plan["root"] is None else None
@@ -423,10 +530,58 @@ def main() -> int:
     return status if status >= 0 else 128 - status
 
 
+def namespaces() -> int:
+    """Say which namespaces this process may not make, a line each: its name and the errno."""
+    for name, flag in NAMESPACES.items():
+        if not (child := os.fork()):
+            os._exit(ctypes.get_errno() if libc.unshare(flag) else 0)
+        _pid, status = os.waitpid(child, 0)
+        if number := os.waitstatus_to_exitcode(status):
+            print(name, number)
+    return 0
+
+
+def execute(folder: str) -> int:
+    """Run /program with a folder as the root, and say the errno when it cannot be run."""
+    if not (child := os.fork()):
+        try:
+            if os.geteuid() == 0:
+                os.chroot(folder)
+                folder = ""
+            os.chdir(folder or "/")
+            os.execv(f"{folder}/program", ["program"])  # noqa: S606 - there is no shell
+        except OSError as error:
+            print(error.errno, flush=True)
+            os._exit(1)
+    _pid, status = os.waitpid(child, 0)
+    return 1 if status else 0
+
+
 def _exit() -> NoReturn:
+    trial = False
     try:
-        sys.exit(main())
+        if sys.argv[1:] == ["namespaces"]:
+            sys.exit(namespaces())
+        if sys.argv[1:2] == ["execute"]:
+            sys.exit(execute(sys.argv[2]))
+        plan: dict[str, Any] = json.load(sys.stdin)
+        trial = plan["trial"]
+        status = main(plan)
+        if trial:
+            print(json.dumps({"failed": "", "errno": 0, "text": ""}))
+        sys.exit(status)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        if trial:
+            number = error.errno if isinstance(error, OSError) else 0
+            print(
+                json.dumps(
+                    {
+                        "failed": doing,
+                        "errno": number,
+                        "text": getattr(error, "strerror", "") or str(error),
+                    }
+                )
+            )
         print(f"sandbox: {error}", file=sys.stderr, flush=True)
         sys.exit(125)
 

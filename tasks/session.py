@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks import host, lockfile, room, safe, strict
+from tasks import holes, host, lockfile, room, safe, strict
 from tasks.cache import Cache, Memory
 from tasks.errors import BuildError
 from tasks.plan import Plan, Stage, make_plan, resolution_inputs
@@ -43,7 +43,7 @@ IMAGE_TOOLS = {"xfs": ("mkfs.xfs",), "btrfs": ("mkfs.btrfs", "btrfs"),
 
 @dataclass(kw_only=True)
 class Result:
-    """What became of one stage; `bytes` is the size of its file."""
+    """What became of one stage; `bytes` is what its file takes, holes left out."""
 
     result: str
     seconds: float
@@ -107,6 +107,8 @@ class Session:
     lock_digest: str = ""
     """Of the lock's text as it was read last, for the plan: others may write a new one."""
     published: bool = False
+    tried: set[str] = field(default_factory=set)
+    """What was found to work on this host, of tasks.trials and tasks.arches."""
     logs: str = "log"
     screen: Screen = field(default_factory=Screen)
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -278,6 +280,44 @@ class Session:
         with host.Log(path, progress=progress, mask=self.mask, places=self.places) as log:
             yield log
 
+    def need_arch(self, *, early: bool = False) -> None:
+        """BuildError where this host cannot run the spec's programs.
+
+        `early`, before anything is asked or fetched: unless all that is wanted is in the cache.
+        """
+        spec = self.spec
+        runs = spec.base.variant != "extract" or spec.layers or spec.settings
+        if not runs or "arch" in self.tried:
+            return
+        from tasks import arches
+
+        if not arches.native(spec.arch):
+            with host.scratch() as folder:
+                refusal = arches.refusal(spec.arch, folder)
+            if refusal is not None:
+                # Another session, since this one's plan is made of what the lock will be.
+                kept = Session(root=self.root, variables=self.variables)
+                if early and kept.has_plan and all(map(kept.cache.get, kept.plan.images)):
+                    return
+                raise BuildError(f"{spec.path}: {refusal.message}", refusal.hint)
+        self.tried.add("arch")
+
+    def need_host(self, stage: Stage) -> None:
+        """BuildError where this host lets no stage be made: what it does is tried, once each."""
+        from tasks import trials
+
+        failure = None
+        if "sandbox" not in self.tried:
+            failure = trials.sandbox(self.scratch)
+            self.tried.add("sandbox")
+        if stage.inputs.get("pack") == "loop" and stage.inputs["format"] != "vfat":
+            if not failure and "loop" not in self.tried:
+                failure = trials.loop(self.scratch)
+            self.tried.add("loop")
+        if failure:
+            self.tried.clear()
+            raise failure.error()
+
     def make(self, stage: Stage, work: Callable[[host.Log], None]) -> None:
         """Run a stage unless another build makes it meanwhile, note the result, say a line."""
         host.need_root(f"building {stage.name}")
@@ -290,6 +330,9 @@ class Session:
 
         with self.cache.used(waiting), self.cache.building(stage, waiting) as entry:
             if entry is None:
+                self.need_host(stage)
+                if stage.kind != "image":
+                    self.need_arch()
                 # The log begins here, not where this waits: its builder may be writing to it.
                 with self.log(stage.log, _title(stage)) as log:
                     try:
@@ -301,7 +344,7 @@ class Session:
         made = self.cache.get(stage)
         assert made is not None
         result = Result(result="hit" if entry else "built", seconds=time.monotonic() - began,
-                        bytes=made.size)  # fmt: skip
+                        bytes=holes.used(made.path))  # fmt: skip
         self.results[stage.task] = result
         self.say(stage)
 
@@ -342,7 +385,7 @@ class Session:
         if known is None:
             entry = self.cache.get(stage)
             known = Result(result="hit" if entry else "skipped", seconds=0.0,
-                           bytes=entry.size if entry else 0)  # fmt: skip
+                           bytes=holes.used(entry.path) if entry else 0)  # fmt: skip
         return known
 
     def shown(self, path: Path) -> str:

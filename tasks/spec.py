@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tasks import document, safe
+from tasks import document, given, safe, zones
 from tasks.document import near, short, without_users
 from tasks.errors import BuildError
+from tasks.lockfile import SETTINGS
 from tasks.mkfs import check_options
 
 VARIANTS = {
@@ -106,6 +107,8 @@ class Layer:
     debconf: tuple[str, ...] = ()
     files: tuple[File, ...] = ()
     script: Path | None = None
+    reads: tuple[str, ...] | None = None
+    """What the spec itself says of which settings it looks at; None: what is found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +140,23 @@ class Settings:
     apt_sources: bool
 
     def __bool__(self) -> bool:
-        return any((self.hostname, self.timezone, self.locale, self.root_password,
-                    self.hashed_root_password, self.apt_sources))  # fmt: skip
+        return bool(self.given)
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """Those that packages' scripts may look at while they are installed."""
+        return {name: value for name, value in self.given.items() if name in SETTINGS}
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The fields that the spec sets, with their texts."""
+        values = {
+            "hostname": self.hostname, "timezone": self.timezone, "locale": self.locale,
+            "root_password": self.root_password,
+            "hashed_root_password": self.hashed_root_password,
+            "apt_sources": "true" if self.apt_sources else "",
+        }  # fmt: skip
+        return {name: value for name, value in values.items() if value}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,14 +341,18 @@ def _build(path: Path, document: dict[str, Any]) -> Spec:
             debconf=_debconf_lines(entry.get("debconf", ())),
             files=tuple(files),
             script=find(entry["script"]) if "script" in entry else None,
+            reads=tuple(entry["reads"]) if "reads" in entry else None,
         )
 
     base = document.get("base", {})
     layers = [layer(entry) for entry in document.get("layers", ())]
     if document.get("packages") or document.get("debconf"):
-        first = {"name": "packages", "packages": document.get("packages", ()),
-                 "debconf": document.get("debconf", ())}  # fmt: skip
-        layers.insert(0, layer(first))
+        named = ("packages", "debconf", "reads")
+        first = {name: document[name] for name in named if name in document}
+        layers.insert(0, layer({"name": "packages", **first}))
+    elif "reads" in document:
+        raise BuildError(f"{path}: reads: it is of the layer `packages`, and there is none",
+                         "put it into the layer that it is of")  # fmt: skip
     proxies = document.get("proxies", {})
     return Spec(
         name=path.stem,
@@ -396,6 +418,38 @@ def _beside(folder: Path, given: Path) -> Path:
     return other if os.path.lexists(other) else folder / given
 
 
+def check_target(spec: Spec, layer: Layer, target: str, *, folder: bool = False) -> None:
+    """BuildError if what `files` puts there would be lost, or is what a field makes, too."""
+    where = f"{spec.path}: layers.{layer.name}.files"
+    if lost := given.vanishing(target, folder=folder):
+        raise BuildError(f"{where}: {lost[0]}", lost[1])
+    fields = spec.settings.given
+    if not folder and (
+        field := given.contradicted(target, fields, [repo.name for repo in spec.repos])
+    ):
+        raise BuildError(
+            f"{where}: {target!r} is what {field} makes, too", f"leave one of the two out: {field} "
+            "or the file"
+        )  # fmt: skip
+
+
+def _check_timezone(spec: Spec) -> None:
+    """Mistyped ones: as far as this host knows them, and no layer brings its own."""
+    zone = spec.settings.timezone
+    unknown = zones.unknown(zone) if zone else None
+    own = any(given.plain(file.target).startswith("/usr/share/zoneinfo")
+              for layer in spec.layers for file in layer.files)  # fmt: skip
+    if unknown is None or own:
+        return
+    version, near = unknown
+    known = f"tzdata {version}".rstrip()
+    meant = f"did you mean {', '.join(near)}? " if near else ""
+    raise BuildError(
+        f"{spec.path}: timezone: there is no zone {zone!r}",
+        f"{meant}if it is newer than this host's {known}, upgrade tzdata here",
+    )
+
+
 def _unique(path: Path, what: str, names: list[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -418,6 +472,15 @@ def _check(spec: Spec) -> None:
             _check_debconf(f"{path}: debconf" if above else f"{where}.debconf", line)
         for file in layer.files:
             _check_file(file, f"{where}.files")
+            # Of a source, only the plan knows whether it is a folder.
+            check_target(spec, layer, file.target, folder=file.source is not None)
+        if wrong := given.misanswered(layer.debconf, spec.settings.given):
+            line, field = wrong
+            raise BuildError(
+                f"{path}: debconf: {line!r} contradicts {field}: "
+                f"{spec.settings.given[field]!r}", f"leave one of the two out: {field} suffices"
+            )  # fmt: skip
+    _check_timezone(spec)
     if len(spec.settings.root_password.encode()) > PASSWORD_LIMIT:
         raise BuildError(f"{path}: root_password: longer than the {PASSWORD_LIMIT} bytes that "
                          "crypt(3) takes")  # fmt: skip

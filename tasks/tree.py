@@ -9,19 +9,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import shlex
 import stat
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from tasks import apt, host
+from tasks import apt, holes, host, pax
 from tasks.cache import LAST_EPOCH, Cache
 from tasks.errors import BuildError, DamagedEntry
 from tasks.lockfile import Record
@@ -31,6 +30,9 @@ OVERLAY_OWN = tuple(
     f"trusted.overlay.{name}" for name in ("origin", "impure", "nlink", "upper", "uuid")
 )
 """Attributes by which overlayfs finds inodes of this very mount again: they are no content."""
+
+LINKS = 40
+"""Links that a path may lead through, as the kernel has it (path_resolution(7))."""
 
 STATUS_LIMIT = 64 << 20
 """Bytes of a dpkg status that are read: Debian's whole archive installed would take no more."""
@@ -47,30 +49,68 @@ REMOVED = (
 REMOVED_FROM_BASE = (
     "etc/resolv.conf", "etc/hostname", "etc/apt/sources.list", "etc/apt/sources.list.d/*",
     "etc/apt/apt.conf.d/99mmdebstrap", "etc/apt/apt.conf.d/*dpkg-options*", "dev/*", "run/*",
+    "etc/dpkg/dpkg.cfg.d/99mmdebstrap", "var/lib/dpkg/available",
     "tmp/*", "debootstrap", "var/cache/apt/archives/partial/*",
 )  # fmt: skip
 
 
-def sweep(tree: Path, patterns: Sequence[str] = REMOVED) -> None:
-    """Remove what a build leaves behind, never looking through a symlink; empty the machine-id."""
+TRACES = (
+    "var/log/dpkg.log", "var/log/alternatives.log", "var/log/bootstrap.log", "var/log/apt/*",
+    "var/log/fontconfig.log", "var/cache/ldconfig/aux-cache", "var/cache/apt/*.bin",
+    "var/lib/apt/lists/lock", "var/lib/dpkg/*-old", "var/cache/debconf/*-old",
+    "var/lib/dpkg/lock*", "var/lib/apt/daily_lock", "var/cache/apt/archives/lock",
+)  # fmt: skip
+"""What tools note of their own running, also where the user's script ran them: never the user's,
+unless `files` name it."""
+
+
+def sweep(
+    tree: Path, patterns: Sequence[str] = REMOVED, *, kept: Set[str] = frozenset()
+) -> None:  # fmt: skip
+    """Remove what a build leaves behind, never looking through a symlink; empty the machine-id.
+
+    `kept` are paths, relative to the tree, that stay as they are: what the user made is no trace.
+    """
     for pattern in patterns:
-        folder, _, name = pattern.rpartition("/")
-        directory = _plain(tree, folder)
-        if directory is None:
-            continue
-        for path in directory.glob(name):
-            info = path.lstat()
-            if stat.S_ISCHR(info.st_mode) and info.st_rdev == 0:
-                continue  # a whiteout: without it the lower layer's file would be seen again
-            if stat.S_ISDIR(info.st_mode):
-                if path.name not in ("partial", "auxfiles"):
-                    host.remove_tree(path)
-            else:
-                path.unlink()
+        for path in matching(tree, pattern):
+            name = str(path.relative_to(tree))
+            if name in kept or (path.name in ("partial", "auxfiles") and is_folder(path)):
+                continue
+            _remove(path, name, kept)
     machine_id = tree / "etc/machine-id"
+    if "etc/machine-id" in kept:
+        return
     if _plain(tree, "etc") and stat.S_ISREG(_mode(machine_id)):
         machine_id.write_bytes(b"")
         machine_id.chmod(0o644)
+
+
+def matching(tree: Path, pattern: str) -> list[Path]:
+    """What a pattern means in a tree: no whiteouts, and nothing behind a symlink.
+
+    Without a whiteout the lower layer's file would be seen again.
+    """
+    folder, _, name = pattern.rpartition("/")
+    directory = _plain(tree, folder)
+    if directory is None:
+        return []
+    return [path for path in sorted(directory.glob(name)) if not _whiteout(path)]
+
+
+def _whiteout(path: Path) -> bool:
+    info = path.lstat()
+    return stat.S_ISCHR(info.st_mode) and info.st_rdev == 0
+
+
+def _remove(path: Path, name: str, kept: Set[str]) -> None:
+    if not is_folder(path):
+        path.unlink()
+    elif not any(one.startswith(f"{name}/") for one in kept):
+        host.remove_tree(path)
+    else:
+        for child in list(path.iterdir()):
+            if f"{name}/{child.name}" not in kept and not _whiteout(child):
+                _remove(child, f"{name}/{child.name}", kept)
 
 
 def _mode(path: Path) -> int:
@@ -99,10 +139,14 @@ def write_marks(tree: Path, auto: Sequence[str]) -> None:
         return
     folder = _plain(tree, "var/lib/apt")
     path = folder / "extended_states" if folder else tree
-    if os.path.lexists(path):
+    if not folder or (os.path.lexists(path) and not stat.S_ISREG(_mode(path))):
         raise BuildError("base: /var/lib/apt is not as apt makes it: packages cannot be marked",
                          "a package of the base replaced it")  # fmt: skip
-    path.write_text(apt.extended_states(auto), encoding="ascii")
+    marked = set(auto)
+    if path.exists():  # a package's script has called apt-mark
+        text = path.read_text(encoding="utf-8", errors="replace")
+        marked |= {":".join(slot) for slot in apt.marked_auto(text)}
+    path.write_text(apt.extended_states(sorted(marked)), encoding="utf-8")
     path.chmod(0o644)
 
 
@@ -112,12 +156,22 @@ def begun(folder: Path) -> int:
         return os.fstat(file.fileno()).st_mtime_ns
 
 
-def clamp_times(tree: Path, epoch: int, since: int) -> bool:
+@dataclass(frozen=True, kw_only=True)
+class Rare:
+    """What few trees have and `pack` must know of."""
+
+    several_xattrs: bool = True
+    """Something has more than one extended attribute."""
+    sparse: bool = False
+    """A file has holes."""
+
+
+def clamp_times(tree: Path, epoch: int, since: int) -> Rare:
     """Give all that is newer than epoch (seconds) that time: the build's own is no content.
 
     So is what was written since the stage began (`begun`), where the host's clock is behind epoch.
     Directories come after their entries: setting those does not touch them, removing would.
-    Returns whether anything has more than one extended attribute, for `pack`.
+    Holes of files are settled on the way (tasks.holes).
     """
     limit = epoch * 1_000_000_000
     until = time.time_ns()
@@ -125,7 +179,7 @@ def clamp_times(tree: Path, epoch: int, since: int) -> bool:
     def own(mtime: int) -> bool:
         return mtime > limit or since <= mtime <= until
 
-    several = False
+    several = sparse = False
     stack = [os.fspath(tree)]
     while stack:
         folder = stack.pop()
@@ -134,15 +188,19 @@ def clamp_times(tree: Path, epoch: int, since: int) -> bool:
                 info = entry.stat(follow_symlinks=False)
                 if stat.S_ISDIR(info.st_mode):
                     stack.append(entry.path)
+                elif stat.S_ISREG(info.st_mode) and holes.sparse(info):
+                    sparse = holes.settle(entry.path, info) or sparse
+                    os.utime(entry.path, ns=(info.st_mtime_ns, info.st_mtime_ns))
                 if own(info.st_mtime_ns):
                     os.utime(entry.path, ns=(limit, limit), follow_symlinks=False)
-                several = several or _several(entry.path)
+                several = several or has_several(entry.path)
     if own(os.stat(tree).st_mtime_ns):
         os.utime(tree, ns=(limit, limit))
-    return several or _several(os.fspath(tree))
+    return Rare(several_xattrs=several or has_several(os.fspath(tree)), sparse=sparse)
 
 
-def _several(path: str) -> bool:
+def has_several(path: str) -> bool:
+    """Whether something has more than one extended attribute that is content."""
     names = os.listxattr(path, follow_symlinks=False)
     return len(names) > 1 and len(set(names).difference(OVERLAY_OWN)) > 1
 
@@ -163,7 +221,11 @@ def deb_epoch(debs: Sequence[Path]) -> int:
     return min(newest, LAST_EPOCH)
 
 
-def pack(tree: Path, target: Path, log: host.Log, *, several_xattrs: bool = True) -> None:
+SPARSE = ("--sparse", "--hole-detection=seek", "--sparse-version=0.0")
+"""For GNU tar; of its three formats 0.0 alone has no process number in its names."""
+
+
+def pack(tree: Path, target: Path, log: host.Log, *, rare: Rare = Rare()) -> None:
     """Write a tree as a zstd-compressed tar whose bytes depend on the tree alone.
 
     Each filesystem lists extended attributes in an order of its own, and GNU tar keeps it. Where
@@ -174,9 +236,10 @@ def pack(tree: Path, target: Path, log: host.Log, *, several_xattrs: bool = True
     tar = ["tar", "--create", "--directory", str(tree), "--sort=name", "--numeric-owner",
            "--format=posix", "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
            "--xattrs", "--xattrs-include=*",
-           *(f"--xattrs-exclude={name}" for name in OVERLAY_OWN)]  # fmt: skip
+           *(f"--xattrs-exclude={name}" for name in OVERLAY_OWN),
+           *(SPARSE if rare.sparse else ())]  # fmt: skip
     what = "packing the tree"
-    if not several_xattrs:
+    if not rare.several_xattrs:
         host.run([*tar, "--file", str(target), "--use-compress-program", " ".join(compressor), "."],
                  log=log, what=what)  # fmt: skip
         return
@@ -191,7 +254,7 @@ def pack(tree: Path, target: Path, log: host.Log, *, several_xattrs: bool = True
         assert reader.stdout is not None
         assert writer.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            sort_xattrs(reader.stdout, writer.stdin)
+            pax.sort_xattrs(reader.stdout, writer.stdin)
             writer.stdin.close()
         reader.stdout.close()
         status = writer.wait() or reader.wait()
@@ -200,51 +263,6 @@ def pack(tree: Path, target: Path, log: host.Log, *, several_xattrs: bool = True
             log.line(line)
         if status:
             raise log.failure(what, f"failed (exit status {status}):\n{host.last_lines(log.tail)}")
-
-
-def sort_xattrs(source: IO[bytes], target: IO[bytes]) -> None:
-    """Copy a tar, the SCHILY.xattr records of each pax header (pax(1), IEEE 1003.1) in order."""
-    stated = None  # a member's size where it has more than 8 GiB, in the pax header before it
-    while header := source.read(512):
-        target.write(header)
-        field = header[124:136]
-        if field[0] & 0x80:  # GNU: base 256
-            size = int.from_bytes(field[1:], "big")
-        else:
-            size = int(field.strip(b" \0") or b"0", 8)
-        if header[156:157] == b"x":
-            left = -(-size // 512) * 512
-            records = source.read(left)[:size]
-            found = re.search(rb"(?:^|\n)\d+ size=(\d+)\n", records)
-            stated = int(found[1]) if found else None
-            target.write(_sorted_records(records).ljust(left, b"\0"))
-            continue
-        size, stated = size if stated is None else stated, None
-        left = -(-size // 512) * 512
-        while left and (chunk := source.read(min(left, 1 << 20))):
-            target.write(chunk)
-            left -= len(chunk)
-
-
-def _sorted_records(text: bytes) -> bytes:
-    records: list[bytes] = []
-    at = 0
-    while at < len(text):
-        length = int(text[at : text.index(b" ", at)])
-        records.append(text[at : at + length])
-        at += length
-
-    # Other records stay where they are, in front.
-    names = [record.split(b" ", 1)[1].split(b"=", 1)[0] for record in records]
-    attributes = sorted(
-        (name, record) for name, record in zip(names, records, strict=True)
-        if name.startswith(b"SCHILY.xattr.")
-    )  # fmt: skip
-    rest = [
-        record for name, record in zip(names, records, strict=True)
-        if not name.startswith(b"SCHILY.xattr.")
-    ]  # fmt: skip
-    return b"".join([*rest, *(record for _name, record in attributes)])
 
 
 def unpack(source: Path, sha256: str, target: Path, log: host.Log) -> None:
@@ -401,6 +419,75 @@ def find_in(folder: Path, lower: Sequence[str], path: str) -> Path | None:
     return None
 
 
+def resolved(folder: Path, lower: Sequence[str], path: str) -> str:
+    """Where a path of a stack of trees leads, relative to it; its last step is not followed.
+
+    Symlinks lead within the tree, as they do for what runs in it; a loop of them leads nowhere.
+    """
+    steps = [step for step in path.split("/") if step not in ("", ".")]
+    here: list[str] = []
+    links = 0
+    while steps:
+        step = steps.pop(0)
+        if step == "..":
+            here = here[:-1]
+            continue
+        here.append(step)
+        found = find_in(folder, lower, "/".join(here)) if steps else None
+        if found is not None and stat.S_ISLNK(_mode(found)):
+            links += 1
+            if links > LINKS:
+                break
+            text = os.readlink(found)
+            here = [] if text.startswith("/") else here[:-1]
+            steps = [step for step in text.split("/") if step not in ("", ".")] + steps
+    return "/".join(here)
+
+
+def merged(
+    folder: Path, lower: Sequence[str], path: str, hidden: Set[str] = frozenset()
+) -> Iterator[tuple[str, str]]:
+    """(path below `path`, where it is) of all that an overlay of these directories shows there.
+
+    What is in a folder of `hidden`, by its path below `path`, is left out.
+    """
+    folders = [os.fspath(folder / name) for name in lower]
+    for step in path.split("/") if path else ():
+        folders = _below(folders, step)
+    yield from _merged(folders, "", hidden)
+
+
+def _below(folders: Sequence[str], name: str) -> list[str]:
+    """The folders of this name in a stack of folders that are seen together."""
+    found = []
+    for folder in folders:
+        path = os.path.join(folder, name)
+        mode = _mode(Path(path))
+        if not mode:
+            continue
+        if not stat.S_ISDIR(mode):
+            break
+        found.append(path)
+        if _opaque(Path(path)):
+            break
+    return found
+
+
+def _merged(folders: Sequence[str], below: str, hidden: Set[str]) -> Iterator[tuple[str, str]]:
+    shown: dict[str, tuple[str, os.stat_result]] = {}
+    for folder in folders:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name not in shown:
+                    shown[entry.name] = entry.path, entry.stat(follow_symlinks=False)
+    for name, (path, info) in sorted(shown.items()):
+        if stat.S_ISCHR(info.st_mode) and info.st_rdev == 0:
+            continue
+        yield below + name, path
+        if stat.S_ISDIR(info.st_mode) and below + name not in hidden:
+            yield from _merged(_below(folders, name), f"{below}{name}/", hidden)
+
+
 def is_folder(path: Path | None) -> bool:
     """Whether it is a directory itself, not a link to one."""
     return path is not None and stat.S_ISDIR(_mode(path))
@@ -472,13 +559,21 @@ def check_installed(
 
 
 def facts(epoch: int, records: Sequence[Record], tree: Path) -> dict[str, Any]:
-    """What base and layer records keep beside their inputs; `size` is the unpacked tree's."""
-    return {"epoch": epoch, "installed": len(records), "size": size_of(tree)}
+    """What base and layer records keep beside their inputs; `size` is the unpacked tree's.
+
+    `private`: it has a file that is not for everybody, so its tarball is none either.
+    """
+    size, private = measured(tree)
+    return {"epoch": epoch, "installed": len(records), "size": size, "private": private}
 
 
-def size_of(tree: Path) -> int:
-    """Bytes that the files of a tree take in blocks of 4 KiB, on any filesystem alike."""
+def measured(tree: Path) -> tuple[int, bool]:
+    """Bytes that the files of a tree take in blocks of 4 KiB, holes left out: alike anywhere.
+
+    And whether one that is not empty may not be read by others, as /etc/shadow.
+    """
     size = 0
+    private = False
     linked: set[int] = set()
     stack = [os.fspath(tree)]
     while stack:
@@ -488,7 +583,8 @@ def size_of(tree: Path) -> int:
                 if stat.S_ISDIR(info.st_mode):
                     stack.append(entry.path)
                 elif stat.S_ISREG(info.st_mode) and info.st_ino not in linked:
-                    size += -(-info.st_size // 4096) * 4096
+                    private = private or (info.st_size > 0 and not info.st_mode & stat.S_IROTH)
+                    size += holes.taken(entry.path, info)
                     if info.st_nlink > 1:
                         linked.add(info.st_ino)
-    return size
+    return size, private

@@ -90,6 +90,9 @@ try net_resolver => sub { my $host = gethostbyname('example.org'); $host ? inet_
 try net_raw => sub { socket my $s, AF_INET, SOCK_RAW, 1 or return undef; 'raw socket' };
 try net_packet => sub { refused(41, 17, 3, 0x0300) };
 try net_vsock => sub { refused(41, 40, 1, 0) };
+try net_families => sub { my @found = grep { syscall(41, $_, 2, 0) >= 0 || syscall(41, $_, 3, 0) >= 0 || syscall(41, $_, 5, 0) >= 0 } grep { !/^(1|2|10|16)$/ } 0 .. 255; @found ? "@found" : undef };
+try net_alg => sub { refused(41, 38, 5, 0) };
+try net_pair_tipc => sub { my $pair = "\0" x 8; refused(53, 30, 1, 0, $pair) };
 try net_abstract => sub {
     socket my $s, AF_UNIX, SOCK_STREAM, 0 or return undef;
     connect $s, pack('Sa*', AF_UNIX, "\0$MARK") or return undef;
@@ -231,6 +234,8 @@ try userfaultfd => sub { refused(323, 0) };
 try userfaultfd_user => sub { refused(323, 1) };
 try io_uring => sub { my $params = "\0" x 120; refused(425, 4, $params) };
 try fanotify => sub { refused(300, 4, 0) };
+try fanotify_plain => sub { refused(300, 0x200, 0) };
+try quotactl_fd => sub { sysopen my $root, '/', O_RDONLY or return undef; refused(443, fileno $root, 0x80000100, 0, 0) };
 try quotactl => sub { refused(179, 0x80000100, '/dev/vda', 0, 0) };
 try keyctl_user => sub { refused(250, 0, -4, 0) };
 try keyctl_session => sub { refused(250, 0, -3, 0) };
@@ -267,6 +272,56 @@ try dev_listing => sub {
     my %known = map { $_ => 1 } qw(. .. null zero full random urandom tty pts shm .strata fd stdin stdout stderr ptmx console);
     my @found = grep { !$known{$_} && !-l "/dev/$_" && (-b "/dev/$_" || -c _) && opened("/dev/$_", O_RDONLY | O_NONBLOCK) } readdir $dir;
     @found ? "@found" : undef;
+};
+
+# -------- owners, modes, times and attributes of what is the host's own
+sub marked {    # one of these paths, changed in any way
+    my @found;
+    for my $path (@_) {
+        my @was = lstat $path or next;
+        next if -l _;
+        push @found, "chmod $path" if chmod $was[2] & 07777 ^ 022, $path;
+        push @found, "chown $path" if chown 4242, 4242, $path;
+        push @found, "utime $path" if utime 1, 1, $path;
+        my ($name, $value) = ('user.strata', 'x');
+        push @found, "setxattr $path" if syscall(188, my $copy = $path, $name, $value, 1, 0) == 0;
+        my ($acl, $entries) = ('system.posix_acl_access', pack 'L(SSL)4', 2, 1, 6, ~0, 4, 6, ~0, 0x10, 6, ~0, 0x20, 6, ~0);
+        push @found, "acl $path" if syscall(188, $copy, $acl, $entries, length $entries, 0) == 0;
+        my $flags = pack 'L', 0x10;    # FS_IOC_SETFLAGS: immutable
+        if (-f _ and sysopen my $file, $path, O_RDONLY | O_NONBLOCK) {
+            push @found, "fchmod $path" if chmod 0666, $file;
+            push @found, "chattr $path" if ioctl $file, 0x40086602, $flags;
+        }
+    }
+    $! = 0;
+    @found ? "@found[0 .. ($#found < 5 ? $#found : 5)]" : undef;
+}
+sub below {
+    my ($folder, $depth) = @_;
+    my @found = ($folder);
+    opendir my $dir, $folder or return @found;
+    for my $name (grep { !/^\.\.?$/ } readdir $dir) {
+        my $path = "$folder/$name";
+        push @found, $depth > 1 && -d $path && !-l $path ? below($path, $depth - 1) : $path;
+    }
+    return @found;
+}
+try node_marks => sub { marked(map { "/dev/$_" } qw(null zero full random urandom tty)) };
+try node_through_fd => sub { open my $file, '+<', '/dev/full' or return undef; chmod(0622, $file) || chown(4242, 4242, $file) ? 'changed' : undef };
+try node_truncated => sub { truncate('/dev/null', 1) ? 'truncated' : undef };
+try node_unlinked => sub { unlink('/dev/null') || rename('/dev/zero', '/dev/null') ? 'gone' : undef };
+try proc_marks => sub { marked(grep { !m{^/proc/(\d+|self|thread-self)(/|$)} && $_ ne '/proc' } below('/proc', 4)) };
+try sys_marks => sub { -d '/sys/class' or return undef; marked(below('/sys', 9)) };
+try input_marks => sub { marked(below('/dev/.strata/in', 9)) };
+try host_usr_marks => sub {    # of a base: see chroot_host_usr
+    mkdir '/tmp/jail';
+    sysopen my $root, '/', O_RDONLY or return undef;
+    chroot '/tmp/jail' or return undef;
+    syscall(81, fileno $root);
+    chdir '..' for 1 .. 64;
+    chroot '.' or return undef;
+    -d '/target' or do { $! = 0; return undef };
+    marked('/usr', '/usr/bin/env', '/usr/share/keyrings', below('/repo', 9), map { "/dev/$_" } qw(null full tty));
 };
 
 # -------- /proc and /sys
@@ -317,7 +372,7 @@ try adjtimex => sub { my $timex = pack 'Ix4Q x192', 1, 1; refused(159, $timex) }
 try sethostname => sub { refused(170, $MARK, length $MARK) };
 try setdomainname => sub { refused(171, $MARK, length $MARK) };
 try raise_files => sub { my $limit = "\0" x 16; syscall(97, 7, $limit); my ($soft, $hard) = unpack 'QQ', $limit; my $new = pack 'QQ', $hard + 1, $hard + 1; refused(160, 7, $new) };
-try raise_core => sub { my $old = "\0" x 16; syscall(97, 4, $old); my ($soft, $hard) = unpack 'QQ', $old; $! = 0; my $new = pack 'QQ', ~0, ~0; $hard == ~0 ? undef : refused(160, 4, $new) };
+try raise_core => sub { my $old = "\0" x 16; syscall(97, 4, $old); my ($soft, $hard) = unpack 'QQ', $old; return "$soft $hard" if $hard != 1; my $new = pack 'QQ', ~0, ~0; refused(160, 4, $new) };
 try nice => sub { refused(141, 0, 0, -20) };
 try realtime => sub { my $param = pack 'i', 50; refused(144, 0, 1, $param) };
 try io_realtime => sub { refused(251, 1, 0, (1 << 13) | 0) };

@@ -759,6 +759,9 @@ def test_missing_tool(request: pytest.FixtureRequest, path: str, name: str, pack
 
 @pytest.mark.root
 def test_missing_gpgv(fresh: World) -> None:
+    if Path("/usr/bin/sqv").exists():  # apt 3 asks that one, which it depends on
+        assert _without("/usr/bin/gpgv")(fresh, ["lock", "spec=web"]).code == 0
+        return
     says(refused(fresh, "build", "spec=web", run=_without("/usr/bin/gpgv")),
          "repos.main (", "this host has nothing to check its signature with",
          "apt-get install gpgv")  # fmt: skip

@@ -38,6 +38,14 @@ ATTEMPTS = re.findall(r"^try (\w+)", ATTACK, re.M)
 SYSCTLS = ("kernel/hostname", "kernel/domainname", "kernel/core_pattern", "kernel/pid_max",
            "kernel/panic", "kernel/modprobe", "vm/overcommit_memory", "fs/file-max",
            "user/max_user_namespaces", "net/ipv4/ip_forward", "kernel/sysrq")  # fmt: skip
+NODES = ("null", "zero", "full", "random", "urandom", "tty")
+ENTRIES = (
+    "/proc/meminfo",
+    "/proc/version",
+    "/proc/cpuinfo",
+    "/proc/sys/kernel/hostname",
+    "/proc/fs",
+)
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -82,6 +90,10 @@ class Host:
                         for name in ("/", "/etc", "/root", "/usr", "/usr/bin", "/var/lib", "/boot", "/opt")},
             "passwd": [Path(f"/etc/{name}").read_bytes() for name in ("passwd", "shadow", "group")],
             "sysctls": sysctls,
+            # Their times are whoever's who wrote to them last.
+            "nodes": {path: (os.stat(path).st_mode, os.stat(path).st_uid, os.stat(path).st_gid,
+                             os.listxattr(path))
+                      for path in [*(f"/dev/{name}" for name in NODES), *ENTRIES]},
             "hostname": socket.gethostname(),
             "mounts": self.own(Path("/proc/self/mounts").read_text().splitlines()),
             "loops": self.own(subprocess.run(["losetup", "--all"], check=True, text=True,
@@ -235,7 +247,7 @@ def judge(text: str) -> None:
                 if re.search(r"line \d+|nothing happens|killed by", got)}  # fmt: skip
     assert mistakes == {}
     assert set(results) >= {*ATTEMPTS, "end"}
-    assert len(results) >= 140
+    assert len(results) >= 156
     TALLY["hostile attempts"] += len(results) - 1  # `end` is none
 
 
@@ -311,12 +323,15 @@ def test_links_in_a_tree_are_never_followed_on_the_host(
         away /root /boot
         away /usr/sbin/policy-rc.d /file
         away /etc/apt/sources.list.d ""
-        cp /etc/shadow /etc/other-shadow; away /etc/hostname /file
+        cp /etc/shadow /etc/other-shadow
         ln -s {folder} /outside; mkdir -p /boot; ln -s {folder} /boot/link
         ln /etc/passwd /boot/hard
     """, 0o755)  # fmt: skip
     path = built.root / "specs/web.yaml"
     path.write_text(path.read_text() + "root_password: hunter2\nhostname: inside\n")
+    # Of a script's it would be refused.
+    built.add(built.deb("beta", "2", depends="gamma",
+                        scripts={"postinst": f"ln -sf {folder}/file /etc/hostname"}))  # fmt: skip
     with unchanged(host):
         built.build()
     for image, member in (("web.img.gz", "etc/machine-id"), ("web-boot.img.gz", "link")):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
+import stat
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import yaml
 from conftest import KEPT, World
 from repository import Repository, Server, real_debs
 from test_images import decompress, mounted
+from unowned import shipped, unowned
 
 pytestmark = pytest.mark.root
 
@@ -248,7 +251,7 @@ def test_settings(built: World, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "reason"),
-    [("timezone: Europe/Nowhere", "add the package tzdata"),
+    [("timezone: Europe/Berlin", "add the package tzdata"),
      ("locale: de_DE.UTF-8", "add the package locales")],
 )  # fmt: skip
 def test_setting_that_the_image_cannot_have(built: World, setting: str, reason: str) -> None:
@@ -277,6 +280,38 @@ def test_debconf_answers_are_there_before_the_packages(built: World, tmp_path: P
         assert (root / "answer").read_text() == "forty two\n"
 
 
+def test_debconf_passwords_are_used_and_stay_in_no_tree(built: World, tmp_path: Path) -> None:
+    """Also one that is given below the packages that ask for it, and one that debconf keeps apart."""
+    asks = ("#!/bin/sh\nset -e\n. /usr/share/debconf/confmodule\n"
+            "for name in pw other; do db_get beta/$name; echo \"$RET\" | sha256sum >> /etc/heard; done\n")  # fmt: skip
+    template = "Template: beta/{}\nType: password\nDescription: A password\n Long.\n\n"
+    built.add(built.deb("beta", "2", depends="gamma, debconf", scripts={
+        "templates": template.format("pw") + template.format("other"), "postinst": asks}))  # fmt: skip
+    built.edit("  - name: app\n", "  - name: early\n    debconf: [beta beta/pw password hunter2 and more]\n"
+               "    packages: [debconf]\n  - name: app\n"
+               "    debconf: [beta beta/other string s3cret]\n")  # fmt: skip
+    built.build()
+    with tree_of(built, tmp_path) as root:
+        heard = [
+            hashlib.sha256(f"{text}\n".encode()).hexdigest()
+            for text in ("hunter2 and more", "s3cret")
+        ]
+        assert re.findall(r"[0-9a-f]{64}", (root / "etc/heard").read_text()) == heard
+        database = root / "var/cache/debconf"
+        for name in ("pw", "other"):
+            assert any(
+                f"Name: beta/{name}\n" in path.read_text() for path in database.glob("*.dat")
+            )
+        assert stat.S_IMODE((database / "passwords.dat").stat().st_mode) == 0o600
+    tarballs = sorted((built.root / "cache/layers").glob("*.tar.zst"))
+    assert len(tarballs) >= 4
+    for path in tarballs:
+        content = subprocess.run(["zstd", "-dc", path], check=True, capture_output=True).stdout
+        assert b"hunter2" not in content, path
+        assert b"s3cret" not in content, path
+        assert stat.S_IMODE(path.stat().st_mode) in (0o640, 0o644)
+
+
 def test_recommends(built: World) -> None:
     built.add(built.deb("beta", "2", depends="gamma", extra={"Recommends": "epsilon"}))
     built.build()
@@ -300,8 +335,11 @@ def test_apt_syntax_in_package_lists(built: World, tmp_path: Path) -> None:
     assert not [line for line in lines if line.startswith("alpha ")]
 
 
-def test_variants_and_debootstrap(built: World) -> None:
-    """Each base tool makes a base of the same closure; a variant without apt holds no layers."""
+def test_variants_and_debootstrap(built: World, tmp_path: Path) -> None:
+    """Each base tool makes a base of the same closure; a variant without apt holds no layers.
+
+    Whatever no package ships has a reason.
+    """
     text = (built.root / "specs/web.yaml").read_text()
     plain = (
         text.partition("packages:")[0]
@@ -323,6 +361,10 @@ def test_variants_and_debootstrap(built: World) -> None:
         names = {line.split()[0] for line in listed if line}
         assert ("apt" in names) == (name in ("custom", "debootstrap"))
         assert ("baseline" in names) == (name in ("essential", "debootstrap"))
+        # What is only unpacked is in no list of dpkg's.
+        debs = (built.root / "cache/debs").glob("*.deb") if name == "extract" else ()
+        with mounted(built.root / f"out/{name}/v.img", tmp_path / name) as root:
+            assert unowned(root, shipped(debs)) == []
 
 
 def test_repositories_flat_file_and_by_priority(built: World, tmp_path: Path) -> None:

@@ -153,6 +153,7 @@ BAD: dict[str, tuple[Callable[[Document], Any], str]] = {
     "manual that is a text": (lambda lock: lock.update(manual="ab"), "manual"),
     "layer without manual": (lambda lock: lock["layers"][0].pop("manual"), "no 'manual'"),
     "manual of a layer": (lambda lock: lock["layers"][0].update(manual=[1]), "manual of layer 'app'"),
+    "manual that is not installed": (lambda lock: lock["layers"][0].update(manual=["alpha"]), "manual has 'alpha'"),
     "format that is true": (lambda lock: lock.update(format=True), "format True"),
     "repository's digest": (lambda lock: lock["repos"][0].update(release="A" * 64), "repository 'main' the release"),
     "repository's date": (lambda lock: lock["repos"][0].update(date="a\nb"), "repository 'main' the date"),
@@ -175,6 +176,20 @@ BAD: dict[str, tuple[Callable[[Document], Any], str]] = {
     "record with less": (lambda lock: lock["base"][0].pop("size"), "size"),
     "record that is a list": (lambda lock: lock.update(base=[[]]), "mapping"),
     "null": (lambda lock: lock.update(base=None), "base is malformed: expected a list"),
+    "two records of one package": (lambda lock: lock["base"].append({**lock["base"][0], "version": "9"}),
+                                   "of 'base' the package 'alpha:amd64' stands twice"),
+    "the same record twice": (lambda lock: lock["base"].append(lock["base"][0]), "stands twice"),
+    "one for all and one for an architecture": (
+        lambda lock: lock["base"].append({**lock["base"][1], "architecture": "amd64"}),
+        "of 'base' the package 'libc6:amd64' stands twice"),
+    "two of one layer": (
+        lambda lock: lock["layers"][0]["records"].append({**lock["layers"][0]["records"][0], "size": 7}),
+        "of 'app' the package 'beta:amd64' stands twice"),
+    "two repositories of one name": (lambda lock: lock["repos"].append(lock["repos"][0]),
+                                     "the repository 'main' stands twice"),
+    "two layers of one name": (lambda lock: lock["layers"].append(lock["layers"][1]),
+                               "the layer 'empty' stands twice"),
+    "format that is a fraction": (lambda lock: lock.update(format=1.0), "format"),
 }  # fmt: skip
 
 

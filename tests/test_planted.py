@@ -358,6 +358,9 @@ def test_the_wrapper_says_that_root_is_needed_before_it_sets_up(wrapper: Path, w
     assert "needs root: run the same command with sudo" in build.err
     assert build.err.count("\n") == 1
     assert not (wrapper / ".venv").exists()
+    (wrapper / ".venv").touch()
+    for more in ("list build", "clean build", "lock spec=web"):
+        assert ".venv is no folder" in run(["./doit", *more.split()], wrapper, {}, user=OTHER).err
 
 
 @root

@@ -155,6 +155,90 @@ def test_same_bytes_on_another_host(
     TALLY["images"] += sum("/images/" in name for name in first)
 
 
+SEEN = """\
+#!/bin/sh
+set -eu
+cd /
+# Of /proc all but processes, links and what is plain chance; of /sys all.
+find /proc /sys -mindepth 1 \\( -path '/proc/[0-9]*' -o -path /proc/sys/kernel/random/uuid \\) -prune \
+    -o -printf '%p %y %m %U:%G %l\\n' -type f -print 2> /dev/null |
+    grep -v '^/proc/\\(self\\|thread-self\\) ' | LC_ALL=C sort > /etc/names
+while read -r path rest; do
+    [ -n "$rest" ] || { echo "== $path"; cat "$path" 2> /dev/null || echo refused; }
+done < /etc/names > /etc/texts
+uname -mns > /etc/uname
+cat /proc/self/cgroup /proc/self/limits > /etc/limits
+# As the hooks of initramfs-tools, cryptsetup, intel-microcode and amd64-microcode ask.
+{ grep ^/dev/ /proc/swaps || echo no swap; grep -c vendor_id /proc/cpuinfo; grep -o resume= /proc/cmdline
+  grep -Eo '^flags.* aes ' /proc/cpuinfo || echo no aes; ls /sys/class/* /sys/block /sys/module; } > /etc/hooks || true
+"""
+
+
+def test_what_packages_see_of_the_hosts_hardware_is_the_same(
+    built: World, tmp_path: Path, on_disk: str
+) -> None:
+    """On a host with other disks, swap, memory in use, CPUs, limits and mounts: all of them real."""
+    built.add(built.deb("beta", "2", depends="gamma", scripts={"postinst": SEEN}))
+    built.doit("lock", "spec=web")
+    built.doit("layer:app", "spec=web", "lock=frozen")
+    first = digests(built.root)
+    other = built.clone(tmp_path / "other", cache="debs/*")
+    disk = tmp_path / "swap"
+    disk.write_bytes(bytes(8 << 20))
+    disk.chmod(0o600)
+    loop = subprocess.run(["losetup", "--find", "--show", disk], check=True, text=True,
+                          capture_output=True).stdout.strip()  # fmt: skip
+    try:
+        subprocess.run(["mkswap", loop], check=True, capture_output=True)
+        swap = subprocess.run(["swapon", "--priority", "0", loop], check=False).returncode == 0
+        assert loop in Path("/proc/swaps").read_text() or not swap
+        # What it has in memory is another share of it.
+        ballast = bytearray(os.urandom(1 << 20) * 64)
+        ran = subprocess.run(
+            ["unshare", "--uts", "--mount", "sh", "-ec", """
+                hostname elsewhere; ulimit -S -n 333; ulimit -S -s 4096
+                mount -t tmpfs none /mnt
+                exec taskset -c 0 "$@"
+             """, "sh", sys.executable, "-m", "doit", "layer:app", "spec=web", "lock=frozen"],
+            cwd=other.root, check=False, capture_output=True, text=True,
+            env=other.environment(STRATA_SCRATCH=on_disk),
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert len(ballast) == 64 << 20
+    finally:
+        subprocess.run(["swapoff", loop], check=False, capture_output=True)
+        subprocess.run(["losetup", "--detach", loop], check=True)
+    second = digests(other.root)
+    layers = {name for name in second if "/layers/" in name}
+    assert len(layers) == 3
+    assert {name for name in layers if first.get(name) != second[name]} == set()
+
+    tarball = max(
+        (other.root / "cache/layers").glob("layer-*.zst"), key=lambda one: one.stat().st_mtime
+    )
+
+    def text(name: str) -> str:
+        return subprocess.run(["tar", "-xOf", tarball, f"./etc/{name}"], check=True, text=True,
+                              capture_output=True).stdout  # fmt: skip
+
+    assert text("hooks").split("\n")[:4] == ["no swap", "2", "no aes", "/sys/class/block:"]
+    names, texts = text("names"), text("texts")
+    assert len(names.splitlines()) > 100
+    assert "refused" not in texts
+    assert set(re.findall(r"^/proc/(?!sys)(\S+) f", names, re.M)) >= {"cpuinfo", "meminfo", "swaps"}
+    own = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    models = re.findall(r"^model name\s*: (.+)", Path("/proc/cpuinfo").read_text(), re.M)
+    for word in (
+        own,
+        os.uname().release,
+        Path("/proc/cmdline").read_text().strip(),
+        "vda",
+        loop,
+        *models,
+    ):
+        assert word not in texts + names, word
+
+
 def test_the_order_in_which_the_cache_was_filled_does_not_show(
     built: World, tmp_path: Path
 ) -> None:

@@ -193,7 +193,10 @@ def answer(program: bytes, arch: int, number: int, *arguments: int) -> str:
         if code == 0x20:
             (value,) = struct.unpack_from("<I", data, k)
         elif code == 0x06:
-            return {0x7FFF0000: "allow", 0x50001: "EPERM", 0x50026: "ENOSYS"}[k]
+            return {0x7FFF0000: "allow", 0x50001: "EPERM", 0x50026: "ENOSYS",
+                    0x50061: "EAFNOSUPPORT"}[k]  # fmt: skip
+        elif code == 0x05:
+            at += k
         else:
             holds = {0x15: value == k, 0x35: value >= k, 0x45: bool(value & k)}[code]
             at += true if holds else false
@@ -203,7 +206,7 @@ def answer(program: bytes, arch: int, number: int, *arguments: int) -> str:
 def test_filter_of_each_abi(arch: int) -> None:
     program = sandbox.call_filter("little")
     assert len(program) // 8 < 4096
-    unshare, clone, sock, *others = sandbox.CALLS[arch]
+    unshare, clone, sock, pair, *others = sandbox.CALLS[arch]
     user = sandbox.CLONE_NEWUSER
     flags = (0, user | 17) if arch == 0x80000016 else (user | 17, 0)
     harmless = (0, 0x1200011) if arch == 0x80000016 else (0x1200011, 0)
@@ -211,16 +214,87 @@ def test_filter_of_each_abi(arch: int) -> None:
     assert answer(program, arch, unshare, 0x20000) == "allow"
     assert answer(program, arch, clone, *flags) == "EPERM"
     assert answer(program, arch, clone, *harmless) == "allow"
-    assert answer(program, arch, sock, 40, 1) == "EPERM"
-    assert answer(program, arch, sock, 1, 1) == "allow"
-    assert answer(program, arch, sock, 40 | 7 << 32, 1) == "EPERM"
-    for number in others:
+    for number in (sock, pair):
+        # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK; the kernel takes the low half of a family.
+        known = [family for family in range(64) if answer(program, arch, number, family) == "allow"]
+        assert known == [1, 2, 10, 16]
+        assert {answer(program, arch, number, family) for family in range(64) if family not in known
+                } == {"EAFNOSUPPORT"}  # fmt: skip
+        assert answer(program, arch, number, 40 | 7 << 32, 1) == "EAFNOSUPPORT"
+        assert answer(program, arch, number, 1 | 7 << 32, 1) == "allow"
+    for number in (*others, sandbox.QUOTACTL_FD):
         assert answer(program, arch, number) == "EPERM"
     for number in (sandbox.CLONE3, sandbox.IO_URING_SETUP, sandbox.X32, sandbox.X32 | unshare):
         assert answer(program, arch, number, user) == "ENOSYS"
-    others_calls = {number for calls in sandbox.CALLS.values() for number in calls}
-    for number in set(range(450)) - others_calls - {sandbox.CLONE3, sandbox.IO_URING_SETUP}:
+    known_calls = {number for calls in sandbox.CALLS.values() for number in calls}
+    known_calls |= {sandbox.CLONE3, sandbox.IO_URING_SETUP, sandbox.QUOTACTL_FD}
+    for number in set(range(470)) - known_calls:
         assert answer(program, arch, number, user, user) == "allow"
+
+
+@pytest.mark.parametrize("arch", sandbox.SOCKETCALL)
+def test_filter_of_the_call_that_has_all_socket_calls_behind_it(arch: int) -> None:
+    """No filter can look at its arguments: no socket, unless the image's programs know no other way."""
+    number = sandbox.SOCKETCALL[arch]
+    program = sandbox.call_filter("little")
+    got = [one for one in range(1, 21) if answer(program, arch, number, one) != "allow"]
+    assert got == [1, 8]  # SYS_SOCKET, SYS_SOCKETPAIR
+    assert {answer(program, arch, number, one) for one in got} == {"EAFNOSUPPORT"}
+    program = sandbox.call_filter("little", socketcall=True)
+    assert {answer(program, arch, number, one) for one in range(1, 21)} == {"allow"}
+    sock = sandbox.CALLS[arch][2]
+    assert answer(program, arch, sock, 40) == "EAFNOSUPPORT"
+
+
+def test_numbers_of_the_filter_are_the_kernels() -> None:
+    """By this host's own headers, where it has them, of the two ABIs that they are of."""
+    folder = Path("/usr/include/x86_64-linux-gnu/asm")
+    for arch, name in ((0xC000003E, "unistd_64.h"), (0x40000003, "unistd_32.h")):
+        if not (folder / name).exists():
+            pytest.skip("no kernel headers of x86")
+        text = (folder / name).read_text()
+        table = {call: int(number) for call, number in re.findall(r"__NR_(\w+) (\d+)", text)}
+        assert tuple(table[call] for call in sandbox.REFUSED) == sandbox.CALLS[arch]
+        assert table["quotactl_fd"] == sandbox.QUOTACTL_FD
+        assert table.get("socketcall") == sandbox.SOCKETCALL.get(arch)
+
+
+@root_only
+def test_sockets_of_each_family(place: Path) -> None:
+    """And what the kernel answers for real."""
+    code = """
+        use Socket;
+        for my $family (0 .. 63) {
+            print "$family\n" if socket my $s, $family, SOCK_DGRAM, 0;
+            print "$family\n" if $!{EPERM};
+        }
+        print "pair\n" if socketpair my $a, my $b, AF_UNIX, SOCK_STREAM, 0;
+        print "no other pair\n" if !socketpair($a, $b, 30, SOCK_STREAM, 0) && $!{EAFNOSUPPORT};
+    """
+    assert enter(place, step("perl", "-MErrno", "-e", code)) == [
+        "1",
+        "2",
+        "10",
+        "16",
+        "pair",
+        "no other pair",
+    ]
+
+
+@root_only
+def test_no_core_is_dumped_and_limits_are_not_the_shells(place: Path) -> None:
+    import resource
+
+    old = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (777, old[1]))
+    try:
+        lines = enter(place, "cat /proc/self/limits; ulimit -c 0; ulimit -c 1 || echo no more")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, old)
+    limits = {line[:25].strip(): line[25:].split()[:2] for line in lines}
+    assert limits["Max core file size"] == ["1", "1"]
+    assert limits["Max open files"][0] == "1024"
+    assert lines[-1].endswith("no more")
 
 
 def test_filter_refuses_an_unknown_abi_and_knows_big_endian() -> None:

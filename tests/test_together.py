@@ -298,6 +298,10 @@ def test_damage_that_two_builds_find_at_once(small: World) -> None:
 # ---------------------------------------------------------------- two users
 
 
+TEAM = 1234
+"""A group of those who share a cache; nobody need have it in /etc/group."""
+
+
 @pytest.fixture
 def shared() -> Iterator[Path]:
     """A folder that every user reaches, which pytest's own is not."""
@@ -323,6 +327,11 @@ def as_user(world: World, *words: str, env: Mapping[str, str] | None = None) -> 
 
 def test_two_users_with_one_cache(small: World, shared: Path) -> None:
     small.env["STRATA_CACHE"] = str(shared / "cache")
+    small.write("scripts/app.sh", "#!/bin/sh\nset -e\nmkdir -p /boot /root\numask 077\n"
+                "echo k > /root/secret\n", 0o755)  # fmt: skip
+    (shared / "cache").mkdir()
+    os.chown(shared / "cache", 0, TEAM)
+    (shared / "cache").chmod(0o2755)
     old = os.umask(0o077)
     try:
         small.build()
@@ -332,7 +341,17 @@ def test_two_users_with_one_cache(small: World, shared: Path) -> None:
         if "index" not in path.parts:
             mode = path.stat().st_mode & 0o777
             lock = path.name == ".lock" or path.parent.name == "locks"
-            assert mode == (0o755 if path.is_dir() else 0o666 if lock else 0o644), path
+            # Of the layer that has a secret, and of images that are made of it.
+            private = path.suffix in (".zst", ".gz") and not path.name.startswith("base-")
+            assert mode == (0o755 if path.is_dir() else 0o666 if lock else 0o640 if private
+                            else 0o644), path  # fmt: skip
+    # Who is of the cache's group reads it, and nobody else.
+    tarball = next((shared / "cache/layers").glob("layer-*.tar.zst"))
+    assert tarball.stat().st_gid == TEAM
+    for groups, read in (([f"--groups={TEAM}"], True), (["--clear-groups"], False)):
+        argv = ["setpriv", "--reuid", "1000", "--regid", "1000", *groups, "cat", str(tarball)]
+        done = subprocess.run(argv, check=False, capture_output=True)
+        assert (done.returncode == 0, done.stdout == tarball.read_bytes()) == (read, read)
     mine = small.clone(shared / "mine")
     for path in (mine.root, *mine.root.rglob("*")):
         os.chown(path, 1000, 1000, follow_symlinks=False)
