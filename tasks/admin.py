@@ -12,12 +12,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks import host, lockfile, trials
-from tasks.cache import FOLDERS, broken, remove
+from tasks import cachedir, host, lockfile, strict, trials
+from tasks.cache import FOLDERS, broken, read_record, remove
 from tasks.errors import BuildError
 from tasks.plan import Plan, Stage
 from tasks.session import Session
 from tasks.spec import spec_names
+
+FOREIGN_SHOWN = 20
+"""How much of what is not Strata's is told by name."""
 
 
 def keys(session: Session) -> None:
@@ -31,9 +34,8 @@ def keys(session: Session) -> None:
         rows.append({"stage": stage.kind, "name": stage.name, "key": stage.key,
                      "files": [os.path.relpath(path, session.root) for path in files]})  # fmt: skip
     if form == "json":
-        lock = lockfile.digest(session.lock_path.read_text("utf-8"))
-        session.screen.line(json.dumps({"spec": session.spec.name, "lock": lock, "stages": rows},
-                                       indent=1))  # fmt: skip
+        found = {"spec": session.spec.name, "lock": session.lock_digest, "stages": rows}
+        session.screen.line(json.dumps(found, indent=1))
         return
     for row in rows:
         session.screen.line(f"{row['stage']:<6} {row['name']:<16} {row['key']} {row['files'][0]}")
@@ -46,8 +48,8 @@ def why(session: Session) -> None:
     """Say of each stage whether a build would redo it, and what changed; asks no repository."""
     lock = session.read_lock()
     if lock is None or not session.fits(lock):
-        state = "is missing" if lock is None else "is older than the spec"
-        session.screen.line(f"lock    {session.lock_path} {state}: a build resolves it first")
+        state = lockfile.state(lock)
+        session.screen.line(f"lock    {session.lock_path} is {state}: a build resolves it first")
         if lock is None:
             return
         session.screen.line("        run `doit lock` to see the rest")
@@ -70,27 +72,28 @@ def why(session: Session) -> None:
 
 def _reasons(session: Session, stage: Stage) -> list[str]:
     """How the inputs differ from those of the most recent record of the same stage."""
-    folder = session.cache.root / FOLDERS[stage.kind]
-    records = sorted(folder.glob(f"{stage.kind}-*.json"), key=os.path.getmtime, reverse=True)
+    records = [path for path in session.cache.own(FOLDERS[stage.kind])
+               if path.suffix == ".json" and path.name.startswith(f"{stage.kind}-")]  # fmt: skip
+    records.sort(key=lambda path: path.lstat().st_mtime, reverse=True)
     # Before the most recent of all specs comes what this spec's own last build was made of.
     own = _last_key(session, stage)
     records.sort(key=lambda path: path.stem != f"{stage.kind}-{own}")
     for path in records:
         try:
-            record = json.loads(path.read_text("utf-8"))
+            record = read_record(path)
             if record["name"] != stage.name or record["key"] == stage.key:
                 continue
-            old = record["inputs"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        return differences(old, stage.inputs) or ["its file in the cache is missing"]
+            found = differences(record["inputs"], stage.inputs)
+            return found or ["its file in the cache is missing"]
+        except (OSError, ValueError, LookupError, TypeError):
+            continue  # damaged, or with the form of another version
     return ["no earlier build of it is in the cache"]
 
 
 def _last_key(session: Session, stage: Stage) -> str:
     """The key that a stage of this name had in the last build, or ""."""
     try:
-        stages = json.loads((session.out / "build.json").read_text("utf-8"))["stages"]
+        stages = strict.read(session.out / "build.json")["stages"]
         return next(str(one["key"]) for one in stages
                     if (one["stage"], one["name"]) == (stage.kind, stage.name))  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
@@ -100,6 +103,9 @@ def _last_key(session: Session, stage: Stage) -> str:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What differs between two stages' inputs, in package terms where it is packages."""
     lines: list[str] = []
+    if old.get("recipe") != new.get("recipe"):
+        # What the inputs are called may differ, too.
+        return ["this version of Strata makes it in another way"]
     for name in sorted(old.keys() | new.keys()):
         before, after = old.get(name), new.get(name)
         if before == after:
@@ -118,6 +124,22 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
                     lines.append(f"package {slot[0]} {now[slot][1]} has other bytes")
                 else:
                     lines.append(f"package {slot[0]}: {was[slot][1]} → {now[slot][1]}")
+        elif name == "manual":
+            had, has = set(before or ()), set(after or ())
+            lines += [f"package {one.partition(':')[0]} is no longer asked for"
+                      for one in sorted(had - has)]  # fmt: skip
+            lines += [f"package {one.partition(':')[0]} is asked for"
+                      for one in sorted(has - had)]  # fmt: skip
+        elif name == "auto":
+            continue  # what is not asked for: the packages or `manual` tell it
+        elif name == "script":
+            lines.append("its script " + ("is gone" if not after else "is new" if not before
+                                          else "has other bytes"))  # fmt: skip
+        elif name == "shown":
+            was, now = before or {}, after or {}
+            differ = [one for one in sorted({*was, *now}) if was.get(one) != now.get(one)]
+            lines += [f"{one}, which it looks at: {was.get(one, 'unset')} → {now.get(one, 'unset')}"
+                      for one in differ]  # fmt: skip
         elif name == "parent":
             lines.append("what it stands on changed")
         elif isinstance(before, list) and isinstance(after, list):
@@ -162,6 +184,10 @@ def prune(session: Session) -> None:
     releases: set[str] = set()
     count = freed = 0
     with session.cache.alone(session.screen.progress):
+        _tell_foreign(session)
+        if not session.cache.claim():
+            session.screen.line("pruned 0 entries, 0.0 MB")
+            return
         for plan in _plans(session):
             for stage in plan.stages:
                 needed |= {session.cache.file(stage), session.cache.record(stage)}
@@ -182,6 +208,25 @@ def prune(session: Session) -> None:
     session.screen.line(f"pruned {count} entries, {freed / 1e6:.1f} MB")
 
 
+def _tell_foreign(session: Session) -> None:
+    """Say what is in the cache and not Strata's: nobody may wonder later where it went, or why not.
+
+    Where the cache has no marker for it, nothing at all is removed.
+    """
+    cache = session.cache
+    foreign = cache.foreign()
+    for path in foreign[:FOREIGN_SHOWN]:
+        session.screen.line(f"{session.shown(path)}: it is not Strata's; left alone")
+    if len(foreign) > FOREIGN_SHOWN:
+        more = len(foreign) - FOREIGN_SHOWN
+        session.screen.line(f"{session.shown(cache.root)}: {more} more that are not Strata's")
+    if foreign and not cache.claim():
+        session.screen.line(
+            f"{session.shown(cache.root)}: nothing is removed here: it has no {cachedir.NAME}, and "
+            f"gets none as long as it holds what is not Strata's"
+        )
+
+
 def verify(session: Session) -> None:
     """Read every entry; one that is not what its record says is dropped. Fails if there was one.
 
@@ -199,19 +244,22 @@ def verify(session: Session) -> None:
         return bool(fault)
 
     with cache.alone(session.screen.progress):
+        _tell_foreign(session)
+        owned = cache.claim()
+        done = "dropped" if owned else "left alone"
         for first, paths in list(cache.entries()):
-            if check(first, cache.fault(paths)):
+            if check(first, cache.fault(paths), done) and owned:
                 for path in sorted(paths, key=lambda path: path.suffix != ".json"):
                     remove(path)
         for folder in cache.snapshots():
             name = broken(folder)
-            if check(folder / name, "its SHA-256 is another" if name else ""):
+            if check(folder / name, "its SHA-256 is another" if name else "", done) and owned:
                 cache.drop_index(folder)
         for path in cache.memory.rotten(session.root / "out"):
             check(path, "its SHA-256 is another", "the next build publishes it again")
     session.screen.line(f"verified {count} entries, {bad} bad")
     if bad:
-        raise BuildError(f"{bad} of {count} cache entries were damaged and have been dropped",
+        raise BuildError(f"{bad} of {count} cache entries were damaged and have been {done}",
                          "the next build makes again what it needs of them")  # fmt: skip
 
 

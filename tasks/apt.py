@@ -7,7 +7,7 @@ Formats: sources.list(5), apt.conf(5), apt_preferences(5), the Debian repository
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
@@ -103,6 +103,8 @@ def configuration(
         "APT::Install-Suggests": "false",
         "APT::Sandbox::User": "root",
         "APT::Get::Show-User-Simulation-Note": "false",
+        # Else a name that nobody has and that holds a dot means all that match it: `python3.1`.
+        "APT::Cmd::Pattern-Only": "true",
         "Acquire::Languages": "none",
         "Acquire::ForceHash": "SHA256",
         # It tries again when it was cut off, not when a server says that it is busy, and says
@@ -345,6 +347,36 @@ def installed_status(stanzas: Iterable[str]) -> str:
         name.sub(r"\1Status: install ok installed\n", stanza, count=1) + "\n\n"
         for stanza in stanzas
     )
+
+
+def extended_states(auto: Iterable[str]) -> str:
+    """apt's file of marks in which these packages, by name:arch, are automatically installed."""
+    return "".join(
+        "Package: {}\nArchitecture: {}\nAuto-Installed: 1\n\n".format(*name.split(":"))
+        for name in auto
+    )
+
+
+def marked_auto(text: str) -> set[tuple[str, str]]:
+    """(package, architecture) of what such a file marks as automatically installed."""
+    stanzas = [stanza_fields(stanza) for stanza in text.split("\n\n")]
+    return {(fields["Package"], fields["Architecture"]) for fields in stanzas
+            if fields.get("Auto-Installed") == "1"}  # fmt: skip
+
+
+def requested(wanted: str, installed: Set[tuple[str, str]], arch: str) -> tuple[str, str] | None:
+    """The package, with its architecture, that a request in apt's syntax names outright.
+
+    `installed` is all there is once apt has done what was asked. None for what apt finds in another
+    way: a virtual package, a regular expression, a package of another architecture only.
+    """
+    whole = re.split(r"[=/]", wanted)[0]
+    # apt knows of a modifier only where there is no package of the whole name, as g++ is one.
+    for name, _, architecture in (text.partition(":") for text in (whole, whole.removesuffix("+"))):
+        slot = name, arch if architecture in ("", "all", "any", "native") else architecture
+        if slot in installed:
+            return slot
+    return None
 
 
 def plain_name(wanted: str) -> str:

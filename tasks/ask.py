@@ -6,7 +6,6 @@ repos ──→ apt-get update, each in an apt of its own ──→ cache/index/
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import time
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks import apt, debs, host, inputs
-from tasks.cache import SEAL, broken, read_sha256, seal
+from tasks.cache import broken, read_sha256, seal, sealed
 from tasks.errors import BuildError, DamagedEntry, NoRoom
 from tasks.lockfile import Lock, LockedRepo
 from tasks.plan import key
@@ -70,7 +69,6 @@ def ask(session: Session, repo: Repo, uri: str, log: host.Log) -> Snapshot:
     keyrings = inputs.keyring_files(repo, session.spec)
     live_id = _live_id(repo, uri, arches, keyrings)
     index = session.cache.index
-    index.mkdir(parents=True, exist_ok=True)
     with host.locked(index / f".{live_id}.lock", waiting=log.step):
         lists = index / f"live-{live_id}"
         try:
@@ -90,7 +88,7 @@ def _asked(
     session: Session, repo: Repo, uri: str, live_id: str, keyrings: Sequence[Path], log: host.Log
 ) -> Snapshot:
     folder = session.scratch / f"repo-{live_id}-{repo.name}"
-    lists = session.cache.index / f"live-{live_id}"
+    lists = session.cache.lists(live_id)
     _private_apt(session, folder, lists, repo, uri, keyrings)
 
     def update() -> None:
@@ -125,12 +123,12 @@ def _rotten(session: Session, live_id: str) -> bool:
         session.cache.drop_index(folder)
     if bad or not kept:
         return bool(bad)
-    sealed = set(json.loads((kept[-1] / SEAL).read_text("utf-8")).values())
     lists = session.cache.index / f"live-{live_id}"
     try:
-        return sealed != {read_sha256(path) for path in lists.iterdir()
-                          if path.name not in APTS_OWN}  # fmt: skip
-    except OSError:
+        known = set(sealed(kept[-1]).values())
+        return known != {read_sha256(path) for path in lists.iterdir()
+                         if path.name not in APTS_OWN}  # fmt: skip
+    except (OSError, ValueError):
         return True
 
 
@@ -154,7 +152,7 @@ def _private_apt(
     """Write the configuration of an apt that knows one repository and the keys that may sign it."""
     spec = session.spec
     trusted = folder / "trusted.gpg.d"
-    for path in (trusted, folder / "cache", lists / "partial"):
+    for path in (trusted, folder / "cache"):
         path.mkdir(parents=True, exist_ok=True)
     for number, keyring in enumerate(keyrings):
         content = keyring.read_bytes()

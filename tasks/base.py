@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks import debconf, debs, host, tree
+from tasks import debconf, debs, host, identities, tree
 from tasks.errors import BuildError
-from tasks.lockfile import Record
+from tasks.lockfile import short_name
 from tasks.session import Session
 
 # What mmdebstrap, debootstrap, apt and dpkg read of the host's /etc. Nothing else of it is there
@@ -57,26 +57,34 @@ def programs() -> Iterator[tuple[str, str]]:
             yield f"/{name}", f"/{name}"
 
 
-def mmdebstrap_argv(variant: str, arches: Sequence[str], packages: Sequence[str]) -> list[str]:
-    """The command: `custom` with the whole closure named, since the variant's selection is locked.
+def bootstrap_argv(given: Mapping[str, Any]) -> list[str]:
+    """The command that makes a base of the stage's inputs, of which its key is made."""
+    names = [short_name(package, architecture, given["arch"])
+             for package, _version, architecture, _sha256 in given["records"]]  # fmt: skip
+    if given["tool"] == "mmdebstrap":
+        return _mmdebstrap_argv(given["variant"], [given["arch"], *given["foreign"]], names)
+    return _debootstrap_argv(given["variant"], given["arch"], given["suite"], names)
+
+
+def _mmdebstrap_argv(variant: str, arches: Sequence[str], packages: Sequence[str]) -> list[str]:
+    """`custom` with the whole closure named, since the variant's selection is locked.
 
     chroot/mount is skipped because /dev, /proc and /sys are there already, and because without
-    CAP_SYS_ADMIN it could not mount them.
+    CAP_SYS_ADMIN it could not mount them. No --dpkgopt and no --aptopt: they would stay in the
+    image's /etc, and the overlay is volatile, so that dpkg's fsyncs cost nothing.
     """
     return [
-        "mmdebstrap", "--mode=root", "--format=directory",
-        f"--variant={'extract' if variant == 'extract' else 'custom'}",
+        "mmdebstrap", "--mode=root", "--format=directory", f"--variant={variant}",
         f"--architectures={','.join(arches)}",
         "--skip=check/empty,check/signed-by,chroot/mount,output/dev,output/mknod,cleanup/run,"
         "cleanup/tmp",
-        "--dpkgopt=force-unsafe-io",
         *(f"--include={name}" for name in packages),
         "", "/target", "deb [trusted=yes] copy:/repo ./",
     ]  # fmt: skip
 
 
-def debootstrap_argv(variant: str, arch: str, suite: str, packages: Sequence[str]) -> list[str]:
-    """The command: the whole closure is named, from a repository that holds nothing else."""
+def _debootstrap_argv(variant: str, arch: str, suite: str, packages: Sequence[str]) -> list[str]:
+    """The whole closure is named, from a repository that holds nothing else."""
     argv = ["debootstrap", f"--arch={arch}", "--no-check-gpg", "--no-check-certificate",
             "--components=main", f"--include={','.join(packages)}"]  # fmt: skip
     if variant != "-":
@@ -103,22 +111,19 @@ def build(session: Session, log: host.Log) -> None:
     debs.fetch(records, session.cache, session.uris, spec, session.scratch, log)
     repository = session.scratch / "base-repo"
     host.remove_tree(repository)
-    suite = "strata" if spec.base.tool == "mmdebstrap" else spec.repos[0].suite.strip("./") or "sid"
     log.step(f"preparing {len(records)} packages")
-    dists = suite if spec.base.tool == "debootstrap" else ""
+    dists = stage.inputs["suite"] or ""
     paths = debs.local_repository(
         repository, records, session.cache, log, suite=dists, arch=spec.arch, copied=True
     )
     override = stage.inputs["epoch"]
     epoch: int = override if override is not None else tree.deb_epoch(paths)
-    names = [_name(record, spec.arch) for record in records]
-    if spec.base.tool == "mmdebstrap":
-        argv = mmdebstrap_argv(spec.base.variant, [spec.arch, *spec.foreign], names)
-    else:
-        if any(record.architecture not in ("all", spec.arch) for record in records):
-            raise BuildError(f"{spec.path}: base.include: debootstrap knows one architecture only",
-                             "use base.tool: mmdebstrap")  # fmt: skip
-        argv = debootstrap_argv(spec.base.variant, spec.arch, suite, names)
+    if spec.base.tool == "debootstrap" and any(
+        record.architecture not in ("all", spec.arch) for record in records
+    ):
+        raise BuildError(f"{spec.path}: base.include: debootstrap knows one architecture only",
+                         "use base.tool: mmdebstrap")  # fmt: skip
+    argv = bootstrap_argv(stage.inputs)
     tool_root = session.scratch / "tool-root"
     host.remove_tree(tool_root)
     skeleton(tool_root)
@@ -150,6 +155,9 @@ def build(session: Session, log: host.Log) -> None:
         if spec.base.variant != "extract":
             text = tree.dpkg_status(upper.base, [upper.name])
             tree.check_installed(text, records, spec.arch, "base")
+        drawn = identities.sweep(identities.Tree(upper=upper.path, epoch=epoch))
+        identities.note(drawn, log)
+        tree.write_marks(upper.path, stage.inputs["auto"])
         tree.sweep(upper.path, (*tree.REMOVED, *tree.REMOVED_FROM_BASE))
         debconf.sweep(upper.base, upper.name, [])
         for name in ("dev", "proc", "run", "sys", "tmp"):
@@ -157,6 +165,7 @@ def build(session: Session, log: host.Log) -> None:
         (upper.path / "tmp").chmod(0o1777)
         several = tree.clamp_times(upper.path, epoch, upper.begun)
         facts: dict[str, Any] = tree.facts(epoch, records, upper.path)
+        facts["drawn"] = identities.facts(drawn)
         with session.cache.put(stage, facts) as target:
             tree.pack(upper.path, target, log, several_xattrs=several)
     host.remove_tree(repository)
@@ -168,8 +177,3 @@ def _folder(path: Path) -> None:
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise BuildError(f"base: /{path.name} is no folder", "a package of the base replaced it")
     path.mkdir(exist_ok=True)
-
-
-def _name(record: Record, arch: str) -> str:
-    native = record.architecture in ("all", arch)
-    return record.package if native else f"{record.package}:{record.architecture}"

@@ -7,19 +7,34 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from tasks import host
+from tasks import cachedir, host, safe, strict
 from tasks.errors import DamagedEntry
 from tasks.plan import Stage, canonical
 
 FORMAT = 2
 FOLDERS = {"base": "layers", "layer": "layers", "image": "images"}
+LAST_EPOCH = 4102444800
+"""2100-01-01: what a .deb or a record says of its date is not believed beyond it."""
+_TEMPORARY = host.OWN_TEMPORARY.pattern
+_ENTRY = "[0-9a-f]{32}"
+OWN = {
+    "layers": re.compile(rf"(base|layer)-{_ENTRY}\.(json|tar\.zst)"),
+    "images": re.compile(rf"image-{_ENTRY}\.(json|img(\.gz|\.zst|\.xz)?)"),
+    "debs": re.compile(r"[0-9a-f]{64}\.deb"),
+    "locks": re.compile(rf"prune|(base|layer|image)-{_ENTRY}"),
+    "index": re.compile(
+        r"(live|\.new)-[0-9a-f]{16}|snapshot-[0-9a-f]{16}-[0-9a-f]{32}|\.[0-9a-f]{16}\.lock"
+    ),
+}
+"""The names, in full, of what Strata puts into the folders of its cache; no other is removed."""
 SEAL = ".sha256"
 """In a snapshot of indexes: the SHA-256 of each file by its name."""
 
@@ -44,22 +59,21 @@ class Memory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.changed = False
-        try:
-            loaded = json.loads(path.read_text(encoding="utf-8"))
-            self.known: dict[str, Any] = loaded if isinstance(loaded, dict) else {}
-        except (OSError, ValueError):
-            self.known = {}
+        self.known: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):
+            loaded = strict.read(path, strict.LIST_LIMIT)
+            self.known = {name: entry for name, entry in loaded.items() if _remembered(entry)}
 
     @staticmethod
     def _mark(path: Path) -> list[int]:
-        info = path.stat()
+        info = path.lstat()
         return [info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino, info.st_dev]
 
     def sha256(self, path: Path) -> str:
         """SHA-256 of a file, read only if it may have changed."""
         mark = self._mark(path)
         entry = self.known.get(str(path))
-        if isinstance(entry, list) and len(entry) == 2 and entry[0] == mark:
+        if entry is not None and entry[0] == mark:
             return str(entry[1])
         digest = read_sha256(path)
         # The mark from before the reading: what was written meanwhile has another one.
@@ -94,7 +108,7 @@ class Memory:
         """
         for path in sorted(map(Path, self.known)):
             entry = self.known[str(path)]
-            if folder not in path.parents or not isinstance(entry, list) or len(entry) != 2:
+            if folder not in path.parents:
                 continue
             with contextlib.suppress(OSError):
                 same = self._mark(path) == entry[0] and read_sha256(path) != entry[1]
@@ -106,27 +120,35 @@ class Memory:
         """Keep it for the next process."""
         if self.changed:
             known = {path: value for path, value in self.known.items() if os.path.exists(path)}
-            if self.path.is_dir():
+            if os.path.isdir(self.path):
                 remove(self.path)
             host.write_text(self.path, json.dumps(known))
             self.changed = False
 
 
+def _remembered(entry: Any) -> bool:
+    """Whether this is what `Memory` notes of a file: five numbers of stat(2) and a digest."""
+    return (
+        isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], list)
+        and len(entry[0]) == 5 and all(type(one) is int for one in entry[0])
+        and isinstance(entry[1], str) and bool(re.fullmatch(strict.SHA256, entry[1]))
+    )  # fmt: skip
+
+
 def read_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, read now."""
+    """SHA-256 of a regular file's content, read now."""
+    return _digest(open(safe.reading(path), "rb"))
+
+
+def _digest(opened: BinaryIO) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with opened as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
 
 
-def remove(path: Path) -> None:
-    """Remove a file, or what stands in its place; a missing one is fine."""
-    if path.is_dir() and not path.is_symlink():
-        host.remove_tree(path)
-    else:
-        path.unlink(missing_ok=True)
+remove = host.remove
 
 
 def seal(folder: Path) -> None:
@@ -135,37 +157,93 @@ def seal(folder: Path) -> None:
     host.write_text(folder / SEAL, json.dumps(sums, indent=1, sort_keys=True) + "\n", sync=False)
 
 
+def sealed(folder: Path) -> dict[str, str]:
+    """The SHA-256 that a sealed folder's files had; ValueError or OSError if that is damaged."""
+    sums = strict.read(folder / SEAL)
+    return {name: strict.text(sums, name, strict.SHA256) for name in sums}
+
+
 def broken(folder: Path) -> str:
     """The first file of a sealed folder that is not what it was, or ""; reads every byte."""
     name = SEAL
     try:
-        sums: dict[str, str] = dict(json.loads((folder / SEAL).read_text(encoding="utf-8")))
+        sums = sealed(folder)
         for name in sorted({*sums, *(path.name for path in folder.iterdir())} - {SEAL}):
             if read_sha256(folder / name) != sums.get(name):
                 return name
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError):
         return name
     return ""
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record, whole and of the form that `put` writes; Damaged (a ValueError) or OSError."""
+    record = strict.read(path)
+    if record.get("format") != FORMAT or type(record["format"]) is not int:
+        raise strict.Damaged(f"its format is not {FORMAT}")
+    stage = strict.text(record, "stage", "|".join(FOLDERS))
+    strict.text(record, "name")
+    strict.text(record, "key", strict.KEY)
+    file = strict.mapping(strict.field(record, "file"), "its file")
+    strict.text(file, "name", what="file's ")
+    strict.text(file, "sha256", strict.SHA256, what="file's ")
+    strict.number(file, "size", what="file's ")
+    strict.mapping(strict.field(record, "inputs"), "its inputs")
+    _check_facts(stage, strict.mapping(strict.field(record, "facts"), "its facts"))
+    if strict.text(record, "sum", strict.SHA256) != _sum(record):
+        raise strict.Damaged("it was changed since it was written")
+    return record
+
+
+def _check_facts(stage: str, facts: dict[str, Any]) -> None:
+    """Damaged unless all is there that a later stage or `out/` takes from a record of this kind."""
+    if stage != "image":
+        strict.number(facts, "epoch", LAST_EPOCH, "facts' ")
+        for name in ("installed", "size"):
+            if name in facts:  # entries of older versions lack them
+                strict.number(facts, name, what="facts' ")
+        for path in strict.items(facts.get("own", []), "its facts' own"):
+            if not isinstance(path, str):
+                raise strict.Damaged(f"its facts' own is malformed: {str(path)[:80]!r}")
+        return
+    strict.text(facts, "uuid", what="facts' ")
+    for part in ("raw", "packed"):
+        what = f"facts' {part}'s "
+        digests = strict.mapping(strict.field(facts, part, "facts' "), f"its facts' {part}")
+        strict.text(digests, "md5", strict.MD5, what)
+        strict.text(digests, "sha256", strict.SHA256, what)
+        strict.number(digests, "size", what=what)
 
 
 class Cache:
     """cache/ of a project, or the folder that STRATA_CACHE names."""
 
-    def __init__(self, root: Path, memory: Memory) -> None:
+    def __init__(self, root: Path, memory: Memory, debs: Path | None = None) -> None:
         self.root = root
         self.memory = memory
-
-    @property
-    def debs(self) -> Path:
+        self.debs = debs or root / "debs"
         """Folder of <sha256>.deb files."""
-        return self.root / "debs"
 
     @property
     def index(self) -> Path:
-        """Folder of apt's lists; this checkout's own where the cache is another user's."""
+        """Folder of apt's lists; this checkout's own where others may write to the cache, too.
+
+        apt, as root, opens files there by their names.
+        """
         path = self.root / "index"
-        mine = os.access(path if path.exists() else self.root, os.W_OK) or not self.root.exists()
+        here = os.access(path if path.exists() else self.root, os.W_OK) or not self.root.exists()
+        mine = here and safe.mine(self.root) and safe.mine(path)
         return path if mine else self.memory.path.parent / "index"
+
+    def lists(self, live_id: str) -> Path:
+        """The folder where apt keeps its lists of a repository, with no link in or to it."""
+        lists = self.index / f"live-{live_id}"
+        for folder in (lists, lists / "partial"):
+            with safe.folder(folder, make=True) as opened:
+                for path in opened.iterdir():
+                    if path.is_symlink():
+                        path.unlink()
+        return lists
 
     def file(self, stage: Stage) -> Path:
         """Where a stage's file is or will be."""
@@ -187,7 +265,8 @@ class Cache:
         try:
             return read_sha256(self.deb(sha256)) == sha256
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.EISDIR, errno.ELOOP, errno.EIO):
+            if error.errno not in (errno.ENOENT, errno.EISDIR, errno.ELOOP, errno.EIO,
+                                   safe.NOT_REGULAR):  # fmt: skip
                 raise
             return False
 
@@ -198,7 +277,8 @@ class Cache:
         target = self.deb(sha256)
         source.chmod(0o644)
         try:
-            source.replace(target)
+            with safe.at(target, make=True) as here:
+                source.replace(here)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
@@ -213,19 +293,18 @@ class Cache:
         The record must hold the very inputs of the stage: equal keys alone are not believed.
         """
         try:
-            record = json.loads(self.record(stage).read_text(encoding="utf-8"))
+            record = read_record(self.record(stage))
             path = self.file(stage)
             if (
-                record["format"] == FORMAT
+                record["stage"] == stage.kind
                 and record["key"] == stage.key
                 and record["inputs"] == json.loads(json.dumps(stage.inputs))
                 and record["file"]["name"] == path.name
-                and path.stat().st_size == record["file"]["size"]
-                and record["sum"] == _sum(record)
+                and path.lstat().st_size == record["file"]["size"]
             ):
-                return Entry(path=path, sha256=str(record["file"]["sha256"]),
-                             size=record["file"]["size"], facts=dict(record["facts"]))  # fmt: skip
-        except (OSError, ValueError, KeyError, TypeError):
+                return Entry(path=path, sha256=record["file"]["sha256"],
+                             size=record["file"]["size"], facts=record["facts"])  # fmt: skip
+        except (OSError, ValueError):
             pass
         return None
 
@@ -291,7 +370,7 @@ class Cache:
         mode = 0o640 if facts.get("private") else 0o644
         with host.written(self.file(stage), mode=mode) as temporary:
             yield temporary
-            digest = sha256() if sha256 else read_sha256(temporary)
+            digest = sha256() if sha256 else _digest(temporary.open("rb"))
             size = temporary.stat().st_size
         path = self.file(stage)
         record = {
@@ -309,59 +388,109 @@ class Cache:
 
     # ------------------------------------------------------------ the whole of it
 
+    @property
+    def folders(self) -> dict[str, Path]:
+        """Each folder that `OWN` has the names of."""
+        found = {name: self.root / name for name in OWN}
+        return {**found, "debs": self.debs, "index": self.index}
+
+    def own(self, folder: str) -> list[Path]:
+        """What is Strata's in a folder of the cache, by its name, sorted; none if it is missing."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with safe.folder(self.folders[folder]) as opened:
+                names = sorted(os.listdir(opened))
+            return [self.folders[folder] / name for name in names if OWN[folder].fullmatch(name)]
+        return []
+
+    def foreign(self) -> list[Path]:
+        """What is in the cache and, by its name, not Strata's."""
+        found: list[Path] = []
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found += [path for path in self.root.iterdir()
+                      if path.name not in (*OWN, cachedir.NAME)]  # fmt: skip
+        for folder, own in OWN.items():
+            try:
+                with safe.folder(self.root / folder) as opened:
+                    names = os.listdir(opened)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                    raise
+                found.append(self.root / folder)
+                continue
+            found += [self.root / folder / name for name in names
+                      if not own.fullmatch(name) and name != ".lock"
+                      and not re.fullmatch(_TEMPORARY, name)]  # fmt: skip
+        return sorted(path for path in found if path.name not in cachedir.NEUTRAL)
+
+    def claim(self) -> bool:
+        """Whether what killed builds and old specs left may be removed: see tasks.cachedir."""
+        return cachedir.marked(self.root) or cachedir.claim(self.root, self.foreign())
+
     @contextlib.contextmanager
     def used(self, waiting: Callable[[str], None]) -> Iterator[None]:
         """Keep `prune` and `verify` away while the block runs."""
+        self.claim()
         with host.locked(self.root / "locks" / "prune", shared=True, waiting=waiting):
             yield
 
     @contextlib.contextmanager
     def alone(self, waiting: Callable[[str], None]) -> Iterator[None]:
         """Wait until no stage is being built, and let none begin while the block runs."""
+        self.claim()
         with host.locked(self.root / "locks" / "prune", waiting=waiting):
             yield
 
     def entries(self) -> Iterator[tuple[Path, list[Path]]]:
         """(record or only file, all files) of every entry, the longest unused first."""
         groups: dict[str, list[Path]] = {}
-        for folder in ("layers", "images"):
-            for path in sorted((self.root / folder).glob("[!.]*-*")):
+        for folder in ("layers", "images", "debs"):
+            for path in self.own(folder):
                 groups.setdefault(f"{folder}/{path.name.partition('.')[0]}", []).append(path)
-        for path in sorted(self.debs.glob("[!.]*.deb")):
-            groups[f"debs/{path.stem}"] = [path]
         ordered = sorted(groups.values(), key=lambda paths: max(_used_at(path) for path in paths))
         for paths in ordered:
             yield next((path for path in paths if path.suffix == ".json"), paths[0]), paths
 
     def snapshots(self) -> list[Path]:
         """The kept indexes of repositories."""
-        return sorted(self.index.glob("snapshot-*"))
+        return [path for path in self.own("index") if path.name.startswith("snapshot-")]
 
     def drop_index(self, snapshot: Path) -> None:
         """Remove a snapshot that is broken, and apt's own lists: those are the same files."""
         host.remove_tree(snapshot)
         host.remove_tree(self.index / f"live-{snapshot.name.split('-')[1]}")
 
-    def sweep(self) -> None:
-        """Remove what killed builds left unfinished, beside others that run."""
-        for folder in (*FOLDERS.values(), "debs", "index"):
-            host.sweep(self.root / folder)
-        for path in self.index.glob(".new-*"):
-            lock = self.index / f".{path.name[5:]}.lock"
-            descriptor = host.try_lock(lock)
-            if descriptor is not None:
-                host.remove_tree(path)
-                os.close(descriptor)
+    def sweep(self) -> list[Path]:
+        """Remove what killed builds left unfinished, beside others that run.
+
+        Returns what looks like it and is not, which is left alone.
+        """
+        if not self.claim():
+            return []
+        left = [path for name in ("layers", "images", "debs", "index")
+                for path in host.sweep(self.folders[name])]  # fmt: skip
+        for path in self.own("index"):
+            if path.name.startswith(".new-"):
+                lock = self.index / f".{path.name[5:]}.lock"
+                # Whoever makes such a folder holds its lock: without one, nobody does.
+                descriptor = host.try_lock(lock)
+                if descriptor is not None or not os.path.lexists(lock):
+                    host.remove_tree(path)
+                if descriptor is not None:
+                    os.close(descriptor)
+        return left
 
     def leftovers(self) -> list[Path]:
-        """Temporary and partial files; with `alone` held, all of them are of killed builds."""
-        folders = (*sorted(set(FOLDERS.values())), "debs", "index")
-        return sorted(
-            path
-            for folder in folders
-            for pattern in (".*.tmp", ".*.part")
-            for path in (self.root / folder).glob(pattern)
-        )
+        """Temporary files; with `alone` held, all of them are of killed builds."""
+        found: list[Path] = []
+        for name in ("layers", "images", "debs", "index"):
+            folder = self.folders[name]
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                with safe.folder(folder) as opened:
+                    names = os.listdir(opened)
+                found += [folder / one for one in names if re.fullmatch(_TEMPORARY, one)]
+        return sorted(found)
 
     def unused(self, releases: Container[str]) -> list[Path]:
         """With `alone` held: locks of no entry, and apt's state of repositories long out of use.
@@ -369,15 +498,16 @@ class Cache:
         Those were not asked for a month, and no lock names their Release (`releases`, 32 digits).
         """
         entries = {path.stem for folder in set(FOLDERS.values())
-                   for path in (self.root / folder).glob("*-*.json")}  # fmt: skip
-        found = [path for path in (self.root / "locks").glob("*-*") if path.name not in entries]
-        found += self.index.glob(".new-*")
+                   for path in self.own(folder) if path.suffix == ".json"}  # fmt: skip
+        found = [path for path in self.own("locks") if path.name not in {*entries, "prune"}]
+        index = self.own("index")
+        found += [path for path in index if path.name.startswith(".new-")]
         month_ago = time.time() - 30 * 86400
-        for live in self.index.glob("live-*"):
+        for live in (path for path in index if path.name.startswith("live-")):
             name = live.name[5:]
-            snapshots = list(self.index.glob(f"snapshot-{name}-*"))
+            snapshots = [path for path in index if path.name.startswith(f"snapshot-{name}-")]
             if all(path.name.rpartition("-")[2] not in releases
-                   and path.stat().st_mtime < month_ago for path in snapshots):  # fmt: skip
+                   and path.lstat().st_mtime < month_ago for path in snapshots):  # fmt: skip
                 found += [live, *snapshots, self.index / f".{name}.lock"]
         return found
 
@@ -393,19 +523,23 @@ class Cache:
         if record is None:
             return "it has no record"
         try:
-            content = json.loads(record.read_text(encoding="utf-8"))
-            file = record.with_name(str(content["file"]["name"]))
-            if file not in paths:
-                return "its file is missing"
-            if file.stat().st_size != content["file"]["size"]:
+            content = read_record(record)
+        except OSError as error:
+            return f"its record cannot be read: {error.strerror}"
+        except ValueError as error:
+            return f"its record is damaged: {error}"
+        file = record.with_name(content["file"]["name"])
+        if record.stem != f"{content['stage']}-{content['key']}":
+            return "its record is another entry's"
+        if file not in paths:
+            return "its file is missing"
+        try:
+            if file.lstat().st_size != content["file"]["size"]:
                 return "its size is another"
-            if content["sum"] != _sum(content):
-                return "its record was changed"
-            return (
-                "" if read_sha256(file) == content["file"]["sha256"] else "its SHA-256 is another"
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            return f"its record cannot be read: {error}"
+            whole = read_sha256(file) == content["file"]["sha256"]
+        except OSError as error:
+            return f"its file cannot be read: {error.strerror}"
+        return "" if whole else "its SHA-256 is another"
 
 
 def _sum(record: Mapping[str, Any]) -> str:

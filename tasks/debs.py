@@ -15,7 +15,7 @@ from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import quote
 
-from tasks import apt, host
+from tasks import apt, host, safe
 from tasks.cache import Cache, remove
 from tasks.errors import BuildError, NoRoom
 from tasks.lockfile import Record
@@ -35,7 +35,7 @@ def retries() -> int:
 def _number(name: str, default: int) -> int:
     text = os.environ.get(name) or str(default)
     if not re.fullmatch(r"[0-9]{1,4}", text):
-        raise BuildError(f"{name}={text}: expected a number")
+        raise BuildError(f"{name}={text}: expected a number of up to four digits")
     return int(text)
 
 
@@ -72,7 +72,6 @@ def fetch(
             del wanted[sha256]
     if not wanted:
         return
-    cache.debs.mkdir(parents=True, exist_ok=True)
     with host.locked(cache.debs / ".lock", waiting=log.step):
         # Looked at again: another build may have brought them meanwhile. Only now is one removed
         # that is not whole: without the lock it could be what that build has just put there.
@@ -240,11 +239,7 @@ def local_repository(
         version = record.version.replace(":", "%3a")
         path = pool / f"{record.package}_{version}_{record.architecture}.deb"
         source = cache.deb(record.sha256)
-        try:
-            os.link(source, path)
-        except OSError:
-            # Another filesystem, or one without hard links.
-            shutil.copyfile(source, path)
+        safe.link_or_copy(source, path)
         paths.append(path)
     code, packages, err = host.capture(["apt-ftparchive", "packages", "pool"], cwd=folder)
     if code:

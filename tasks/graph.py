@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sqlite3
+import stat
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from doit import create_after
 from doit.dependency import SqliteDB
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
-from tasks import host, room
+from tasks import host, room, safe
 from tasks.cache import remove
 from tasks.errors import BuildError
 from tasks.plan import Plan, Stage
@@ -28,6 +29,8 @@ from tasks.spec import spec_names
 
 Task = dict[str, Any]
 
+host.stand_streams()
+host.speak_utf8()
 for _number in host.SIGNALS:
     if signal.getsignal(_number) is not signal.SIG_IGN:
         signal.signal(_number, host.on_signal)
@@ -45,7 +48,26 @@ def _session() -> Session:
             raise InvalidDodoFile(
                 f"unknown variable {name}=\n  {meant}variables: {', '.join(VARIABLES)}"
             )
-    return Session(root=Path.cwd(), variables=given)
+    session = Session(root=Path.cwd(), variables=given)
+    for path in (session.root, session.cache.root, host.scratch_root()):
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            # apt's configuration, records and JSON have it as text.
+            raise InvalidDodoFile(
+                f"{str(path)!a}: this path is no text in UTF-8\n  rename its folder"
+            ) from None
+    folders = [session.specs, session.root / "out", session.state]
+    if not os.environ.get("STRATA_CACHE"):
+        folders.append(session.cache.root)
+    for folder in folders:
+        # A commit can hold such a link; root would write to wherever it leads.
+        if folder.is_symlink():
+            raise InvalidDodoFile(
+                f"{folder.name}: a link is in the folder's place, and Strata writes through none\n"
+                "  remove it (STRATA_CACHE names a cache elsewhere, mount --bind brings any folder)"
+            )
+    return session
 
 
 def _dep_file() -> str:
@@ -54,18 +76,31 @@ def _dep_file() -> str:
     In memory for what is no spec, and where it cannot be written.
     """
     state = SESSION.state
-    with contextlib.suppress(OSError):
-        state.mkdir(exist_ok=True)
+    with contextlib.suppress(OSError), safe.folder(state, make=True):
+        pass
+    if not state.is_dir():
+        return ":memory:"
     if SESSION.name in spec_names(SESSION.specs):
         path = state / f"{SESSION.name}.sqlite3"
-        if os.access(state, os.W_OK) and os.path.lexists(path) and not _sound(path):
-            remove(path)
-            remove(path.with_name(f"{path.name}-journal"))
+        if os.access(state, os.W_OK):
+            # sqlite would write through a link, or to whatever else these are names of.
+            for suffix in ("-journal", "-wal", "-shm"):
+                beside = path.with_name(path.name + suffix)
+                if os.path.lexists(beside) and not _regular(beside):
+                    remove(beside)
+            if os.path.lexists(path) and not (_regular(path) and _sound(path)):
+                remove(path)
+                remove(path.with_name(f"{path.name}-journal"))
         kept = path.exists() and path.stat().st_size > 0
         mine = os.access(state, os.W_OK) and (not kept or os.access(path, os.W_OK))
         if mine and (kept or room.free_bytes(state) > 1 << 16):
             return str(path)
     return ":memory:"
+
+
+def _regular(path: Path) -> bool:
+    info = path.lstat()
+    return stat.S_ISREG(info.st_mode) and info.st_nlink == 1
 
 
 def _sound(path: Path) -> bool:
@@ -77,7 +112,7 @@ def _sound(path: Path) -> bool:
         return checked == [("ok",)] and all(isinstance(json.loads(text), dict) for (text,) in texts)
     except sqlite3.OperationalError as error:
         return path.is_file() and "no such table" not in str(error)  # another process writes it
-    except (sqlite3.Error, ValueError, TypeError):
+    except (sqlite3.Error, ValueError, TypeError, RecursionError):
         return False
 
 
@@ -120,6 +155,10 @@ SqliteDB.dump = _state_is_spare(SqliteDB.dump)
 SqliteDB.remove = _state_is_spare(SqliteDB.remove)
 
 
+NEEDS_ROOT = ("build", "image", "layer", "base")
+"""Tasks that make stages; ./doit has the same names."""
+
+
 def action(work: Callable[[], Any]) -> Callable[[], Any]:
     """work as a doit action: a BuildError becomes a failed task, a bug keeps its traceback."""
 
@@ -133,9 +172,20 @@ def action(work: Callable[[], Any]) -> Callable[[], Any]:
             if error.errno not in room.HOST_ERRORS:
                 raise
             return TaskFailed(SESSION.mask_if_known(str(SESSION.explained(error, "writing"))))
+        except UnicodeEncodeError as error:
+            return TaskFailed(SESSION.mask_if_known(str(_unwritable(error))))
         return True
 
     return run
+
+
+def _unwritable(error: UnicodeEncodeError) -> BuildError:
+    """The error of a name that the locale's encoding lacks."""
+    return BuildError(
+        f"{error.object[max(error.start - 40, 0) : error.end + 40]!a}: this cannot be written "
+        f"as {error.encoding}",
+        "set LC_ALL=C.UTF-8, or PYTHONUTF8=1",
+    )
 
 
 # ---------------------------------------------------------------- the graph
@@ -147,6 +197,8 @@ def task_lock() -> Task:
     def work() -> None:
         from tasks import lock
 
+        if Reporter.selected_of(NEEDS_ROOT):
+            SESSION.need_root_first()
         if not Reporter.selected("lock"):
             SESSION.need_arch(early=True)
         # From here on `doit prune` waits: what this run finds in the cache stays until its end.
@@ -246,14 +298,23 @@ def _publish() -> None:
     for stage in SESSION.plan.stages:
         if stage.task not in SESSION.results:
             SESSION.say(stage)
+    for notice in publish.warned(SESSION):
+        SESSION.screen.line(f"warning: {notice.layer}: {notice.text()}")
     state = "published to" if SESSION.published else "unchanged in"
     SESSION.screen.line(f"{state} {os.path.relpath(SESSION.out)}/")
 
 
 def _clean_out() -> None:
+    from tasks import publish
+
     # A name like `..` is a folder, too.
     if SESSION.name in spec_names(SESSION.specs):
-        host.remove_tree(SESSION.out)
+        try:
+            publish.clean(SESSION)
+        except (BuildError, OSError) as error:
+            # doit has no failed clean-up.
+            told = error if isinstance(error, BuildError) else SESSION.explained(error, "removing")
+            raise SystemExit(f"ERROR: {SESSION.mask_if_known(str(told))}") from error
 
 
 # ---------------------------------------------------------------- beside the graph

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import json
 import os
+import re
 import secrets
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -23,7 +26,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, NoReturn
 
-from tasks import room
+from tasks import cachedir, room, safe
 from tasks.errors import BuildError, printable
 
 # What each command is for, and the Debian package that has it. `./doit` installs the first group
@@ -41,7 +44,9 @@ TOOLS: dict[str, str] = {
 TEST_TOOLS: dict[str, str] = {
     "gpg": "gpg", "gpgconf": "gpgconf", "gpg-agent": "gpg-agent",
     "qemu-system-x86_64": "qemu-system-x86", "git": "git",
-    "pigz": "pigz", "locale-gen": "locales",
+    "pigz": "pigz", "locale-gen": "locales", "ps": "procps",
+    # gencat comes with libc6-dev, which gcc only recommends.
+    "gcc": "gcc", "gencat": "libc6-dev",
 }  # fmt: skip
 # What the rivals of `doit bench` need beside those.
 BENCH_TOOLS: dict[str, str] = {"pigz": "pigz", "mkosi": "mkosi"}
@@ -83,6 +88,50 @@ def apt_tool(name: str) -> str:
     return tool(name)
 
 
+def stand_streams() -> None:
+    """Open what the caller closed of standard input, output and error, before anything else is.
+
+    The next file to be opened would have that number, and a command would write its complaints
+    into it. Errors go to standard output if they have no place of their own.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            if number == 2 and sys.stdout is not None:
+                os.dup2(1, 2)
+            else:
+                os.dup2(os.open(os.devnull, os.O_RDWR), number)
+                os.set_inheritable(number, True)
+    # Python has none for what was closed when it began; these stay for as long as it runs.
+    if sys.stdin is None:
+        sys.stdin = _stream(0, "r")
+    if sys.stdout is None:
+        sys.stdout = _stream(1, "w")
+    if sys.stderr is None:
+        sys.stderr = _stream(2, "w")
+
+
+def _stream(number: int, mode: str) -> io.TextIOWrapper:
+    buffer = io.FileIO(number, mode, closefd=False)
+    buffered = io.BufferedReader(buffer) if mode == "r" else io.BufferedWriter(buffer)
+    return io.TextIOWrapper(buffered, encoding="utf-8", errors="backslashreplace",
+                            line_buffering=True)  # fmt: skip
+
+
+def speak_utf8() -> None:
+    """Begin anew in Python's UTF-8 mode where the locale has another encoding.
+
+    Names in a checkout are UTF-8; ISO-8859-1 can neither open nor tell most of them. What is shown
+    keeps the locale's encoding.
+    """
+    if sys.getfilesystemencoding().lower() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    os.environ.setdefault("PYTHONIOENCODING", f"{sys.stdout.encoding}:backslashreplace")
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - no shell is meant
+
+
 def need_root(what: str) -> None:
     """BuildError unless this process may make mounts and namespaces."""
     if os.geteuid() != 0:
@@ -119,8 +168,8 @@ class Log:
 
     def __enter__(self) -> Log:
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = self.path.open("w", encoding="utf-8", errors="replace", buffering=1)
+            self.file = open(safe.creating(self.path), "w", encoding="utf-8", errors="replace",
+                             buffering=1)  # fmt: skip
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -296,14 +345,19 @@ def run(
     ok: Sequence[int] = (0,),
     what: str = "",
     quiet: bool = False,
+    shown: Callable[[str], str] | None = None,
+    blamed: Mapping[str, str] | None = None,
 ) -> int:
     """Run a command, its whole output line by line into the log; the exit status.
 
     A status that is not in `ok` is a BuildError with the last lines that matter. `what` says in
     the message what the command was for. `quiet` keeps a very long argument list out of the log.
+    `shown` is what becomes of each line. `blamed` says whose fault a failure is, by the title of
+    the sandbox's step that failed.
     """
     log = log or Log(None)
     full: list[str] = []
+    blame = ""
     # Of this command alone: others may write to the same log meanwhile.
     said: deque[str] = deque(maxlen=400)
     log.line("+ " + (shlex.join(argv) if not quiet else shlex.join(argv[:2]) + " ..."))
@@ -321,6 +375,9 @@ def run(
             assert process.stdout is not None
             while raw := process.stdout.readline(LINE_LIMIT):
                 line = raw.decode("utf-8", "replace").rstrip("\r\n").rpartition("\r")[2]
+                line = shown(line) if shown else line
+                if line.startswith(STEP_MARK):
+                    blame = (blamed or {}).get(line[len(STEP_MARK) :], "")
                 # Now, since many a tool removes what it could not write whole.
                 full = full or room.blamed(line, log.places)
                 said.append(log.line(line))
@@ -330,7 +387,9 @@ def run(
     if status not in ok:
         where = f"the whole output is in {log.path}" if log.path else ""
         raise BuildError(
-            f"{what or shlex.join(argv[:2])} failed ({_status(status)}):\n{last_lines(said)}", where
+            f"{what or shlex.join(argv[:2])} failed ({_status(status)}){blame and ': ' + blame}:\n"
+            f"{last_lines(said)}",
+            where,
         )
     return status
 
@@ -395,15 +454,19 @@ class Overlay:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One command of a sandbox, or a pipeline of several; `title` says what it does."""
+    """One command of a sandbox, or a pipeline of several; `title` says what it does.
+
+    `blame` is what a failure of it is blamed on, up to the next step that has a title.
+    """
 
     pipeline: Sequence[Sequence[str]]
     title: str = ""
+    blame: str = ""
 
 
-def step(*argv: str, title: str = "") -> Step:
+def step(*argv: str, title: str = "", blame: str = "") -> Step:
     """A step that is one command."""
-    return Step(pipeline=[argv], title=title)
+    return Step(pipeline=[argv], title=title, blame=blame)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -444,7 +507,9 @@ class Sandbox:
             "root": self.root, "chroots": list(self.chroots), "binds": list(self.binds),
             "writable": list(self.writable), "hostname": self.hostname,
             "keep": None if self.keep is None else list(self.keep),
-            "env": {**ENV, **self.env}, "cwd": self.cwd, "trial": trial,
+            # One that is empty here is not set there.
+            "env": {name: text for name, text in {**ENV, **self.env}.items() if text},
+            "cwd": self.cwd, "trial": trial,
             "arch": self.arches[0], "seen": seen.content(self.arches[0]),
             # Debian's libc for these has no other way to a socket.
             "socketcall": bool({"i386", "s390x"}.intersection(self.arches)),
@@ -452,39 +517,22 @@ class Sandbox:
         }  # fmt: skip
         return json.dumps(plan).encode()
 
-    def run(self, *steps: Step, log: Log, what: str = "") -> None:
+    def run(
+        self, *steps: Step, log: Log, what: str = "", shown: Callable[[str], str] | None = None
+    ) -> None:
         """Run each step in new namespaces with no network; BuildError for the first that fails.
 
+        `shown` is what becomes of each line that they print.
         When this process dies, by SIGKILL too, PDEATHSIG ends unshare(1) and --kill-child the
         namespaces' PID 1; with it go all processes and mounts of the stage.
         """
         for one in steps:
             log.line("+ " + " | ".join(shlex.join(argv) for argv in one.pipeline))
-        run(self.command(), log=log, stdin=self.plan(*steps), what=what, quiet=True)
+        run(self.command(), log=log, stdin=self.plan(*steps), what=what, quiet=True, shown=shown,
+            blamed={one.title: one.blame for one in steps if one.title})  # fmt: skip
 
 
 # ---------------------------------------------------------------- locks and scratch
-
-
-def _open_lock(path: Path) -> int:
-    """Open a file to lock it, which several users may do: writing is needed on NFS alone."""
-    if path.is_dir():
-        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        try:
-            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            raise BuildError(
-                f"{path}: this user may neither make nor read this lock",
-                "let the owner of the folder run a build first",
-            ) from error
-    with contextlib.suppress(PermissionError):
-        os.fchmod(descriptor, 0o666)
-    return descriptor
 
 
 def _flocked(descriptor: int, kind: int) -> bool:
@@ -505,9 +553,8 @@ def locked(
     """Hold a lock on a file or folder, across processes and users; if we die it is free."""
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     told = False
-    path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        descriptor = _open_lock(path)
+        descriptor = safe.open_lock(path)
         try:
             # Asked again and again: no signal would end a thread that waits in flock(2).
             while not _flocked(descriptor, kind):
@@ -517,24 +564,20 @@ def locked(
                 told = True
                 time.sleep(POLL)
             # Another process may have removed the file between our open and our lock.
-            if _still_there(descriptor, path):
+            if safe.still_there(descriptor, path):
                 yield
                 return
         finally:
             os.close(descriptor)
 
 
-def _still_there(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
+def try_lock(path: Path, *, make: bool = False) -> int | None:
+    """A descriptor that holds an exclusive lock on path, or None: held, or nothing to lock.
 
-
-def try_lock(path: Path) -> int | None:
-    """A descriptor that holds an exclusive lock on path, or None: held, or another user's."""
+    Nothing is made for those who look whether something may be removed, but with `make`.
+    """
     try:
-        descriptor = _open_lock(path)
+        descriptor = safe.open_lock(path, make=make)
     except (OSError, BuildError):
         return None
     if _flocked(descriptor, fcntl.LOCK_EX):
@@ -543,19 +586,33 @@ def try_lock(path: Path) -> int | None:
     return None
 
 
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it; a missing one is fine."""
+    with contextlib.suppress(FileNotFoundError), safe.at(path) as here:
+        if stat.S_ISDIR(here.lstat().st_mode):
+            _remove_tree(here)
+        else:
+            here.unlink()
+
+
 def remove_tree(path: Path) -> None:
     """Delete a folder of a build, whatever modes its directories have; a missing one is fine.
 
     Once more for what the last processes of a sandbox that was killed still write meanwhile.
     """
+    with contextlib.suppress(FileNotFoundError), safe.at(path) as here:
+        _remove_tree(here)
+
+
+def _remove_tree(here: Path) -> None:
     for pause in (0, 0.02, 0.1, 0.5):
         time.sleep(pause)
         with contextlib.suppress(RecursionError):
-            shutil.rmtree(path, ignore_errors=True)
-        if not os.path.lexists(path):
+            shutil.rmtree(here, ignore_errors=True)
+        if not os.path.lexists(here):
             return
     # Deeper than Python's stack, or than a path may be long: some package's script did that.
-    subprocess.run(["rm", "-rf", "--", path], env=ENV, stderr=subprocess.DEVNULL, check=False)
+    subprocess.run(["rm", "-rf", "--", here], env=ENV, stderr=subprocess.DEVNULL, check=False)
 
 
 def scratch_root() -> Path:
@@ -563,14 +620,18 @@ def scratch_root() -> Path:
     return Path(os.environ.get("STRATA_SCRATCH") or ".doit/scratch").absolute()
 
 
-@contextlib.contextmanager
-def scratch() -> Iterator[Path]:
-    """A folder for this process alone, removed at the end.
+OWN_SCRATCH = re.compile(r"build-[0-9]+-[0-9a-f]{8}")
+"""The folders of builds in scratch, by name."""
 
-    What a killed build left is recognised by its free lock, and removed here.
+
+@contextlib.contextmanager
+def scratch(told: Callable[[str], None] = lambda _text: None) -> Iterator[Path]:
+    """A folder for this process alone, in this user's own folder of scratch, removed at the end.
+
+    What a killed build left there is recognised by its free lock, and removed here; `told` hears of
+    what is not Strata's.
     """
-    root = scratch_root()
-    root.mkdir(parents=True, exist_ok=True)
+    root = safe.private(scratch_root() / f"strata-{os.geteuid()}")
     # ext: a folder of another name begins in another block group. In the group of trees that were
     # removed a moment ago, an ext4 without journal looks at each of their inodes for each new one:
     # unpacking took ten times as long. Other filesystems know no such flag.
@@ -581,13 +642,14 @@ def scratch() -> Iterator[Path]:
     held = None
     try:
         with locked(root / ".lock"):
-            for old in root.glob("build-*"):
-                descriptor = try_lock(old / ".lock")
-                if descriptor is not None:
-                    remove_tree(old)
-                    os.close(descriptor)
+            foreign = [one for one in root.iterdir() if one.name not in (".lock", cachedir.NAME)
+                       and not OWN_SCRATCH.fullmatch(one.name)]  # fmt: skip
+            if cachedir.claim(root, foreign):
+                _sweep_scratch(root)
+            for one in foreign:
+                told(f"{one}: it is not Strata's; left alone")
             path.mkdir(mode=0o700)
-            held = try_lock(path / ".lock")
+            held = try_lock(path / ".lock", make=True)
         yield path
     finally:
         remove_tree(path)
@@ -595,8 +657,26 @@ def scratch() -> Iterator[Path]:
             os.close(held)
 
 
+def _sweep_scratch(root: Path) -> None:
+    """Remove what killed builds left in scratch; with its lock held, who lives has a lock, too."""
+    for old in root.iterdir():
+        if not OWN_SCRATCH.fullmatch(old.name):
+            continue
+        try:
+            descriptor = safe.open_lock(old / ".lock", make=False)
+        except FileNotFoundError:
+            remove_tree(old)  # killed before it had one, or while it was removed
+            continue
+        except (OSError, BuildError):
+            continue
+        if _flocked(descriptor, fcntl.LOCK_EX):
+            remove_tree(old)
+        os.close(descriptor)
+
+
 TEMPORARY = ".strata-*.tmp"
 """How files are called that SIGKILL may leave, where it must leave one at all."""
+OWN_TEMPORARY = re.compile(r"\.strata-[0-9a-f]{16}\.tmp")
 
 
 @contextlib.contextmanager
@@ -606,38 +686,39 @@ def written(path: Path, *, mode: int = 0o644, sync: bool = True) -> Iterator[Pat
     Until then it has no name (O_TMPFILE), so that SIGKILL leaves nothing; on a filesystem that
     cannot, a temporary one, locked while we live, that `sweep` removes later. `sync` makes it last.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    name = path.with_name(TEMPORARY.replace("*", secrets.token_hex(8)))
-    flags = os.O_RDWR | os.O_CLOEXEC
-    try:
-        descriptor = os.open(path.parent, flags | os.O_TMPFILE, 0o600)
-        opened = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
-            raise
-        descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600)
-        opened = name
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with room.placed(path):
-            yield opened
-            os.fchmod(descriptor, mode)
+    with safe.at(path, make=True) as target:
+        name = target.with_name(TEMPORARY.replace("*", secrets.token_hex(8)))
+        flags = os.O_RDWR | os.O_CLOEXEC
+        try:
+            descriptor = os.open(target.parent, flags | os.O_TMPFILE, 0o600)
+            opened = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
+                error.filename = str(path)
+                raise
+            descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            opened = name
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with room.placed(path):
+                yield opened
+                os.fchmod(descriptor, mode)
+                if sync:
+                    os.fsync(descriptor)
+            if opened == name:
+                name.replace(target)
+            elif not _linked(descriptor, target):
+                _linked(descriptor, name)
+                name.replace(target)
             if sync:
-                os.fsync(descriptor)
-        if opened == name:
-            name.replace(path)
-        elif not _linked(descriptor, path):
-            _linked(descriptor, name)
-            name.replace(path)
-        if sync:
-            sync_folder(path.parent)
-    except OSError as error:
-        if str(error.filename) == str(opened):
-            error.filename = str(path)
-        raise
-    finally:
-        name.unlink(missing_ok=True)
-        os.close(descriptor)
+                sync_folder(target.parent)
+        except OSError as error:
+            if str(error.filename) == str(opened):
+                error.filename = str(path)
+            raise
+        finally:
+            name.unlink(missing_ok=True)
+            os.close(descriptor)
 
 
 def _linked(descriptor: int, path: Path) -> bool:
@@ -650,14 +731,29 @@ def _linked(descriptor: int, path: Path) -> bool:
     return True
 
 
-def sweep(folder: Path) -> None:
-    """Remove the temporary files of a folder whose writers are dead: their locks are free."""
-    for path in folder.glob(TEMPORARY):
-        descriptor = try_lock(path)
-        if descriptor is not None:
-            with contextlib.suppress(PermissionError):  # another user's, and so is the folder
-                path.unlink(missing_ok=True)
+def sweep(folder: Path) -> list[Path]:
+    """Remove the temporary files of a folder whose writers are dead: their locks are free.
+
+    Returns what is called nearly so, or is no file that a build of this folder's users wrote.
+    """
+    left: list[Path] = []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), safe.folder(folder) as opened:
+        for path in opened.glob(TEMPORARY):
+            if not OWN_TEMPORARY.fullmatch(path.name) or not stat.S_ISREG(path.lstat().st_mode):
+                left.append(folder / path.name)
+                continue
+            try:
+                descriptor = safe.open_lock(folder / path.name, make=False)
+            except FileNotFoundError:
+                continue
+            except (OSError, BuildError):
+                left.append(folder / path.name)
+                continue
+            if _flocked(descriptor, fcntl.LOCK_EX):
+                with contextlib.suppress(PermissionError):  # another user's, and so is the folder
+                    path.unlink(missing_ok=True)
             os.close(descriptor)
+    return left
 
 
 def write_text(path: Path, text: str, *, mode: int = 0o644, sync: bool = True) -> None:

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import compress, ext, host, room, tree
+from tasks import compress, ext, host, identities, room, tree
 from tasks.errors import BuildError, NoRoom
 from tasks.plan import Stage
 from tasks.session import Session
@@ -291,6 +291,7 @@ def build(session: Session, number: int, log: host.Log) -> None:
                                  # As the tarballs that its files are in.
                                  "private": any(session.cache.require(one).facts.get("private")
                                                 for one in plan.tree)}  # fmt: skip
+        facts["drawn"] = identities.of_trees(session.cache, plan.tree)
         digest: list[str] = []
         with session.cache.put(stage, facts, lambda: digest[0]) as target:
             packed = compress.compress(raw, target, container=image.container, level=image.level)

@@ -14,23 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import apt, host, plan
+from tasks import apt, host, plan, reads, scripts, strict
 from tasks.errors import BuildError
 from tasks.lockfile import Lock
-from tasks.spec import File, Layer, Repo, Spec, masked
+from tasks.spec import File, Layer, Repo, Spec, check_target, debconf_fields, masked
 
 MODULES = {"zlib-ng": "zlib_ng", "isal": "isal"}
 """Tools that are Python packages, by the module's name."""
+SCRIPT_HEAD = 1 << 20
+"""Bytes of a script that are looked at: what follows may be an archive that it unpacks."""
 VERSION_ARGUMENT = {"mke2fs": "-V", "mkfs.xfs": "-V", "mkfs.vfat": "--help"}
 
 
 def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
     """Each tool's version, asked only when the command's file has changed since the last time."""
-    try:
-        loaded = json.loads(memory.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        loaded = None
-    known: dict[str, list[Any]] = loaded if isinstance(loaded, dict) else {}
+    known: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        known = strict.read(memory)
     versions: dict[str, str] = {}
     changed = False
     for name in names:
@@ -49,7 +49,7 @@ def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
         # Who may only read this checkout asks each time, and so does who has no room there.
         with contextlib.suppress(OSError):
             if memory.is_dir():
-                host.remove_tree(memory)
+                host.remove(memory)
             host.write_text(memory, json.dumps(known, indent=1, sort_keys=True))
     return versions
 
@@ -160,28 +160,43 @@ def _walk(source: Path, target: str, file: File) -> Iterator[Entry]:
 def layer_entries(layer: Layer, spec: Spec) -> list[Entry]:
     """All that a layer's `files` puts into the tree, in order."""
     where = f"{spec.path}: layers.{layer.name}.files"
-    return [entry for file in layer.files for entry in entries(file, where)]
+    found = [entry for file in layer.files for entry in entries(file, where)]
+    for entry in found:
+        check_target(spec, layer, entry.target, folder=entry.kind == "folder")
+    return found
 
 
-def script_identity(layer: Layer, spec: Spec) -> list[Any]:
-    """SHA-256 and mode bits of a layer's script; BuildError when it is missing.
+def script_identity(layer: Layer, spec: Spec) -> str:
+    """SHA-256 of a layer's script, whose bytes, not its mode, say how it is run.
 
-    Group's write bit is left out where all else is as git writes it: whether a clone has it depends
-    on the umask, of which 022 and 002 are the two usual ones.
+    BuildError when it is missing, or would not run as it is: see scripts.program.
     """
     assert layer.script is not None
     where = f"{spec.path}: layers.{layer.name}.script"
+    script_program(layer.script, where, spec.arch)
+    return file_digest(layer.script)
+
+
+def script_program(path: Path, where: str, arch: str) -> scripts.Program:
+    """How a layer's script is run; `where` is the field that names it."""
     try:
-        info = layer.script.stat()
-        if not stat.S_ISREG(info.st_mode):
-            raise BuildError(f"{where}: {layer.script} is no file")
-        mode = stat.S_IMODE(info.st_mode)
-        return [file_digest(layer.script), {0o775: 0o755, 0o664: 0o644}.get(mode, mode)]
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BuildError(f"{where}: {path} is no file")
+        with path.open("rb") as file:
+            head = file.read(SCRIPT_HEAD)
     except OSError as error:
         raise BuildError(
-            f"{where}: {layer.script} cannot be read: {error.strerror}",
+            f"{where}: {path} cannot be read: {error.strerror}",
             "scripts are relative to the spec's folder",
         ) from error
+    return scripts.program(head, where, str(path), arch)
+
+
+def script_reads(layer: Layer) -> list[str]:
+    """The settings that a layer's script may look at, by what is written in it."""
+    assert layer.script is not None
+    with layer.script.open("rb") as file:
+        return sorted(reads.of_text(file.read(reads.LIMIT)))
 
 
 # ---------------------------------------------------------------- settings
@@ -203,7 +218,7 @@ def crypted(password: str, salt: str) -> str:
 
 def is_password(line: str) -> bool:
     """Whether a debconf answer, as debconf-set-selections(1) reads it, is of type `password`."""
-    return line.split(None, 3)[2:3] == ["password"]
+    return debconf_fields(line)[2:3] == ["password"]
 
 
 def debconf_identity(layer: Layer) -> list[str]:
@@ -213,8 +228,8 @@ def debconf_identity(layer: Layer) -> list[str]:
     """
     lines = []
     for line in layer.debconf:
-        package, question, kind, *value = line.split(None, 3)
-        if is_password(line) and value:
+        package, question, kind, *value = debconf_fields(line)
+        if kind == "password" and value:
             salt = hashlib.sha256(f"{package} {question}".encode()).hexdigest()[:16]
             digest = hashlib.sha256(crypted(value[0], salt).encode()).hexdigest()
             line = f"{package} {question} {kind} sha256:{digest}"
@@ -341,7 +356,7 @@ def epoch_override() -> int | None:
     text = os.environ.get("SOURCE_DATE_EPOCH", "")
     if not text:
         return None
-    if not text.isdigit() or int(text) > 4102444800:
+    if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) > 4102444800:
         raise BuildError(f"SOURCE_DATE_EPOCH={text}: expected seconds since 1970")
     return int(text)
 
@@ -358,4 +373,6 @@ def host_inputs(spec: Spec, lock: Lock, mirrors: Mapping[str, str], memory: Path
         debconf={layer.name: debconf_identity(layer) for layer in spec.layers},
         settings=settings_identity(spec, lock, mirrors) if spec.settings else {},
         epoch=epoch_override(),
-    )
+        reads={layer.name: script_reads(layer) for layer in spec.layers
+               if layer.script and spec.settings.shown},
+    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import os
@@ -9,15 +10,26 @@ import re
 import shlex
 import shutil
 import tarfile
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from tasks import apt, debconf, debs, host, inputs, tree
+from tasks import (
+    apt,
+    debconf,
+    debs,
+    given,
+    host,
+    identities,
+    inputs,
+    own,
+    scripts,
+    tree,
+)
 from tasks.cache import Entry
 from tasks.errors import BuildError
-from tasks.lockfile import LockedLayer, Record
+from tasks.lockfile import LockedLayer
 from tasks.plan import Stage
 from tasks.session import Session
 from tasks.spec import Layer, Spec
@@ -25,8 +37,21 @@ from tasks.spec import Layer, Spec
 INSIDE = "/dev/.strata/in"
 """Where a stage's inputs are seen in the sandbox: on the private /dev, so no trace is left."""
 
+NO_MARKS = "/dev/.strata/extended_states"
+"""Where apt writes that all it installs was asked for, since it is told each by name.
+
+The tree's own marks stay as they are, whoever made them, but for what `apt_steps` sets."""
+
+APT = ("env", f"APT_CONFIG={INSIDE}/own.conf")
+# What dpkg runs is the packages' again.
+DPKG = f"""#!/bin/sh
+export APT_CONFIG={INSIDE}/apt.conf
+exec /usr/bin/dpkg "$@"
+"""
+
 # invoke-rc.d(8) asks it before it starts anything; 101 says no.
-POLICY = "#!/bin/sh\nexit 101\n"
+# Not the bare two lines: that is what a user's own says in many images, and it must stay.
+POLICY = "#!/bin/sh\n# Strata's, while it builds\nexit 101\n"
 SET_POLICY = f"""
 mkdir -p /dev/.strata/lists/partial /dev/.strata/cache/archives/partial /dev/.strata/log
 if [ -e /usr/sbin/policy-rc.d ] || [ -L /usr/sbin/policy-rc.d ]; then
@@ -37,22 +62,55 @@ chmod 755 /usr/sbin/policy-rc.d
 """
 UNSET_POLICY = f"""
 mkdir -p /dev/.strata/lists/partial /dev/.strata/cache/archives/partial /dev/.strata/log
-if cmp -s {INSIDE}/policy-rc.d /usr/sbin/policy-rc.d; then rm /usr/sbin/policy-rc.d; fi
-if [ -e /usr/sbin/policy-rc.d.strata ] || [ -L /usr/sbin/policy-rc.d.strata ]; then
-    if [ -e /usr/sbin/policy-rc.d ]; then rm /usr/sbin/policy-rc.d.strata
-    else mv /usr/sbin/policy-rc.d.strata /usr/sbin/policy-rc.d; fi
+if cmp -s {INSIDE}/policy-rc.d /usr/sbin/policy-rc.d; then
+    rm /usr/sbin/policy-rc.d
+    if [ -e /usr/sbin/policy-rc.d.strata ] || [ -L /usr/sbin/policy-rc.d.strata ]; then
+        mv /usr/sbin/policy-rc.d.strata /usr/sbin/policy-rc.d
+    fi
 fi
+rm -f /usr/sbin/policy-rc.d.strata  # the layer's own, or none: it was replaced or removed
 """
 SET_SHADOW = f"""
 umask 077
 while IFS= read -r line; do
     case $line in
-        root:*) rest=${{line#root:*:}}; printf 'root:%s:%s\\n' "$(cat {INSIDE}/shadow)" "$rest" ;;
+        root:*)
+            was=${{line#root:}}; was=${{was%%:*}}
+            case $was in
+                '*' | '!' | '!!' | x | "$(cat {INSIDE}/shadow)") ;;
+                *) printf '%s\n' "$1" >&2; exit 1 ;;
+            esac
+            rest=${{line#root:*:}}; printf 'root:%s:%s\\n' "$(cat {INSIDE}/shadow)" "$rest" ;;
         *) printf '%s\\n' "$line" ;;
     esac
 done < /etc/shadow > /etc/shadow.strata
 chown --reference=/etc/shadow /etc/shadow.strata && chmod --reference=/etc/shadow /etc/shadow.strata
 mv /etc/shadow.strata /etc/shadow
+"""
+
+# What is in locale.gen already, of a user's file, script or debconf's answers, is generated, too.
+ADD_LOCALE = """
+if ! grep -qxE "[[:space:]]*$1[[:space:]]+$2[[:space:]]*" /etc/locale.gen 2> /dev/null; then
+    if [ -s /etc/locale.gen ] && [ -n "$(tail -c 1 /etc/locale.gen)" ]; then
+        echo >> /etc/locale.gen
+    fi
+    mkdir -p /etc && echo "$1 $2" >> /etc/locale.gen
+    if [ -n "${3:-}" ] && [ -x /usr/sbin/locale-gen ]; then locale-gen; fi
+fi
+"""
+# Before tar, which fails where a link leads to what is not there yet; and after it, for its own.
+REACHED = """
+message=$1; shift
+lost='^/(dev|proc|sys|run|tmp)(/|$)'
+readlink -m -- "$@" | grep -qE "$lost" || exit 0
+for path do
+    there=$(readlink -m -- "$path")
+    if printf '%s\\n' "$there" | grep -qE "$lost"; then
+        printf 'error: %s: %s leads to %s, and %s\\n' "${message%%|*}" "$path" "$there" \\
+            "${message#*|}"
+        exit 1
+    fi
+done
 """
 
 # A kernel's postinst makes an initramfs, and the trigger of initramfs-tools makes it again when all
@@ -88,55 +146,46 @@ done 3< /dev/.strata/now
 """
 
 
-def apt_steps(
-    layer: Layer,
-    locked: LockedLayer,
-    arch: str,
-    foreign: Sequence[str],
-    earlier: Set[str] = frozenset(),
-) -> list[host.Step]:
+def apt_steps(given: Mapping[str, Any]) -> list[host.Step]:
     """The commands that install exactly the locked packages, in the image's own apt.
 
-    `earlier` are the names that the base and the layers below asked for: these stay `manual`.
+    `given` are the stage's inputs, of which its key is made: what these steps are given is all
+    there, and an argument from elsewhere would be one that no key knows.
     """
     wanted = [
-        f"{record.package}:{_arch(record, arch)}={record.version}" for record in locked.records
+        f"{package}:{given['arch'] if architecture == 'all' else architecture}={version}"
+        for package, version, architecture, _sha256 in given["records"]
     ]
-    removes = [f"{name}-" for name in locked.removes]
-    requested = {apt.plain_name(name) for name in layer.packages if not name.endswith("-")}
-    depends = sorted(
-        f"{record.package}:{_arch(record, arch)}"
-        for record in locked.records
-        if record.package not in requested | earlier
-    )
-    steps = [host.step("dpkg", "--add-architecture", name) for name in foreign]
-    if layer.debconf:
+    removes = [f"{name}-" for name in given["removes"]]
+    steps = [host.step("dpkg", "--add-architecture", name) for name in given["foreign"]]
+    if given["debconf"]:
         steps.append(host.step("debconf-set-selections", f"{INSIDE}/debconf", title="preseeding"))
     if wanted or removes:
-        steps.append(host.step("apt-get", "update", title="reading the locked packages"))
+        steps.append(host.step(*APT, "apt-get", "update", title="reading the locked packages"))
         steps.append(host.step("/bin/sh", "-c", LATER))
         steps.append(
             host.step(
-                "apt-get", "install", "--yes", "--allow-downgrades", "--allow-change-held-packages",
-                "--no-install-recommends", *wanted, *removes,
+                *APT, "apt-get", "install", "--yes", "--allow-downgrades",
+                "--allow-change-held-packages", "--no-install-recommends",
+                "--option", f"Dir::State::extended_states={NO_MARKS}",
+                *wanted, *removes,
                 title=f"installing {len(wanted)} packages",
             )
         )  # fmt: skip
         steps.append(host.step("/bin/sh", "-e", "-c", MAKE_INITRAMFS))
-    if depends:
-        steps.append(host.step("apt-mark", "auto", *depends))
-    present = sorted(requested - {record.package for record in locked.records})
-    if present:
-        steps.append(host.step("apt-mark", "manual", *present))
+    for mark in ("auto", "manual"):
+        if given[mark]:
+            steps.append(host.step(*APT, "apt-mark", mark, *given[mark]))
     return steps
 
 
-def _arch(record: Record, arch: str) -> str:
-    return arch if record.architecture == "all" else record.architecture
+def inside_apt_conf(*, own: bool) -> str:
+    """apt.conf in the sandbox: all state is elsewhere, and only locked packages are seen.
 
-
-def inside_apt_conf() -> str:
-    """apt.conf in the sandbox: the image's own configuration stays, all state is elsewhere."""
+    Strata's `own` apt reads nothing of the image's configuration: what is in there must not change
+    how locked packages are installed, nor run a hook. An apt that a package's or the spec's script
+    calls reads it as ever.
+    """
     settings = {
         "Dir::Etc::sourcelist": f"{INSIDE}/sources.list",
         "Dir::Etc::sourceparts": "/dev/null",
@@ -154,9 +203,20 @@ def inside_apt_conf() -> str:
         "Dpkg::Use-Pty": "0",
         "DPkg::Path": f"{INSIDE}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     }
+    if own:
+        # APT_CONFIG is read before all other files, so that it can say that there are none.
+        settings |= {
+            "Dir::Etc::main": "/dev/null",
+            "Dir::Etc::parts": "/dev/null",
+            "Dir::Etc::netrc": "/dev/null",
+            "Dir::Etc::netrcparts": "/dev/null",
+            "Dir::Bin::dpkg": f"{INSIDE}/dpkg",
+        }
     lines = [f"{name} {apt.quoted(value)};" for name, value in settings.items()]
-    # conffiles: what the layer's own files already put there stays, without a question.
-    options = ["--force-unsafe-io", "--force-confold", "--force-confdef"]
+    # conffiles: what files of layers below put there stays, without a question. The image's own
+    # dpkg.cfg(5) holds as well, which the last three keep from saying otherwise.
+    options = ["--force-unsafe-io", "--force-confold", "--force-confdef", "--no-force-confnew",
+               "--no-force-confask", "--force-downgrade"]  # fmt: skip
     lines += [f"DPkg::Options:: {apt.quoted(option)};" for option in options]
     return "\n".join(lines) + "\n"
 
@@ -244,25 +304,54 @@ def files_tar(target: Path, entries: Sequence[inputs.Entry], epoch: int) -> list
     return identities
 
 
+def reached_steps(entries: Sequence[inputs.Entry], where: str) -> list[host.Step]:
+    """Checks, made inside, that no link leads what was copied to where no image keeps it."""
+    folders = sorted({os.path.dirname(entry.target) for entry in entries})
+    message = (f"{where}|what is there is in no image: it is empty until the system boots; "
+               "let the image make it at boot (tmpfiles.d(5)), or name another place")  # fmt: skip
+    return [host.step("/bin/sh", "-c", REACHED, "sh", message, *folders[start : start + 500])
+            for start in range(0, len(folders), 500)]  # fmt: skip
+
+
 def files_step(entries: Sequence[inputs.Entry]) -> host.Step:
     """Unpack them inside the tree, where no symlink leads out of it.
 
     A symlink in the place of a target is replaced, one on the way to it is followed, and folders
     that are there keep their owner and mode.
     """
+    return _unpack_step("files.tar", f"copying {len(entries)} files")
+
+
+def _unpack_step(name: str, title: str) -> host.Step:
     return host.step(
-        "tar", "--extract", "--file", f"{INSIDE}/files.tar", "--directory", "/", "--same-owner",
-        "--same-permissions", "--keep-directory-symlink", "--no-overwrite-dir",
-        title=f"copying {len(entries)} files",
+        "tar", "--extract", "--file", f"{INSIDE}/{name}", "--directory", "/", "--same-owner",
+        "--same-permissions", "--keep-directory-symlink", "--no-overwrite-dir", title=title,
     )  # fmt: skip
+
+
+def script_steps(script: Path, where: str, spec: Spec) -> list[host.Step]:
+    """What runs a layer's script, once the image is seen to have what it is run by."""
+    found = inputs.script_program(script, where, spec.arch)
+    command = ["/bin/sh"] if found.by_shell else []
+    return [
+        host.step("/bin/sh", "-c", scripts.needs(found, where, str(script))),
+        host.step(*command, f"{INSIDE}/script", title=f"running {script.name}", blame=str(script)),
+    ]
 
 
 # ---------------------------------------------------------------- settings
 
 
-def settings_entries(session: Session) -> list[inputs.Entry]:
-    """The files that `hostname`, `timezone`, `locale` and `apt_sources` make."""
+def settings_entries(
+    session: Session, made: Set[str] = frozenset(), only: Set[str] | None = None
+) -> list[inputs.Entry]:
+    """The files that `hostname`, `timezone`, `locale` and `apt_sources` make.
+
+    `made` is what is the user's own of the tree: an /etc/hosts of theirs stays as it is. `only`
+    some of these fields count.
+    """
     settings = session.spec.settings
+    fields = settings.given.keys() if only is None else only
     found: list[inputs.Entry] = []
 
     def add(target: str, text: str | bytes, kind: str = "file", mode: int = 0o644) -> None:
@@ -270,25 +359,52 @@ def settings_entries(session: Session) -> list[inputs.Entry]:
         found.append(inputs.Entry(target=target, kind=kind, source=None, content=content,
                                   mode=mode, owner="0:0"))  # fmt: skip
 
-    if settings.hostname:
+    if "hostname" in fields:
         short = settings.hostname.partition(".")[0]
         names = f"{settings.hostname} {short}" if short != settings.hostname else short
         add("/etc/hostname", settings.hostname + "\n")
-        add("/etc/hosts", f"127.0.0.1\tlocalhost\n127.0.1.1\t{names}\n\n"
-            "::1\tlocalhost ip6-localhost ip6-loopback\nff02::1\tip6-allnodes\n"
-            "ff02::2\tip6-allrouters\n")  # fmt: skip
-    if settings.timezone:
+        if "etc/hosts" not in made:
+            add("/etc/hosts", f"127.0.0.1\tlocalhost\n127.0.1.1\t{names}\n\n"
+                "::1\tlocalhost ip6-localhost ip6-loopback\nff02::1\tip6-allnodes\n"
+                "ff02::2\tip6-allrouters\n")  # fmt: skip
+    if "timezone" in fields:
         add("/etc/timezone", settings.timezone + "\n")
         add("/etc/localtime", f"/usr/share/zoneinfo/{settings.timezone}", "link", 0o777)
-    if settings.locale:
+    if "locale" in fields:
         add("/etc/default/locale", f"LANG={settings.locale}\n")
-        if _generated(settings.locale):
-            charmap = settings.locale.partition(".")[2].partition("@")[0] or "ISO-8859-1"
-            add("/etc/locale.gen", f"{settings.locale} {charmap}\n")
-    if settings.apt_sources:
+    if "apt_sources" in fields:
         for target, text in apt_files(session).items():
             add(target, text)
     return found
+
+
+def own_of(session: Session, number: int) -> dict[str, str]:
+    """What `files` and scripts made of the layers below this one, by path the layer's name."""
+    found: dict[str, str] = {}
+    for stage in session.plan.layers[:number]:
+        for path in session.cache.require(stage).facts.get("own", ()):
+            found[str(path)] = stage.name
+    return found
+
+
+def uncontradicted(
+    spec: Spec, entries: Sequence[inputs.Entry], made: Mapping[str, str], folder: Path,
+    lower: Sequence[str],
+) -> None:  # fmt: skip
+    """BuildError where a setting would write over what is the user's own and says something else.
+
+    `made` has the layer's name by path; the trees are those below."""
+    for entry in entries:
+        name = entry.target.lstrip("/")
+        path = tree.find_in(folder, lower, name) if name in made else None
+        if path is None:
+            continue
+        if own.content(path) != (entry.kind, entry.content.strip()):
+            field = given.MADE_BY[entry.target]
+            raise BuildError(
+                f"{spec.path}: {field}: the layer {made[name]} makes {entry.target} itself, and "
+                "it says something else", f"leave one of the two out: {field}, or the file",
+            )  # fmt: skip
 
 
 def apt_files(session: Session) -> dict[str, bytes]:
@@ -325,6 +441,61 @@ def _generated(locale: str) -> bool:
     return locale not in ("C", "POSIX", "C.UTF-8", "C.utf8")
 
 
+def _locale_line(locale: str) -> tuple[str, str]:
+    """A line of locale.gen(5): the locale and its character map."""
+    return locale, locale.partition(".")[2].partition("@")[0] or "ISO-8859-1"
+
+
+# ---------------------------------------------------------------- what packages are shown
+
+LOCALES = "locales/locales_to_be_generated"
+
+
+def shown_env(shown: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which packages and scripts see these settings.
+
+    Messages stay English, since we read what apt and dpkg say of a full disk: LANGUAGE rules them
+    alone, gettext(3), and nothing that a package sets up is made of it.
+    """
+    found = {}
+    if "timezone" in shown:
+        found["TZ"] = shown["timezone"]
+    if "locale" in shown:
+        found |= {"LC_ALL": "", "LANG": shown["locale"], "LANGUAGE": "en"}
+    return found
+
+
+def shown_steps(shown: Mapping[str, str], answered: bool) -> list[host.Step]:
+    """The commands that let packages and scripts see settings, before any is installed.
+
+    The packages tzdata and locales take up what files say. Where debconf has an answer of the
+    user's instead of locale.gen (`answered`), the locale is in it, too: see `with_locale`.
+    """
+    steps = [_unpack_step("shown.tar", f"showing {', '.join(sorted(shown))}")]
+    locale = shown.get("locale", "")
+    if locale and _generated(locale) and not answered:
+        steps.append(host.step("/bin/sh", "-e", "-c", ADD_LOCALE, "sh", *_locale_line(locale),
+                               "now"))  # fmt: skip
+    return steps
+
+
+def with_locale(layer: Layer, below: Sequence[Layer], locale: str) -> Layer:
+    """The layer, whose answers name the locale beside those that the user has debconf generate.
+
+    The same layer, where there is no such answer in it or below.
+    """
+    answers = [line.split(None, 3) for one in (*below, layer) for line in one.debconf]
+    values = [words[3] if len(words) > 3 else "" for words in answers if words[1] == LOCALES]
+    line = " ".join(_locale_line(locale))
+    if not values or not locale or not _generated(locale):
+        return layer
+    wanted = [one.strip() for one in values[-1].split(",") if one.strip()]
+    if line not in wanted and "All locales" not in wanted:
+        wanted.append(line)
+    answer = f"locales {LOCALES} multiselect {', '.join(wanted)}"
+    return replace(layer, debconf=(*layer.debconf, answer))
+
+
 def settings_steps(session: Session) -> list[host.Step]:
     """The commands that check and apply what files alone do not."""
     settings = session.spec.settings
@@ -338,9 +509,16 @@ def settings_steps(session: Session) -> list[host.Step]:
         steps.append(_needed("/usr/sbin/locale-gen",
                              f"{where}: locale: the image cannot make {settings.locale}; "
                              "add the package locales"))  # fmt: skip
+        steps.append(host.step("/bin/sh", "-e", "-c", ADD_LOCALE, "sh",
+                               *_locale_line(settings.locale)))  # fmt: skip
         steps.append(host.step("locale-gen", title=f"generating {settings.locale}"))
     if settings.root_password or settings.hashed_root_password:
-        steps.append(host.step("/bin/sh", "-e", "-c", SET_SHADOW, title="setting the password"))
+        field = "root_password" if settings.root_password else "hashed_root_password"
+        steps.append(host.step(
+            "/bin/sh", "-e", "-c", SET_SHADOW, "sh",
+            f"error: {where}: {field}: a package or a script has given root a password, or locked "
+            f"the account: leave that out, or {field}", title="setting the password",
+        ))  # fmt: skip
     return steps
 
 
@@ -361,11 +539,12 @@ def build(session: Session, number: int, log: host.Log) -> None:
     layer = Layer(name="settings") if settings else spec.layers[number]
     locked = LockedLayer(name=layer.name, records=(), removes=())
     if not settings:
+        locked = next(one for one in plan.lock.layers if one.name == layer.name)
+    if locked.records:
         # Passwords are in no layer once it is done; these packages may ask for those given below.
         earlier_answers = [line for lower in spec.layers[:number] for line in lower.debconf
                            if inputs.is_password(line)]  # fmt: skip
         layer = replace(layer, debconf=(*earlier_answers, *layer.debconf))
-        locked = next(one for one in plan.lock.layers if one.name == layer.name)
     installed = plan.lock.installed(number + 1)
     if locked.records or locked.removes:
         known = {record.package for record in plan.lock.installed(number)}
@@ -375,56 +554,107 @@ def build(session: Session, number: int, log: host.Log) -> None:
                 "add apt to base.include, or choose a variant that has it",
             )
     debs.fetch(locked.records, session.cache, session.uris, spec, session.scratch, log)
-    given = session.scratch / f"in-{stage.key}"
-    host.remove_tree(given)
-    given.mkdir()
-    given.chmod(0o755)
-    paths = debs.local_repository(given / "repo", locked.records, session.cache, log)
+    given_folder = session.scratch / f"in-{stage.key}"
+    host.remove_tree(given_folder)
+    given_folder.mkdir()
+    given_folder.chmod(0o755)
+    paths = debs.local_repository(given_folder / "repo", locked.records, session.cache, log)
     lower = session.trees.lower(below, log)
     epoch = _epoch(session, stage, below[-1], paths)
-    entries = settings_entries(session) if settings else inputs.layer_entries(layer, spec)
+    made = own_of(session, number)
+    entries = (
+        settings_entries(session, made.keys()) if settings else inputs.layer_entries(layer, spec)
+    )
+    shown: dict[str, str] = stage.inputs.get("shown", {})
+    showing = settings_entries(session, made.keys(), shown.keys()) if shown else []
+    uncontradicted(spec, entries if settings else showing, made, session.trees.folder, lower)
     steps = [host.step("/bin/sh", "-e", "-c", SET_POLICY)]
+    if shown:
+        files_tar(given_folder / "shown.tar", showing, epoch)
+        answered = False
+        if tree.find_in(session.trees.folder, lower, "etc/locale.gen") is None:
+            was, layer = layer, with_locale(layer, spec.layers[:number], shown.get("locale", ""))
+            answered = layer is not was
+        steps += shown_steps(shown, answered)
+    if layer.debconf and not stage.inputs.get("debconf"):
+        # Not the layer's own, which are in its key, but made of what is in those below.
+        steps.append(host.step("debconf-set-selections", f"{INSIDE}/debconf"))
     if not settings:
-        asked = [*spec.base.include,
-                 *(name for lower in spec.layers[:number] for name in lower.packages)]  # fmt: skip
-        earlier = {apt.plain_name(name) for name in asked if not name.endswith("-")}
-        steps += apt_steps(layer, locked, spec.arch, spec.foreign, earlier)
+        steps += apt_steps(stage.inputs)
     with session.trees.upper(stage, lower) as upper:
         sandbox = host.Sandbox(
             base=upper.base, mounts=[upper.mount("root")], root="root",
-            binds=[(str(given), INSIDE)], keep=host.DPKG_CAPABILITIES, cwd="/",
+            binds=[(str(given_folder), INSIDE)],
+            writable=[(str(given_folder / Path(name).name), name)
+                      for name in own.NOTES if layer.script is not None],
+            keep=host.DPKG_CAPABILITIES, cwd="/",
             arches=[spec.arch, *spec.foreign],
             env={"SOURCE_DATE_EPOCH": str(epoch), "APT_CONFIG": f"{INSIDE}/apt.conf",
-                 "SYSTEMD_OFFLINE": "1", "HOME": "/root"},
+                 "SYSTEMD_OFFLINE": "1", "HOME": "/root", **shown_env(shown)},
+            hostname=shown.get("hostname", "localhost"),
         )  # fmt: skip
-        _give(given, layer, session, stage, settings, log)
+        _give(given_folder, layer, session, stage, settings, log)
+        given_files: list[list[Any]] = []
         if entries:
-            given_files = files_tar(given / "files.tar", entries, epoch)
+            given_files = files_tar(given_folder / "files.tar", entries, epoch)
             if not settings:
                 _unchanged(spec, layer, stage.inputs["files"], given_files)
-            steps += owner_steps(entries, f"{spec.path}: layers.{layer.name}.files")
-            steps.append(files_step(entries))
+            where = f"{spec.path}: layers.{layer.name}.files"
+            steps += owner_steps(entries, where)
+            reached = reached_steps(entries, where)
+            steps += [*reached, files_step(entries), *reached]
         if settings:
             now = inputs.settings_identity(spec, plan.lock, session.mirrors)
             _unchanged(spec, layer, [["a keyring", stage.inputs["settings"]]], [["a keyring", now]])
             steps += settings_steps(session)
         if layer.script is not None:
-            executable = stage.inputs["script"][1] & 0o111
-            command = [f"{INSIDE}/script"] if executable else ["/bin/sh", f"{INSIDE}/script"]
-            steps.append(host.step(*command, title=f"running {layer.script.name}"))
-        steps.append(host.step("/bin/sh", "-e", "-c", UNSET_POLICY))
-        sandbox.run(*steps, log=log, what=f"layer {layer.name}")
+            steps.append(own.before_step())
+            steps += script_steps(layer.script, f"{spec.path}: layers.{layer.name}.script", spec)
+            steps.append(own.after_step())
+        steps.append(host.step("/bin/sh", "-e", "-c", UNSET_POLICY, title="tidying up"))
+        shown = scripts.naming(f"{INSIDE}/script", str(layer.script)) if layer.script else None
+        sandbox.run(*steps, log=log, what=f"layer {layer.name}", shown=shown)
         log.step("packing")
         if _is_debian(session):
             text = tree.dpkg_status(upper.base, [upper.name, *lower])
             tree.check_installed(text, installed, spec.arch, f"layer {layer.name}")
-        tree.sweep(upper.path)
+        if lost := own.replaced(upper, lower, _given_below(spec, number), entries):
+            raise BuildError(
+                f"{spec.path}: layers.{layer.name}: its package {lost.package} replaces "
+                f"{lost.target}, which files of the layer {lost.layer} gave",
+                f"give it in the layer {layer.name} or in a later one: files come after packages",
+            )  # fmt: skip
+        targets = [entry.target for entry in entries if entry.kind != "folder" and not settings]
+        mine = own.files_made(upper.base, [upper.name, *lower], targets)
+        if layer.script is not None:
+            before, left = (own.noted(given_folder / Path(name).name) for name in own.NOTES)
+            mine |= own.script_made(upper.path, own.sums(before))
+            if left:
+                session.screen.line(own.warning(layer, left))
+        drawn = []
+        if locked.records:
+            drawn = identities.sweep(identities.Tree(
+                upper=upper.path, epoch=epoch,
+                below=functools.partial(tree.find_in, upper.base, lower),
+                kept={*mine, *made, *(entry.target.lstrip("/") for entry in entries)},
+                given={one[2] for one in given_files if one[1] == "file"},
+            ))  # fmt: skip
+        identities.note(drawn, log)
+        tree.sweep(upper.path, kept={*mine, *made})
         debconf.sweep(upper.base, upper.name, lower)
         several = tree.clamp_times(upper.path, epoch, upper.begun)
-        facts = tree.facts(epoch, installed, upper.path)
+        facts = {**tree.facts(epoch, installed, upper.path), "drawn": identities.facts(drawn)}
+        if mine:
+            facts["own"] = sorted(mine)
         with session.cache.put(stage, facts) as target:
             tree.pack(upper.path, target, log, several_xattrs=several)
-    host.remove_tree(given)
+    host.remove_tree(given_folder)
+
+
+def _given_below(spec: Spec, number: int) -> dict[str, str]:
+    """What `files` of the layers below this one gave: by target the layer's name."""
+    return {entry.target: layer.name for layer in spec.layers[:number]
+            for entry in inputs.layer_entries(layer, spec) if entry.kind != "folder"}  # fmt: skip
 
 
 def _unchanged(spec: Spec, layer: Layer, keyed: Sequence[Any], given: Sequence[Any]) -> None:
@@ -453,25 +683,30 @@ def _epoch(session: Session, stage: Stage, parent: Stage, paths: Sequence[Path])
 
 
 def _give(
-    given: Path, layer: Layer, session: Session, stage: Stage, settings: bool, log: host.Log
+    folder: Path, layer: Layer, session: Session, stage: Stage, settings: bool, log: host.Log
 ) -> None:  # fmt: skip
     """Fill the folder that the sandbox sees at INSIDE."""
-    (given / "policy-rc.d").write_text(POLICY)
-    (given / "apt.conf").write_text(inside_apt_conf())
-    (given / "bin").mkdir()
-    (given / "bin/mkinitramfs").write_text(MKINITRAMFS)
-    (given / "bin/mkinitramfs").chmod(0o755)
-    (given / "sources.list").write_text(f"deb [trusted=yes] file:{INSIDE}/repo ./\n")
+    (folder / "policy-rc.d").write_text(POLICY)
+    (folder / "apt.conf").write_text(inside_apt_conf(own=False))
+    (folder / "own.conf").write_text(inside_apt_conf(own=True))
+    (folder / "dpkg").write_text(DPKG)
+    (folder / "dpkg").chmod(0o755)
+    (folder / "bin").mkdir()
+    (folder / "bin/mkinitramfs").write_text(MKINITRAMFS)
+    (folder / "bin/mkinitramfs").chmod(0o755)
+    (folder / "sources.list").write_text(f"deb [trusted=yes] file:{INSIDE}/repo ./\n")
     if layer.debconf:
-        (given / "debconf").write_text("\n".join(layer.debconf) + "\n", encoding="utf-8")
+        (folder / "debconf").write_text("\n".join(layer.debconf) + "\n", encoding="utf-8")
     if layer.script is not None:
-        shutil.copyfile(layer.script, given / "script")
-        (given / "script").chmod(0o755)
-        digest = [str(layer.script), inputs.file_digest(given / "script")]
-        _unchanged(session.spec, layer, [[digest[0], stage.inputs["script"][0]]], [digest])
+        for name in own.NOTES:
+            (folder / Path(name).name).touch()
+        shutil.copyfile(layer.script, folder / "script")
+        (folder / "script").chmod(0o755)
+        digest = [str(layer.script), inputs.file_digest(folder / "script")]
+        _unchanged(session.spec, layer, [[digest[0], stage.inputs["script"]]], [digest])
     if settings:
         shadow = inputs.shadow_field(session.spec, session.plan.lock)
-        path = given / "shadow"
+        path = folder / "shadow"
         path.touch(mode=0o600)
         path.write_text(re.sub(r"[:\n]", "", shadow))
         if shadow:

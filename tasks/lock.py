@@ -12,11 +12,12 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tasks import apt, host, inputs, lockfile
+from tasks import apt, debs, host, inputs, lockfile, reads, safe, strict
 from tasks.ask import Snapshot, ask_all, drop_broken, kept_snapshots
 from tasks.cache import SEAL
 from tasks.errors import BuildError, NoRoom
@@ -46,10 +47,10 @@ class Answers:
     ) -> tuple[list[Record], list[str]] | None:
         """(what apt adds, what it removes), None if that was not asked before."""
         try:
-            kept = json.loads(self._path(asked).read_text("utf-8"))
+            kept = strict.read(self._path(asked), strict.LIST_LIMIT)
             if kept["asked"] != asked or kept["sum"] != _sum(kept):
                 return None
-            return [lockfile.record_of(one, repos) for one in kept["adds"]], list(kept["removes"])
+            return lockfile.answer_of(kept["adds"], kept["removes"], repos)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -59,9 +60,11 @@ class Answers:
         kept["sum"] = _sum(kept)
         with contextlib.suppress(OSError):
             host.write_text(self._path(asked), json.dumps(kept), sync=False)
-            old = sorted(self.folder.glob("*.json"), key=os.path.getmtime)[:-ANSWERS_KEPT]
-            for path in old:
-                path.unlink(missing_ok=True)
+            with safe.folder(self.folder) as folder:
+                own = [path for path in folder.iterdir()
+                       if re.fullmatch(r"[0-9a-f]{32}\.json", path.name)]  # fmt: skip
+                for path in sorted(own, key=lambda path: path.lstat().st_mtime)[:-ANSWERS_KEPT]:
+                    path.unlink(missing_ok=True)
 
 
 def _sum(kept: Mapping[str, Any]) -> str:
@@ -110,7 +113,7 @@ class Resolver:
         self.answers = Answers(session.state / "resolved")
         # Snapshots are what their Release says, by whose digest they are called.
         self.asked: dict[str, Any] = {
-            "recipe": 1,
+            "recipe": 2,
             "apt": inputs.tool_versions(["apt-get"], session.state / "tools.json")["apt-get"],
             "sources": sources, "releases": [snapshot.release for snapshot in snapshots],
             "names": [snapshot.repo.name for snapshot in snapshots], "pins": pins,
@@ -165,6 +168,54 @@ class Resolver:
         )  # fmt: skip
         self.answers.put(self.asked, added, removed)
         return added, removed
+
+    def manual(
+        self, wanted: Sequence[str], installed: Sequence[Record], where: str
+    ) -> tuple[str, ...]:
+        """The packages that apt took for what is wanted, of all that is installed after it.
+
+        What a request names outright is read off; for the rest, as a virtual package, apt is asked.
+        """
+        arch = self.spec.arch
+        slots = {(one.package, _native(one, arch)) for one in installed}
+        found = {name: apt.requested(name, slots, arch) for name in wanted}
+        asked = {slot for slot in found.values() if slot is not None}
+        if any(slot is None and not name.endswith("-") for name, slot in found.items()):
+            asked = self._manual_by_apt(wanted, installed, slots, where)
+        return tuple(sorted(lockfile.short_name(*slot, arch) for slot in asked))
+
+    def _manual_by_apt(
+        self, wanted: Sequence[str], installed: Sequence[Record], slots: set[tuple[str, str]],
+        where: str,
+    ) -> set[tuple[str, str]]:  # fmt: skip
+        """Ask the same of an apt that has it all, marked automatic: what it unmarks it would take.
+
+        It has nothing to install then, writes its marks and ends.
+        """
+        asked = {**self.asked, "marks": True}
+        known = self.answers.get(asked, set(self.asked["names"]))
+        if known is not None:
+            return {lockfile.slot(name, self.spec.arch) for name in known[1]}
+        self._read_stanzas(installed, where)
+        status = apt.installed_status(self.stanzas[record.sha256] for record in installed)
+        (self.folder / "status").write_text(status, encoding="utf-8")
+        marks = self.folder / "extended_states"
+        names = sorted(f"{package}:{architecture}" for package, architecture in slots)
+        marks.write_text(apt.extended_states(names), encoding="ascii")
+        code, out, err = host.capture(
+            ["apt-get", "--yes", "--allow-downgrades", "--no-download",
+             "--option", "Debug::NoLocking=true", "install", *wanted],
+            env={"APT_CONFIG": str(self.folder / "apt.conf")},
+        )  # fmt: skip
+        self.log.line(f"# what {where} asked for: {' '.join(wanted)}\n{out}{err}")
+        taken = slots - apt.marked_auto(marks.read_text(encoding="utf-8"))
+        marks.unlink()
+        if code or not taken:
+            raise BuildError(f"{where}: apt does not tell which package it takes for "
+                             f"{' '.join(wanted)}:\n{host.last_lines((out + err).splitlines())}",
+                             "name the packages themselves, not what they provide")  # fmt: skip
+        self.answers.put(asked, [], [lockfile.short_name(*slot, self.spec.arch) for slot in taken])
+        return taken
 
     def _read_stanzas(self, records: Sequence[Record], where: str) -> None:
         for number, snapshot in enumerate(self.snapshots):
@@ -230,20 +281,21 @@ def resolve(
             f"{spec.path}: base.variant: {spec.repos[0].name} has no package for "
             f"{spec.base.variant!r}", "the first of repos must be the distribution's own"
         )  # fmt: skip
-    base, _ = resolver.solve(wanted, [], f"{spec.path}: base")
+    where = f"{spec.path}: base"
+    base, _ = resolver.solve(wanted, [], where)
     lock = Lock(
         inputs=resolution_inputs(spec), arch=spec.arch,
         repos=tuple(snapshot.locked() for snapshot in snapshots), base=tuple(base), layers=(),
+        manual=resolver.manual(wanted, base, where),
     )  # fmt: skip
     for number, layer in enumerate(spec.layers):
         log.step(f"resolving {layer.name}")
         where = f"{spec.path}: " + (
             "packages" if layer.name == "packages" and number == 0 else f"layers.{layer.name}"
         )
-        added, removed = resolver.solve(sorted(set(layer.packages)), lock.installed(), where)
-        earlier = {
-            apt.plain_name(name) for below in spec.layers[:number] for name in below.packages
-        }
+        wanted = sorted(set(layer.packages))
+        added, removed = resolver.solve(wanted, lock.installed(), where)
+        earlier = {name for below in lock.layers for name in below.manual}
         lost = sorted(earlier & set(removed) - {apt.plain_name(name) for name in layer.packages})
         if lost:
             raise BuildError(
@@ -251,9 +303,52 @@ def resolve(
                 f"leave one of them out, or list {lost[0]}- here to have it removed",
             )
         locked = LockedLayer(name=layer.name, records=tuple(added), removes=tuple(sorted(removed)))
-        lock = Lock(inputs=lock.inputs, arch=lock.arch, repos=lock.repos, base=lock.base,
-                    layers=(*lock.layers, locked))  # fmt: skip
+        lock = replace(lock, layers=(*lock.layers, locked))
+        if wanted:
+            locked = replace(locked, manual=resolver.manual(wanted, lock.installed(), where))
+            lock = replace(lock, layers=(*lock.layers[:-1], locked))
     return lock
+
+
+def scanned(session: Session, lock: Lock, old: Lock | None, log: host.Log) -> Lock:
+    """The lock with what the scripts of its layers' packages look at.
+
+    The .debs tell, which the build needs in any case; of those that the old lock has, it tells.
+    """
+    known: dict[str, set[str]] = {}
+    if old is not None and old.scan == lockfile.SCAN:
+        for layer in old.layers:
+            for record in layer.records:
+                known[record.sha256] = {name for name, packages in layer.reads.items()
+                                        if record.package in packages}  # fmt: skip
+    # No variant selects a package that looks at any of them.
+    base = lock.base if session.spec.base.include else ()
+    layered = [record for layer in lock.layers for record in layer.records]
+    new = [record for record in (*base, *layered)
+           if record.sha256 not in known and record.package not in reads.NOTHING]  # fmt: skip
+    if new:
+        debs.fetch(new, session.cache, session.uris, session.spec, session.scratch, log)
+        log.step(f"looking at what the scripts of {len(new)} packages read")
+        # Unpacking does not hold the interpreter's lock.
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            paths = [session.cache.deb(record.sha256) for record in new]
+            found = pool.map(reads.of_deb, paths, [record.package for record in new])
+            known |= {record.sha256: what for record, what in zip(new, found, strict=True)}
+    for record in base:
+        if missed := sorted(known.get(record.sha256, set()) & session.spec.settings.shown.keys()):
+            session.screen.line(
+                f"  base: the scripts of {record.package} look at {', '.join(missed)}, which a "
+                "base is not shown: packages or a layer is the place for it"
+            )  # fmt: skip
+    layers = []
+    for layer in lock.layers:
+        readers: dict[str, set[str]] = {}
+        for record in layer.records:
+            for name in known.get(record.sha256, ()):
+                readers.setdefault(name, set()).add(record.package)
+        listed = {name: tuple(sorted(packages)) for name, packages in sorted(readers.items())}
+        layers.append(replace(layer, reads=listed))
+    return replace(lock, scan=lockfile.SCAN, layers=tuple(layers))
 
 
 def update(session: Session) -> None:
@@ -268,9 +363,8 @@ def update(session: Session) -> None:
     current = old is not None and session.fits(old)
     if mode == "frozen":
         if not current:
-            state = "missing" if old is None else "older than the spec"
             raise BuildError(
-                f"{session.lock_path}: lock=frozen, and the lock is {state}",
+                f"{session.lock_path}: lock=frozen, and the lock is {lockfile.state(old)}",
                 f"run `doit lock spec={spec.name}` and commit the result",
             )
         return
@@ -288,8 +382,10 @@ def update(session: Session) -> None:
             if drop_broken(session, snapshots, log):
                 snapshots = ask_all(session, log)
         lock = resolve(session, snapshots, keep, log)
+        if spec.settings.shown:
+            lock = scanned(session, lock, old, log)
         text = lockfile.dump(lock)
-        if session.lock_path.exists() and session.lock_path.read_text("utf-8") == text:
+        if session.lock_text() == text:
             return
         host.write_text(session.lock_path, text)
         session.locked = "written"

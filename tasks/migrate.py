@@ -236,6 +236,9 @@ def run(session: Session) -> None:
     given = session.variables.get("file", "")
     if not given or not session.name:
         raise BuildError("two variables are needed", "doit import file=provision.json spec=NAME")
+    if "/" in session.name or session.name[:1] in ".-" or not session.name.isprintable():
+        raise BuildError(f"spec={session.name!r}: expected a name for a file in specs/",
+                         "no slash in it, no dot or hyphen first")  # fmt: skip
     # ./doit changes to the project's folder; the file is meant from where the user stands.
     file = Path(os.environ.get("STRATA_FROM", "."), given)
     target = session.specs / f"{session.name}.yaml"

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import xxhash
 
 from tasks import mkfs
-from tasks.lockfile import Lock, Record
-from tasks.spec import Image, Spec
+from tasks.lockfile import FORMAT, SCAN, Lock, LockedLayer, Record
+from tasks.spec import Image, Layer, Spec
 
-RECIPES = {"base": 4, "layer": 4, "image": 3}
+RECIPES = {"base": 6, "layer": 6, "image": 3}
 """Raised when a stage's code would make other bytes from the same inputs."""
 
 SUFFIX = {"gzip": ".img.gz", "zstd": ".img.zst", "xz": ".img.xz", "raw": ".img"}
@@ -35,9 +35,11 @@ class Stage:
     key: str
     inputs: Mapping[str, Any]
     suffix: str
-    tree: str
-    """Names what the tree holds, for what is made of its identity: the key of base or the last
-    layer, but for a script's mode, which shows in no byte (and a clone's umask decides of it)."""
+
+    @property
+    def tree(self) -> str:
+        """Names the tree: its own key of base or layer, of an image that of the last layer."""
+        return str(self.inputs["parent"]) if self.kind == "image" else self.key
 
     @property
     def entry(self) -> str:
@@ -62,10 +64,12 @@ class Host:
 
     tools: Mapping[str, str]
     files: Mapping[str, list[list[Any]]]
-    scripts: Mapping[str, list[Any]]
+    scripts: Mapping[str, str]
     debconf: Mapping[str, list[str]]
     settings: Mapping[str, Any]
     epoch: int | None
+    reads: Mapping[str, list[str]] = field(default_factory=dict)
+    """The settings that a layer's script may look at, by the layer's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +105,13 @@ def key(value: Any) -> str:
 def resolution_inputs(spec: Spec) -> str:
     """The digest of all that the lock depends on in a spec: a lock with another one is stale.
 
-    Addresses are left out (a mirror with the same content gives the same lock), and so is the
-    order of a package list.
+    So is a lock of an older form, which lacks something. Addresses are left out (a mirror with the
+    same content gives the same lock), and so is the order of a package list.
     """
     return key({
+        "format": FORMAT,
+        # With them, what looks at them is found when the .debs are locked.
+        **({"scan": SCAN} if spec.settings.shown else {}),
         "arch": spec.arch,
         "base": [spec.base.tool, spec.base.variant, sorted(set(spec.base.include))],
         "repos": [[repo.name, repo.suite, repo.section, repo.priority] for repo in spec.repos],
@@ -133,35 +140,66 @@ def tools_for(spec: Spec) -> list[str]:
     return sorted({spec.base.tool}.union(*(image_tools(image) for image in spec.images)))
 
 
-def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:
-    """The stages of a build."""
-    base = _stage("base", "base", ".tar.zst", None, {
+def base_inputs(spec: Spec, lock: Lock, host: Host) -> dict[str, Any]:
+    """All that a base is made of: tasks.base renders its command from this and nothing else."""
+    tool, variant = spec.base.tool, spec.base.variant
+    suite = None
+    if tool == "mmdebstrap":
+        # It is told the whole closure, so that of the variants one selects what another does.
+        variant = "extract" if variant == "extract" else "custom"
+    else:
+        # It runs a script for the suite; mmdebstrap has none.
+        suite = spec.repos[0].suite.strip("./") or "sid"
+    auto, _manual = lock.marks(None)
+    # Without apt there is nobody whose marks these would be.
+    marked = spec.base.variant != "extract" and any(one.package == "apt" for one in lock.base)
+    return {
         "arch": spec.arch,
         "foreign": list(spec.foreign),
-        "tool": spec.base.tool,
-        "tool_version": host.tools[spec.base.tool],
-        "variant": spec.base.variant,
-        # debootstrap runs its script for the suite; mmdebstrap has none.
-        "suite": spec.repos[0].suite if spec.base.tool == "debootstrap" else None,
+        "tool": tool,
+        "tool_version": host.tools[tool],
+        "variant": variant,
+        "suite": suite,
         "records": identities(lock.base),
+        "auto": auto if marked else [],
         "epoch": host.epoch,
-    })  # fmt: skip
+    }
+
+
+def layer_inputs(spec: Spec, lock: Lock, number: int, host: Host) -> dict[str, Any]:
+    """All that a layer is made of: tasks.layer renders its steps from this and nothing else.
+
+    What was asked for is not in it, only what came of that: `alpha`, `alpha=1` and `alpha/stable`
+    that lock the same package make the same layer.
+    """
+    layer = spec.layers[number]
+    index, locked = next(
+        (index, one) for index, one in enumerate(lock.layers) if one.name == layer.name
+    )
+    auto, manual = lock.marks(index)
+    return {
+        "arch": spec.arch,
+        "foreign": list(spec.foreign),
+        "records": identities(locked.records),
+        "removes": sorted(locked.removes),
+        "auto": auto,
+        "manual": manual,
+        "debconf": host.debconf[layer.name],
+        "files": host.files[layer.name],
+        "script": host.scripts.get(layer.name),
+        "shown": shown_to(spec, lock, number, host),
+        "epoch": host.epoch,
+    }
+
+
+def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:
+    """The stages of a build."""
+    base = _stage("base", "base", ".tar.zst", None, base_inputs(spec, lock, host))
     layers: list[Stage] = []
     parent = base
-    locked = {layer.name: layer for layer in lock.layers}
-    for layer in spec.layers:
-        adds = locked[layer.name]
-        parent = _stage("layer", layer.name, ".tar.zst", parent, {
-            "requested": sorted(set(layer.packages)),
-            "records": identities(adds.records),
-            "removes": sorted(adds.removes),
-            "recommends": spec.recommends,
-            "foreign": list(spec.foreign),
-            "debconf": host.debconf[layer.name],
-            "files": host.files[layer.name],
-            "script": host.scripts.get(layer.name),
-            "epoch": host.epoch,
-        })  # fmt: skip
+    for number, layer in enumerate(spec.layers):
+        given = layer_inputs(spec, lock, number, host)
+        parent = _stage("layer", layer.name, ".tar.zst", parent, given)
         layers.append(parent)
     if spec.settings:
         parent = _stage("layer", "settings", ".tar.zst", parent,
@@ -170,6 +208,28 @@ def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:
     mounts = [image.mount for image in spec.images]
     images = tuple(_image(image, mounts, parent, host) for image in spec.images)
     return Plan(lock=lock, base=base, layers=tuple(layers), images=images)
+
+
+def shown_to(spec: Spec, lock: Lock, number: int, host: Host) -> dict[str, str]:
+    """The settings that a layer is shown, with their texts: what its packages and script look at.
+
+    And what a layer below was shown: it is in the tree, and this one is redone with it.
+    """
+    locked = {layer.name: layer for layer in lock.layers}
+    found: set[str] = set()
+    for layer in spec.layers[: number + 1]:
+        found |= looks_at(layer, locked[layer.name], host)
+    return {name: text for name, text in spec.settings.shown.items() if name in found}
+
+
+def looks_at(layer: Layer, adds: LockedLayer, host: Host) -> set[str]:
+    """The settings that a layer's packages and script may look at; an empty word of the spec rules.
+
+    Otherwise that word is beside what is found: nobody wants less than a package asks for.
+    """
+    if layer.reads == ():
+        return set()
+    return {*adds.reads, *host.reads.get(layer.name, ()), *(layer.reads or ())}
 
 
 def _image(image: Image, mounts: list[str], tree: Stage, host: Host) -> Stage:
@@ -194,11 +254,6 @@ def _stage(
     kind: str, name: str, suffix: str, parent: Stage | None, inputs: dict[str, Any]
 ) -> Stage:
     inputs = {"stage": kind, "recipe": RECIPES[kind], **inputs}
-    tree = parent.tree if parent else ""
-    if kind != "image":
-        script = inputs.get("script")
-        shown = [script[0], bool(script[1] & 0o111)] if script else None
-        tree = key({**inputs, "script": shown, "parent": tree})
     if parent is not None:
         inputs["parent"] = parent.key
-    return Stage(kind=kind, name=name, key=key(inputs), inputs=inputs, suffix=suffix, tree=tree)
+    return Stage(kind=kind, name=name, key=key(inputs), inputs=inputs, suffix=suffix)

@@ -5,19 +5,25 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
+import re
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tasks import host, lockfile, room
-from tasks.cache import Entry
+from tasks import host, identities, lockfile, room, safe, strict
+from tasks.cache import Entry, remove
 from tasks.errors import DamagedEntry
 from tasks.plan import Stage
 from tasks.session import Session
 from tasks.spec import masked
 
 VERSION = "0.1.0"
+OWN = re.compile(rf"SHA256SUMS|build\.json|{host.OWN_TEMPORARY.pattern}")
+"""What each build writes into out/NAME/, beside what build.json lists."""
+OWN_LOG = re.compile(r"(lock|compare|base|(layer|image)-[A-Za-z0-9+._-]+)\.log|diffoscope-.+\.txt")
 
 
 def metadata(session: Session, entries: list[Entry]) -> dict[str, Any]:
@@ -69,16 +75,12 @@ def metadata(session: Session, entries: list[Entry]) -> dict[str, Any]:
         ],
         "keys": {stage.task: stage.key for stage in plan.stages},
         "installed": {
-            _package(record.package, record.architecture, spec.arch): record.version
+            lockfile.short_name(record.package, record.architecture, spec.arch): record.version
             for record in plan.lock.installed()
         },
         "lock": session.lock_digest,
         "strata": VERSION,
     }
-
-
-def _package(name: str, architecture: str, arch: str) -> str:
-    return name if architecture in ("all", arch) else f"{name}:{architecture}"
 
 
 def packages_text(lock: lockfile.Lock) -> str:
@@ -95,7 +97,8 @@ def publish(session: Session) -> None:
     belong are removed. BuildError, and out/ as it was, where there is no room for all of it.
     One build at a time: two of one spec, with other locks, would leave a mixture.
     """
-    session.out.mkdir(parents=True, exist_ok=True)
+    with safe.folder(session.out, make=True):
+        pass
     with host.locked(session.out, waiting=session.screen.progress):
         _publish(session)
 
@@ -120,7 +123,7 @@ def _publish(session: Session) -> None:
     sums = {image.file: entry.sha256 for image, entry in zip(spec.images, entries, strict=True)}
     sums |= {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
     texts["SHA256SUMS"] = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
-    stale = _stale(out, set(sums))
+    stale = _stale(session, set(sums))
     copies = [(stage, entry, out / image.file)
               for image, stage, entry in zip(spec.images, plan.images, entries, strict=True)
               if not _same(session, out / image.file, entry)]  # fmt: skip
@@ -139,36 +142,88 @@ def _publish(session: Session) -> None:
             stack.enter_context(host.written(out / name)).write_text(texts[name], encoding="utf-8")
         for stage, entry, target in copies:
             _copy(session, stage, entry, first.enter_context(host.written(target)), target.name)
-        report.write_text(_build_json(session), encoding="utf-8")
+        report.write_text(_build_json(session, sums), encoding="utf-8")
         first.close()
         for name in stale:
-            (out / name).unlink(missing_ok=True)
+            remove(out / name)
     for _stage, entry, target in copies:
         session.cache.memory.note(target, entry.sha256)
 
 
-def _stale(out: Path, names: set[str]) -> list[str]:
-    """Files that the last SHA256SUMS lists and this build no longer has."""
+def published(out: Path) -> dict[str, str]:
+    """The SHA-256 of each file that the last build put into a folder of out/, by its name.
+
+    By its build.json, which is written last, so that what a killed build leaves is still known; by
+    SHA256SUMS for what an older Strata published. Nothing is known where these are damaged.
+    """
     try:
-        lines = (out / "SHA256SUMS").read_text("utf-8").splitlines()
+        known = strict.read(out / "build.json").get("files")
+        if known is None:
+            lines = safe.read_bytes(out / "SHA256SUMS", strict.LIST_LIMIT).decode().splitlines()
+            known = {line[66:]: line[:64] for line in lines}
+        files = strict.mapping(known, "files")
+        return {name: strict.text(files, name, strict.SHA256) for name in files
+                if name not in ("", ".", "..") and "/" not in name}  # fmt: skip
     except (OSError, ValueError):
-        return []
-    listed = {line[66:] for line in lines if len(line) > 66}
-    return sorted(name for name in listed - names if "/" not in name and not name.startswith("."))
+        return {}
+
+
+def _stale(session: Session, names: set[str]) -> list[str]:
+    """Files that the last build published and this one no longer has, if they are still those."""
+    found = []
+    known = published(session.out)
+    for name in sorted(known.keys() - names):
+        path = session.out / name
+        if _is_published(session, path, known[name]):
+            found.append(name)
+        elif os.path.lexists(path):
+            session.screen.line(f"{session.shown(path)}: another file than Strata published; "
+                                "left alone")  # fmt: skip
+    return found
+
+
+def _is_published(session: Session, path: Path, sha256: str) -> bool:
+    """Whether a file is still what was published: only that may be removed."""
+    try:
+        return session.cache.memory.holds(path, sha256)
+    except OSError:
+        return False
+
+
+def clean(session: Session) -> None:
+    """`doit clean`: remove what builds of this spec put into out/NAME/, and nothing else."""
+    out = session.out
+    known = published(out)
+    wanted = [out / name for name in known if _is_published(session, out / name, known[name])]
+    for folder, own in ((out, OWN), (out / "log", OWN_LOG), (out / "log/reproduce", OWN_LOG)):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with safe.folder(folder) as opened:
+                names = os.listdir(opened)
+            wanted += [folder / name for name in names if own.fullmatch(name)]
+    for path in wanted:
+        remove(path)
+    for folder in (out / "log/reproduce", out / "log", out):
+        with contextlib.suppress(OSError), safe.at(folder) as here:
+            here.rmdir()
+    with contextlib.suppress(FileNotFoundError):
+        for name in sorted(os.listdir(out)):
+            session.screen.line(f"{session.shown(out / name)}: it is not Strata's; left alone")
 
 
 def _same(session: Session, path: Path, entry: Entry) -> bool:
     try:
-        return (
-            path.is_file() and not path.is_symlink() and path.stat().st_size == entry.size
-            and session.cache.memory.holds(path, entry.sha256)
-        )  # fmt: skip
+        same = path.lstat().st_size == entry.size
+        return same and session.cache.memory.holds(path, entry.sha256)
     except OSError:
         return False
 
 
 def _holds(path: Path, text: str) -> bool:
-    return path.is_file() and not path.is_symlink() and path.read_bytes() == text.encode()
+    wanted = text.encode()
+    try:
+        return safe.read_bytes(path, len(wanted)) == wanted
+    except OSError:
+        return False
 
 
 def _copy(session: Session, stage: Stage, entry: Entry, temporary: Path, name: str) -> None:
@@ -176,7 +231,7 @@ def _copy(session: Session, stage: Stage, entry: Entry, temporary: Path, name: s
     digest = hashlib.sha256()
     with (
         ThreadPoolExecutor(1) as lane,
-        entry.path.open("rb") as source,
+        open(safe.reading(entry.path), "rb") as source,
         temporary.open("wb") as copy,
     ):
         while chunk := source.read(1 << 20):
@@ -189,20 +244,41 @@ def _copy(session: Session, stage: Stage, entry: Entry, temporary: Path, name: s
                            "run the same command again")  # fmt: skip
 
 
-def _build_json(session: Session) -> str:
-    """build.json: what this very build did. `locked` and `published` are beside the contract's."""
+def warned(session: Session) -> list[identities.Notice]:
+    """What the images share with each other, or lack, since packages drew it while they were built.
+
+    It is told by each build, also by one with nothing to do: the image is as it was.
+    """
+    entry = session.cache.get(session.plan.images[0])  # all have the same tree
+    installed = {record.package for record in session.plan.lock.installed()}
+    return identities.told(identities.read(entry.facts.get("drawn") if entry else None), installed)
+
+
+def _build_json(session: Session, sums: Mapping[str, str]) -> str:
+    """build.json: what this very build did.
+
+    `locked`, `published` and `files` are beside the contract's; `files` is how the next build knows
+    what in out/ is Strata's.
+    """
     stages = []
     for stage in session.plan.stages:
         result = session.result(stage)
         stages.append({"stage": stage.kind, "name": stage.name, "key": stage.key,
                        "result": result.result, "seconds": round(result.seconds, 3),
                        "bytes": result.bytes})  # fmt: skip
+    warnings = [
+        {"layer": notice.layer, "package": notice.package, "paths": list(notice.paths),
+         "done": notice.done, "message": notice.text()}
+        for notice in warned(session)
+    ]  # fmt: skip
     content = {
         "spec": session.spec.name,
         "lock": session.lock_digest,
         "seconds": round(time.monotonic() - session.started, 3),
         "locked": session.locked,
         "published": session.published,
+        "files": dict(sorted(sums.items())),
         "stages": stages,
+        "warnings": warnings,
     }
     return json.dumps(content, indent=1) + "\n"

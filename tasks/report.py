@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ class Reporter:
     def selected(cls, name: str) -> bool:
         """Whether the user asked for this task by name."""
         return name in cls.chosen
+
+    @classmethod
+    def selected_of(cls, names: Sequence[str]) -> bool:
+        """Whether the user asked for one of these tasks, or for one stage of them."""
+        return any(task.partition(":")[0] in names for task in cls.chosen)
 
     def initialize(self, tasks: dict[str, Any], selected_tasks: list[str]) -> None:
         """Before the first task."""

@@ -10,11 +10,12 @@ import contextlib
 import platform
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from tasks import base, ext, host, image, layer
+from tasks import base, ext, host, identities, image, layer, safe, strict
 from tasks.cache import Cache, Entry, Memory, read_sha256
 from tasks.errors import BuildError
 from tasks.plan import Plan, Stage
@@ -44,6 +45,7 @@ def run(session: Session) -> None:
         log = fresh.log("compare.log", "compare")
         differences: list[str] = []
         compared = 0
+        drawn = Drawn()
         with session.cache.used(session.screen.progress), log as said:
             stages = [(plan.base, partial(base.build, fresh))]
             stages += [(stage, partial(layer.build, fresh, number))
@@ -51,13 +53,15 @@ def run(session: Session) -> None:
             for stage, work in stages:
                 fresh.make(stage, work)
                 old = session.cache.intact(stage)
-                found = _compare_trees(old, fresh.cache.require(stage), fresh, said)
+                new = fresh.cache.require(stage)
+                drawn.add(new)
+                found = _compare_trees(old, new, drawn, fresh, said)
                 differences += _told(session, stage, found, old is not None)
             for number, stage in enumerate(plan.images):
                 fresh.make(stage, partial(image.build, fresh, number))
                 one = session.spec.images[number]
                 entry = fresh.cache.require(stage)
-                found = _compare_images(session.out / one.file, entry, one, fresh, said)
+                found = _compare_images(session.out / one.file, entry, one, drawn, fresh, said)
                 differences += _told(session, stage, found, True)
                 compared += 1
     if differences:
@@ -65,7 +69,33 @@ def run(session: Session) -> None:
             f"{_out(session)} is not what its lock gives again:\n    " + "\n    ".join(differences),
             f"the details are in {_out(session)}/log/reproduce/",
         )
-    session.screen.line(f"reproduced {_out(session)}/: {compared} images")
+    but = f", but for what {', '.join(drawn.seen)} drew by chance" if drawn.seen else ""
+    session.screen.line(f"reproduced {_out(session)}/: {compared} images{but}")
+
+
+@dataclass(kw_only=True)
+class Drawn:
+    """What packages drew by chance in the trees so far: it has other bytes in each build."""
+
+    notices: list[identities.Notice] = field(default_factory=list)
+    seen: dict[str, str] = field(default_factory=dict)
+    """Of what was found to differ, the first path by package."""
+
+    def add(self, entry: Entry) -> None:
+        """Note what a tree's record tells."""
+        self.notices += identities.read(entry.facts.get("drawn"))
+
+    def expected(self, path: str) -> bool:
+        """Whether an absolute path may differ, which is noted."""
+        notice = identities.differing(self.notices, path)
+        if notice is not None:
+            self.seen.setdefault(notice.package, path)
+        return notice is not None
+
+    def told(self) -> str:
+        """A sentence on what was found to differ."""
+        found = ", ".join(f"{package} ({path})" for package, path in self.seen.items())
+        return f"=the same files, but for what packages drew by chance: {found}"
 
 
 def _out(session: Session) -> str:
@@ -94,11 +124,12 @@ def _check_published(session: Session, plan: Plan) -> None:
     where = path.relative_to(session.root)
     again = f"doit build spec={session.spec.name}"
     try:
-        keys = yaml.safe_load(path.read_text("utf-8"))["keys"]
+        keys = yaml.safe_load(safe.read_bytes(path, strict.LIST_LIMIT))["keys"]
         known = {str(task): str(key) for task, key in keys.items()}
     except FileNotFoundError as error:
         raise BuildError(f"{where} is missing: there is nothing to compare with", again) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
+            yaml.YAMLError) as error:  # fmt: skip
         raise BuildError(f"{where}: not what a build wrote: {error}", again) from error
     planned = {stage.task: stage.key for stage in plan.stages}
     if known != planned:
@@ -121,42 +152,56 @@ def _fresh(session: Session) -> Iterator[Session]:
     with fresh.stack:
         root = fresh.scratch / "cache"
         root.mkdir()
-        session.cache.debs.mkdir(parents=True, exist_ok=True)
-        (root / "debs").symlink_to(session.cache.debs)
-        fresh.cache = Cache(root, Memory(root / "seen.json"))
+        fresh.cache = Cache(root, Memory(root / "seen.json"), session.cache.debs)
         yield fresh
 
 
 # ---------------------------------------------------------------- trees
 
 
-def _compare_trees(old: Entry | None, new: Entry, fresh: Session, log: host.Log) -> str:
+def _compare_trees(
+    old: Entry | None, new: Entry, drawn: Drawn, fresh: Session, log: host.Log
+) -> str:  # fmt: skip
     """How two layer tarballs differ, "" if not at all; begins with = when only the packing does."""
     if old is None or old.sha256 == new.sha256:
         return ""
-    found = compare_tars(old.path, new.path, log)
+    own = Drawn(notices=drawn.notices)
+    found = compare_tars(old.path, new.path, log, own.expected)
+    drawn.seen |= own.seen
+    if not found and own.seen:
+        return own.told()
     if not found:
         return "=the same files, packed by another version of tar or zstd"
     _diffoscope(old.path, new.path, fresh, log)
     return found
 
 
-def compare_tars(one: Path, other: Path, log: host.Log) -> str:
-    """The first member and field in which two sorted tars, plain or zstd, differ; "" if none do."""
+def compare_tars(
+    one: Path, other: Path, log: host.Log, expected: Callable[[str], bool] = lambda _path: False
+) -> str:
+    """The first member and field in which two sorted tars, plain or zstd, differ; "" if none do.
+
+    `expected` says of an absolute path whether it may.
+    """
     with _members(one, log) as left, _members(other, log) as right:
-        while True:
-            a, b = left.next(), right.next()
-            if a is None or b is None:
-                rest = a or b
-                side = "old" if b is None else "new"
-                return f"{_path(rest)}: only in the {side} one" if rest else ""
-            if a.name != b.name:
-                # tar sorts each folder by itself.
-                side, rest = ("old", a) if a.name.split("/") < b.name.split("/") else ("new", b)
-                return f"{_path(rest)}: only in the {side} one"
-            found = _compare_members(left, a, right, b)
-            if found:
-                return f"{_path(a)}: {found}"
+        a, b = left.next(), right.next()
+        while a is not None or b is not None:
+            if a is not None and b is not None and a.name == b.name:
+                found = _compare_members(left, a, right, b)
+                if found and not expected(_path(a)):
+                    return f"{_path(a)}: {found}"
+                a, b = left.next(), right.next()
+            # tar sorts each folder by itself.
+            elif b is None or (a is not None and a.name.split("/") < b.name.split("/")):
+                assert a is not None
+                if not expected(_path(a)):
+                    return f"{_path(a)}: only in the old one"
+                a = left.next()
+            else:
+                if not expected(_path(b)):
+                    return f"{_path(b)}: only in the new one"
+                b = right.next()
+    return ""
 
 
 def _path(member: tarfile.TarInfo) -> str:
@@ -204,7 +249,7 @@ def _compare_members(
 
 
 def _compare_images(
-    old: Path, new: Entry, spec: Image, fresh: Session, log: host.Log
+    old: Path, new: Entry, spec: Image, drawn: Drawn, fresh: Session, log: host.Log
 ) -> str:  # fmt: skip
     """How a published image differs from the new one; "" and = as for trees."""
     if not old.is_file():
@@ -215,7 +260,7 @@ def _compare_images(
     try:
         for path, raw in zip((old, new.path), raws, strict=True):
             _decompress(path, raw, spec.container, log)
-        found = _compare_raw(raws, spec, fresh, log)
+        found = _compare_raw(raws, spec, drawn, fresh, log)
     finally:
         for raw in raws:
             raw.unlink(missing_ok=True)
@@ -224,11 +269,22 @@ def _compare_images(
     return found
 
 
-def _compare_raw(raws: list[Path], spec: Image, fresh: Session, log: host.Log) -> str:
+def _compare_raw(
+    raws: list[Path], spec: Image, drawn: Drawn, fresh: Session, log: host.Log
+) -> str:  # fmt: skip
     with raws[0].open("rb") as one, raws[1].open("rb") as other:
         offset = ext.first_difference(one, other)
     if offset is None:
         return f"the same filesystem, but {spec.container} was written by another compressor"
+    if any(notice.done == identities.KEPT for notice in drawn.notices):
+        own = Drawn(notices=drawn.notices)
+        below = spec.mount.rstrip("/")
+        found = _file_difference(raws, spec.format, fresh, log,
+                                 lambda path: own.expected(f"{below}{path}"))  # fmt: skip
+        if found:
+            return f"{below}{found}" if found.startswith("/") else found
+        if own.seen:
+            return own.told()
     if spec.format in EXT:
         found = _ext_difference(raws[0], spec, offset)
         if spec.pack == "loop" and not _file_difference(raws, spec.format, fresh, log):
@@ -269,12 +325,15 @@ def _ext_difference(raw: Path, spec: Image, offset: int) -> str:
     return f"{path}: {field}"
 
 
-def _file_difference(raws: list[Path], kind: str, fresh: Session, log: host.Log) -> str:
+def _file_difference(
+    raws: list[Path], kind: str, fresh: Session, log: host.Log,
+    expected: Callable[[str], bool] = lambda _path: False,
+) -> str:  # fmt: skip
     """The first file in which two filesystems differ, "" if none does, or why it cannot be told."""
     tars: list[Path] = []
     try:
         tars += [_files(raw, kind, fresh, log) for raw in raws]
-        return compare_tars(tars[0], tars[1], log)
+        return compare_tars(tars[0], tars[1], log, expected)
     except BuildError as error:
         return error.message
     finally:
@@ -347,7 +406,11 @@ def _diffoscope(old: Path, new: Path, fresh: Session, log: host.Log) -> None:
         sandbox.run(host.step(
             "/bin/sh", "-c", 'timeout "$0" diffoscope --text "$1" old new; test $? -le 1',
             str(DIFFOSCOPE_SECONDS), f"/root/{name}"), log=log, what="diffoscope")  # fmt: skip
-        shutil.copyfile(root / "root" / name, fresh.out / fresh.logs / name, follow_symlinks=False)
+        with (
+            open(safe.reading(root / "root" / name), "rb") as source,
+            open(safe.creating(fresh.out / fresh.logs / name), "wb") as copy,
+        ):
+            shutil.copyfileobj(source, copy)
     except BuildError as error:
         log.line(f"# {error}")
     finally:

@@ -24,13 +24,23 @@ _SAYS = re.compile(
 """How commands tell of a full disk, tar and apt without the system's own words."""
 
 HOST_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO,
-               errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)  # fmt: skip
+               errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP,
+               errno.ENXIO)  # fmt: skip
 """What is wrong with the host, not with Strata: a message, and no traceback."""
 
 ADVICE = {
     "cache": "free some room (doit prune), or set STRATA_CACHE to a folder with more",
     "scratch": "free some room, or set STRATA_SCRATCH to a folder with more",
 }
+
+WRITABLE = {
+    "cache": "make it writable, or set STRATA_CACHE to a folder that is",
+    "scratch": "make it writable, or set STRATA_SCRATCH to a folder that is",
+    "out": "make it writable: images and logs go there",
+    "specs": "make it writable, or make the lock elsewhere and build with lock=frozen",
+    ".doit": "make it writable",
+}
+"""What to do where a folder of a build cannot be written to, though there is room."""
 
 
 def _existing(path: Path) -> Path:

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks import host, lockfile, room
+from tasks import host, lockfile, room, safe, strict
 from tasks.cache import Cache, Memory
 from tasks.errors import BuildError
 from tasks.plan import Plan, Stage, make_plan, resolution_inputs
@@ -144,7 +144,7 @@ class Session:
     @cached_property
     def scratch(self) -> Path:
         """This process's scratch folder, made when the first stage runs."""
-        return self.stack.enter_context(host.scratch())
+        return self.stack.enter_context(host.scratch(self.screen.line))
 
     @cached_property
     def trees(self) -> Trees:
@@ -203,14 +203,27 @@ class Session:
 
     def read_lock(self) -> lockfile.Lock | None:
         """The lock as it is, or None; BuildError for one that is broken."""
-        try:
-            text = self.lock_path.read_text(encoding="utf-8")
-        except FileNotFoundError:
+        text = self.lock_text()
+        if text is None:
             return None
-        except (OSError, ValueError) as error:
-            raise BuildError(f"{self.lock_path}: cannot be read: {error}") from error
         self.lock_digest = lockfile.digest(text)
         return lockfile.parse(text, where=str(self.lock_path))
+
+    def lock_text(self) -> str | None:
+        """The lock's text, None if there is none; BuildError for what is no file of text."""
+        try:
+            return safe.read_bytes(self.lock_path, strict.LIST_LIMIT).decode("utf-8")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            reason = "it is a link" if error.errno == errno.ELOOP else error.strerror
+            raise BuildError(
+                f"{self.lock_path}: cannot be read: {reason}",
+                "put the lock itself there, or remove what is there",
+            ) from error
+        except ValueError as error:
+            raise BuildError(f"{self.lock_path}: cannot be read: {error}",
+                             lockfile.RESTORE) from error  # fmt: skip
 
     def fits(self, lock: lockfile.Lock) -> bool:
         """Whether a lock is of this very spec: by its digest, and by its names if it was edited."""
@@ -228,9 +241,9 @@ class Session:
 
         lock = self.read_lock()
         if lock is None or not self.fits(lock):
-            state = "missing" if lock is None else "older than the spec"
             raise BuildError(
-                f"{self.lock_path}: the lock is {state}", f"doit lock spec={self.spec.name}"
+                f"{self.lock_path}: the lock is {lockfile.state(lock)}",
+                f"doit lock spec={self.spec.name}",
             )
         found = host_inputs(self.spec, lock, self.mirrors, self.state / "tools.json")
         return make_plan(self.spec, lock, found)
@@ -350,22 +363,21 @@ class Session:
             mount = room.mount_point(at)
             names = [name for name in places if room.mount_point(places[name]) == mount]
         # The one that holds the path itself is the one to give advice for.
-        names.sort(key=lambda name: at is None or places[name] not in at.absolute().parents)
+        names.sort(key=lambda name: at is None or places[name] not in (at / "x").absolute().parents)
         if error.errno == errno.ENOSPC and names:
             full = names if at else room.full_places(places) or ["scratch"]
             return room.no_room(what, places, full, began)
-        advice = room.ADVICE.get(names[0], "") if names else ""
-        reason = {errno.EDQUOT: "the disk quota is used up",
-                  errno.EROFS: "the filesystem is read-only",
-                  errno.EISDIR: "a folder is in its place",
-                  errno.ENOTDIR: "a file is in its folder's place",
-                  errno.EIO: "the disk failed (see dmesg)"}.get(error.errno or 0, "")  # fmt: skip
         place = f"{at}: " if at else ""
-        if not reason:
+        number = error.errno or 0
+        if number not in _REASONS:
             hint = "is it another user's? sudo, or a checkout or STRATA_CACHE of your own, may help"
             return BuildError(f"{place}{error.strerror}", hint)
-        return BuildError(f"{what}: {place}{reason}",
-                          advice if error.errno != errno.EIO else "")  # fmt: skip
+        reason, hint = _REASONS[number]
+        if number == errno.EDQUOT:
+            hint = room.ADVICE.get(names[0], "free some room there") if names else ""
+        if number == errno.EROFS and names:
+            hint = room.WRITABLE[names[0]]
+        return BuildError(f"{what}: {place}{reason}", hint)
 
     def result(self, stage: Stage) -> Result:
         """What became of a stage: what ran says so, else the cache."""
@@ -376,6 +388,10 @@ class Session:
                            bytes=entry.size if entry else 0)  # fmt: skip
         return known
 
+    def shown(self, path: Path) -> str:
+        """A path as a user knows it: relative if it is in the checkout."""
+        return str(path.relative_to(self.root) if self.root in path.parents else path)
+
     def say(self, stage: Stage) -> None:
         """The line of a stage."""
         known = self.result(stage)
@@ -384,12 +400,32 @@ class Session:
             f"{_title(stage):<22} {stage.key[:8]}  {known.result:<8}{known.seconds:7.1f} s{size}"
         )
 
+    def need_root_first(self) -> None:
+        """BuildError, before anything is asked or written, if a build will need root for a stage.
+
+        Whoever is not root may still publish what the cache has.
+        """
+        if os.geteuid() == 0:
+            return
+        lock = self.read_lock()
+        lacking = "base"
+        if lock is not None and self.fits(lock):
+            stages = [stage for stage in self.plan.images if self.cache.get(stage) is None]
+            if not stages:
+                return
+            lacking = stages[0].name
+        may = os.access(self.root, os.W_OK)
+        here = "" if may else f", and this user may not write to {self.root} (Permission denied)"
+        raise BuildError(f"building {lacking} needs root{here}", "run the same command with sudo")
+
     def begin(self) -> None:
         """From here to its end this run uses the cache; what killed runs left is removed."""
         self.stack.enter_context(self.cache.used(self.screen.progress))
-        self.cache.sweep()
+        left = self.cache.sweep()
         for folder in (self.specs, self.state, self.state / "resolved", self.out):
-            host.sweep(folder)
+            left += host.sweep(folder)
+        for path in left:
+            self.screen.line(f"{self.shown(path)}: it is not Strata's; left alone")
 
     @contextlib.contextmanager
     def clearing(self) -> Iterator[None]:
@@ -406,6 +442,18 @@ class Session:
         with contextlib.suppress(OSError):
             self.cache.memory.save()
         self.stack.close()
+
+
+_REASONS = {
+    errno.EDQUOT: ("the disk quota is used up", ""),
+    errno.EROFS: ("the filesystem is read-only", ""),
+    errno.EISDIR: ("a folder is in its place", "move it elsewhere, or remove it"),
+    errno.ENOTDIR: ("a file is in its folder's place", "move it elsewhere, or remove it"),
+    errno.ELOOP: ("a link is in its place, and Strata follows none there", "remove it"),
+    errno.ENXIO: ("it is no regular file", "remove it"),
+    errno.EIO: ("the disk failed (see dmesg)", ""),
+}
+"""What the kernel refused, in words, and what to do; no entry: its own words, and whose it is."""
 
 
 def _title(stage: Stage) -> str:

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
-import json
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tasks import document, given, safe, zones
+from tasks.document import near, short, without_users
 from tasks.errors import BuildError
+from tasks.lockfile import SETTINGS
 from tasks.mkfs import check_options
-
-SIZE_LIMIT = 1 << 18
-"""Bytes of a spec: PyYAML reads no more than that in a second."""
-NODE_LIMIT = 100_000
-"""Values of a document with its aliases written out, or 64 characters each: what stops a bomb."""
-DEPTH_LIMIT = 50
-MESSAGE_LIMIT = 400
-"""Characters of what is said of a value."""
 
 VARIANTS = {
     "mmdebstrap": (
@@ -40,6 +34,21 @@ LARGEST = 16 << 40
 PUBLISHED = ("packages.txt", "SHA256SUMS", "build.json", "log")
 """What out/NAME/ holds beside the images and NAME.yaml."""
 LABEL_LENGTH = {"ext2": 16, "ext3": 16, "ext4": 16, "xfs": 12, "btrfs": 255, "vfat": 11}
+"""Bytes of a label: mke2fs would cut the rest off, the others refuse it."""
+VFAT_LABEL = re.compile(r"[!#-)\-0-9@A-Z^_`a-z{}~][ !#-)\-0-9@A-Z^_`a-z{}~]*")
+"""What mkfs.fat(8) writes into a label: anything else it refuses, or reads by the host's locale."""
+UNITS = {"": 1, **{letter: 1 << 10 * power for power, letter in enumerate("KMGT", 1)},
+         **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)}}  # fmt: skip
+"""As truncate(1) reads them; KiB is K."""
+DEBCONF_TYPES = ("select", "boolean", "string", "multiselect", "note", "password", "text", "title",
+                 "seen")  # fmt: skip
+"""Those of debconf-set-selections(1), which skips a line of any other with a mere warning."""
+PASSWORD_LIMIT = 511
+"""Bytes of a password that crypt(3) takes."""
+PATH_LIMIT, NAME_LIMIT = 4095, 255
+"""Bytes of a path and of a name in it: limits.h's PATH_MAX without its NUL, and NAME_MAX."""
+LARGEST_ID = (1 << 32) - 2
+"""Of a user or group: (uid_t) -1 means none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +105,8 @@ class Layer:
     debconf: tuple[str, ...] = ()
     files: tuple[File, ...] = ()
     script: Path | None = None
+    reads: tuple[str, ...] | None = None
+    """What the spec itself says of which settings it looks at; None: what is found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +138,23 @@ class Settings:
     apt_sources: bool
 
     def __bool__(self) -> bool:
-        return any((self.hostname, self.timezone, self.locale, self.root_password,
-                    self.hashed_root_password, self.apt_sources))  # fmt: skip
+        return bool(self.given)
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """Those that packages' scripts may look at while they are installed."""
+        return {name: value for name, value in self.given.items() if name in SETTINGS}
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The fields that the spec sets, with their texts."""
+        values = {
+            "hostname": self.hostname, "timezone": self.timezone, "locale": self.locale,
+            "root_password": self.root_password,
+            "hashed_root_password": self.hashed_root_password,
+            "apt_sources": "true" if self.apt_sources else "",
+        }  # fmt: skip
+        return {name: value for name, value in values.items() if value}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +187,7 @@ class Spec:
         for address in (*self.proxies.values(), *(repo.uri for repo in self.repos)):
             found |= address_secrets(address)
         for line in (line for layer in self.layers for line in layer.debconf):
-            _package, _question, kind, *value = line.split(None, 3)
+            _package, _question, kind, *value = debconf_fields(line)
             # A shorter one is no secret, and its letters are in every word.
             if kind == "password" and value and len(value[0]) > 3:
                 found.add(value[0])
@@ -175,7 +201,7 @@ def _architecture(package: str) -> str:
 def address_secrets(uri: str) -> set[str]:
     """The user and password of an address, as written: what must not be shown."""
     found: set[str] = set()
-    netloc = re.sub(r"^[A-Za-z]+://", "", uri).partition("/")[0]
+    netloc = re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://", "", uri).partition("/")[0]
     if "@" in netloc:
         userinfo = netloc.rpartition("@")[0]
         found |= {userinfo, userinfo.partition(":")[2]}
@@ -186,13 +212,12 @@ def masked(text: str, secrets: tuple[str, ...] = ()) -> str:
     """text without these secrets and without the user and password of any address."""
     for secret in secrets:
         text = text.replace(secret, "***")
-    # To the last @ before a slash: a password may hold one.
-    return re.sub(r"(?<![A-Za-z])([A-Za-z]+://)[^/\s'\"]+@", r"\1***@", text)
+    return without_users(text)
 
 
 def spec_names(folder: Path) -> list[str]:
-    """Names of the specs in a folder."""
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+    """Names of the specs in a folder; an editor's hidden files are none."""
+    return sorted(path.stem for path in folder.glob("*.yaml") if not path.name.startswith("."))
 
 
 def find_spec(folder: Path, name: str) -> Path:
@@ -202,10 +227,23 @@ def find_spec(folder: Path, name: str) -> Path:
     if not name:
         raise BuildError("no spec is named", f"add spec=NAME; {listing}")
     if name not in names:
-        near = difflib.get_close_matches(name, names, 1)
-        meant = f"did you mean spec={near[0]}? " if near else ""
-        raise BuildError(f"{folder}/{name}.yaml: there is no such spec", meant + listing)
+        shown = "".join(sign if sign.isprintable() else "?" for sign in name)
+        raise BuildError(f"{folder}/{shown}.yaml: there is no such spec",
+                         _meant(folder, name, names) + listing)  # fmt: skip
     return folder / f"{name}.yaml"
+
+
+def _meant(folder: Path, name: str, names: Sequence[str]) -> str:
+    """What is to be done where no spec has this name, as the beginning of a hint."""
+    stem = re.sub(r"\.(ya?ml|json|lock)$", "", name.rpartition("/")[2])
+    if stem in names and stem != name:
+        return f"did you mean spec={stem}? "
+    for suffix in (".yml", ".json"):
+        other = folder / f"{stem}{suffix}"
+        if other.is_file():
+            return f"{other} is there: rename it to {stem}.yaml. "
+    meant = near(name, names)
+    return f"did you mean spec={meant}? " if meant else ""
 
 
 def load_spec(path: Path, *, schema: Path, validated: Path | None = None) -> Spec:
@@ -215,184 +253,51 @@ def load_spec(path: Path, *, schema: Path, validated: Path | None = None) -> Spe
     jsonschema would take longer than all the rest of a build that has nothing to do.
     Raises BuildError with file, path in the document and what was expected.
     """
-    try:
-        with path.open("rb") as file:
-            raw = file.read(SIZE_LIMIT + 1)
-    except OSError as error:
-        raise BuildError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(raw) > SIZE_LIMIT:
-        raise BuildError(f"{path}: larger than {SIZE_LIMIT} bytes", "this is no spec")
-    document = _parse(path, raw)
+    raw = document.read_text(path)
+    given = document.parse(path, raw)
+    rules = document.read_schema(schema)
     stamp: Path | None = None
     if validated is not None:
-        digest = hashlib.sha256(raw + b"\0" + schema.read_bytes()).hexdigest()
+        digest = hashlib.sha256(raw + b"\0" + rules).hexdigest()
         stamp = validated / digest
     if stamp is None or not os.path.lexists(stamp):
-        _validate(path, document, schema, raw)
+        document.validate(given, rules, where=schema)
         if stamp is not None:
             # Who may only read this checkout; a full disk; something else in the folder's place.
             with contextlib.suppress(OSError):
-                stamp.parent.mkdir(parents=True, exist_ok=True)
-                stamp.touch()
-    spec = _build(path, document)
+                os.close(safe.creating(stamp))
     try:
+        spec = _build(path, given.values)
         _check(spec)
     except BuildError as error:
-        raise BuildError(_short(error.message), error.hint) from error
+        raise BuildError(short(error.message), error.hint) from error
     return spec
 
 
-def _short(text: str) -> str:
-    """text without its middle if it is long: a value in it may be."""
-    half = MESSAGE_LIMIT // 2
-    return text if len(text) <= MESSAGE_LIMIT else f"{text[:half]} ... {text[-half:]}"
-
-
-def _parse(path: Path, raw: bytes) -> dict[str, Any]:
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """SafeLoader that refuses a key that stands twice."""
-
-    def refuse(node: yaml.Node, what: str) -> BuildError:
-        mark = node.start_mark
-        return BuildError(f"{path}:{mark.line + 1}:{mark.column + 1}: {what}")
-
-    def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _value in node.value:
-            key = loader.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise refuse(key_node, f"key {key!r} is not a string")
-            if key in seen:
-                raise refuse(key_node, f"{key!r} stands twice: remove or rename one of them")
-            seen.add(key)
-        return {
-            loader.construct_object(key, deep=True): loader.construct_object(value, deep=True)
-            for key, value in node.value
-        }
-
-    # What could not be written again, in UTF-8, in JSON or in a message.
-    def text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
-        value = str(loader.construct_scalar(node))
-        if _SURROGATE.search(value):
-            raise refuse(node, "half of a character (a surrogate)")
-        return value
-
-    def integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-        value = loader.construct_yaml_int(node)
-        if abs(value) >= 1 << 63:
-            raise refuse(node, "a number of more than 63 bits")
-        return value
-
-    Loader.add_constructor("tag:yaml.org,2002:map", mapping)
-    Loader.add_constructor("tag:yaml.org,2002:str", text)
-    Loader.add_constructor("tag:yaml.org,2002:int", integer)
-    try:
-        document = yaml.load(raw, Loader)  # noqa: S506 - a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise BuildError(f"{path}{where}: not YAML: {error.problem or error.context}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise BuildError(f"{path}: not YAML: {first}") from error
-    if not isinstance(document, dict):
-        raise BuildError(f"{path}: expected a mapping with `repos` and `images`")
-    count = 0
-    for depth, weight in _depths(document):
-        count += weight
-        if count > NODE_LIMIT:
-            raise BuildError(f"{path}: more than {NODE_LIMIT} values with its aliases written out")
-        if depth > DEPTH_LIMIT:
-            raise BuildError(f"{path}: nested deeper than {DEPTH_LIMIT} levels")
-    return document
-
-
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
-
-
-def _depths(value: Any, depth: int = 0) -> Iterator[tuple[int, int]]:
-    """How deep each value lies, and how many values it counts for: a long string for several."""
-    yield depth, 1 + len(value) // 64 if isinstance(value, str) else 1
-    children = value.values() if isinstance(value, dict) else value
-    if isinstance(value, (dict, list)):
-        for child in children:
-            yield from _depths(child, depth + 1)
-
-
-def _validate(path: Path, document: dict[str, Any], schema: Path, raw: bytes) -> None:
-    import jsonschema
-    from jsonschema.exceptions import best_match, relevance
-
-    def pattern(
-        _validator: Any, wanted: str, instance: Any, _schema: Any
-    ) -> Iterator[jsonschema.ValidationError]:
-        # As the schema's own regular expressions, ECMA's: their `$` lets no newline through.
-        if isinstance(instance, str) and not re.search(re.sub(r"\$$", r"\\Z", wanted), instance):
-            yield jsonschema.ValidationError(f"{instance!r} does not match {wanted!r}")
-
-    types = jsonschema.Draft7Validator.TYPE_CHECKER.redefine(
-        "integer",  # 1.0 is none here: sizes go to truncate(2), priorities to apt's text
-        lambda _checker, value: isinstance(value, int) and not isinstance(value, bool),
-    )
-    checker = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
-        jsonschema.Draft7Validator, {"pattern": pattern}, type_checker=types
-    )
-    errors = list(checker(json.loads(schema.read_text(encoding="utf-8"))).iter_errors(document))
-    if not errors:
-        return
-    error = best_match(errors, key=relevance)
-    assert error is not None
-    steps = [str(step) for step in error.absolute_path]
-    where = re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", ".".join(steps))
-    message = error.message
-    hint = str(error.schema.get("description", "")) if isinstance(error.schema, dict) else ""
-    if error.validator == "additionalProperties":
-        known = list(error.schema["properties"])
-        unknown = sorted(set(error.instance) - set(known))
-        near = difflib.get_close_matches(unknown[0], known, 1)
-        message = "unknown field" + ("s " if unknown[1:] else " ") + ", ".join(map(repr, unknown))
-        hint = f"did you mean {near[0]!r}?" if near else f"fields here: {', '.join(known)}"
-    elif error.validator == "required":
-        missing = [name for name in error.validator_value if name not in error.instance]
-        message = "missing field " + ", ".join(map(repr, missing))
-    elif error.validator == "not":
-        message = f"only one of {' and '.join(error.validator_value['required'])} may be given"
-    if any("password" in step for step in steps):
-        message = f"not of the form {error.schema.get('pattern', 'expected')}"
-    # It parses the text once more, which takes as long again.
-    line = _line(raw, list(error.absolute_path)) if len(raw) < 1 << 16 else None
-    at = f" (line {line})" if line else ""
-    message = f"{_short(where)}: {_short(masked(message))}" if where else _short(masked(message))
-    raise BuildError(f"{path}: {message}{at}", hint)
-
-
-def _line(raw: bytes, steps: list[Any]) -> int | None:
-    """The line on which the value at these steps begins."""
-    import yaml
-
-    node: Any = yaml.compose(raw, yaml.SafeLoader)
-    line: int | None = None
-    for step in steps:
-        if isinstance(node, yaml.MappingNode):
-            pair = next(((k, v) for k, v in node.value if k.value == step), None)
-            if pair is None:
-                return line
-            line, node = pair[0].start_mark.line + 1, pair[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
-            node = node.value[step]
-            line = node.start_mark.line + 1
-        else:
-            return line
-    return line
-
-
 def _size(value: str | int | None) -> int | None:
+    """Bytes; a fraction of one is left out."""
     if value is None or isinstance(value, int):
         return value
-    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    return int(value[:-1]) * units[value[-1]] if value[-1] in units else int(value)
+    number = value.rstrip("kKmMgGtTiB")
+    unit = value[len(number) :].replace("iB", "")
+    return int(Fraction(number) * UNITS[unit[:1].upper() + unit[1:]])
+
+
+def _owner(given: str) -> str:
+    """`user:group`; a group alone leaves the user that a new file has."""
+    return f"root{given}" if given.startswith(":") else given
+
+
+def debconf_fields(line: str) -> list[str]:
+    """Package, question, type and, if there is one, the value, as debconf-set-selections reads."""
+    found = re.match(r"\s*(\S+)\s+(\S+)\s+(\S+)(?:\s(.*))?", line)
+    return [text for text in found.groups() if text is not None] if found else []
+
+
+def _debconf_lines(given: Sequence[str]) -> tuple[str, ...]:
+    """Preseed lines of their own: as debconf-set-selections joins them, and without comments."""
+    lines = "\n".join(given).replace("\\\n", "").split("\n")
+    return tuple(line for line in lines if line.strip() and not line.lstrip().startswith("#"))
 
 
 def _words(value: str | list[str]) -> tuple[str, ...]:
@@ -417,23 +322,27 @@ def _build(path: Path, document: dict[str, Any]) -> Spec:
                 target=target,
                 source=find(fields["source"]) if "source" in fields else None,
                 content=fields.get("content"),
-                owner=fields.get("owner", "root:root"),
+                owner=_owner(fields.get("owner", "root:root")),
                 mode=int(fields["mode"], 8) if "mode" in fields else None,
             ))  # fmt: skip
         return Layer(
             name=entry["name"],
             packages=tuple(entry.get("packages", ())),
-            debconf=tuple(entry.get("debconf", ())),
+            debconf=_debconf_lines(entry.get("debconf", ())),
             files=tuple(files),
             script=find(entry["script"]) if "script" in entry else None,
+            reads=tuple(entry["reads"]) if "reads" in entry else None,
         )
 
     base = document.get("base", {})
     layers = [layer(entry) for entry in document.get("layers", ())]
     if document.get("packages") or document.get("debconf"):
-        first = {"name": "packages", "packages": document.get("packages", ()),
-                 "debconf": document.get("debconf", ())}  # fmt: skip
-        layers.insert(0, layer(first))
+        named = ("packages", "debconf", "reads")
+        first = {name: document[name] for name in named if name in document}
+        layers.insert(0, layer({"name": "packages", **first}))
+    elif "reads" in document:
+        raise BuildError(f"{path}: reads: it is of the layer `packages`, and there is none",
+                         "put it into the layer that it is of")  # fmt: skip
     proxies = document.get("proxies", {})
     return Spec(
         name=path.stem,
@@ -494,6 +403,38 @@ def _beside(folder: Path, given: Path) -> Path:
     return other if os.path.lexists(other) else folder / given
 
 
+def check_target(spec: Spec, layer: Layer, target: str, *, folder: bool = False) -> None:
+    """BuildError if what `files` puts there would be lost, or is what a field makes, too."""
+    where = f"{spec.path}: layers.{layer.name}.files"
+    if lost := given.vanishing(target, folder=folder):
+        raise BuildError(f"{where}: {lost[0]}", lost[1])
+    fields = spec.settings.given
+    if not folder and (
+        field := given.contradicted(target, fields, [repo.name for repo in spec.repos])
+    ):
+        raise BuildError(
+            f"{where}: {target!r} is what {field} makes, too", f"leave one of the two out: {field} "
+            "or the file"
+        )  # fmt: skip
+
+
+def _check_timezone(spec: Spec) -> None:
+    """Mistyped ones: as far as this host knows them, and no layer brings its own."""
+    zone = spec.settings.timezone
+    unknown = zones.unknown(zone) if zone else None
+    own = any(given.plain(file.target).startswith("/usr/share/zoneinfo")
+              for layer in spec.layers for file in layer.files)  # fmt: skip
+    if unknown is None or own:
+        return
+    version, near = unknown
+    known = f"tzdata {version}".rstrip()
+    meant = f"did you mean {', '.join(near)}? " if near else ""
+    raise BuildError(
+        f"{spec.path}: timezone: there is no zone {zone!r}",
+        f"{meant}if it is newer than this host's {known}, upgrade tzdata here",
+    )
+
+
 def _unique(path: Path, what: str, names: list[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -510,15 +451,24 @@ def _check(spec: Spec) -> None:
     for number, layer in enumerate(spec.layers):
         if layer.name in taken and not (number == 0 and layer.name == "packages"):
             raise BuildError(f"{path}: layers: the name {layer.name!r} is taken", "choose another")
-        for wanted in (*layer.debconf,):
-            if len(wanted.split(None, 3)) < 3:
-                raise BuildError(
-                    f"{path}: debconf: {wanted!r} is not `PACKAGE QUESTION TYPE VALUE`"
-                )
+        where = f"{path}: layers.{layer.name}"
+        above = number == 0 and layer.name == "packages"
+        for line in layer.debconf:
+            _check_debconf(f"{path}: debconf" if above else f"{where}.debconf", line)
         for file in layer.files:
-            if ".." in file.target.split("/") or "//" in file.target:
-                raise BuildError(f"{path}: layers.{layer.name}.files: {file.target!r} is no plain "
-                                 "absolute path")  # fmt: skip
+            _check_file(file, f"{where}.files")
+            # Of a source, only the plan knows whether it is a folder.
+            check_target(spec, layer, file.target, folder=file.source is not None)
+        if wrong := given.misanswered(layer.debconf, spec.settings.given):
+            line, field = wrong
+            raise BuildError(
+                f"{path}: debconf: {line!r} contradicts {field}: "
+                f"{spec.settings.given[field]!r}", f"leave one of the two out: {field} suffices"
+            )  # fmt: skip
+    _check_timezone(spec)
+    if len(spec.settings.root_password.encode()) > PASSWORD_LIMIT:
+        raise BuildError(f"{path}: root_password: longer than the {PASSWORD_LIMIT} bytes that "
+                         "crypt(3) takes")  # fmt: skip
     for repo in spec.repos:
         if repo.flat and repo.section:
             raise BuildError(
@@ -530,7 +480,13 @@ def _check(spec: Spec) -> None:
                 f"{path}: repos.{repo.name}: missing field 'section'",
                 "name its components, or end suite in `/` if it is a flat repository",
             )
-        if ".." in repo.suite.split("/") or ".." in urlsplit(repo.uri).path.split("/"):
+        try:
+            parts = urlsplit(repo.uri)
+            _ = parts.port
+        except ValueError as error:
+            raise BuildError(f"{path}: repos.{repo.name}.uri: {masked(repo.uri)!r} is no address: "
+                             f"{error}") from error  # fmt: skip
+        if ".." in repo.suite.split("/") or ".." in parts.path.split("/"):
             raise BuildError(f"{path}: repos.{repo.name}: `..` is not allowed in uri and suite")
     variants = VARIANTS[spec.base.tool]
     if spec.base.variant not in variants:
@@ -553,14 +509,51 @@ def _check(spec: Spec) -> None:
                 "choose another",
             )
         for name, size in (("size", image.size), ("free", image.free)):
+            if size == 0:
+                raise BuildError(f"{where}.{name}: less than a byte")
             if size is not None and size > LARGEST:
                 raise BuildError(f"{where}.{name}: larger than {LARGEST >> 40} TiB")
         if image.pack == "direct" and image.format not in EXT:
             raise BuildError(f"{where}.pack: direct works for ext2, ext3 and ext4 only")
-        if len(image.label) > LABEL_LENGTH[image.format]:
+        if len(image.label.encode()) > LABEL_LENGTH[image.format]:
             raise BuildError(
-                f"{where}.label: {image.format} takes {LABEL_LENGTH[image.format]} characters"
+                f"{where}.label: {image.format} takes {LABEL_LENGTH[image.format]} characters",
+                "of UTF-8: an umlaut counts as two" if not image.label.isascii() else "",
+            )
+        if image.format == "vfat" and image.label and not VFAT_LABEL.fullmatch(image.label):
+            raise BuildError(
+                f"{where}.label: {image.label!r} is none for vfat",
+                'of ASCII, none of *?.,;:/\\|+=<>[]" and no space at the beginning (mkfs.fat(8))',
             )
         if image.uuid and (len(image.uuid) == 9) != (image.format == "vfat"):
             raise BuildError(f"{where}.uuid: {image.uuid!r} is not of {image.format}'s form")
         check_options(image.options, image.format, f"{where}.options")
+
+
+def _check_debconf(where: str, line: str) -> None:
+    fields = debconf_fields(line)
+    # Its first three words: the rest may be a password.
+    told = " ".join(line.split()[:3])
+    if len(fields) < 3:
+        raise BuildError(f"{where}: {told!r} is not `PACKAGE QUESTION TYPE VALUE`")
+    if fields[2] not in DEBCONF_TYPES:
+        meant = near(fields[2], DEBCONF_TYPES)
+        raise BuildError(
+            f"{where}: {told!r}: {fields[2]!r} is no type of debconf's",
+            f"did you mean {meant!r}?" if meant else f"types: {', '.join(DEBCONF_TYPES)}",
+        )
+
+
+def _check_file(file: File, where: str) -> None:
+    parts = file.target.split("/")
+    if ".." in parts or "." in parts or "" in parts[1:]:
+        raise BuildError(f"{where}: {file.target!r} is no plain absolute path",
+                         "without `..`, `.` and `//` in it")  # fmt: skip
+    raw = file.target.encode()
+    if len(raw) > PATH_LIMIT or any(len(part) > NAME_LIMIT for part in raw.split(b"/")):
+        raise BuildError(f"{where}: {file.target!r} is longer than Linux takes",
+                         f"{PATH_LIMIT} bytes in all, {NAME_LIMIT} between slashes")  # fmt: skip
+    for number in file.owner.split(":"):
+        if number.isdecimal() and int(number) > LARGEST_ID:
+            raise BuildError(f"{where}.{file.target}.owner: {number} is more than {LARGEST_ID}",
+                             "the largest number of a user or group")  # fmt: skip

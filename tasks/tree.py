@@ -15,14 +15,14 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tasks import host
-from tasks.cache import Cache
+from tasks import apt, host
+from tasks.cache import LAST_EPOCH, Cache
 from tasks.errors import BuildError, DamagedEntry
 from tasks.lockfile import Record
 from tasks.plan import Stage
@@ -32,8 +32,8 @@ OVERLAY_OWN = tuple(
 )
 """Attributes by which overlayfs finds inodes of this very mount again: they are no content."""
 
-LAST_EPOCH = 4102444800
-"""2100-01-01: what a .deb says of its date is not believed beyond it."""
+LINKS = 40
+"""Links that a path may lead through, as the kernel has it (path_resolution(7))."""
 
 STATUS_LIMIT = 64 << 20
 """Bytes of a dpkg status that are read: Debian's whole archive installed would take no more."""
@@ -50,30 +50,68 @@ REMOVED = (
 REMOVED_FROM_BASE = (
     "etc/resolv.conf", "etc/hostname", "etc/apt/sources.list", "etc/apt/sources.list.d/*",
     "etc/apt/apt.conf.d/99mmdebstrap", "etc/apt/apt.conf.d/*dpkg-options*", "dev/*", "run/*",
+    "etc/dpkg/dpkg.cfg.d/99mmdebstrap", "var/lib/dpkg/available",
     "tmp/*", "debootstrap", "var/cache/apt/archives/partial/*",
 )  # fmt: skip
 
 
-def sweep(tree: Path, patterns: Sequence[str] = REMOVED) -> None:
-    """Remove what a build leaves behind, never looking through a symlink; empty the machine-id."""
+TRACES = (
+    "var/log/dpkg.log", "var/log/alternatives.log", "var/log/bootstrap.log", "var/log/apt/*",
+    "var/log/fontconfig.log", "var/cache/ldconfig/aux-cache", "var/cache/apt/*.bin",
+    "var/lib/apt/lists/lock", "var/lib/dpkg/*-old", "var/cache/debconf/*-old",
+    "var/lib/dpkg/lock*", "var/lib/apt/daily_lock", "var/cache/apt/archives/lock",
+)  # fmt: skip
+"""What tools note of their own running, also where the user's script ran them: never the user's,
+unless `files` name it."""
+
+
+def sweep(
+    tree: Path, patterns: Sequence[str] = REMOVED, *, kept: Set[str] = frozenset()
+) -> None:  # fmt: skip
+    """Remove what a build leaves behind, never looking through a symlink; empty the machine-id.
+
+    `kept` are paths, relative to the tree, that stay as they are: what the user made is no trace.
+    """
     for pattern in patterns:
-        folder, _, name = pattern.rpartition("/")
-        directory = _plain(tree, folder)
-        if directory is None:
-            continue
-        for path in directory.glob(name):
-            info = path.lstat()
-            if stat.S_ISCHR(info.st_mode) and info.st_rdev == 0:
-                continue  # a whiteout: without it the lower layer's file would be seen again
-            if stat.S_ISDIR(info.st_mode):
-                if path.name not in ("partial", "auxfiles"):
-                    host.remove_tree(path)
-            else:
-                path.unlink()
+        for path in matching(tree, pattern):
+            name = str(path.relative_to(tree))
+            if name in kept or (path.name in ("partial", "auxfiles") and is_folder(path)):
+                continue
+            _remove(path, name, kept)
     machine_id = tree / "etc/machine-id"
+    if "etc/machine-id" in kept:
+        return
     if _plain(tree, "etc") and stat.S_ISREG(_mode(machine_id)):
         machine_id.write_bytes(b"")
         machine_id.chmod(0o644)
+
+
+def matching(tree: Path, pattern: str) -> list[Path]:
+    """What a pattern means in a tree: no whiteouts, and nothing behind a symlink.
+
+    Without a whiteout the lower layer's file would be seen again.
+    """
+    folder, _, name = pattern.rpartition("/")
+    directory = _plain(tree, folder)
+    if directory is None:
+        return []
+    return [path for path in sorted(directory.glob(name)) if not _whiteout(path)]
+
+
+def _whiteout(path: Path) -> bool:
+    info = path.lstat()
+    return stat.S_ISCHR(info.st_mode) and info.st_rdev == 0
+
+
+def _remove(path: Path, name: str, kept: Set[str]) -> None:
+    if not is_folder(path):
+        path.unlink()
+    elif not any(one.startswith(f"{name}/") for one in kept):
+        host.remove_tree(path)
+    else:
+        for child in list(path.iterdir()):
+            if f"{name}/{child.name}" not in kept and not _whiteout(child):
+                _remove(child, f"{name}/{child.name}", kept)
 
 
 def _mode(path: Path) -> int:
@@ -91,6 +129,26 @@ def _plain(tree: Path, folder: str) -> Path | None:
         if not stat.S_ISDIR(_mode(path)):
             return None
     return path
+
+
+def write_marks(tree: Path, auto: Sequence[str]) -> None:
+    """Mark packages, by name:arch, as installed for what needs them: apt's extended_states.
+
+    A bootstrap tool installs by dpkg alone, and to apt all without a mark was asked for.
+    """
+    if not auto:
+        return
+    folder = _plain(tree, "var/lib/apt")
+    path = folder / "extended_states" if folder else tree
+    if not folder or (os.path.lexists(path) and not stat.S_ISREG(_mode(path))):
+        raise BuildError("base: /var/lib/apt is not as apt makes it: packages cannot be marked",
+                         "a package of the base replaced it")  # fmt: skip
+    marked = set(auto)
+    if path.exists():  # a package's script has called apt-mark
+        text = path.read_text(encoding="utf-8", errors="replace")
+        marked |= {":".join(slot) for slot in apt.marked_auto(text)}
+    path.write_text(apt.extended_states(sorted(marked)), encoding="utf-8")
+    path.chmod(0o644)
 
 
 def begun(folder: Path) -> int:
@@ -386,6 +444,31 @@ def find_in(folder: Path, lower: Sequence[str], path: str) -> Path | None:
         if hides:
             return None
     return None
+
+
+def resolved(folder: Path, lower: Sequence[str], path: str) -> str:
+    """Where a path of a stack of trees leads, relative to it; its last step is not followed.
+
+    Symlinks lead within the tree, as they do for what runs in it; a loop of them leads nowhere.
+    """
+    steps = [step for step in path.split("/") if step not in ("", ".")]
+    here: list[str] = []
+    links = 0
+    while steps:
+        step = steps.pop(0)
+        if step == "..":
+            here = here[:-1]
+            continue
+        here.append(step)
+        found = find_in(folder, lower, "/".join(here)) if steps else None
+        if found is not None and stat.S_ISLNK(_mode(found)):
+            links += 1
+            if links > LINKS:
+                break
+            text = os.readlink(found)
+            here = [] if text.startswith("/") else here[:-1]
+            steps = [step for step in text.split("/") if step not in ("", ".")] + steps
+    return "/".join(here)
 
 
 def is_folder(path: Path | None) -> bool:

@@ -155,7 +155,7 @@ class World:
                                       "cache/**/*.part", "cache/**/*.FAILED", ".doit/*.tmp",
                                       ".doit/*-journal")
                  for path in self.root.glob(pattern)]  # fmt: skip
-        found += scratch.glob("build-*")
+        found += scratch.glob("strata-*/build-*")
         for path in self.root.glob("cache/*/*-*.*"):
             if path.suffix != ".json" and path.parent.name in ("layers", "images"):
                 record = path.with_name(path.name.partition(".")[0] + ".json")

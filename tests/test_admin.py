@@ -102,6 +102,11 @@ def test_import_of_fuel_agents_input_builds(built: World, tmp_path: Path) -> Non
     path = built.root / "specs/fuel.yaml"
     written = path.read_text()
     assert built.doit("import", f"file={file}", "spec=fuel", check=False).code != 0
+    for name in ("../evil", ".evil", "a/b"):
+        told = built.doit("import", f"file={file}", f"spec={name}", check=False)
+        assert told.code != 0
+        assert "expected a name for a file in specs/" in told.err
+    assert not (built.root / "evil.yaml").exists()
     assert path.read_text() == written
     spec = yaml.safe_load(written)
     assert spec["packages"] == ["alpha", "beta"]

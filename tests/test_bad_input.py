@@ -82,7 +82,7 @@ def leftovers(world: World) -> list[str]:
 
 
 def scratch(world: World) -> Path:
-    return Path(world.env.get("STRATA_SCRATCH", world.root / ".doit/scratch"))
+    return Path(world.env.get("STRATA_SCRATCH", world.root / ".doit/scratch")) / "strata-0"
 
 
 def refused(
@@ -165,12 +165,12 @@ images: *h
         pytest.param("images: {/: *root}\n",
                      ["specs/web.yaml:1:13: not YAML: found undefined alias 'root'"], id="alias"),
         pytest.param("images: !!python/object:os.system {}\n",
-                     ["specs/web.yaml:1:9: not YAML: could not determine a constructor"], id="tag"),
+                     ["specs/web.yaml:1:9: a value with the tag '!!python/object:os.system'"], id="tag"),
         pytest.param("a: \0\n", ["specs/web.yaml: not YAML", "#x0000"], id="nul"),
         pytest.param("", ["specs/web.yaml: expected a mapping with `repos` and `images`"],
                      id="empty"),
         pytest.param("- web\n", ["specs/web.yaml: expected a mapping"], id="list"),
-        pytest.param("a: b\n---\nc: d\n", ["specs/web.yaml:2:1: not YAML: but found another document"],
+        pytest.param("a: b\n---\nc: d\n", ["specs/web.yaml:2:1: a second document begins here"],
                      id="two documents"),
         pytest.param("a: &a [*a]\n", ["specs/web.yaml:1:4: not YAML: found unconstructable"],
                      id="endless"),
@@ -213,15 +213,16 @@ APP = "  - name: app\n"
         ("images:\n", "# images:\n", ["specs/web.yaml"]),
         # wrong types
         ("packages: [alpha]", "packages: alpha",
-         ["specs/web.yaml: packages: 'alpha' is not of type 'array'"]),
+         ["specs/web.yaml: packages: expected a list, found the text 'alpha'"]),
         ("packages: [alpha]", "packages: [5]",
-         ["specs/web.yaml: packages[0]: 5 is not of type 'string'"]),
+         ["specs/web.yaml: packages[0]: expected a text, found '5', which YAML reads as a number"]),
         ("packages: [alpha]", "packages: [alpha]\nhostname: 2024-01-01",
-         ["specs/web.yaml: hostname: ", "is not of type 'string'"]),
+         ["specs/web.yaml: hostname: expected a text, found '2024-01-01'", "as a date"]),
         ("packages: [alpha]", "packages: [alpha]\nrecommends: yes please",
-         ["specs/web.yaml: recommends: 'yes please' is not of type 'boolean'"]),
+         ["specs/web.yaml: recommends: expected true or false, found the text 'yes please'"]),
         ("{/etc/motd: files/motd}", "{/etc/motd: {source: files/motd, mode: 0644}}",
-         ["specs/web.yaml: layers[0].files./etc/motd", "mode", "420 is not of type 'string'"]),
+         ["specs/web.yaml: layers[0].files./etc/motd", "mode: expected a text, found '0644', which YAML",
+          "the number 420", "put it in quotes: \"0644\""]),
         ("{/etc/motd: files/motd}", "{/etc/motd: {source: files/motd, content: hello}}",
          ["specs/web.yaml: layers[0].files./etc/motd", "source", "content"]),
         ("{/etc/motd: files/motd}", "{etc/motd: files/motd}",
@@ -229,12 +230,12 @@ APP = "  - name: app\n"
         ("{/etc/motd: files/motd}", "{/etc/../motd: files/motd}",
          ["specs/web.yaml: layers.app.files: '/etc/../motd' is no plain absolute path"]),
         ("keyring:", "priority: high, keyring:",
-         ["specs/web.yaml: repos[0].priority: 'high' is not of type 'integer'"]),
+         ["specs/web.yaml: repos[0].priority: expected a whole number, found the text 'high'"]),
         # values
         ("format: ext2", "format: ext5",
-         ["specs/web.yaml: images./boot.format: 'ext5' is not one of ['ext2', 'ext3', 'ext4'"]),
+         ["specs/web.yaml: images./boot.format: 'ext5' is not one of ext2, ext3, ext4,", "'ext4'?"]),
         ("tool: mmdebstrap", "tool: multistrap",
-         ["specs/web.yaml: base.tool: 'multistrap' is not one of ['mmdebstrap', 'debootstrap']"]),
+         ["specs/web.yaml: base.tool: 'multistrap' is not one of mmdebstrap, debootstrap"]),
         ("tool: mmdebstrap", "tool: debootstrap",
          ["specs/web.yaml: base.variant: 'apt' is not one of debootstrap's variants: minbase"]),
         ("variant: apt", "variant: custom", ["specs/web.yaml: base.include: the variant 'custom'"]),
@@ -332,6 +333,9 @@ def late(world: World) -> str:
     ("old", "new", "parts"),
     [
         ("[alpha]", "[alhpa]", ["specs/web.yaml: packages: no repository has alhpa:"]),
+        # A regular expression to apt, if there is no such package: it would match alpha.
+        ("[alpha]", "[al.ha]", ["specs/web.yaml: packages: no repository has al.ha:"]),
+        ("[alpha]", "[al.]", ["specs/web.yaml: packages: no repository has al.:"]),
         ("[beta]", "[beta, nothing, nowhere]",
          ["specs/web.yaml: layers.app: no repository has nothing, nowhere:"]),
         ("[alpha]", "[alpha=3]", ["specs/web.yaml: packages: no repository has alpha:", "'3'"]),
@@ -547,7 +551,7 @@ def _edited(change: Callable[[dict[str, Any]], Any]) -> Callable[[str], str]:
         (lambda text: "<<<<<<< HEAD\n" + text, "Expecting value"),
         (lambda text: "[]", "list indices"),
         (lambda text: "[" * 100_000, "recursion"),
-        (_edited(lambda lock: lock.update(format=2)), "format 2 is not 1"),
+        (_edited(lambda lock: lock.update(format=3)), "format 3 is not 2"),
         (_edited(lambda lock: lock.pop("base")), "no 'base'"),
         (_edited(lambda lock: lock["base"][0].update(path="../../etc/shadow")), "is malformed"),
         (_edited(lambda lock: lock["base"][0].update(sha256="../../x")), "is malformed"),
@@ -755,6 +759,9 @@ def test_missing_tool(request: pytest.FixtureRequest, path: str, name: str, pack
 
 @pytest.mark.root
 def test_missing_gpgv(fresh: World) -> None:
+    if Path("/usr/bin/sqv").exists():  # apt 3 asks that one, which it depends on
+        assert _without("/usr/bin/gpgv")(fresh, ["lock", "spec=web"]).code == 0
+        return
     says(refused(fresh, "build", "spec=web", run=_without("/usr/bin/gpgv")),
          "repos.main (", "this host has nothing to check its signature with",
          "apt-get install gpgv")  # fmt: skip

@@ -21,8 +21,11 @@ from tasks.cache import Cache, Memory, read_sha256, remove
 from tasks.errors import DamagedEntry
 from tasks.plan import Stage
 
-STAGE = Stage(kind="layer", name="app", key="1" * 32, inputs={"a": [1, "ü"]}, suffix=".tar.zst",
-              tree="")  # fmt: skip
+STAGE = Stage(kind="layer", name="app", key="1" * 32, inputs={"a": [1, "ü"]}, suffix=".tar.zst")
+
+
+DIGESTS = {"md5": "0" * 32, "sha256": "0" * 64, "size": 7}
+IMAGE_FACTS = {"uuid": "", "raw": DIGESTS, "packed": DIGESTS}
 
 
 def silent(_text: str) -> None:
@@ -35,7 +38,7 @@ def cache(tmp_path: Path) -> Cache:
 
 
 def put(cache: Cache, stage: Stage = STAGE, content: bytes = b"content") -> Path:
-    with cache.put(stage, {"epoch": 7}) as temporary:
+    with cache.put(stage, IMAGE_FACTS if stage.kind == "image" else {"epoch": 7}) as temporary:
         temporary.write_bytes(content)
     return cache.file(stage)
 
@@ -72,8 +75,8 @@ def test_facts_may_be_found_while_the_file_is_written(cache: Cache) -> None:
     facts: dict[str, Any] = {}
     with cache.put(STAGE, facts) as temporary:
         temporary.write_bytes(b"x")
-        facts["raw"] = 1
-    assert cache.require(STAGE).facts == {"raw": 1}
+        facts["epoch"] = 1
+    assert cache.require(STAGE).facts == {"epoch": 1}
 
 
 @pytest.mark.parametrize(
@@ -255,7 +258,8 @@ def test_a_sealed_folder_says_what_is_broken(tmp_path: Path) -> None:
     for harm, name in (
         (lambda: flip(folder / "a"), "a"), (lambda: (folder / "b").unlink(), "b"),
         (lambda: (folder / "c").touch(), "c"), (lambda: (folder / caches.SEAL).unlink(), caches.SEAL),
-        (lambda: (folder / caches.SEAL).write_text("[]"), "a"),
+        (lambda: (folder / caches.SEAL).write_text("{}"), "a"),
+        (lambda: (folder / caches.SEAL).write_text("[]"), caches.SEAL),
         (lambda: (folder / caches.SEAL).write_text("1"), caches.SEAL),
     ):  # fmt: skip
         fresh()
@@ -301,9 +305,11 @@ def test_fault_says_why_an_entry_is_not_whole(cache: Cache) -> None:
     assert cache.fault([record, path]) == "its size is another"
     put(cache)
     record.write_text(record.read_text().replace('"epoch": 7', '"epoch": 8'))
-    assert cache.fault([record, path]) == "its record was changed"
+    assert (
+        cache.fault([record, path]) == "its record is damaged: it was changed since it was written"
+    )
     record.write_text("{}")
-    assert cache.fault([record, path]) == "its record cannot be read: 'file'"
+    assert cache.fault([record, path]) == "its record is damaged: its format is not 2"
 
 
 def test_unused_are_locks_of_no_entry_and_indexes_that_nobody_asked_for_a_month(
@@ -314,13 +320,15 @@ def test_unused_are_locks_of_no_entry_and_indexes_that_nobody_asked_for_a_month(
         (cache.root / "locks").mkdir(exist_ok=True)
         (cache.root / "locks" / name).touch()
     old = time.time() - 31 * 86400
-    for name, seconds in (("new", None), ("old", old), ("locked", old)):
-        for folder in (f"live-{name}", f"snapshot-{name}-{name}release"):
+    new, unused, locked = ("0" * 15 + digit for digit in "123")
+    for name, seconds in ((new, None), (unused, old), (locked, old), ("mine", old)):
+        for folder in (f"live-{name}", f"snapshot-{name}-{name * 2}"):
             (cache.index / folder).mkdir(parents=True)
             if seconds:
                 os.utime(cache.index / folder, (seconds, seconds))
-    found = {path.name for path in cache.unused({"lockedrelease"})}
-    assert found == {f"layer-{'2' * 32}", "live-old", "snapshot-old-oldrelease", ".old.lock"}
+    found = {path.name for path in cache.unused({locked * 2})}
+    assert found == {f"layer-{'2' * 32}", f"live-{unused}", f"snapshot-{unused}-{unused * 2}",
+                     f".{unused}.lock"}  # fmt: skip
 
 
 def test_two_processes_that_need_one_entry_make_it_once(tmp_path: Path) -> None:
@@ -332,7 +340,7 @@ from test_cache import STAGE
 cache = Cache(Path({str(tmp_path)!r}) / "cache", Memory(Path(sys.argv[1])))
 with cache.building(STAGE, lambda text: None) as entry:
     if entry is None:
-        with cache.put(STAGE, {{"by": sys.argv[1]}}) as temporary:
+        with cache.put(STAGE, {{"epoch": 1, "by": sys.argv[1]}}) as temporary:
             temporary.write_bytes(b"x" * 100_000)
             time.sleep(0.3)
     print("hit" if entry else "built")

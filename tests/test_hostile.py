@@ -323,12 +323,15 @@ def test_links_in_a_tree_are_never_followed_on_the_host(
         away /root /boot
         away /usr/sbin/policy-rc.d /file
         away /etc/apt/sources.list.d ""
-        cp /etc/shadow /etc/other-shadow; away /etc/hostname /file
+        cp /etc/shadow /etc/other-shadow
         ln -s {folder} /outside; mkdir -p /boot; ln -s {folder} /boot/link
         ln /etc/passwd /boot/hard
     """, 0o755)  # fmt: skip
     path = built.root / "specs/web.yaml"
     path.write_text(path.read_text() + "root_password: hunter2\nhostname: inside\n")
+    # Of a script's it would be refused.
+    built.add(built.deb("beta", "2", depends="gamma",
+                        scripts={"postinst": f"ln -sf {folder}/file /etc/hostname"}))  # fmt: skip
     with unchanged(host):
         built.build()
     for image, member in (("web.img.gz", "etc/machine-id"), ("web-boot.img.gz", "link")):

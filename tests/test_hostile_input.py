@@ -142,7 +142,8 @@ def loaded(folder: Path, document: Any) -> Spec | str:
 
 
 FREE = {"uri", "keyring", "debconf", "files", "KEY", "script", "root_password", "http", "https", "meta",
-        "source", "content", "options", "hashed_root_password"}  # fmt: skip
+        "source", "content", "options", "hashed_root_password",
+        "label"}  # fmt: skip
 """Fields that are paths, addresses or text: the rest becomes names, and words of commands."""
 
 
@@ -182,6 +183,16 @@ TEXTS: dict[str, bytes] = {
         for n in range(40))).encode(),
     "merge keys": b"a: &a {packages: [x]}\n<<: *a\nrepos: []\nimages: {}\n",
     "merge list": b"a: &a {x: 1}\nb: {<<: [*a, *a, *a]}\n",
+    "laughing merges": ("x-0: &a0 {" + ", ".join(f"k{n}: 1" for n in range(900)) + "}\n" + "".join(
+        f"x-{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 30)}]}}\n" for n in range(1, 100))).encode(),
+    "merges of much": ("x-0: &a {" + ", ".join(f"k{n}: 1" for n in range(8_000)) + "}\nx-1:\n"
+                       + "- {<<: *a}\n" * 10_000).encode(),
+    "merge of itself": b"x-0: &a {<<: *a}\n",
+    "merge of a text": b"x-0: {<<: abc}\n",
+    "merge in a set": b"x-0: &a {b: 1}\nx-1: !!set {<<: *a}\n",
+    "omap": b"x-0: !!omap [a: 1]\n",
+    "no integer": b"x-0: !!int abc\n",
+    "no float": b"x-0: !!float abc\n",
     "deep lists": b"a: " + b"[" * 250_000,
     "deep mappings": b"".join(b" " * n + b"a:\n" for n in range(700)),
     "deep flow": b"a: " + b"{a: " * 60_000,
@@ -215,6 +226,7 @@ TEXTS: dict[str, bytes] = {
     "long line": b"a: " + b"x" * 250_000,
     "comment": b"#" * 260_000,
     "quotes": b'a: "' + b"\\n" * 120_000,
+    "underscores": b"x-0: 0x_\n",
     "100 MB": b"a" * 100_000_000,
 }  # fmt: skip
 

@@ -104,7 +104,7 @@ def test_source_that_is_none_fails(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "differs"), [("content", True), ("mode", True), ("time", False)]
+    ("change", "differs"), [("content", True), ("mode", False), ("time", False)]
 )
 def test_what_changes_a_script(tmp_path: Path, change: str, differs: bool) -> None:
     script = tmp_path / "a.sh"

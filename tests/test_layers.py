@@ -14,13 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-import samples
 from conftest import KEPT, World
 from repository import Repository, Server, real_debs
-from tasks import layer
-from tasks.lockfile import LockedLayer
-from tasks.spec import Layer
 from test_images import decompress, mounted
+from unowned import shipped, unowned
 
 pytestmark = pytest.mark.root
 
@@ -102,6 +99,8 @@ def test_files_owner_mode_folders_and_links(built: World, tmp_path: Path) -> Non
     only_root(built)
     built.add(built.deb("beta", "2", depends="gamma", scripts={"postinst": """
         useradd --system worker
+        echo 'Debian-exim:x:977:' >> /etc/group
+        echo 'svc.Mail$:x:978:' >> /etc/group
         mkdir -p /real /host-target && ln -s /real /inside && ln -s ../../../../../../host-target /escape
         ln -s /etc/passwd /link-to-file
         mkdir -m 2775 /kept && chown worker /kept
@@ -116,6 +115,21 @@ def test_files_owner_mode_folders_and_links(built: World, tmp_path: Path) -> Non
       /kept: files/tree
       /srv/secret: {source: files/motd, owner: "worker:daemon", mode: "4750"}
       /srv/by-number: {content: "text", owner: "1234:56"}
+      /srv/exim: &exim {content: "a", owner: root:Debian-exim, mode: "640"}
+      "/srv/größe: a b": {<<: *exim, content: "tab\\t\\r\\n\\0 ☃ \\\\n", owner: ":svc.Mail$"}
+      /srv/most: {content: "", owner: "4294967294:4294967294", mode: "0"}
+      /srv/folded:
+        content: >
+          one # no comment
+          line
+
+            kept: as it is
+      /srv/literal:
+        content: |+
+          ${mirror} $HOME `id` %s\\t
+
+          \\x20  end # kept
+
       /inside/file: files/motd
       /escape/file: files/motd
       /link-to-file: {content: "replaced"}
@@ -131,6 +145,17 @@ def test_files_owner_mode_folders_and_links(built: World, tmp_path: Path) -> Non
                                             (root / "etc/group").read_text(), re.M)[1])  # type: ignore[index] # fmt: skip
         info = (root / "srv/by-number").stat()
         assert (info.st_uid, info.st_gid, info.st_mode & 0o7777) == (1234, 56, 0o644)
+        info = (root / "srv/exim").stat()
+        assert (info.st_uid, info.st_gid, info.st_mode & 0o7777) == (0, 977, 0o640)
+        odd = root / "srv/größe: a b"
+        assert (odd.stat().st_uid, odd.stat().st_gid) == (0, 978)
+        assert odd.read_bytes() == "tab\t\r\n\0 ☃ \\n".encode()
+        info = (root / "srv/most").stat()
+        assert (info.st_uid, info.st_gid, info.st_mode & 0o7777) == (2**32 - 2, 2**32 - 2, 0)
+        assert (root / "srv/folded").read_text() == "one # no comment line\n\n  kept: as it is\n"
+        assert (root / "srv/literal").read_text() == (
+            "${mirror} $HOME `id` %s\\t\n\n\\x20  end # kept\n\n"
+        )
         assert (root / "opt/tree/one").stat().st_mode & 0o7777 == 0o644
         assert (root / "opt/tree/bin/run").stat().st_mode & 0o7777 == 0o755
         assert os.readlink(root / "opt/tree/link") == "one"
@@ -226,7 +251,7 @@ def test_settings(built: World, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "reason"),
-    [("timezone: Europe/Nowhere", "add the package tzdata"),
+    [("timezone: Europe/Berlin", "add the package tzdata"),
      ("locale: de_DE.UTF-8", "add the package locales")],
 )  # fmt: skip
 def test_setting_that_the_image_cannot_have(built: World, setting: str, reason: str) -> None:
@@ -310,8 +335,11 @@ def test_apt_syntax_in_package_lists(built: World, tmp_path: Path) -> None:
     assert not [line for line in lines if line.startswith("alpha ")]
 
 
-def test_variants_and_debootstrap(built: World) -> None:
-    """Each base tool makes a base of the same closure; a variant without apt holds no layers."""
+def test_variants_and_debootstrap(built: World, tmp_path: Path) -> None:
+    """Each base tool makes a base of the same closure; a variant without apt holds no layers.
+
+    Whatever no package ships has a reason.
+    """
     text = (built.root / "specs/web.yaml").read_text()
     plain = (
         text.partition("packages:")[0]
@@ -333,6 +361,10 @@ def test_variants_and_debootstrap(built: World) -> None:
         names = {line.split()[0] for line in listed if line}
         assert ("apt" in names) == (name in ("custom", "debootstrap"))
         assert ("baseline" in names) == (name in ("essential", "debootstrap"))
+        # What is only unpacked is in no list of dpkg's.
+        debs = (built.root / "cache/debs").glob("*.deb") if name == "extract" else ()
+        with mounted(built.root / f"out/{name}/v.img", tmp_path / name) as root:
+            assert unowned(root, shipped(debs)) == []
 
 
 def test_repositories_flat_file_and_by_priority(built: World, tmp_path: Path) -> None:
@@ -447,14 +479,62 @@ def test_each_initramfs_is_made_once_and_as_ever(built: World) -> None:
     built.build()
 
 
-def test_package_that_an_earlier_layer_asked_for_stays_manual_when_a_later_one_upgrades_it() -> (
-    None
-):
-    new = samples.record("libfoo"), samples.record("app")
-    locked = LockedLayer(name="two", records=new, removes=())
-    steps = layer.apt_steps(Layer(name="two", packages=("app",)), locked, "amd64", (), {"libfoo"})
-    words = [argv for step in steps for argv in step.pipeline if argv[0] == "apt-mark"]
-    assert words == []
-    steps = layer.apt_steps(Layer(name="two", packages=("app",)), locked, "amd64", ())
-    words = [list(argv) for step in steps for argv in step.pipeline if argv[0] == "apt-mark"]
-    assert words == [["apt-mark", "auto", "libfoo:amd64"]]
+APT_CONF = """\
+APT::Default-Release "bookworm";
+APT::Get::Assume-No "true";
+APT::Get::Simulate "true";
+APT::Get::Download-Only "true";
+APT::Install-Recommends "true";
+APT::Get::AllowUnauthenticated "false";
+Acquire::AllowInsecureRepositories "false";
+APT::Architectures { "riscv64"; };
+Acquire::Languages { "de"; };
+Dir::Bin::dpkg "/bin/false";
+Dir::State::status "/dev/null";
+Dir::Etc::sourceparts "/etc/apt/sources.list.d";
+APT::Solver "none";
+DPkg::Options { "--force-confnew"; "--refuse-downgrade"; };
+DPkg::Pre-Install-Pkgs { "cat > /hooked-pkgs"; };
+DPkg::Pre-Invoke { "touch /hooked-pre; exit 1"; };
+DPkg::Post-Invoke { "touch /hooked-post; exit 1"; };
+APT::Update::Pre-Invoke { "touch /hooked-update; exit 1"; };
+APT::Update::Post-Invoke { "touch /hooked-updated"; };
+APT::Update::Post-Invoke-Success { "touch /hooked-success"; };
+APT::Update::Post-Invoke-Stats { "touch /hooked-stats"; };
+Test::Seen "by packages";
+"""
+
+
+def test_configuration_in_the_image_changes_no_installation(built: World, tmp_path: Path) -> None:
+    """apt's own of any kind; of dpkg's, what is left out is, and what a file holds stays."""
+    only_root(built)
+    built.write("apt.conf", APT_CONF)
+    seen = "#!/bin/sh\nset -e\napt-config dump Test::Seen > /seen\n"
+    built.add(
+        built.deb("beta", "2", depends="gamma", scripts={"postinst": seen, "conffiles": "/etc/beta.conf\n"},
+                  files={"/etc/beta.conf": "theirs\n", "/usr/share/doc/beta/copyright": "long\n"}),
+        built.deb("alpha", "0.5"),
+    )  # fmt: skip
+    built.edit("packages: [beta]", "packages: [beta, alpha=0.5]")
+    built.edit("layers:\n", """\
+layers:
+  - name: conf
+    files:
+      /etc/apt/apt.conf: apt.conf
+      /etc/apt/apt.conf.d/99zz: apt.conf
+      /etc/apt/preferences: {content: "Package: *\\nPin: origin *\\nPin-Priority: -1\\n"}
+      /etc/apt/preferences.d/no: {content: "Package: beta\\nPin: version *\\nPin-Priority: -1\\n"}
+      /etc/apt/sources.list: {content: "deb http://nowhere.invalid/ no main\\n"}
+      /etc/apt/sources.list.d/no.sources: {content: "no source at all\\n"}
+      /etc/apt/auth.conf: {content: "machine\\n"}
+      /etc/dpkg/dpkg.cfg.d/docs: {content: "path-exclude=/usr/share/doc/*\\nforce-confnew\\nrefuse-downgrade\\n"}
+      /etc/beta.conf: {content: "mine\\n"}
+""")  # fmt: skip
+    built.build()
+    with tree_of(built, tmp_path) as root:
+        assert [path.name for path in root.glob("hooked*")] == []
+        assert (root / "seen").read_text() == 'Test::Seen "by packages";\n'
+        assert (root / "etc/beta.conf").read_text() == "mine\n"
+        assert not (root / "usr/share/doc/beta").exists()
+        assert (root / "etc/apt/apt.conf").read_text() == APT_CONF
+        assert (root / "usr/share/alpha/version").read_text() == "0.5\n"

@@ -25,9 +25,11 @@ FULL = replace(lock(
         LockedRepo(name="ours", release="b" * 64, date="", fields={}),
     ),
     layers=(
-        LockedLayer(name="app", records=(record("beta", repository="ours"),), removes=("alpha", "x:i386")),
+        LockedLayer(name="app", records=(record("beta", repository="ours"),), removes=("alpha", "x:i386"),
+                    manual=("beta", "libc6")),
         LockedLayer(name="empty", records=(), removes=()),
     ),
+    manual=("libc6",),
 )  # fmt: skip
 
 
@@ -87,6 +89,36 @@ def test_package_that_changes_between_all_and_native_is_one_package() -> None:
     assert [one.version for one in plan.installed()] == ["2"]
 
 
+def test_marks_are_of_what_came_and_of_what_was_asked_for() -> None:
+    plan = replace(lock(
+        [record("asked"), record("needed"), record("needed", "1", "i386"), record("all", architecture="all")]),
+        manual=("asked", "all"),
+        layers=(
+            LockedLayer(name="one", records=(record("new"), record("dep"), record("dep", "1", "i386"),
+                                             record("needed", "2")),
+                        removes=("asked",), manual=("new",)),
+            LockedLayer(name="two", records=(record("asked"),), removes=(),
+                        manual=("dep", "needed:i386")),
+        ),
+    )  # fmt: skip
+    assert plan.marks(None) == (["needed:amd64", "needed:i386"], ["all:amd64", "asked:amd64"])
+    # An upgraded package keeps its mark.
+    assert plan.marks(0) == (["dep:amd64", "dep:i386"], ["new:amd64"])
+    # One that was removed and comes back is a new one; what was there is manual once asked for.
+    assert plan.marks(1) == (["asked:amd64"], ["dep:amd64", "needed:i386"])
+
+
+def test_lock_of_the_form_before_marks_is_read_without_them() -> None:
+    """Then it fits no spec, so that it is resolved again; with lock=keep, of the same versions."""
+    document = json.loads(lockfile.dump(FULL))
+    for part in (document, *document["layers"]):
+        del part["manual"]
+    old = lockfile.parse(json.dumps({**document, "format": 1}), where="x.lock")
+    layers = tuple(replace(layer, manual=()) for layer in FULL.layers)
+    assert old == replace(FULL, manual=(), layers=layers, form=1)
+    assert lockfile.state(old) != lockfile.state(FULL)
+
+
 def test_identity_is_without_where_it_came_from() -> None:
     one, two = record("a"), record("a", repository="ours", path="pool/x.deb", size=7)
     assert one.identity == two.identity
@@ -98,7 +130,7 @@ def _base(**fields: Any) -> Callable[[Document], Any]:
 
 
 BAD: dict[str, tuple[Callable[[Document], Any], str]] = {
-    "format": (lambda lock: lock.update(format=99), "format 99 is not 1"),
+    "format": (lambda lock: lock.update(format=99), "format 99 is not 2"),
     "no format": (lambda lock: lock.pop("format"), "no 'format'"),
     "no repos": (lambda lock: lock.pop("repos"), "no 'repos'"),
     "no base": (lambda lock: lock.pop("base"), "no 'base'"),
@@ -116,6 +148,13 @@ BAD: dict[str, tuple[Callable[[Document], Any], str]] = {
     "layer without removes": (lambda lock: lock["layers"][0].pop("removes"), "no 'removes'"),
     "removes": (lambda lock: lock["layers"][0].update(removes=["a b"]), "what layer 'app' removes is malformed: 'a b'"),
     "removes that is a text": (lambda lock: lock["layers"][0].update(removes="ab"), "removes"),
+    "no manual": (lambda lock: lock.pop("manual"), "no 'manual'"),
+    "manual": (lambda lock: lock.update(manual=["a b"]), "manual is malformed: 'a b'"),
+    "manual that is a text": (lambda lock: lock.update(manual="ab"), "manual"),
+    "layer without manual": (lambda lock: lock["layers"][0].pop("manual"), "no 'manual'"),
+    "manual of a layer": (lambda lock: lock["layers"][0].update(manual=[1]), "manual of layer 'app'"),
+    "manual that is not installed": (lambda lock: lock["layers"][0].update(manual=["alpha"]), "manual has 'alpha'"),
+    "format that is true": (lambda lock: lock.update(format=True), "format True"),
     "repository's digest": (lambda lock: lock["repos"][0].update(release="A" * 64), "repository 'main' the release"),
     "repository's date": (lambda lock: lock["repos"][0].update(date="a\nb"), "repository 'main' the date"),
     "repository's field": (lambda lock: lock["repos"][0].update(fields={"Origin": 1}), "field 'Origin'"),
@@ -137,6 +176,20 @@ BAD: dict[str, tuple[Callable[[Document], Any], str]] = {
     "record with less": (lambda lock: lock["base"][0].pop("size"), "size"),
     "record that is a list": (lambda lock: lock.update(base=[[]]), "mapping"),
     "null": (lambda lock: lock.update(base=None), "base is malformed: expected a list"),
+    "two records of one package": (lambda lock: lock["base"].append({**lock["base"][0], "version": "9"}),
+                                   "of 'base' the package 'alpha:amd64' stands twice"),
+    "the same record twice": (lambda lock: lock["base"].append(lock["base"][0]), "stands twice"),
+    "one for all and one for an architecture": (
+        lambda lock: lock["base"].append({**lock["base"][1], "architecture": "amd64"}),
+        "of 'base' the package 'libc6:amd64' stands twice"),
+    "two of one layer": (
+        lambda lock: lock["layers"][0]["records"].append({**lock["layers"][0]["records"][0], "size": 7}),
+        "of 'app' the package 'beta:amd64' stands twice"),
+    "two repositories of one name": (lambda lock: lock["repos"].append(lock["repos"][0]),
+                                     "the repository 'main' stands twice"),
+    "two layers of one name": (lambda lock: lock["layers"].append(lock["layers"][1]),
+                               "the layer 'empty' stands twice"),
+    "format that is a fraction": (lambda lock: lock.update(format=1.0), "format"),
 }  # fmt: skip
 
 

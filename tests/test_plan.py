@@ -112,6 +112,17 @@ def of_removes(case: Case) -> Case:
     return case[0], replace(case[1], layers=(case[1].layers[0], *layers)), case[2]
 
 
+def of_manual(name: str, *packages: str) -> Callable[[Case], Case]:
+    """A lock in which this layer asked for these packages."""
+
+    def change(case: Case) -> Case:
+        layers = tuple(replace(layer, manual=packages) if layer.name == name else layer
+                       for layer in case[1].layers)  # fmt: skip
+        return case[0], replace(case[1], layers=layers), case[2]
+
+    return change
+
+
 def of_tool(name: str) -> Callable[[Case], Case]:
     return lambda case: (*case[:2], replace(case[2], tools={**case[2].tools, name: "2"}))
 
@@ -119,7 +130,7 @@ def of_tool(name: str) -> Callable[[Case], Case]:
 CHANGES: dict[str, tuple[Callable[[Case], Case], set[str]]] = {
     # base
     "arch": (of_spec(arch="arm64"), ALL),
-    "variant": (of_base(variant="apt"), ALL),
+    "variant that only unpacks": (of_base(variant="extract"), ALL),
     "bootstrap tool's version": (of_tool("mmdebstrap"), ALL),
     "base package's version": (of_records("base", version="2"), ALL),
     "base package's bytes": (of_records("base", sha256="0" * 64), ALL),
@@ -128,15 +139,16 @@ CHANGES: dict[str, tuple[Callable[[Case], Case], set[str]]] = {
     "SOURCE_DATE_EPOCH": (of_host(epoch=1), ALL),
     "foreign architecture": (of_layer("app", packages=("three:i386",)), ALL),
     # layers
-    "requested package": (of_layer("packages", packages=("one",)), ALL - {"base"}),
+    "mark of a package": (of_manual("packages", "one"), ALL - {"base"}),
+    "mark of a package below": (of_manual("app", "one"), ABOVE),
+    "mark of a package of the base": (of_lock(manual=("apt",)), ALL),
     "package's version": (of_records("packages", version="2"), ALL - {"base"}),
     "package's bytes": (of_records("app", sha256="0" * 64), ABOVE),
     "what the layer removes": (of_removes, ABOVE),
-    "recommends": (of_spec(recommends=True), ALL - {"base"}),
     "preseeding": (of_host(debconf={"packages": [], "app": ["a a/b string d"]}), ABOVE),
     "file": (of_host(files={"packages": [], "app": [["/etc/motd", "file", "x", 420, "0:0"]]}),
              ABOVE),
-    "script": (of_host(scripts={"app": ["digest", 0o755]}), ABOVE),
+    "script": (of_host(scripts={"app": "digest"}), ABOVE),
     "settings": (of_host(settings={"hostname": "other"}), LAST),
     # images
     "format": (of_image("/boot", format="ext3"), {"image:/boot"}),
@@ -151,6 +163,11 @@ CHANGES: dict[str, tuple[Callable[[Case], Case], set[str]]] = {
     "filesystem tool's version": (of_tool("mke2fs"), IMAGES),
     "compressor's version": (of_tool("isal"), IMAGES),
     # no content
+    "variant that selects the same": (of_base(variant="apt"), set()),
+    "packages asked for in another way": (
+        of_layer("packages", packages=("one=1", "two/stable")), set()),
+    "recommends, of which nothing came": (of_spec(recommends=True), set()),
+    "base.include of which nothing came": (of_base(include=("apt",)), set()),
     "name of the output": (of_image("/", file="renamed.img.gz"), set()),
     "name of the spec": (of_spec(name="other", path=Path("/elsewhere/other.yaml")), set()),
     "mirror": (of_repo(uri="http://elsewhere.example.org/debian"), set()),
@@ -213,20 +230,6 @@ def test_each_stage_stands_on_the_one_before_and_images_on_the_last_layer(case: 
     assert {image.inputs["parent"] for image in made.images} == {made.layers[-1].key}
     assert {image.tree for image in made.images} == {made.layers[-1].tree}
     assert len({stage.tree for stage in made.tree}) == len(made.tree)
-
-
-@pytest.mark.parametrize(
-    ("mode", "same_key", "same_tree"),
-    [(0o755, True, True), (0o700, False, True), (0o754, False, True), (0o644, False, False)],
-)
-def test_only_whether_a_script_is_executable_shows_in_what_the_tree_holds(
-    case: Case, mode: int, same_key: bool, same_tree: bool
-) -> None:
-    """A clone's umask decides of the rest: filesystems' UUIDs are made of this."""
-    one = make_plan(*of_host(scripts={"app": ["1" * 64, 0o755]})(case))
-    other = make_plan(*of_host(scripts={"app": ["1" * 64, mode]})(case))
-    assert (one.layers[1].key == other.layers[1].key) is same_key
-    assert (one.images[0].tree == other.images[0].tree) is same_tree
 
 
 def test_stage_holds_all_that_its_key_is_made_of(case: Case) -> None:

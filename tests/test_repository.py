@@ -131,7 +131,8 @@ def test_apt_refuses_another_key(repository: Repository, server: Server, tmp_pat
     key.close()
     assert not key.home.exists()
     source = repository.source(server.url).replace(str(repository.keyring), f"{tmp_path}/other.gpg")
-    assert "NO_PUBKEY" in Apt(tmp_path, source).update()
+    said = Apt(tmp_path, source).update()
+    assert "NO_PUBKEY" in said or "Missing key" in said  # gpgv's word, and sqv's
 
 
 def test_apt_refuses_an_unsigned_repository(repository: Repository, apt: Apt) -> None:

@@ -145,3 +145,30 @@ def test_server_boots_to_a_login_prompt(server: World, tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_postfix_and_postgresql_are_set_up_with_the_specs_settings(
+    shipped: World, tmp_path: Path
+) -> None:
+    """Debian's own: one asks hostname(1), one a program that asks for zone and locale."""
+    shipped.write(
+        "mail.yaml",
+        """\
+repos: [{name: debian, uri: "${mirror}", suite: bookworm, section: main}]
+packages: [postfix, postgresql]
+hostname: web.example.org
+timezone: Europe/Berlin
+locale: de_DE.UTF-8
+images: {/: {file: mail.img, format: ext2, container: raw}}
+""",
+    )
+    shipped.build(spec="mail")
+    with mounted(shipped.root / "out/mail/mail.img", tmp_path / "tree") as root:
+        assert "\nmyhostname = web.example.org\n" in (root / "etc/postfix/main.cf").read_text()
+        assert (root / "etc/mailname").read_text() == "web.example.org\n"
+        text = (root / "etc/postgresql/15/main/postgresql.conf").read_text()
+        for line in ("timezone = 'Europe/Berlin'", "lc_messages = 'de_DE.UTF-8'"):
+            assert f"\n{line}" in text
+        assert (root / "etc/timezone").read_text() == "Europe/Berlin\n"
+        locales = (root / "etc/locale.gen").read_text().splitlines()
+        assert [line for line in locales if line and line[0] != "#"] == ["de_DE.UTF-8 UTF-8"]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from samples import IMAGE, REPO, SCHEMA, load
-from tasks import apt, compress, mkfs, plan, spec
+from tasks import apt, compress, document, mkfs, plan, spec
 from tasks.errors import BuildError
 from tasks.image import mkfs_argv
 from tasks.spec import File, Image, Layer, Spec, load_spec, masked
@@ -36,8 +36,9 @@ FULL: dict[str, Any] = {
         {"name": "app", "packages": ["nginx"], "debconf": ["tzdata tzdata/Areas select Etc"],
          "files": {"/etc/motd": {"source": "motd", "owner": "root:adm", "mode": "0640"},
                    "/etc/issue": {"content": "hello\n"}},
-         "script": "app.sh"},
+         "script": "app.sh", "reads": ["timezone"]},
     ],
+    "reads": ["hostname"],
     "recommends": True,
     "debconf": ["a a/b string c"],
     "hostname": "host.example.org",
@@ -191,7 +192,21 @@ def image(folder: Path, **fields: Any) -> spec.Image:
 
 @pytest.mark.parametrize(
     ("given", "size"),
-    [(1, 1), (4096, 4096), ("4096", 4096), ("4K", 4 << 10), ("300M", 300 << 20), ("2G", 2 << 30)],
+    [
+        (1, 1),
+        (4096, 4096),
+        ("4096", 4096),
+        ("4K", 4 << 10),
+        ("300M", 300 << 20),
+        ("2G", 2 << 30),
+        ("1k", 1 << 10),
+        ("1T", 1 << 40),
+        ("512MiB", 512 << 20),
+        ("4GB", 4 * 10**9),
+        ("7kB", 7000),
+        ("1.5G", 3 << 29),
+        ("0.5K", 512),
+    ],
 )
 def test_size_is_in_bytes_or_units_of_1024(tmp_path: Path, given: str | int, size: int) -> None:
     assert image(tmp_path, size=given).size == size
@@ -199,7 +214,31 @@ def test_size_is_in_bytes_or_units_of_1024(tmp_path: Path, given: str | int, siz
 
 
 @pytest.mark.parametrize(
-    "given", [0, -1, 1.5, True, None, "", "0", "0M", "M", "-1", "1.5G", "1T", "1k", "1 G", "1G\n"]
+    "given",
+    [
+        0,
+        -1,
+        1.5,
+        True,
+        None,
+        "",
+        "0",
+        "0M",
+        "M",
+        "-1",
+        "1.5",
+        "0.0G",
+        ".5G",
+        "1P",
+        "1 G",
+        "1G\n",
+        "1iB",
+        "1Mi",
+        "0100",
+        "0x10",
+        "1e9",
+        "0.0001K",
+    ],
 )
 @pytest.mark.parametrize("name", ["size", "free"])
 def test_other_sizes_are_refused(tmp_path: Path, name: str, given: object) -> None:
@@ -463,7 +502,7 @@ def test_foreign_architectures_are_those_asked_for(
 
 
 def test_foreign_architectures_are_sorted_and_once_each(tmp_path: Path) -> None:
-    names = ["b:i386", "a:armhf", "a:i386", "c:arm64"]
+    names = ["bb:i386", "aa:armhf", "aa:i386", "cc:arm64"]
     assert load(tmp_path, arch="arm64", packages=names).foreign == ("armhf", "i386")
 
 
@@ -555,7 +594,7 @@ def test_package_names_that_yaml_might_misread(
     assert layer.packages == packages
 
 
-@pytest.mark.parametrize("text", ["[no]", "[1]", "[2024-01-01]", "[~]", "[1.5]", "[!!binary aGk=]"])
+@pytest.mark.parametrize("text", ["[no]", "[1]", "[2024-01-01]", "[~]", "[1.5]"])
 def test_what_yaml_reads_as_something_else_than_a_name_is_refused(
     tmp_path: Path, text: str
 ) -> None:
@@ -577,10 +616,10 @@ def test_aliases_of_aliases_are_counted_before_they_are_written_out(tmp_path: Pa
 def test_a_text_is_validated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bytes] = []
 
-    def validate(path: Path, document: object, schema: Path, raw: bytes) -> None:
-        seen.append(raw)
+    def validate(given: document.Document, schema: bytes, *, where: Path) -> None:
+        seen.append(schema)
 
-    monkeypatch.setattr(spec, "_validate", validate)
+    monkeypatch.setattr(document, "validate", validate)
     schema = tmp_path / "schema.json"
     schema.write_bytes(SCHEMA.read_bytes())
     path = tmp_path / "web.yaml"

@@ -14,6 +14,7 @@ import pytest
 
 from samples import record
 from tasks import tree
+from tasks.cache import LAST_EPOCH
 from tasks.errors import BuildError, DamagedEntry
 from tasks.host import Log
 
@@ -37,7 +38,7 @@ def deb(path: Path, date: bytes) -> Path:
         ([], 0),
         ([b"", b"7"], 7),
         ([b"-1", b"1e9", b"x", b"3"], 3),
-        ([b"999999999999"], tree.LAST_EPOCH),
+        ([b"999999999999"], LAST_EPOCH),
     ],
 )
 def test_epoch_is_the_newest_date_that_debs_carry(

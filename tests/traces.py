@@ -35,12 +35,14 @@ def make_small(world: World) -> World:
 KNOWN = re.compile(
     r"""
       specs/(\w+\.(yaml|lock)|spec\.schema\.json|(keys|files|scripts)/[\w.]+)
+    | cache/CACHEDIR\.TAG
     | cache/debs/([0-9a-f]{64}\.deb|\.lock)
     | cache/(layers|images)/(base|layer|image)-[0-9a-f]{32}\.(json|tar\.zst|img\.gz)
     | cache/locks/(prune|(base|layer|image)-[0-9a-f]{32})
     | cache/index/(\.[0-9a-f]{16}\.lock|(live-[0-9a-f]{16}|snapshot-[0-9a-f-]{49})/[^/]+)
     | out/\w+/([\w.-]+\.img\.gz|\w+\.yaml|packages\.txt|SHA256SUMS|build\.json|log/[\w.-]+\.log)
-    | \.doit/(\w+\.sqlite3|seen\.json|tools\.json|validated/[0-9a-f]{64}|resolved/[0-9a-f]{32}\.json|scratch/\.lock)
+    | \.doit/(\w+\.sqlite3|seen\.json|tools\.json|validated/[0-9a-f]{64}|resolved/[0-9a-f]{32}\.json
+      |scratch/strata-\d+/(\.lock|CACHEDIR\.TAG))
     """,
     re.VERBOSE,
 )
@@ -53,7 +55,8 @@ AFTER_KILL = re.compile(
 
 def scratch(world: World) -> Path:
     """The folder of the world's scratch folders."""
-    return Path(world.env.get("STRATA_SCRATCH", world.root / ".doit/scratch"))
+    root = Path(world.env.get("STRATA_SCRATCH", world.root / ".doit/scratch"))
+    return root / f"strata-{os.geteuid()}"
 
 
 def leftovers(world: World, *, killed: bool = False) -> list[str]:

@@ -1,0 +1,432 @@
+"""What packages draw by chance, or date by the clock, when they are installed.
+
+a stage's own tree ─→ TABLE: removed, made neutral, dated anew, or kept ─┬→ drawn: told by name
+                  └─→ private keys that no package ships ───────────────┘   with the way back
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks import host, jks
+from tasks.cache import Cache, read_sha256
+from tasks.errors import printable
+from tasks.plan import Stage
+
+REMOVED, NEUTRAL, DATED, KEPT = "removed", "made neutral", "dated anew", "kept"
+"""What is done with what a package drew."""
+
+Make = Callable[[bytes, bytes | None, int], bytes | None]
+"""A file's content, that of the tree below it, the stage's epoch → its new content, or None."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """One thing that a package draws; `paths` are patterns below the tree, `*` within one name."""
+
+    package: str
+    what: str
+    paths: tuple[str, ...]
+    done: str = REMOVED
+    again: str = ""
+    """How a machine makes its own; "" where it happens by itself or nobody needs it: not told."""
+    by: tuple[str, ...] = ()
+    """Packages that make it at a machine's first boot: where one is installed, nobody is told."""
+    make: Make | None = None
+    links: tuple[str, ...] = ()
+    """Patterns of symlinks that go with a removed file whose name they lead to."""
+
+
+def _generate_name(_content: bytes, _below: bytes | None, _epoch: int) -> bytes:
+    """iscsid's startup-checks.sh draws a name where it finds this, at the first start."""
+    return b"GenerateName=yes\n"
+
+
+def _without_host(content: bytes, below: bytes | None, _epoch: int) -> bytes:
+    """popularity-contest.conf without its host's ID and day; the postinst adds what is not set.
+
+    "If MY_HOSTID is not set, add it. This is useful when disk images are prepared", it says.
+    """
+    old = set((below or b"").splitlines(keepends=True))
+    return b"".join(
+        line for line in content.splitlines(keepends=True)
+        if line in old or not re.match(rb'(MY_HOSTID|DAY)="', line)
+    )  # fmt: skip
+
+
+def _dated(content: bytes, _below: bytes | None, epoch: int) -> bytes | None:
+    return jks.dated(content, epoch)
+
+
+RECONFIGURE = "dpkg-reconfigure -f noninteractive {}"
+
+# Found in the maintainer scripts of 535 packages of bookworm, and in what two builds differed in.
+TABLE = (
+    # --- comes back by itself, as does what tree.REMOVED has
+    Drawn(package="network-manager", what="a secret and networks seen", paths=(
+        "var/lib/NetworkManager/secret_key", "var/lib/NetworkManager/seen-bssids")),
+    Drawn(package="open-iscsi", what="the initiator's name", done=NEUTRAL, make=_generate_name,
+          paths=("etc/iscsi/initiatorname.iscsi",)),
+    # --- comes back by a command, or by cloud-init
+    Drawn(package="openssh-server", what="host keys", paths=("etc/ssh/ssh_host_*",),
+          again="ssh-keygen -A", by=("cloud-init",)),
+    Drawn(package="dropbear", what="host keys", paths=("etc/dropbear/dropbear_*_host_key*",),
+          again=RECONFIGURE.format("dropbear")),
+    Drawn(package="ssl-cert", what="a private key and its certificate", paths=(
+        "etc/ssl/private/ssl-cert-snakeoil.key", "etc/ssl/certs/ssl-cert-snakeoil.pem"),
+        links=("etc/ssl/certs/*.[0-9]",), again="make-ssl-cert generate-default-snakeoil"),
+    Drawn(package="popularity-contest", what="the host's ID, day and minute", done=NEUTRAL,
+          make=_without_host, paths=("etc/popularity-contest.conf",),
+          again=RECONFIGURE.format("popularity-contest")),
+    Drawn(package="popularity-contest", what="the minute of its cron job",
+          paths=("etc/cron.d/popularity-contest",)),
+    Drawn(package="nvme-cli", what="the host's ID and name", again=RECONFIGURE.format("nvme-cli"),
+          paths=("etc/nvme/hostid", "etc/nvme/hostnqn")),
+    Drawn(package="bind9", what="the key of rndc", paths=("etc/bind/rndc.key",),
+          again=RECONFIGURE.format("bind9")),
+    Drawn(package="munge", what="the key of the cluster", paths=("etc/munge/munge.key",),
+          again=RECONFIGURE.format("munge") + ", or give the cluster's own"),
+    Drawn(package="rabbitmq-server", what="the cookie of Erlang", again=RECONFIGURE.format(
+        "rabbitmq-server"), paths=("var/lib/rabbitmq/.erlang.cookie",)),
+    Drawn(package="unbound", what="keys and certificates of its control", paths=(
+        "etc/unbound/unbound_server.key", "etc/unbound/unbound_server.pem",
+        "etc/unbound/unbound_control.key", "etc/unbound/unbound_control.pem"),
+        again="unbound-control-setup"),
+    Drawn(package="nsd", what="keys and certificates of its control", paths=(
+        "etc/nsd/nsd_server.key", "etc/nsd/nsd_server.pem",
+        "etc/nsd/nsd_control.key", "etc/nsd/nsd_control.pem"), again="nsd-control-setup"),
+    Drawn(package="dnssec-trigger", what="keys and certificates of its control", paths=(
+        "etc/dnssec-trigger/dnssec_trigger_*.key", "etc/dnssec-trigger/dnssec_trigger_*.pem"),
+        again="dnssec-trigger-control-setup"),
+    Drawn(package="xrdp", what="RSA keys", paths=("etc/xrdp/rsakeys.ini",),
+          again=RECONFIGURE.format("xrdp")),
+    Drawn(package="varnish", what="the secret of its control", paths=("etc/varnish/secret",),
+          again=RECONFIGURE.format("varnish")),
+    Drawn(package="ircd-hybrid", what="a private key and its certificate", paths=(
+        "etc/ircd-hybrid/key/ircd.key", "etc/ircd-hybrid/key/ircd.pem"),
+        again=RECONFIGURE.format("ircd-hybrid")),
+    Drawn(package="redmine", what="the secret of its sessions",
+          paths=("etc/redmine/*/secret_key.txt",), again=RECONFIGURE.format("redmine")),
+    Drawn(package="dkms", what="the key that signed its modules", paths=(
+        "var/lib/dkms/mok.key", "var/lib/dkms/mok.pub",
+        "var/lib/shim-signed/mok/MOK.priv", "var/lib/shim-signed/mok/MOK.der"),
+        again="dkms build --force, for each module"),
+    Drawn(package="phpmyadmin", what="the secret of its cookies",
+          paths=("var/lib/phpmyadmin/blowfish_secret.inc.php",),
+          again=RECONFIGURE.format("phpmyadmin")),
+    # --- the clock, and logs of the build
+    Drawn(package="ca-certificates-java", what="dates of the clock", done=DATED, make=_dated,
+          paths=("etc/ssl/certs/java/cacerts",)),
+    Drawn(package="dkms", what="a log of the build", paths=("var/lib/dkms/*/*/*/*/log",)),
+    # --- stays, since the package does not work without
+    Drawn(package="postgresql", what="a database cluster with its system identifier", done=KEPT,
+          paths=("var/lib/postgresql/*/*",),
+          again="pg_dropcluster VERSION main && pg_createcluster VERSION main"),
+    Drawn(package="mariadb-server", what="a database with dates and UUIDs", done=KEPT, paths=(
+        "var/lib/mysql",), again="empty it, then mariadb-install-db"),
+    Drawn(package="slapd", what="a directory with its administrator's password", done=KEPT, paths=(
+        "etc/ldap/slapd.d", "var/lib/ldap"), again="dpkg-reconfigure slapd"),
+    Drawn(package="etckeeper", what="a history of /etc, with what was drawn in it", done=KEPT,
+          paths=("etc/.git", "etc/.etckeeper"), again="rm -r /etc/.git && etckeeper init"),
+    Drawn(package="dropbear-initramfs", what="host keys, which are in the initrd, too", done=KEPT,
+          paths=("etc/dropbear/initramfs/dropbear_*_host_key*",),
+          again="rm the keys, then dpkg-reconfigure dropbear-initramfs"),
+    Drawn(package="dbconfig-common", what="a database with what was drawn for it", done=KEPT,
+          paths=("var/lib/dbconfig-common/sqlite3/*/*",),
+          again="dpkg-reconfigure the package that has it"),
+    Drawn(package="roundcube-core", what="the key of its sessions", done=KEPT,
+          paths=("etc/roundcube/config.inc.php",), again="draw another des_key"),
+    Drawn(package="zoneminder", what="secrets of its API", done=KEPT,
+          paths=("etc/zm/zm.conf", "etc/zm/conf.d/*"), again="draw other ones"),
+    Drawn(package="mailman3", what="the password of its API", done=KEPT,
+          paths=("etc/mailman3/mailman.cfg",), again="draw another one"),
+    Drawn(package="ejabberd", what="a private key and its certificate", done=KEPT,
+          paths=("etc/ejabberd/ejabberd.pem",),
+          again="rm it, then dpkg-reconfigure ejabberd"),
+    # --- stays, other in each build, and is no secret: not told
+    Drawn(package="dkms", what="modules, signed with a key drawn for this build", done=KEPT,
+          paths=("lib/modules/*/updates/dkms/*", "usr/lib/modules/*/updates/dkms/*",
+                 "var/lib/dkms/*/*/*/*/module/*")),
+    Drawn(package="freeradius", what="parameters of Diffie-Hellman", done=KEPT,
+          paths=("etc/freeradius/*/certs/dh",)),
+    Drawn(package="courier-base", what="parameters of Diffie-Hellman", done=KEPT,
+          paths=("etc/courier/dhparams.pem",)),
+    Drawn(package="ircd-hybrid", what="parameters of Diffie-Hellman", done=KEPT,
+          paths=("etc/ircd-hybrid/key/dhparam.pem",)),
+    Drawn(package="apticron", what="the minute of its cron job", done=KEPT,
+          paths=("etc/cron.d/apticron",)),
+    Drawn(package="clamav-freshclam", what="the minute of its cron job", done=KEPT,
+          paths=("etc/cron.d/clamav-freshclam",)),
+)  # fmt: skip
+
+KEY = re.compile(rb"^-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----\r?$", re.MULTILINE)
+"""RFC 7468, OpenSSH's and OpenPGP's (RFC 9580) armor of a private key."""
+SCRIPTS = "var/lib/dpkg/info/"
+"""Where dpkg keeps the packages' own scripts, which may hold such text."""
+KEY_LIMIT = 1 << 16
+"""Bytes of a file that are searched for one."""
+PATHS_LIMIT = 8
+"""Paths that are named of one thing."""
+ALIASES = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "libo32")
+"""Folders that are links into /usr in a merged tree, while lists of packages may say them so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """What a layer's packages drew, as its record keeps it; `paths` are absolute."""
+
+    package: str
+    """The package by the table, "" for a key of which it does not know."""
+    what: str
+    paths: tuple[str, ...]
+    done: str
+    again: str
+    by: tuple[str, ...] = ()
+    more: int = 0
+    """How many paths there are beside `paths`."""
+    layer: str = ""
+    """The stage that installed it, in the record of an image."""
+
+    def text(self) -> str:
+        """A sentence for people."""
+        paths = ", ".join(printable(path) for path in self.paths)
+        paths += f" and {self.more} more" if self.more else ""
+        named = f"{self.package or 'drawn at install'}: {self.what}: {paths}: "
+        if self.done == KEPT:
+            again = f"; a machine's own: {self.again}" if self.again else ""
+            return f"{named}the same in every copy of the image{again}"
+        return f"{named}{self.done}; a machine makes its own with: {self.again}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    """A stage's own tree, and what is known of it."""
+
+    upper: Path
+    epoch: int
+    below: Callable[[str], Path | None] = lambda _path: None
+    """What the trees below have under a path."""
+    kept: Set[str] = frozenset()
+    """Paths, relative to the tree, that the user made."""
+    given: Set[str] = frozenset()
+    """SHA-256 of the files that the user gave."""
+
+
+def sweep(tree: Tree) -> list[Notice]:
+    """Do with what the packages of a stage drew what TABLE says; what there is to tell of it.
+
+    What is the user's own stays as it is, and so does what a tree below has already: it was not
+    drawn by this stage. Links are never followed.
+    """
+    found: list[Notice] = []
+    known: set[str] = set()
+    for row in TABLE:
+        paths = [path for pattern in row.paths for path in matching(tree.upper, pattern)
+                 if not _own(tree, path, row)]  # fmt: skip
+        done = [path for path in paths if _do(tree, path, row)]
+        for pattern in row.links if done else ():
+            for link in matching(tree.upper, pattern):
+                target = os.readlink(link) if link.is_symlink() else ""
+                if os.path.basename(target) in {path.name for path in done}:
+                    link.unlink()
+        known |= {_name(tree, path) for path in paths}
+        if done and (row.again or row.done == KEPT):
+            found.append(_notice(row, [_name(tree, path) for path in done]))
+    keys = [name for name in private_keys(tree) if not _within(name, known)]
+    if keys:
+        found.append(_notice(Drawn(package="", what="a private key that no package ships",
+                                   paths=(), done=KEPT), keys))  # fmt: skip
+    return found
+
+
+def patterns() -> list[str]:
+    """Every pattern of the table by which something is removed or made anew."""
+    return [path for row in TABLE if row.done != KEPT for path in (*row.paths, *row.links)]
+
+
+def _notice(row: Drawn, names: Sequence[str]) -> Notice:
+    names = sorted(names)
+    return Notice(package=row.package, what=row.what, done=row.done, again=row.again, by=row.by,
+                  paths=tuple("/" + name for name in names[:PATHS_LIMIT]),
+                  more=max(0, len(names) - PATHS_LIMIT))  # fmt: skip
+
+
+def _name(tree: Tree, path: Path) -> str:
+    return os.path.relpath(path, tree.upper)
+
+
+def _own(tree: Tree, path: Path, row: Drawn) -> bool:
+    """Whether it is the user's, or a tree below has it already."""
+    name = _name(tree, path)
+    if name in tree.kept or (tree.given and _sha256(path) in tree.given):
+        return True
+    return row.done in (REMOVED, KEPT) and tree.below(name) is not None
+
+
+def _do(tree: Tree, path: Path, row: Drawn) -> bool:
+    """Do with one path what its row says; whether that was done."""
+    if row.done == KEPT:
+        return True
+    mode = path.lstat().st_mode
+    if row.done == REMOVED:
+        host.remove_tree(path) if stat.S_ISDIR(mode) else path.unlink()
+        return True
+    if not stat.S_ISREG(mode) or row.make is None:
+        return False
+    content = path.read_bytes()
+    below = tree.below(_name(tree, path))
+    old = below.read_bytes() if below is not None and stat.S_ISREG(below.lstat().st_mode) else None
+    made = row.make(content, old, tree.epoch)
+    if made is not None and made != content:
+        path.write_bytes(made)  # the same inode: owner, mode and attributes stay
+    return made is not None
+
+
+def matching(tree: Path, pattern: str) -> list[Path]:
+    """What a pattern means in a tree: no whiteouts, and nothing behind a symlink."""
+    found = [tree]
+    for step in pattern.split("/"):
+        found = [Path(entry.path) for folder in found for entry in _entries(folder)
+                 if fnmatch.fnmatchcase(entry.name, step)]  # fmt: skip
+    return [path for path in found if not _whiteout(path.lstat())]
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    if not stat.S_ISDIR(folder.lstat().st_mode):
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+
+
+def _whiteout(info: os.stat_result) -> bool:
+    return stat.S_ISCHR(info.st_mode) and info.st_rdev == 0
+
+
+def _sha256(path: Path) -> str:
+    """SHA-256 of a file's content; "" of what is no file."""
+    return read_sha256(path) if stat.S_ISREG(path.lstat().st_mode) else ""
+
+
+# ---------------------------------------------------------------- private keys
+
+
+def private_keys(tree: Tree) -> list[str]:
+    """Files of a stage's tree with a private key that no package ships and no user gave.
+
+    A package's own file is the same in every machine of the world: no secret, so not looked at.
+    """
+    owned = _owned(tree.upper)
+    if not owned:  # no package was installed, or all were only unpacked
+        return []
+    found = []
+    for path in _files(tree.upper):
+        name = _name(tree, path)
+        if name in owned or name in tree.kept or name.startswith(SCRIPTS) or not _has_key(path):
+            continue
+        if tree.below(name) is None and _sha256(path) not in tree.given:
+            found.append(name)
+    return sorted(found)
+
+
+def _files(tree: Path) -> Iterator[Path]:
+    """Every regular file of a tree."""
+    stack = [os.fspath(tree)]
+    while stack:
+        with os.scandir(stack.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    stack.append(entry.path)
+                elif entry.is_file(follow_symlinks=False):
+                    yield Path(entry.path)
+
+
+def _has_key(path: Path) -> bool:
+    with path.open("rb") as file:
+        return KEY.search(file.read(KEY_LIMIT)) is not None
+
+
+def _owned(tree: Path) -> set[str]:
+    """What the packages unpacked in this tree ship, by dpkg's lists, relative to the tree."""
+    found: set[str] = set()
+    for path in matching(tree, "var/lib/dpkg/info/*.list"):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            continue
+        for line in path.read_text("utf-8", "surrogateescape").splitlines():
+            name = line.lstrip("/")
+            found.add(name)
+            if name.split("/", 1)[0] in ALIASES:
+                found.add(f"usr/{name}")
+    return found
+
+
+def _within(name: str, known: Set[str]) -> bool:
+    return name in known or any(name.startswith(f"{one}/") for one in known)
+
+
+# ---------------------------------------------------------------- records and messages
+
+
+def facts(notices: Sequence[Notice]) -> list[dict[str, Any]]:
+    """Notices as a record keeps them."""
+    return [asdict(notice) for notice in notices]
+
+
+def of_trees(cache: Cache, stages: Sequence[Stage]) -> list[dict[str, Any]]:
+    """What the packages of these trees drew, as an image's record keeps it: trees may be pruned."""
+    return [{**one, "layer": stage.name} for stage in stages
+            for one in cache.require(stage).facts.get("drawn", ())]  # fmt: skip
+
+
+def read(value: Any) -> list[Notice]:
+    """Notices of a record's facts; what is none is left out, as older records have none."""
+    found = []
+    for one in value if isinstance(value, list) else ():
+        try:
+            fields: Mapping[str, Any] = {**one, "paths": tuple(one["paths"]),
+                                         "by": tuple(one.get("by", ()))}  # fmt: skip
+            found.append(Notice(**fields))
+        except (TypeError, KeyError, ValueError):
+            continue
+    return found
+
+
+def told(notices: Sequence[Notice], installed: Set[str]) -> list[Notice]:
+    """Those that a user must know of: what is shared, and what nothing makes at a first boot."""
+    return [notice for notice in notices
+            if (notice.again or not notice.package) and not installed & set(notice.by)]  # fmt: skip
+
+
+def note(notices: Sequence[Notice], log: host.Log) -> None:
+    """Write them into a stage's log."""
+    for notice in notices:
+        log.line(f"# {notice.text()}")
+
+
+@functools.cache
+def _patterns_kept(package: str) -> tuple[str, ...]:
+    return tuple(path for row in TABLE if row.done == KEPT and row.package == package
+                 for path in row.paths)  # fmt: skip
+
+
+def differing(notices: Sequence[Notice], path: str) -> Notice | None:
+    """The notice that says why a path, absolute, has other bytes in each build; None if none does.
+
+    Only of what the table knows: a private key of which it does not is a difference to look into.
+    """
+    steps = path.strip("/").split("/")
+    for notice in notices:
+        for pattern in _patterns_kept(notice.package) if notice.done == KEPT else ():
+            parts = pattern.split("/")
+            if len(steps) >= len(parts) and all(
+                fnmatch.fnmatchcase(step, part) for step, part in zip(steps, parts, strict=False)
+            ):
+                return notice
+    return None

@@ -1,0 +1,203 @@
+"""What of a tree is the user's own: what `files` or a script put where a build cleans or writes.
+
+before the script ─→ sums of what is there ─→ the script ─→ what is new or other is its own
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks import given, host, identities, inputs, tree
+from tasks.errors import printable
+from tasks.spec import Layer
+
+LISTED = "/dev/.strata/before"
+"""Where the sandbox writes what was there before the script: a file of scratch, bound there."""
+LEFT = "/dev/.strata/left"
+NOTES = (LISTED, LEFT)
+LIMIT = 1 << 22
+"""Bytes of either that are read: a package's code may write there."""
+SETTINGS = ("etc/hosts", "etc/locale.gen", *(
+    path.lstrip("/") for path in given.MADE_BY if path != "/etc/shadow"
+))  # fmt: skip
+"""What settings would write: where it is the user's own, it stays or the build ends."""
+
+LISTING = """
+for folder in /tmp /run /dev/shm; do
+    for path in "$folder"/* "$folder"/.[!.]*; do
+        if [ -e "$path" ] || [ -L "$path" ]; then echo "$path"; fi
+    done
+done"""
+# A tree without these tools has no packages that draw keys either.
+BEFORE = f"""
+{{ {LISTING}
+}} > /dev/.strata/leaving
+command -v sha256sum > /dev/null && command -v readlink > /dev/null || exit 0
+for path do
+    if [ -L "$path" ]; then
+        sum=$(readlink -n -- "$path" | sha256sum)
+    elif [ -f "$path" ]; then
+        sum=$(sha256sum < "$path")
+    else
+        continue
+    fi
+    printf '%s %s\\n' "${{sum%% *}}" "$path"
+done > {LISTED}
+"""
+AFTER = f"""
+{{ {LISTING}
+}} > /dev/.strata/leaves
+grep -vxF -f /dev/.strata/leaving /dev/.strata/leaves > {LEFT}
+exit 0
+"""
+
+
+def watched() -> list[str]:
+    """Patterns of what is looked at, relative to the tree: what is swept, what settings make."""
+    return [*tree.REMOVED, *identities.patterns(), "etc/machine-id", *SETTINGS]
+
+
+def before_step() -> host.Step:
+    """The step just before a script: notes what is there."""
+    # The shell's own expansion of each pattern, as words.
+    words = " ".join("/" + pattern for pattern in watched())
+    return host.step("/bin/sh", "-c", f"set -- {words}\n{BEFORE}")
+
+
+def after_step() -> host.Step:
+    """The step just after a script: notes what it left where no image keeps it."""
+    return host.step("/bin/sh", "-c", AFTER)
+
+
+def sums(text: str) -> dict[str, str]:
+    """What the step noted: SHA-256 by path, relative to the tree."""
+    found = {}
+    for line in text.splitlines():
+        match = re.fullmatch(r"([0-9a-f]{64}) /(.+)", line)
+        if match:
+            found[match[2]] = match[1]
+    return found
+
+
+def noted(path: Path) -> str:
+    """What the sandbox wrote into a file of scratch; "" if it is too long to be ours."""
+    if path.stat().st_size > LIMIT:
+        return ""
+    return path.read_text("utf-8", "surrogateescape")
+
+
+def script_made(upper: Path, before: Mapping[str, str]) -> set[str]:
+    """What of `watched` a script made or changed, as paths relative to the tree."""
+    found = set()
+    for pattern in watched():
+        for path in (leaf for one in identities.matching(upper, pattern) for leaf in _leaves(one)):
+            name = str(path.relative_to(upper))
+            trace = any(fnmatch.fnmatch(name, one) for one in tree.TRACES)
+            if not trace and sum_of(path) != before.get(name):
+                found.add(name)
+    return found
+
+
+def files_made(folder: Path, lower: Sequence[str], targets: Iterable[str]) -> set[str]:
+    """What of `watched` the targets of `files` are, where they lie in a stack of trees."""
+    patterns = [one for pattern in watched() for one in (pattern, f"{pattern}/*")]
+    places = {tree.resolved(folder, lower, target) for target in targets}
+    return {place for place in places if any(fnmatch.fnmatch(place, one) for one in patterns)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lost:
+    """A target of a layer's `files` that a package of a later layer ships, too."""
+
+    target: str
+    layer: str
+    package: str
+
+
+def replaced(
+    upper: tree.Upper, lower: Sequence[str], below: Mapping[str, str],
+    entries: Sequence[inputs.Entry],
+) -> Lost | None:  # fmt: skip
+    """The first file of the layers below in whose place this layer's packages have put their own.
+
+    `below` has the layers' names by target. What a package's script edits is no loss, and neither
+    is a conffile, which dpkg leaves alone, nor what the layer's own `files` (`entries`) give anew.
+    """
+    changed: dict[str, str] = {}
+    for target in below:
+        name = tree.resolved(upper.base, lower, target)
+        now, before = (tree.find_in(upper.base, stack, name) for stack in ([upper.name], lower))
+        if now is not None and before is not None and sum_of(now) != sum_of(before):
+            changed[name] = target
+    again = {tree.resolved(upper.base, [upper.name, *lower], entry.target) for entry in entries}
+    left = changed.keys() - again
+    if not left:
+        return None
+    for listing in tree.matching(upper.path, "var/lib/dpkg/info/*.list"):
+        conffiles = set(_lines(listing.with_suffix(".conffiles")))
+        for line in _lines(listing):
+            if line in conffiles:
+                continue
+            # /bin is a link to /usr/bin in the tree, and not in the package.
+            name = line.lstrip("/")
+            if any(name.endswith(one.rpartition("/")[2]) for one in left):
+                name = tree.resolved(upper.base, [upper.name, *lower], name)
+            if name in left:
+                package = listing.name.removesuffix(".list").partition(":")[0]
+                return Lost(target=changed[name], layer=below[changed[name]], package=package)
+    return None
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file of dpkg's; none where it is not there or something else."""
+    said = content(path) if os.path.lexists(path) else None
+    text = said[1] if said is not None and said[0] == "file" else b""
+    return text.decode("utf-8", "surrogateescape").splitlines()
+
+
+def _leaves(path: Path) -> list[Path]:
+    """A path, or all that is no folder below it."""
+    if not tree.is_folder(path):
+        return [path]
+    return [Path(folder) / name for folder, folders, files in os.walk(path)
+            for name in (*files, *folders) if not tree.is_folder(Path(folder) / name)]  # fmt: skip
+
+
+def warning(layer: Layer, left: str) -> str:
+    """What to tell of what a script left in folders that no image keeps."""
+    assert layer.script is not None
+    names = [printable(line) for line in left.splitlines() if line]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return (f"  layer {layer.name}: {layer.script.name} left {', '.join(names[:5])}{more}: "
+            "in no image, since it is empty until the system boots")  # fmt: skip
+
+
+def content(path: Path) -> tuple[str, bytes] | None:
+    """What a small file or a link says, with its kind; None for anything else."""
+    info = path.lstat()
+    if stat.S_ISLNK(info.st_mode):
+        return "link", os.fsencode(os.readlink(path))
+    if not stat.S_ISREG(info.st_mode) or info.st_size > LIMIT:
+        return None
+    return "file", path.read_bytes().strip()
+
+
+def sum_of(path: Path) -> str | None:
+    """SHA-256 of a file's bytes or of a link's text; None for a whiteout and other nodes."""
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        return hashlib.sha256(os.fsencode(os.readlink(path))).hexdigest()
+    if not stat.S_ISREG(mode):
+        return None
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,133 @@
+"""Which of the spec's settings a package's scripts look at: a scan of .debs and of layers' scripts.
+
+A layer whose packages look at none sees neutral values, and a changed setting leaves it alone. The
+scan is a function of the .deb's bytes, so it is made once, when the .deb is locked.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tempfile
+from pathlib import Path
+
+from tasks import host
+from tasks.errors import BuildError
+
+SCRIPTS = ("preinst", "postinst", "config")
+"""What runs when a package is installed; triggers are taken up by postinst, and removals keep
+nothing. Templates hold questions alone: their answers come from config."""
+LIMIT = 16 << 20
+"""Bytes of an unpacked control archive that are read: the largest of Debian 12 has 5 MiB."""
+
+# What asks, and programs that ask in their place: these were found by reading all programs that the
+# postinst of the packages in docs/design.md call.
+WORDS = {
+    "hostname": rb"(?<![\w./${-])(/bin/|/usr/bin/)?(hostname|dnsdomainname|hostnamectl)(?![\w.=/-])"
+                rb"|/etc/(hostname|mailname)\b|/etc/hosts(?![\w.])|shared/mailname|/mailname\b"
+                rb"|\buname\s+-\w*[an]|\buname\s+--(all|nodename)|/proc/sys/kernel/hostname"
+                rb"|Sys::Hostname|gethostname|getfqdn|platform\.node|os\.uname|\$\{?HOSTNAME\b"
+                rb"|\bmake-ssl-cert\b|\bupdate-exim4\.conf\b|\b(mysql|mariadb)[_-]install[_-]db\b"
+                rb"|\bsendmailconfig\b|\bcommon-functions\.dpkg\b",
+    "timezone": rb"/etc/timezone\b|/etc/localtime\b|\$\{?TZ\b|\btimedatectl\b|tzdata/(Areas|Zones)"
+                rb"|\bconfigure_version\b|\bpg_createcluster\b|\binitdb\b",
+    "locale": rb"\$\{?(LANG|LANGUAGE|LC_[A-Z]+)\b|/etc/default/locale\b|/etc/locale\.(gen|conf)\b"
+              rb"|(?<![\w./${-])(/usr/bin/)?locale(?![\w.=/-])|\blocale-gen\b|\blocalectl\b"
+              rb"|\bsetlocale\b|\bsetupcon\b|locales/(locales_to_be|default_env)"
+              rb"|\bconfigure_version\b|\bpg_createcluster\b|\binitdb\b",
+}  # fmt: skip
+_WORDS = {name: re.compile(words) for name, words in WORDS.items()}
+_ANY = re.compile(b"|".join(WORDS.values()))
+_COMMENT = re.compile(rb"^[ \t]*#.*$", re.MULTILINE)
+
+NOTHING = {"locales", "locales-all", "tzdata", "tzdata-legacy", "netbase", "base-files",
+           "libc-bin", "libc6"}  # fmt: skip
+"""Packages that set what others read, as the last layer does, too: alone they need no value."""
+
+
+def of_text(text: bytes) -> set[str]:
+    """The settings that a script in any language may look at; lines that are comments do not."""
+    if not _ANY.search(text):
+        return set()
+    code = _COMMENT.sub(b"", text)
+    return {name for name, words in _WORDS.items() if words.search(code)}
+
+
+def of_deb(path: Path, package: str) -> set[str]:
+    """The settings that a package's maintainer scripts may look at.
+
+    BuildError for what is no .deb, or whose control archive is not to be read.
+    """
+    if package in NOTHING:
+        return set()
+    # Here, since a build with nothing to do unpacks nothing.
+    import lzma
+    import tarfile
+    import zlib
+
+    try:
+        scripts = control_scripts(path)
+    except (OSError, ValueError, EOFError, tarfile.TarError, lzma.LZMAError, zlib.error) as error:
+        raise BuildError(f"{path}: its maintainer scripts cannot be read: {error}") from error
+    return set().union(*map(of_text, scripts))
+
+
+def control_scripts(path: Path) -> list[bytes]:
+    """The SCRIPTS of a .deb, deb(5): ar(5) with control.tar in gzip, xz, zstd or as it is."""
+    import tarfile
+
+    with path.open("rb") as file:
+        if file.read(8) != b"!<arch>\n":
+            raise ValueError("not a .deb")
+        while header := file.read(60):
+            name = header[:16].rstrip(b" /").decode("ascii", "replace")
+            size = int(header[48:58])
+            if name.startswith("control.tar"):
+                data = _unpacked(file.read(size), name.removeprefix("control.tar"))
+                break
+            file.seek(size + size % 2, io.SEEK_CUR)
+        else:
+            raise ValueError("no control.tar in it")
+    found = []
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        for member in archive:
+            if member.isreg() and member.name.removeprefix("./") in SCRIPTS:
+                content = archive.extractfile(member)
+                assert content is not None
+                found.append(content.read())
+    return found
+
+
+def _unpacked(data: bytes, ending: str) -> bytes:
+    import gzip
+    import lzma
+
+    if ending == ".xz":
+        plain = lzma.LZMADecompressor().decompress(data, LIMIT + 1)
+    elif ending == ".gz":
+        plain = gzip.GzipFile(fileobj=io.BytesIO(data)).read(LIMIT + 1)
+    elif ending == ".zst":
+        plain = _from_zstd(data)
+    elif not ending:
+        plain = data
+    else:
+        raise ValueError(f"control.tar{ending} is unknown")
+    if len(plain) > LIMIT:
+        raise ValueError(f"its control archive has more than {LIMIT >> 20} MiB")
+    return plain
+
+
+def _from_zstd(data: bytes) -> bytes:
+    """By zstd(1), since Python has none: Ubuntu's .debs are packed so."""
+    with tempfile.TemporaryFile() as feed:
+        feed.write(data)
+        feed.seek(0)
+        argv = ["zstd", "--decompress", "--stdout", "--quiet"]
+        with host.running(host.popen(argv, stdin=feed, stdout=host.PIPE)) as process:
+            assert process.stdout is not None
+            plain = process.stdout.read(LIMIT + 1)
+            if len(plain) > LIMIT:  # else it would wait for the rest to be read
+                raise ValueError(f"its control archive has more than {LIMIT >> 20} MiB")
+    if process.returncode:
+        raise ValueError("zstd cannot unpack control.tar.zst")
+    return plain

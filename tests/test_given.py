@@ -1,0 +1,271 @@
+"""What a spec gives is in the image, or refused and why: never lost or overwritten in silence."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import samples
+from conftest import World
+from tasks import given, own, tree, zones
+from tasks.errors import BuildError
+from test_layers import only_root, tree_of
+
+FILE = {"content": "x"}
+
+
+def layer(**fields: Any) -> list[dict[str, Any]]:
+    return [{"name": "app", **fields}]
+
+
+@pytest.mark.parametrize("target", ["/run/x", "/tmp/a/b", "/dev/shm/x", "/proc/x", "/sys/x", "/tmp",
+                                    "/run"])  # fmt: skip
+def test_files_that_no_image_would_have_are_refused(tmp_path: Path, target: str) -> None:
+    with pytest.raises(BuildError, match="would be in no image") as caught:
+        samples.load(tmp_path, layers=layer(files={target: FILE}))
+    assert "layers.app.files" in caught.value.message
+    assert "boot" in caught.value.hint
+
+
+@pytest.mark.parametrize("target", ["/runner", "/tmpfiles", "/devel/x", "/var/tmp/x", "/etc/sys"])
+def test_names_that_only_begin_alike_are_fine(tmp_path: Path, target: str) -> None:
+    assert samples.load(tmp_path, layers=layer(files={target: FILE})).layers[0].files
+
+
+@pytest.mark.parametrize(
+    ("fields", "target"),
+    [
+        ({"hostname": "a"}, "/etc/hostname"),
+        ({"timezone": "Etc/UTC"}, "/etc/localtime"),
+        ({"timezone": "Etc/UTC"}, "/etc/timezone"),
+        ({"locale": "C.UTF-8"}, "/etc/default/locale"),
+        ({"root_password": "a"}, "/etc/shadow"),
+        ({"hashed_root_password": "$6$a$b"}, "/etc/shadow"),
+        ({"apt_sources": True}, "/etc/apt/sources.list.d/strata.sources"),
+        ({"apt_sources": True}, "/etc/apt/keyrings/main.gpg"),
+    ],
+)
+def test_a_file_and_a_field_that_make_the_same_are_refused(
+    tmp_path: Path, fields: dict[str, Any], target: str
+) -> None:
+    with pytest.raises(BuildError, match=f"{next(iter(fields))} makes, too"):
+        samples.load(tmp_path, layers=layer(files={target: FILE}), **fields)
+    assert samples.load(tmp_path, layers=layer(files={target: FILE}))
+
+
+@pytest.mark.parametrize("target", ["/etc/hosts", "/etc/locale.gen"])
+def test_what_yields_to_the_users_file_is_no_contradiction(tmp_path: Path, target: str) -> None:
+    fields = {"hostname": "a", "locale": "de_DE.UTF-8"}
+    assert samples.load(tmp_path, layers=layer(files={target: FILE}), **fields)
+
+
+@pytest.mark.parametrize(
+    ("line", "fields", "fits"),
+    [
+        ("tzdata tzdata/Areas select Europe", {"timezone": "Europe/Berlin"}, True),
+        ("tzdata tzdata/Areas select Asia", {"timezone": "Europe/Berlin"}, False),
+        ("tzdata tzdata/Zones/Europe select Paris", {"timezone": "Europe/Berlin"}, False),
+        ("tzdata tzdata/Zones/Asia select Tokyo", {"timezone": "Europe/Berlin"}, True),
+        ("tzdata tzdata/Zones/Europe select Paris", {}, True),
+        ("locales locales/default_environment_locale select fr_FR.UTF-8",
+         {"locale": "de_DE.UTF-8"}, False),
+        ("locales locales/default_environment_locale select", {"locale": "de_DE.UTF-8"}, False),
+        ("locales locales/locales_to_be_generated multiselect fr_FR.UTF-8 UTF-8",
+         {"locale": "de_DE.UTF-8"}, True),
+        ("postfix postfix/mailname string other", {"hostname": "web"}, True),
+    ],
+)  # fmt: skip
+def test_a_debconf_answer_that_contradicts_a_field_is_refused(
+    tmp_path: Path, line: str, fields: dict[str, str], fits: bool
+) -> None:
+    assert (given.misanswered([line], fields) is None) == fits
+    if not fits:
+        with pytest.raises(BuildError, match=f"contradicts {next(iter(fields))}"):
+            samples.load(tmp_path, layers=layer(debconf=[line]), **fields)
+
+
+# ---------------------------------------------------------------- zones
+
+
+def zone_folder(tmp_path: Path, *names: str, listed: bool = True) -> Path:
+    folder = tmp_path / "zoneinfo"
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"TZif2...")
+    folder.mkdir(exist_ok=True)
+    if listed:
+        text = "# version 2031z\nZ Europe/Berlin 0 - LMT\nL Europe/Berlin Old/Name\nZ Etc/UTC 0 - UTC\n"
+        (folder / "tzdata.zi").write_text(text)
+    (folder / "leapseconds").write_text("no zone\n")
+    return folder
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_mistyped_zone_is_known_with_near_ones(tmp_path: Path, listed: bool) -> None:
+    folder = zone_folder(tmp_path, "Europe/Berlin", "Etc/UTC", "posix/Europe/Berlin", listed=listed)
+    version = "2031z" if listed else ""
+    for name in ("Europe/Berln", "europe/berlin", "Asia/Berlin", "Berlin", "Europe"):
+        assert zones.unknown(name, folder) == (version, ["Europe/Berlin"]), name
+    assert zones.unknown("leapseconds", folder) == (version, [])
+    for name in ("Europe/Berlin", "Etc/UTC", *(["Old/Name"] if listed else [])):
+        assert zones.unknown(name, folder) is None
+
+
+def test_a_host_without_tzdata_says_nothing_of_zones(tmp_path: Path) -> None:
+    assert zones.unknown("Europe/Berln", tmp_path / "none") is None
+
+
+def test_a_mistyped_zone_ends_the_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = zone_folder(tmp_path, "Europe/Berlin")
+    monkeypatch.setattr(zones.unknown, "__defaults__", (folder,))
+    with pytest.raises(BuildError, match=r"timezone: there is no zone 'Europe/Berln'") as caught:
+        samples.load(tmp_path, timezone="Europe/Berln")
+    assert "did you mean Europe/Berlin?" in caught.value.hint
+    assert samples.load(tmp_path, timezone="Europe/Berlin")
+    files = {"/usr/share/zoneinfo/Europe/Berln": FILE}
+    assert samples.load(tmp_path, timezone="Europe/Berln", layers=layer(files=files))
+
+
+# ---------------------------------------------------------------- trees
+
+
+def test_sweep_keeps_what_is_the_users(tmp_path: Path) -> None:
+    top = tmp_path / "tree"
+    for name in ("etc/machine-id", "etc/ssh/ssh_host_a", "etc/ssh/ssh_host_b", "var/log/x.log/mine",
+                 "var/log/x.log/other", "var/log/y.log/z"):  # fmt: skip
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text("x")
+    tree.sweep(top, kept={"etc/machine-id", "etc/ssh/ssh_host_a", "var/log/x.log/mine"})
+    left = sorted(str(path.relative_to(top)) for path in top.rglob("*") if path.is_file())
+    assert left == ["etc/machine-id", "etc/ssh/ssh_host_a", "var/log/x.log/mine"]
+    assert (top / "etc/machine-id").read_text() == "x"
+
+
+def test_a_path_is_resolved_within_the_tree(tmp_path: Path) -> None:
+    for name in ("upper/var", "lower/real", "lower/etc"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "upper/var/log").symlink_to("/logs")
+    (tmp_path / "lower/logs").symlink_to("../../etc/../real")
+    (tmp_path / "lower/etc/loop").symlink_to("loop")
+    stack = ["upper", "lower"]
+    assert tree.resolved(tmp_path, stack, "/var/log/a.log") == "real/a.log"
+    assert tree.resolved(tmp_path, stack, "/./etc/x") == "etc/x"
+    assert tree.resolved(tmp_path, stack, "/new/place") == "new/place"
+    assert tree.resolved(tmp_path, stack, "/etc/loop") == "etc/loop"
+    assert tree.resolved(tmp_path, stack, "/etc/loop/x").startswith("etc/loop")
+    made = own.files_made(tmp_path, stack, ["/var/log/a.log", "/etc/machine-id", "/etc/motd"])
+    assert made == {"etc/machine-id"}
+
+
+DRAWN = """
+set -e
+mkdir -p /etc/ssh
+for key in a b c; do echo drawn > /etc/ssh/ssh_host_$key; done
+mkdir -p /etc/bind /etc/munge; echo drawn > /etc/bind/rndc.key; echo drawn > /etc/munge/munge.key
+echo 0123 > /etc/machine-id
+echo package > /var/log/beta.log
+echo package > /var/log/both.log
+"""
+SCRIPT = """#!/bin/sh
+set -eu
+chmod 600 /etc/ssh/*                                        # touched: still the package's
+echo mine > /root/b; touch -r /etc/passwd /root/b; cp -p /root/b /etc/ssh/ssh_host_b
+echo mine > /etc/ssh/ssh_host_d
+echo mine > /etc/munge/munge.key
+echo fedcba9876543210fedcba9876543210 > /etc/machine-id
+echo mine > /var/log/own.log
+echo x >> /var/log/dpkg.log                                 # a tool's, whoever ran it
+echo lost > /run/lost
+"""
+POLICY = "#!/bin/sh\\nexit 101\\n"
+
+
+@pytest.mark.root
+def test_what_files_and_scripts_make_is_kept_and_what_packages_draw_goes(
+    built: World, tmp_path: Path
+) -> None:
+    only_root(built)
+    built.add(built.deb("beta", "2", depends="gamma", scripts={"postinst": DRAWN}))
+    built.write("scripts/app.sh", SCRIPT, 0o755)
+    built.edit("files: {/etc/motd: files/motd}", f"""files:
+      /etc/hosts: {{content: "10.0.0.5 db\\n"}}
+      /etc/ssh/ssh_host_c: {{content: "mine\\n"}}
+      /var/log/both.log: {{content: "mine\\n"}}
+      /usr/sbin/policy-rc.d: {{content: "{POLICY}", mode: "0755"}}""")  # fmt: skip
+    built.edit("images:", "hostname: web1.example\nroot_password: x\nimages:")
+    build = built.doit("build", "spec=web")
+    assert "app.sh left /run/lost: in no image" in build.text
+    with tree_of(built, tmp_path) as root:
+        assert (root / "etc/hosts").read_text() == "10.0.0.5 db\n"
+        assert (root / "etc/hostname").read_text() == "web1.example\n"
+        keys = {path.name[-1]: path.read_text() for path in (root / "etc/ssh").iterdir()}
+        assert keys == {"b": "mine\n", "c": "mine\n", "d": "mine\n"}
+        assert (root / "etc/munge/munge.key").read_text() == "mine\n"
+        assert not (root / "etc/bind/rndc.key").exists()
+        logs = {path.name: path.read_text() for path in (root / "var/log").glob("*.log")}
+        assert logs == {"own.log": "mine\n", "both.log": "mine\n"}
+        assert (root / "etc/machine-id").read_text().startswith("fedcba")
+        assert (root / "usr/sbin/policy-rc.d").read_text() == "#!/bin/sh\nexit 101\n"
+        assert re.search(r"^root:\$6\$", (root / "etc/shadow").read_text(), re.M)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ("files: {/var/run/app/x: {content: a}}",
+         ["layers.app.files", "/var/run/app leads to /run/app", "in no image", "tmpfiles.d"]),
+        ("files: {/var/lock/x: {content: a}}", ["layers.app.files", "/var/lock leads to /run/lock"]),
+        ("files: {/srv/link: files/some}", ["layers.app.files", "/srv/link leads to /tmp"]),
+    ],
+)  # fmt: skip
+def test_files_that_a_link_leads_away_are_refused(
+    built: World, change: str, parts: list[str]
+) -> None:
+    built.add(built.deb("beta", "2", depends="gamma",
+                        scripts={"postinst": "ln -s ../tmp /srv/link"}))  # fmt: skip
+    built.doit("lock", "spec=web")
+    built.write("files/some/one", "1\n")
+    built.edit("files: {/etc/motd: files/motd}", change)
+    built.refused(*parts)
+
+
+@pytest.mark.root
+def test_a_package_that_replaces_a_file_of_a_layer_below_is_refused(built: World) -> None:
+    path = "/usr/share/delta/version"
+    built.edit("files: {/etc/motd: files/motd}",
+               f"files: {{{path}: {{content: mine}}, /etc/delta.conf: {{content: mine}}}}")  # fmt: skip
+    built.edit("images:", "  - {name: top, packages: [delta]}\nimages:")
+    # A conffile stays the user's, and what a script adds to is not lost.
+    built.add(built.deb("delta", "2", scripts={
+        "conffiles": "/etc/delta.conf\n", "postinst": "echo added >> /etc/delta.conf"},
+        files={path: "2\n", "/etc/delta.conf": "theirs\n"}))  # fmt: skip
+    built.doit("lock", "spec=web")
+    built.refused(f"layers.top: its package delta replaces {path}",
+                  "files of the layer app gave", "give it in the layer top")  # fmt: skip
+    built.edit("top, packages", f"top, files: {{{path}: {{content: mine}}}}, packages")
+    assert built.build()["top"] == "built"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("script", "fields", "parts"),
+    [
+        ("echo other > /etc/hostname", "hostname: web", ["hostname: the layer app makes /etc/hostname"]),
+        ("usermod -p '$6$a$b' root", "root_password: secret",
+         ["root_password: a package or a script has given root a password"]),
+        ("mkdir -p /etc/default; echo LANG=C > /etc/default/locale", "locale: C.UTF-8",
+         ["locale: the layer app makes /etc/default/locale"]),
+    ],
+)  # fmt: skip
+def test_a_script_that_contradicts_a_field_is_refused(
+    built: World, script: str, fields: str, parts: list[str]
+) -> None:
+    built.write("scripts/app.sh", f"#!/bin/sh\nset -eu\n{script}\n", 0o755)
+    built.edit("images:", f"{fields}\nimages:")
+    built.doit("lock", "spec=web")
+    text = built.refused(*parts)
+    assert "secret" not in text
