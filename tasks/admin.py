@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks import cachedir, host, lockfile, strict, trials
+from tasks import cachedir, host, lockfile, safe, strict, trials
 from tasks.cache import FOLDERS, broken, read_record, remove
 from tasks.errors import BuildError
-from tasks.plan import Plan, Stage
+from tasks.plan import Plan, Stage, other_tools, tools_of
 from tasks.session import Session
 from tasks.spec import spec_names
 
@@ -87,7 +87,21 @@ def _reasons(session: Session, stage: Stage) -> list[str]:
             return found or ["its file in the cache is missing"]
         except (OSError, ValueError, LookupError, TypeError):
             continue  # damaged, or with the form of another version
-    return ["no earlier build of it is in the cache"]
+    # Of another host there may be the results alone.
+    tools = other_tools(_published_tools(session), tools_of(stage.inputs))
+    return ["no earlier build of it is in the cache", *tools]
+
+
+def _published_tools(session: Session) -> dict[str, str]:
+    """The tools that out/NAME/ was built with, as its metadata tells, or nothing."""
+    import yaml
+
+    try:
+        text = safe.read_bytes(session.out / f"{session.name}.yaml", strict.LIST_LIMIT)
+        return {str(name): str(one) for name, one in yaml.safe_load(text)["tools"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
+            yaml.YAMLError):  # fmt: skip
+        return {}
 
 
 def _last_key(session: Session, stage: Stage) -> str:
@@ -106,9 +120,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     if old.get("recipe") != new.get("recipe"):
         # What the inputs are called may differ, too.
         return ["this version of Strata makes it in another way"]
+    tools = other_tools(tools_of(old), tools_of(new))
     for name in sorted(old.keys() | new.keys()):
         before, after = old.get(name), new.get(name)
         if before == after:
+            continue
+        if name in ("tools", "tool_version") and tools:
+            lines += tools
+            tools = []
             continue
         if name == "records" and isinstance(before, list) and isinstance(after, list):
             was = {(row[0], row[2]): row for row in before}

@@ -368,7 +368,7 @@ def requested(wanted: str, installed: Set[tuple[str, str]], arch: str) -> tuple[
     """The package, with its architecture, that a request in apt's syntax names outright.
 
     `installed` is all there is once apt has done what was asked. None for what apt finds in another
-    way: a virtual package, a regular expression, a package of another architecture only.
+    way: a virtual package, or one of another architecture only.
     """
     whole = re.split(r"[=/]", wanted)[0]
     # apt knows of a modifier only where there is no package of the whole name, as g++ is one.

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks import debconf, debs, host, identities, tree
+from tasks import debconf, debs, etc, host, identities, tree
 from tasks.errors import BuildError
 from tasks.lockfile import short_name
 from tasks.session import Session
-
-# What mmdebstrap, debootstrap, apt and dpkg read of the host's /etc. Nothing else of it is there
-# while packages' scripts run.
-ETC = ("alternatives", "debian_version", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "login.defs",
-       "nsswitch.conf", "os-release", "perl", "lsb-release")  # fmt: skip
-# tar gives files of .debs to the accounts of these names, if there are such: the host's own could
-# have other numbers than Debian's, which the .debs hold as well.
-ACCOUNTS = {"passwd": "root:x:0:0:root:/root:/bin/sh\n", "group": "root:x:0:\n"}
 
 
 def skeleton(folder: Path) -> None:
@@ -37,17 +28,7 @@ def skeleton(folder: Path) -> None:
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         if os.path.islink(f"/{name}"):
             (folder / name).symlink_to(os.readlink(f"/{name}"))
-    for name in ETC:
-        source = Path("/etc") / name
-        if source.is_dir():
-            shutil.copytree(source, folder / "etc" / name, symlinks=True)
-        elif source.exists():
-            shutil.copy(source, folder / "etc" / name)
-    for name, text in ACCOUNTS.items():
-        (folder / "etc" / name).write_text(text)
-    (folder / "etc/hostname").write_text("localhost\n")
-    (folder / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
-    (folder / "etc/resolv.conf").touch()
+    etc.make(folder / "etc")
 
 
 def programs() -> Iterator[tuple[str, str]]:
@@ -163,11 +144,11 @@ def build(session: Session, log: host.Log) -> None:
         for name in ("dev", "proc", "run", "sys", "tmp"):
             _folder(upper.path / name)
         (upper.path / "tmp").chmod(0o1777)
-        several = tree.clamp_times(upper.path, epoch, upper.begun)
+        rare = tree.clamp_times(upper.path, epoch, upper.begun)
         facts: dict[str, Any] = tree.facts(epoch, records, upper.path)
         facts["drawn"] = identities.facts(drawn)
         with session.cache.put(stage, facts) as target:
-            tree.pack(upper.path, target, log, several_xattrs=several)
+            tree.pack(upper.path, target, log, rare=rare)
     host.remove_tree(repository)
     host.remove_tree(tool_root)
 

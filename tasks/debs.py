@@ -241,7 +241,11 @@ def local_repository(
         source = cache.deb(record.sha256)
         safe.link_or_copy(source, path)
         paths.append(path)
-    code, packages, err = host.capture(["apt-ftparchive", "packages", "pool"], cwd=folder)
+    # The host's apt.conf may say what it reads, and APT_CONFIG is read first.
+    config = folder.with_name(f"{folder.name}.conf")
+    config.write_text('Dir::Etc::main "/dev/null";\nDir::Etc::parts "/dev/null";\n')
+    code, packages, err = host.capture(["apt-ftparchive", "packages", "pool"], cwd=folder,
+                                       env={"APT_CONFIG": str(config)})  # fmt: skip
     if code:
         raise log.failure("apt-ftparchive", f"failed (exit status {code}):\n{err.strip()}")
     sizes = re.findall(r"^Installed-Size: (\d+)$", packages, re.MULTILINE)  # KiB

@@ -186,6 +186,16 @@ def _loader(path: Path, raw: bytes) -> Any:
         """SafeLoader that refuses a key that stands twice, and bounds what merge keys copy."""
 
         copied = 0
+        depth = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            # Before PyYAML goes down to where Python's stack ends, which takes a second.
+            self.depth += 1
+            if self.depth > DEPTH_LIMIT + 1:
+                raise BuildError(f"{path}: nested deeper than {DEPTH_LIMIT} levels")
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
 
     def refuse(node: yaml.Node, what: str, hint: str = "") -> BuildError:
         mark = node.start_mark

@@ -80,6 +80,8 @@ def read_super(raw: Path) -> Super:
 
 def layout(text: str) -> list[tuple[int, int]]:
     """(block of the inode bitmap, first block of the inode table) of each group, by dumpe2fs(8)."""
+    # Before them it prints a label and where it was mounted: those may be called like these.
+    text = text.rpartition("\nGroup 0:")[2]
     bitmaps = [int(number) for number in re.findall(r"Inode bitmap at (\d+)", text)]
     tables = [int(number) for number in re.findall(r"Inode table at (\d+)", text)]
     if not bitmaps or len(bitmaps) != len(tables):

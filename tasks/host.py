@@ -412,12 +412,22 @@ def capture(
     stdin: bytes | None = None,
 ) -> tuple[int, str, str]:
     """Exit status, standard output and standard error of a command, as text."""
-    feed = subprocess.DEVNULL if stdin is None else subprocess.PIPE
-    with running(
-        popen(argv, stdin=feed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, cwd=cwd)
-    ) as process:
-        out, err = process.communicate(stdin)
-    return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+    code, out, err = filtered(argv, stdin, env=env, cwd=cwd)
+    return code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+
+
+def filtered(
+    argv: Sequence[str],
+    given: bytes | None,
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> tuple[int, bytes, bytes]:
+    """Exit status, standard output and standard error of a command that reads `given`."""
+    feed = subprocess.DEVNULL if given is None else PIPE
+    with running(popen(argv, stdin=feed, stdout=PIPE, stderr=PIPE, env=env, cwd=cwd)) as process:
+        out, err = process.communicate(given)
+    return process.returncode, out, err
 
 
 # ---------------------------------------------------------------- sandbox

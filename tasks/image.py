@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import stat
 import struct
+import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,8 +20,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import compress, ext, host, identities, room, tree
-from tasks.errors import BuildError, NoRoom
+from tasks import (
+    compress,
+    etc,
+    ext,
+    ext_xattrs,
+    fat,
+    holes,
+    host,
+    identities,
+    pax,
+    room,
+    tree,
+    vfat,
+)
+from tasks.errors import BuildError, NoRoom, printable
 from tasks.plan import Stage
 from tasks.session import Session
 from tasks.spec import EXT, Image
@@ -64,7 +77,6 @@ SMALLEST = {"xfs": 300 * MIB, "btrfs": 114 * MIB, "vfat": 1 * MIB}
 OVERHEAD = {"xfs": 80 * MIB, "btrfs": 100 * MIB, "vfat": 1 * MIB}
 
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 SLACK = (0.0, 0.01, 0.05, None)
 """Shares of the least size to leave free when resize2fs fails; None: leave it as it was made."""
 
@@ -78,59 +90,44 @@ class ShrinkFailed(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What goes into one filesystem, counted with whiteouts and duplicates: an upper bound."""
+    """What goes into one filesystem; a hard link counts as a file of its own."""
 
     size: int
+    """Bytes in blocks, without holes; `apparent` has them."""
+    apparent: int
     inodes: int
-    unfit: str
-    """A path that vfat cannot hold, or ""."""
-    xattrs: Mapping[str, Mapping[str, bytes]]
-    """Extended attributes by path below the mount point, where there are several."""
+    several_xattrs: bool
+    """Something has more than one extended attribute."""
+    sparse: bool
+    """A file has holes."""
+    entries: Mapping[str, tuple[int, int]]
+    """Mode and size of all that there is, by path below the mount point."""
 
 
 def measure(folder: Path, lower: Sequence[str], mount: str, below: Sequence[str]) -> Content:
-    """Bytes in blocks and inodes of a mount point's part of a stack of trees."""
+    """What a mount point's part of a stack of trees takes, in blocks and inodes."""
     top = mount.strip("/")
-    hidden = {name.strip("/") for name in below}
-    size = inodes = names = 0
-    unfit = ""
-    seen: dict[str, dict[str, bytes]] = {}  # a path's topmost one comes first
-    for name in lower:
-        start = tree.find_in(folder, [name], top) if top else folder / name
-        if start is None or not tree.is_folder(start):
-            continue
-        stack = [(os.fspath(start), top)]
-        while stack:
-            path, relative = stack.pop()
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    here = f"{relative}/{entry.name}".lstrip("/")
-                    info = entry.stat(follow_symlinks=False)
-                    inodes += 1
-                    names += len(entry.name) + 12
-                    if CONTROL.search(entry.name):
-                        unfit = unfit or CONTROL.sub("?", here)
-                    if here not in seen:
-                        seen[here] = _attributes(entry.path)
-                    if stat.S_ISDIR(info.st_mode):
-                        size += BLOCK
-                        if here not in hidden:
-                            stack.append((entry.path, here))
-                    elif stat.S_ISREG(info.st_mode):
-                        size += -(-info.st_size // BLOCK) * BLOCK
-                    elif not (stat.S_ISCHR(info.st_mode) and info.st_rdev == 0):
-                        size += BLOCK
-                        unfit = unfit or here
-    several = {path: found for path, found in seen.items() if found}
-    return Content(size=size + 2 * names, inodes=inodes, unfit=unfit, xattrs=several)
-
-
-def _attributes(path: str) -> dict[str, bytes]:
-    names = [name for name in os.listxattr(path, follow_symlinks=False)
-             if not name.startswith("trusted.overlay.")]  # fmt: skip
-    if len(names) < 2:
-        return {}
-    return {name: os.getxattr(path, name, follow_symlinks=False) for name in sorted(names)}
+    hidden = {name.strip("/").removeprefix(top).lstrip("/") for name in below}
+    size = apparent = inodes = names = 0
+    start = tree.find_in(folder, lower, top) if top else folder / lower[0]
+    several = start is not None and tree.has_several(os.fspath(start))
+    sparse = False
+    entries: dict[str, tuple[int, int]] = {}
+    for path, where in tree.merged(folder, lower, top, hidden):
+        info = os.lstat(where)
+        inodes += 1
+        names += len(os.fsencode(path.rpartition("/")[2])) + 12
+        several = several or tree.has_several(where)
+        taken = whole = BLOCK
+        if stat.S_ISREG(info.st_mode):
+            taken = holes.taken(where, info)
+            whole = _blocks(info.st_size)
+            sparse = sparse or holes.sparse(info)
+        size += taken
+        apparent += whole
+        entries[path] = info.st_mode, info.st_size
+    return Content(size=size + 2 * names, apparent=apparent + 2 * names, inodes=inodes,
+                   several_xattrs=several, sparse=sparse, entries=entries)  # fmt: skip
 
 
 def content_uuid(stage: Stage, epoch: int) -> uuid.UUID:
@@ -191,20 +188,11 @@ MOUNT_OPTIONS = {
     "xfs": "noatime", "btrfs": "noatime",
 }  # fmt: skip
 
-# mtools write a vfat without the kernel, which may lack it, and in the order they are told. Names
-# end in NUL: a newline in one would make a path of the host's out of what follows it.
-FILL_VFAT = """
-find . -mindepth 1 -type d -print0 | sort -z | while IFS= read -r -d '' name; do
-    mmd -D s -i "$1" "::$name" < /dev/null
-done
-find . -type f -print0 | sort -z | while IFS= read -r -d '' name; do
-    mcopy -m -D o -i "$1" "$name" "::$name" < /dev/null
-done
-"""
 
-
-def fill_step(source: str, target: str) -> host.Step:
+def fill_step(source: str, target: str, content: Content) -> host.Step:
     """Copy a tree into a mounted filesystem, sorted, by one tar for reading and one for writing.
+
+    Of several extended attributes the first come into the inode, so they are put in order between.
 
     The writing one stays on one CPU: ext4 gives each CPU a range of blocks of its own for small
     files, so a tar that moves about would leave another layout each time.
@@ -216,7 +204,9 @@ def fill_step(source: str, target: str) -> host.Step:
         title="filling",
         pipeline=[
             ["tar", "--create", "--file", "-", "--directory", source, "--sort=name",
-             "--format=posix", "--numeric-owner", *keep, "."],
+             "--format=posix", "--numeric-owner", *keep, *(tree.SPARSE if content.sparse else ()),
+             "."],
+            *([[sys.executable, "-I", "-S", pax.__file__]] if content.several_xattrs else []),
             ["taskset", "-c", cpu,
              "tar", "--extract", "--file", "-", "--directory", target, "--delay-directory-restore",
              "--numeric-owner", "--same-owner", "--same-permissions", *keep],
@@ -274,18 +264,19 @@ def build(session: Session, number: int, log: host.Log) -> None:
             "a package or script of some layer must make it",
         )
     content = measure(folder, lower, image.mount, stage.inputs["below"])
-    if image.format == "vfat" and content.unfit:
-        raise BuildError(
-            f"{spec.path}: images.{image.mount}.format: vfat cannot hold /{content.unfit}: "
-            "no plain file, or no name for one", "use another format for this mount point"
-        )  # fmt: skip
-    log.need_room("scratch", content.size, f"filling a filesystem of {image.format}")
+    if image.format == "vfat":
+        check_vfat(content, image, spec.path)
+    log.need_room("scratch", content.apparent if image.format == "vfat" else content.size,
+                  f"filling a filesystem of {image.format}")  # fmt: skip
     raw = session.scratch / f"{stage.entry}.raw"
     work = Filling(session=session, image=image, stage=stage, raw=raw, identity=identity,
-                   content=content, lower=lower, epoch=epoch, log=log)  # fmt: skip
+                   content=content, lower=lower, epoch=epoch, log=log,
+                   private=etc.make(session.scratch / f"{stage.entry}.etc"))  # fmt: skip
     try:
         work.fill()
         log.step(f"compressing {raw.stat().st_size / 1e6:.0f} MB")
+        if image.container == "raw":
+            log.need_room("cache", holes.used(raw), f"keeping image {image.mount}")
         facts: dict[str, Any] = {"uuid": identity, "label": image.label, "format": image.format,
                                  "container": image.container, "mount": image.mount,
                                  # As the tarballs that its files are in.
@@ -299,11 +290,15 @@ def build(session: Session, number: int, log: host.Log) -> None:
             digest.append(packed.container.sha256)
     finally:
         raw.unlink(missing_ok=True)
+        host.remove_tree(work.private)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filling:
-    """One image on its way; `raw` is the file that becomes the filesystem."""
+    """One image on its way; `raw` is the file that becomes the filesystem.
+
+    `private` is the /etc that its tools see.
+    """
 
     session: Session
     image: Image
@@ -314,6 +309,7 @@ class Filling:
     lower: Sequence[str]
     epoch: int
     log: host.Log
+    private: Path
 
     @property
     def env(self) -> dict[str, str]:
@@ -343,7 +339,8 @@ class Filling:
                 yield _blocks(guess)
                 guess = guess * 1.05 + MIB
             return
-        guess = self.content.size * 1.05 + OVERHEAD[self.image.format] + (self.image.free or 0)
+        size = self.content.apparent if self.image.format == "vfat" else self.content.size
+        guess = size * 1.05 + OVERHEAD[self.image.format] + (self.image.free or 0)
         for _attempt in range(6):
             yield max(_blocks(guess), SMALLEST[self.image.format])
             guess = guess * 1.2 + 16 * MIB
@@ -416,22 +413,25 @@ class Filling:
         what = f"image {self.image.mount}"
         if direct:
             self.log.step("making the filesystem")
-            sandbox = host.Sandbox(base=folder, mounts=mounts, env=self.env, cwd=str(self.nowhere))
-            sandbox.run(host.step(*make, title="filling"), log=self.log, what=what)
-            return
-        host.run(make, log=self.log, env=self.env, cwd=self.nowhere, what=what)
-        if self.image.format == "vfat":
-            step = host.step("/bin/bash", "-e", "-o", "pipefail", "-c", FILL_VFAT, "fill",
-                             str(self.raw), title="filling")  # fmt: skip
-            host.Sandbox(base=folder, mounts=mounts, env=self.env, cwd=str(folder / source)).run(
-                step, log=self.log, what=what
+            self._sandbox(mounts, self.nowhere).run(
+                host.step(*make, title="filling"), log=self.log, what=what
             )
+            return
+        self._run(*make, what=what)
+        if self.image.format == "vfat":
+            step = host.step("/bin/bash", "-e", "-o", "pipefail", "-c", vfat.FILL, "fill",
+                             str(self.raw), title="filling")  # fmt: skip
+            self._sandbox(mounts, folder / source).run(step, log=self.log, what=what)
+            sizes = {path: -1 if stat.S_ISDIR(mode) else size
+                     for path, (mode, size) in self.content.entries.items()}  # fmt: skip
+            if name := vfat.lost(self.raw, sizes):
+                raise _unfit(self.image, self.session.spec.path, name, "mtools wrote it otherwise")
             return
         # The kernel's ext4 mounts an ext3 that has no journal yet; its ext3 would not.
         kind = "ext4" if self.image.format == "ext3" else self.image.format
         mounts.append([f"loop:{kind}", str(self.raw), "filled",
                        MOUNT_OPTIONS[self.image.format]])  # fmt: skip
-        steps = [fill_step(source, "filled")]
+        steps = [fill_step(source, "filled", self.content)]
         if self.image.format == "btrfs" and self.image.size is None:
             free = self.image.free or 0
             steps.append(host.step("/bin/sh", "-e", "-c", f"""
@@ -442,8 +442,12 @@ class Filling:
                 [ $wanted -ge 268435456 ] || wanted=268435456
                 if [ $wanted -lt {size} ]; then btrfs filesystem resize $wanted filled; fi
             """, title="shrinking"))  # fmt: skip
-        host.Sandbox(base=folder, mounts=mounts, env=self.env, cwd=str(folder)).run(
-            *steps, log=self.log, what=what
+        self._sandbox(mounts, folder).run(*steps, log=self.log, what=what)
+
+    def _sandbox(self, mounts: Sequence[Sequence[str]], cwd: Path) -> host.Sandbox:
+        mounts = [*mounts, etc.mount(self.private)]
+        return host.Sandbox(
+            base=self.session.trees.folder, mounts=mounts, env=self.env, cwd=str(cwd)
         )
 
     def _hidden(self, name: str, point: str) -> str | None:
@@ -463,49 +467,18 @@ class Filling:
     def _settle_ext(self) -> None:
         """Take out what the kernel or mke2fs -d drew from its clock, then add what covers it."""
         raw = str(self.raw)
-        code, text, error = host.capture(["dumpe2fs", raw], env=self.env)
+        code, text, error = self._capture("dumpe2fs", raw)
         if code:
             raise BuildError(f"dumpe2fs failed (exit status {code}): {error.strip()[-300:]}")
-        self._sort_xattrs()
-        ext.settle(self.raw, ext.layout(text), self.epoch)
+        groups = ext.layout(text)
+        if self.image.pack == "direct" and self.content.several_xattrs:
+            ext_xattrs.order(self.raw, groups)
+        ext.settle(self.raw, groups, self.epoch)
         # It changes nothing that settle left, but writes the superblock's copies.
         self._run("tune2fs", "-C", "0", "-T", _ext_date(self.epoch), raw,
                   what="setting the date of the last check")  # fmt: skip
         for more in ext.split_options(self.image.options, self.image.format)[3]:
             self._run("tune2fs", *more, raw, what=f"adding {more[1]}")
-
-    def _sort_xattrs(self) -> None:
-        """Set several extended attributes of a file anew by name: they came in scratch's order."""
-        scratch = self.session.scratch
-        folder = scratch / f"{self.stage.entry}.xattrs"
-        top = self.image.mount.strip("/")
-        batch: list[str] = []
-        for path, found in sorted(self.content.xattrs.items()):
-            folder.mkdir(exist_ok=True)
-            if CONTROL.search("".join([path, *found])):
-                raise BuildError(f"image {self.image.mount}: {path!r} has several extended "
-                                 "attributes and a control character in its name or theirs",
-                                 "debugfs cannot be told of such names")  # fmt: skip
-            quoted = '"' + path.removeprefix(top).lstrip("/").replace('"', '""') + '"'
-            batch += [f"ea_rm {quoted} {name}" for name in found]
-            for name, value in found.items():
-                (folder / str(len(batch))).write_bytes(value)
-                batch.append(f"ea_set -f {folder.name}/{len(batch)} {quoted} {name}")
-        if not batch:
-            return
-        self.log.step(f"ordering attributes of {len(self.content.xattrs)} files")
-        (folder / "batch").write_bytes(os.fsencode("\n".join(batch) + "\n"))
-        code, _, told = host.capture(
-            ["debugfs", "-w", "-f", f"{folder.name}/batch", str(self.raw)],
-            env=self.env,
-            cwd=scratch,
-        )
-        host.remove_tree(folder)
-        # Its status is 0 whatever happens. A file that a higher layer removed is not there.
-        wrong = [line for line in told.splitlines()
-                 if not line.startswith("debugfs ") and "File not found" not in line]  # fmt: skip
-        if code or wrong:
-            raise BuildError(f"debugfs cannot set attributes: {wrong[:1] or code}")
 
     def _finish_ext(self, slack: float | None) -> None:
         """Check, shrink to the minimum and this share more (None: not at all), check again."""
@@ -528,7 +501,7 @@ class Filling:
         block = ext.read_super(self.raw).block_size
         while True:
             size = _ext_size(self.raw) // block
-            code, text, error = host.capture(["resize2fs", "-P", raw], env=self.env)
+            code, text, error = self._capture("resize2fs", "-P", raw)
             if code:
                 raise BuildError(f"resize2fs -P failed (exit status {code}): {error.strip()}")
             least = int(text.split()[-1])
@@ -544,7 +517,36 @@ class Filling:
                 raise ShrinkFailed(f"resize2fs cannot reach {target} blocks") from error
 
     def _run(self, *argv: str, what: str, ok: Sequence[int] = (0,)) -> None:
-        host.run(argv, log=self.log, env=self.env, cwd=self.nowhere, what=what, ok=ok)
+        host.run(etc.argv(self.private, argv), log=self.log, env=self.env, cwd=self.nowhere,
+                 what=what, ok=ok)  # fmt: skip
+
+    def _capture(self, *argv: str) -> tuple[int, str, str]:
+        return host.capture(etc.argv(self.private, argv), env=self.env, cwd=self.nowhere)
+
+
+def check_vfat(content: Content, image: Image, where: Path) -> None:
+    """BuildError that names what a vfat cannot hold of a tree."""
+    for path, (mode, size) in sorted(content.entries.items()):
+        if reason := vfat.unfit(path, mode, size):
+            raise _unfit(image, where, path, reason)
+    if both := vfat.same_name(content.entries):
+        other = f"{image.mount.rstrip('/')}/{both[1]}"
+        raise _unfit(image, where, both[0], f"it is one with {other} there, where upper and lower "
+                     "case are the same")  # fmt: skip
+    if chars := vfat.doubtful(content.entries):
+        argv = ["iconv", "-c", "-f", "UTF-8", "-t", f"{fat.CODEPAGE}//TRANSLIT"]
+        _status, said, _error = host.filtered(argv, "".join(char + "\n" for char in chars).encode())
+        if path := vfat.replaced(content.entries, vfat.transliterated(chars, said)):
+            raise _unfit(image, where, path, "its name is short, and mtools would write another "
+                         "letter for one of its own")  # fmt: skip
+
+
+def _unfit(image: Image, where: Path, path: str, reason: str) -> BuildError:
+    shown = printable(f"{image.mount.rstrip('/')}/{path}")
+    return BuildError(
+        f"{where}: images.{image.mount}.format: vfat cannot hold {shown}: {reason}",
+        "rename or remove it, or use another format for this mount point",
+    )
 
 
 def ext_inodes(content: Content) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import apt, host, plan, reads, scripts, strict
+from tasks import apt, host, plan, reads, scripts, strict, versions
 from tasks.errors import BuildError
 from tasks.lockfile import Lock
 from tasks.spec import File, Layer, Repo, Spec, check_target, debconf_fields, masked
@@ -26,32 +26,46 @@ SCRIPT_HEAD = 1 << 20
 VERSION_ARGUMENT = {"mke2fs": "-V", "mkfs.xfs": "-V", "mkfs.vfat": "--help"}
 
 
+LIBRARIES = {"xz": "liblzma5"}
+"""Packages that do a tool's work and may be of another version than its own."""
+
+DPKG_STATUS = Path("/var/lib/dpkg/status")
+
+
 def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
-    """Each tool's version, asked only when the command's file has changed since the last time."""
+    """Each tool's version with Debian's revision, or with a digest where it is no package's.
+
+    Asked only when the command's file or dpkg's status has changed since the last time.
+    """
     known: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
         known = strict.read(memory)
-    versions: dict[str, str] = {}
+    asked: dict[str, str] = {}
     changed = False
+    installed = _mark(DPKG_STATUS) if DPKG_STATUS.exists() else ""
     for name in names:
         path = _module_file(MODULES[name]) if name in MODULES else host.tool(name)
-        info = os.stat(path)
-        mark = f"{path} {info.st_size} {info.st_mtime_ns} {info.st_ino}"
+        mark = _mark(Path(path)) + ("" if name in MODULES else installed)
         entry = known.get(name)
         # With a digest: a version that rotted would give all stages other keys, and other UUIDs.
         if (not isinstance(entry, list) or len(entry) != 3 or entry[0] != mark
                 or entry[2] != _sum(entry[:2])):  # fmt: skip
-            entry = [mark, _ask_version(name)]
+            entry = [mark, _ask_version(name, path)]
             known[name] = entry = [*entry, _sum(entry)]
             changed = True
-        versions[name] = str(entry[1])
+        asked[name] = str(entry[1])
     if changed:
         # Who may only read this checkout asks each time, and so does who has no room there.
         with contextlib.suppress(OSError):
             if memory.is_dir():
                 host.remove(memory)
             host.write_text(memory, json.dumps(known, indent=1, sort_keys=True))
-    return versions
+    return asked
+
+
+def _mark(path: Path) -> str:
+    info = path.stat()
+    return f"{path} {info.st_size} {info.st_mtime_ns} {info.st_ino} "
 
 
 def _sum(entry: list[Any]) -> str:
@@ -67,7 +81,7 @@ def _module_file(name: str) -> str:
     return found.origin
 
 
-def _ask_version(name: str) -> str:
+def _ask_version(name: str, path: str) -> str:
     # The library inside decides the bytes, whichever version the Python package has.
     if name == "zlib-ng":
         from zlib_ng import zlib_ng
@@ -77,11 +91,34 @@ def _ask_version(name: str) -> str:
         import isal
 
         return str(isal.ISAL_VERSION)
-    status, out, err = host.capture([name, VERSION_ARGUMENT.get(name, "--version")])
-    match = re.search(r"\d+\.[\w.+~-]+", out + err)
-    if match is None:
-        raise BuildError(f"{name} does not tell its version (exit status {status})")
-    return match[0]
+    found = _packaged(host.TOOLS.get(name, name), path)
+    if not found:
+        status, out, err = host.capture([name, VERSION_ARGUMENT.get(name, "--version")])
+        match = re.search(r"\d+\.[\w.+~-]+", out + err)
+        if match is None:
+            raise BuildError(f"{name} does not tell its version (exit status {status})")
+        found = f"{match[0]} sha256:{file_digest(Path(path))[:16]}"
+    library = _dpkg("--show", "--showformat", "${Version}\n", LIBRARIES.get(name, ""))
+    return f"{found}, {LIBRARIES[name]} {library[0]}" if library else found
+
+
+def _packaged(package: str, path: str) -> str:
+    """The version of a Debian package if it is installed and has this file, else ""."""
+    # Before /usr was merged with /, packages shipped /sbin/mke2fs, and old ones still do.
+    names = {path, path.removeprefix("/usr")}
+    if not names & set(_dpkg("--listfiles", package)):
+        return ""
+    return next(iter(_dpkg("--show", "--showformat", "${Version}\n", package)), "")
+
+
+def _dpkg(*words: str) -> list[str]:
+    """What dpkg-query(1) prints; nothing where there is none, or no such package."""
+    try:
+        host.tool("dpkg-query")
+    except BuildError:
+        return []
+    status, out, _ = host.capture(["dpkg-query", *words]) if words[-1] else (1, "", "")
+    return out.splitlines() if status == 0 else []
 
 
 # ---------------------------------------------------------------- files and scripts
@@ -229,7 +266,7 @@ def debconf_identity(layer: Layer) -> list[str]:
     lines = []
     for line in layer.debconf:
         package, question, kind, *value = debconf_fields(line)
-        if kind == "password" and value:
+        if is_password(line) and value:
             salt = hashlib.sha256(f"{package} {question}".encode()).hexdigest()[:16]
             digest = hashlib.sha256(crypted(value[0], salt).encode()).hexdigest()
             line = f"{package} {question} {kind} sha256:{digest}"
@@ -364,7 +401,10 @@ def epoch_override() -> int | None:
 def host_inputs(spec: Spec, lock: Lock, mirrors: Mapping[str, str], memory: Path) -> plan.Host:
     """All that the plan needs of the host."""
     return plan.Host(
-        tools=tool_versions(plan.tools_for(spec), memory),
+        tools={
+            name: versions.keyed(name, version)
+            for name, version in tool_versions(plan.tools_for(spec), memory).items()
+        },
         files={
             layer.name: [entry.identity() for entry in layer_entries(layer, spec)]
             for layer in spec.layers

@@ -15,18 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from tasks import (
-    apt,
-    debconf,
-    debs,
-    given,
-    host,
-    identities,
-    inputs,
-    own,
-    scripts,
-    tree,
-)
+from tasks import apt, debconf, debs, given, host, identities, inputs, own, scripts, tree
 from tasks.cache import Entry
 from tasks.errors import BuildError
 from tasks.lockfile import LockedLayer
@@ -612,8 +601,8 @@ def build(session: Session, number: int, log: host.Log) -> None:
             steps += script_steps(layer.script, f"{spec.path}: layers.{layer.name}.script", spec)
             steps.append(own.after_step())
         steps.append(host.step("/bin/sh", "-e", "-c", UNSET_POLICY, title="tidying up"))
-        shown = scripts.naming(f"{INSIDE}/script", str(layer.script)) if layer.script else None
-        sandbox.run(*steps, log=log, what=f"layer {layer.name}", shown=shown)
+        naming = scripts.naming(f"{INSIDE}/script", str(layer.script)) if layer.script else None
+        sandbox.run(*steps, log=log, what=f"layer {layer.name}", shown=naming)
         log.step("packing")
         if _is_debian(session):
             text = tree.dpkg_status(upper.base, [upper.name, *lower])
@@ -642,12 +631,12 @@ def build(session: Session, number: int, log: host.Log) -> None:
         identities.note(drawn, log)
         tree.sweep(upper.path, kept={*mine, *made})
         debconf.sweep(upper.base, upper.name, lower)
-        several = tree.clamp_times(upper.path, epoch, upper.begun)
+        rare = tree.clamp_times(upper.path, epoch, upper.begun)
         facts = {**tree.facts(epoch, installed, upper.path), "drawn": identities.facts(drawn)}
         if mine:
             facts["own"] = sorted(mine)
         with session.cache.put(stage, facts) as target:
-            tree.pack(upper.path, target, log, several_xattrs=several)
+            tree.pack(upper.path, target, log, rare=rare)
     host.remove_tree(given_folder)
 
 

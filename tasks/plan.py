@@ -17,7 +17,7 @@ from tasks import mkfs
 from tasks.lockfile import FORMAT, SCAN, Lock, LockedLayer, Record
 from tasks.spec import Image, Layer, Spec
 
-RECIPES = {"base": 6, "layer": 6, "image": 3}
+RECIPES = {"base": 5, "layer": 5, "image": 4}
 """Raised when a stage's code would make other bytes from the same inputs."""
 
 SUFFIX = {"gzip": ".img.gz", "zstd": ".img.zst", "xz": ".img.xz", "raw": ".img"}
@@ -91,6 +91,14 @@ class Plan:
         """Base and layers: what an image is filled from."""
         return (self.base, *self.layers)
 
+    @property
+    def tools(self) -> dict[str, str]:
+        """The host's tools in the keys, with the versions that these see."""
+        found: dict[str, str] = {}
+        for stage in self.stages:
+            found |= tools_of(stage.inputs)
+        return dict(sorted(found.items()))
+
 
 def canonical(value: Any) -> str:
     """JSON with one way to write each value."""
@@ -138,6 +146,20 @@ def image_tools(image: Image) -> set[str]:
 def tools_for(spec: Spec) -> list[str]:
     """The tools whose versions are in this spec's keys."""
     return sorted({spec.base.tool}.union(*(image_tools(image) for image in spec.images)))
+
+
+def tools_of(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """The tools in a stage's inputs, and their versions."""
+    found = inputs.get("tools", {})
+    if "tool_version" in inputs:
+        found = {str(inputs["tool"]): inputs["tool_version"]}
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def other_tools(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """The tools whose versions differ, a line each, of those that both name."""
+    return [f"{name}: {old[name]} → {new[name]}" for name in sorted(old.keys() & new.keys())
+            if old[name] != new[name]]  # fmt: skip
 
 
 def base_inputs(spec: Spec, lock: Lock, host: Host) -> dict[str, Any]:

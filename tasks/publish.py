@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tasks import host, identities, lockfile, room, safe, strict
+from tasks import holes, host, identities, lockfile, room, safe, strict
 from tasks.cache import Entry, remove
 from tasks.errors import DamagedEntry
 from tasks.plan import Stage
@@ -79,6 +79,7 @@ def metadata(session: Session, entries: list[Entry]) -> dict[str, Any]:
             for record in plan.lock.installed()
         },
         "lock": session.lock_digest,
+        "tools": plan.tools,
         "strata": VERSION,
     }
 
@@ -128,8 +129,8 @@ def _publish(session: Session) -> None:
               for image, stage, entry in zip(spec.images, plan.images, entries, strict=True)
               if not _same(session, out / image.file, entry)]  # fmt: skip
     changed = [name for name, text in texts.items() if not _holds(out / name, text)]
-    room.need_room(session.places, "out", sum(entry.size for _stage, entry, _target in copies),
-                   f"publishing {len(copies)} images")  # fmt: skip
+    needed = sum(holes.used(entry.path) for _stage, entry, _target in copies)
+    room.need_room(session.places, "out", needed, f"publishing {len(copies)} images")
     # All is written before anything gets its name: a full disk leaves the earlier build as it was.
     # SHA256SUMS comes last, so that a killed build's next one still knows what is stale, and then
     # build.json, which is no part of it.
@@ -227,16 +228,19 @@ def _holds(path: Path, text: str) -> bool:
 
 
 def _copy(session: Session, stage: Stage, entry: Entry, temporary: Path, name: str) -> None:
+    from tasks import compress
+
     session.screen.progress(f"publish: copying {name}")
     digest = hashlib.sha256()
     with (
         ThreadPoolExecutor(1) as lane,
         open(safe.reading(entry.path), "rb") as source,
-        temporary.open("wb") as copy,
+        temporary.open("wb", buffering=compress.BLOCK) as copy,
+        compress.sparse_copy(copy) as write,
     ):
-        while chunk := source.read(1 << 20):
-            hashed = lane.submit(digest.update, chunk)
-            copy.write(chunk)
+        for block in compress.blocks(source):
+            hashed = lane.submit(digest.update, block)
+            write(block)
             hashed.result()
     if digest.hexdigest() != entry.sha256:
         session.cache.damaged(stage, session.screen.progress)

@@ -10,15 +10,16 @@ import contextlib
 import platform
 import shutil
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from tasks import base, ext, host, identities, image, layer, safe, strict
+from tasks import base, compress, etc, ext, host, identities, image, layer, safe, strict
 from tasks.cache import Cache, Entry, Memory, read_sha256
 from tasks.errors import BuildError
-from tasks.plan import Plan, Stage
+from tasks.plan import Plan, Stage, other_tools
 from tasks.session import Session
 from tasks.spec import EXT, Image
 
@@ -124,8 +125,10 @@ def _check_published(session: Session, plan: Plan) -> None:
     where = path.relative_to(session.root)
     again = f"doit build spec={session.spec.name}"
     try:
-        keys = yaml.safe_load(safe.read_bytes(path, strict.LIST_LIMIT))["keys"]
-        known = {str(task): str(key) for task, key in keys.items()}
+        content = yaml.safe_load(safe.read_bytes(path, strict.LIST_LIMIT))
+        known = {str(task): str(key) for task, key in content["keys"].items()}
+        # One of an older version does not tell.
+        tools = {str(name): str(one) for name, one in content.get("tools", {}).items()}
     except FileNotFoundError as error:
         raise BuildError(f"{where} is missing: there is nothing to compare with", again) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
@@ -134,6 +137,11 @@ def _check_published(session: Session, plan: Plan) -> None:
     planned = {stage.task: stage.key for stage in plan.stages}
     if known != planned:
         other = [task for task in planned if known.get(task) != planned[task]]
+        if differ := other_tools(tools, plan.tools):
+            raise BuildError(
+                f"{where}: it was built with other tools than this host has: {', '.join(differ)}",
+                f"reproduce it on a host like that one, or build anew: {again}",
+            )
         raise BuildError(
             f"{where}: it was built from another spec, lock, SOURCE_DATE_EPOCH or other tools: "
             f"{other[0] if other else 'a stage'} has another key",
@@ -351,7 +359,9 @@ def _files(raw: Path, kind: str, fresh: Session, log: host.Log) -> Path:
            "--xattrs-include=*", "--directory", str(folder), "."]  # fmt: skip
     try:
         if kind == "vfat":
-            host.run(["mcopy", "-s", "-m", "-n", "-i", str(raw), "::", str(folder)], log=log)
+            read = ["mcopy", "-s", "-m", "-n", "-i", str(raw), "::", str(folder)]
+            private = etc.make(fresh.scratch / f"{raw.stem}.etc")
+            host.run(etc.argv(private, read), log=log)
             host.run(tar, log=log)
         else:
             options = {"xfs": "ro,nouuid,norecovery", "btrfs": "ro"}.get(kind, "ro,noload")
@@ -366,18 +376,24 @@ def _files(raw: Path, kind: str, fresh: Session, log: host.Log) -> Path:
 
 def _decompress(source: Path, target: Path, container: str, log: host.Log) -> None:
     log.step(f"decompressing {source.name}")
-    if container == "raw":
-        shutil.copyfile(source, target)
-        return
-    with (
-        target.open("wb") as file,
-        host.running(
-            host.popen([*DECOMPRESS[container], str(source)], stdout=file, stderr=host.PIPE)
-        ) as process,
-    ):
-        assert process.stderr is not None
-        message = process.stderr.read().decode("utf-8", "replace").strip()
-        status = process.wait()
+    with target.open("wb", buffering=compress.BLOCK) as file, compress.sparse_copy(file) as write:
+        if container == "raw":
+            with source.open("rb") as image:
+                for block in compress.blocks(image):
+                    write(block)
+            return
+        with (
+            tempfile.TemporaryFile() as said,
+            host.running(
+                host.popen([*DECOMPRESS[container], str(source)], stdout=host.PIPE, stderr=said)
+            ) as process,
+        ):
+            assert process.stdout is not None
+            while block := process.stdout.read(compress.BLOCK):
+                write(block)
+            status = process.wait()
+            said.seek(0)
+            message = said.read().decode("utf-8", "replace").strip()
     if status:
         raise BuildError(f"{source.name}: {container} cannot read it: {message[-300:]}")
 

@@ -61,8 +61,9 @@ _MEMORY = {
     "Cached": 1048576, "SwapCached": 0, "Active": 524288, "Inactive": 524288, "SwapTotal": 0,
     "SwapFree": 0, "Dirty": 0, "Writeback": 0, "AnonPages": 262144, "Mapped": 131072,
     "Shmem": 16384, "Slab": 65536, "PageTables": 8192, "CommitLimit": 2097152,
-    "Committed_AS": 524288, "VmallocTotal": 34359738367, "VmallocUsed": 0, "HugePages_Total": 0,
-    "HugePages_Free": 0, "Hugepagesize": 2048,
+    "Committed_AS": 524288, "VmallocTotal": 34359738367, "VmallocUsed": 0,
+    "HugePages_Total": 0, "HugePages_Free": 0,
+    "Hugepagesize": 2048,
 }  # fmt: skip
 
 # What is not here is empty. What a kernel lacks, like mdstat without its module, cannot be added:

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks import host, lockfile, room, safe, strict
+from tasks import holes, host, lockfile, room, safe, strict
 from tasks.cache import Cache, Memory
 from tasks.errors import BuildError
 from tasks.plan import Plan, Stage, make_plan, resolution_inputs
@@ -43,7 +43,7 @@ IMAGE_TOOLS = {"xfs": ("mkfs.xfs",), "btrfs": ("mkfs.btrfs", "btrfs"),
 
 @dataclass(kw_only=True)
 class Result:
-    """What became of one stage; `bytes` is the size of its file."""
+    """What became of one stage; `bytes` is what its file takes, holes left out."""
 
     result: str
     seconds: float
@@ -344,7 +344,7 @@ class Session:
         made = self.cache.get(stage)
         assert made is not None
         result = Result(result="hit" if entry else "built", seconds=time.monotonic() - began,
-                        bytes=made.size)  # fmt: skip
+                        bytes=holes.used(made.path))  # fmt: skip
         self.results[stage.task] = result
         self.say(stage)
 
@@ -385,7 +385,7 @@ class Session:
         if known is None:
             entry = self.cache.get(stage)
             known = Result(result="hit" if entry else "skipped", seconds=0.0,
-                           bytes=entry.size if entry else 0)  # fmt: skip
+                           bytes=holes.used(entry.path) if entry else 0)  # fmt: skip
         return known
 
     def shown(self, path: Path) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import shlex
 import stat
 import tempfile
@@ -19,9 +18,9 @@ from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from tasks import apt, host
+from tasks import apt, holes, host, pax
 from tasks.cache import LAST_EPOCH, Cache
 from tasks.errors import BuildError, DamagedEntry
 from tasks.lockfile import Record
@@ -157,12 +156,22 @@ def begun(folder: Path) -> int:
         return os.fstat(file.fileno()).st_mtime_ns
 
 
-def clamp_times(tree: Path, epoch: int, since: int) -> bool:
+@dataclass(frozen=True, kw_only=True)
+class Rare:
+    """What few trees have and `pack` must know of."""
+
+    several_xattrs: bool = True
+    """Something has more than one extended attribute."""
+    sparse: bool = False
+    """A file has holes."""
+
+
+def clamp_times(tree: Path, epoch: int, since: int) -> Rare:
     """Give all that is newer than epoch (seconds) that time: the build's own is no content.
 
     So is what was written since the stage began (`begun`), where the host's clock is behind epoch.
     Directories come after their entries: setting those does not touch them, removing would.
-    Returns whether anything has more than one extended attribute, for `pack`.
+    Holes of files are settled on the way (tasks.holes).
     """
     limit = epoch * 1_000_000_000
     until = time.time_ns()
@@ -170,7 +179,7 @@ def clamp_times(tree: Path, epoch: int, since: int) -> bool:
     def own(mtime: int) -> bool:
         return mtime > limit or since <= mtime <= until
 
-    several = False
+    several = sparse = False
     stack = [os.fspath(tree)]
     while stack:
         folder = stack.pop()
@@ -179,15 +188,19 @@ def clamp_times(tree: Path, epoch: int, since: int) -> bool:
                 info = entry.stat(follow_symlinks=False)
                 if stat.S_ISDIR(info.st_mode):
                     stack.append(entry.path)
+                elif stat.S_ISREG(info.st_mode) and holes.sparse(info):
+                    sparse = holes.settle(entry.path, info) or sparse
+                    os.utime(entry.path, ns=(info.st_mtime_ns, info.st_mtime_ns))
                 if own(info.st_mtime_ns):
                     os.utime(entry.path, ns=(limit, limit), follow_symlinks=False)
-                several = several or _several(entry.path)
+                several = several or has_several(entry.path)
     if own(os.stat(tree).st_mtime_ns):
         os.utime(tree, ns=(limit, limit))
-    return several or _several(os.fspath(tree))
+    return Rare(several_xattrs=several or has_several(os.fspath(tree)), sparse=sparse)
 
 
-def _several(path: str) -> bool:
+def has_several(path: str) -> bool:
+    """Whether something has more than one extended attribute that is content."""
     names = os.listxattr(path, follow_symlinks=False)
     return len(names) > 1 and len(set(names).difference(OVERLAY_OWN)) > 1
 
@@ -208,7 +221,11 @@ def deb_epoch(debs: Sequence[Path]) -> int:
     return min(newest, LAST_EPOCH)
 
 
-def pack(tree: Path, target: Path, log: host.Log, *, several_xattrs: bool = True) -> None:
+SPARSE = ("--sparse", "--hole-detection=seek", "--sparse-version=0.0")
+"""For GNU tar; of its three formats 0.0 alone has no process number in its names."""
+
+
+def pack(tree: Path, target: Path, log: host.Log, *, rare: Rare = Rare()) -> None:
     """Write a tree as a zstd-compressed tar whose bytes depend on the tree alone.
 
     Each filesystem lists extended attributes in an order of its own, and GNU tar keeps it. Where
@@ -219,9 +236,10 @@ def pack(tree: Path, target: Path, log: host.Log, *, several_xattrs: bool = True
     tar = ["tar", "--create", "--directory", str(tree), "--sort=name", "--numeric-owner",
            "--format=posix", "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
            "--xattrs", "--xattrs-include=*",
-           *(f"--xattrs-exclude={name}" for name in OVERLAY_OWN)]  # fmt: skip
+           *(f"--xattrs-exclude={name}" for name in OVERLAY_OWN),
+           *(SPARSE if rare.sparse else ())]  # fmt: skip
     what = "packing the tree"
-    if not several_xattrs:
+    if not rare.several_xattrs:
         host.run([*tar, "--file", str(target), "--use-compress-program", " ".join(compressor), "."],
                  log=log, what=what)  # fmt: skip
         return
@@ -236,7 +254,7 @@ def pack(tree: Path, target: Path, log: host.Log, *, several_xattrs: bool = True
         assert reader.stdout is not None
         assert writer.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            sort_xattrs(reader.stdout, writer.stdin)
+            pax.sort_xattrs(reader.stdout, writer.stdin)
             writer.stdin.close()
         reader.stdout.close()
         status = writer.wait() or reader.wait()
@@ -245,51 +263,6 @@ def pack(tree: Path, target: Path, log: host.Log, *, several_xattrs: bool = True
             log.line(line)
         if status:
             raise log.failure(what, f"failed (exit status {status}):\n{host.last_lines(log.tail)}")
-
-
-def sort_xattrs(source: IO[bytes], target: IO[bytes]) -> None:
-    """Copy a tar, the SCHILY.xattr records of each pax header (pax(1), IEEE 1003.1) in order."""
-    stated = None  # a member's size where it has more than 8 GiB, in the pax header before it
-    while header := source.read(512):
-        target.write(header)
-        field = header[124:136]
-        if field[0] & 0x80:  # GNU: base 256
-            size = int.from_bytes(field[1:], "big")
-        else:
-            size = int(field.strip(b" \0") or b"0", 8)
-        if header[156:157] == b"x":
-            left = -(-size // 512) * 512
-            records = source.read(left)[:size]
-            found = re.search(rb"(?:^|\n)\d+ size=(\d+)\n", records)
-            stated = int(found[1]) if found else None
-            target.write(_sorted_records(records).ljust(left, b"\0"))
-            continue
-        size, stated = size if stated is None else stated, None
-        left = -(-size // 512) * 512
-        while left and (chunk := source.read(min(left, 1 << 20))):
-            target.write(chunk)
-            left -= len(chunk)
-
-
-def _sorted_records(text: bytes) -> bytes:
-    records: list[bytes] = []
-    at = 0
-    while at < len(text):
-        length = int(text[at : text.index(b" ", at)])
-        records.append(text[at : at + length])
-        at += length
-
-    # Other records stay where they are, in front.
-    names = [record.split(b" ", 1)[1].split(b"=", 1)[0] for record in records]
-    attributes = sorted(
-        (name, record) for name, record in zip(names, records, strict=True)
-        if name.startswith(b"SCHILY.xattr.")
-    )  # fmt: skip
-    rest = [
-        record for name, record in zip(names, records, strict=True)
-        if not name.startswith(b"SCHILY.xattr.")
-    ]  # fmt: skip
-    return b"".join([*rest, *(record for _name, record in attributes)])
 
 
 def unpack(source: Path, sha256: str, target: Path, log: host.Log) -> None:
@@ -471,6 +444,50 @@ def resolved(folder: Path, lower: Sequence[str], path: str) -> str:
     return "/".join(here)
 
 
+def merged(
+    folder: Path, lower: Sequence[str], path: str, hidden: Set[str] = frozenset()
+) -> Iterator[tuple[str, str]]:
+    """(path below `path`, where it is) of all that an overlay of these directories shows there.
+
+    What is in a folder of `hidden`, by its path below `path`, is left out.
+    """
+    folders = [os.fspath(folder / name) for name in lower]
+    for step in path.split("/") if path else ():
+        folders = _below(folders, step)
+    yield from _merged(folders, "", hidden)
+
+
+def _below(folders: Sequence[str], name: str) -> list[str]:
+    """The folders of this name in a stack of folders that are seen together."""
+    found = []
+    for folder in folders:
+        path = os.path.join(folder, name)
+        mode = _mode(Path(path))
+        if not mode:
+            continue
+        if not stat.S_ISDIR(mode):
+            break
+        found.append(path)
+        if _opaque(Path(path)):
+            break
+    return found
+
+
+def _merged(folders: Sequence[str], below: str, hidden: Set[str]) -> Iterator[tuple[str, str]]:
+    shown: dict[str, tuple[str, os.stat_result]] = {}
+    for folder in folders:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name not in shown:
+                    shown[entry.name] = entry.path, entry.stat(follow_symlinks=False)
+    for name, (path, info) in sorted(shown.items()):
+        if stat.S_ISCHR(info.st_mode) and info.st_rdev == 0:
+            continue
+        yield below + name, path
+        if stat.S_ISDIR(info.st_mode) and below + name not in hidden:
+            yield from _merged(_below(folders, name), f"{below}{name}/", hidden)
+
+
 def is_folder(path: Path | None) -> bool:
     """Whether it is a directory itself, not a link to one."""
     return path is not None and stat.S_ISDIR(_mode(path))
@@ -535,7 +552,7 @@ def facts(epoch: int, records: Sequence[Record], tree: Path) -> dict[str, Any]:
 
 
 def measured(tree: Path) -> tuple[int, bool]:
-    """Bytes that the files of a tree take in blocks of 4 KiB, on any filesystem alike.
+    """Bytes that the files of a tree take in blocks of 4 KiB, holes left out: alike anywhere.
 
     And whether one that is not empty may not be read by others, as /etc/shadow.
     """
@@ -551,7 +568,7 @@ def measured(tree: Path) -> tuple[int, bool]:
                     stack.append(entry.path)
                 elif stat.S_ISREG(info.st_mode) and info.st_ino not in linked:
                     private = private or (info.st_size > 0 and not info.st_mode & stat.S_IROTH)
-                    size += -(-info.st_size // 4096) * 4096
+                    size += holes.taken(entry.path, info)
                     if info.st_nlink > 1:
                         linked.add(info.st_ino)
     return size, private

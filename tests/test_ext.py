@@ -135,6 +135,20 @@ def test_a_byte_has_a_place(tmp_path: Path, tree: Path) -> None:
     assert ext.place(raw, groups, offset) == (f"block {block}", 0, block)
 
 
+def test_where_a_filesystem_was_mounted_is_not_where_its_inodes_are(
+    tmp_path: Path, tree: Path
+) -> None:
+    raw = tmp_path / "raw"
+    groups = make(raw, tree, "-L", "Inode table at 7")
+    with raw.open("r+b") as file:
+        file.seek(1024 + 0x88)
+        file.write(b"/srv/Inode bitmap at 5/Inode table at 6")
+    text = shown(raw, "dumpe2fs")
+    assert "/srv/Inode bitmap at 5" in text
+    assert ext.layout(text) == groups
+    assert len(groups) == 1
+
+
 def test_what_is_no_filesystem_is_said(tmp_path: Path) -> None:
     path = tmp_path / "raw"
     for content in (b"", b"x" * 5000):
