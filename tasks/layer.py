@@ -152,10 +152,12 @@ def apt_steps(given: Mapping[str, Any]) -> list[host.Step]:
     if wanted or removes:
         steps.append(host.step(*APT, "apt-get", "update", title="reading the locked packages"))
         steps.append(host.step("/bin/sh", "-c", LATER))
+        # The lock names each, and locking refuses what is essential unless the spec names it so.
+        gone = ["--allow-remove-essential"] if removes else []
         steps.append(
             host.step(
                 *APT, "apt-get", "install", "--yes", "--allow-downgrades",
-                "--allow-change-held-packages", "--no-install-recommends",
+                "--allow-change-held-packages", *gone, "--no-install-recommends",
                 "--option", f"Dir::State::extended_states={NO_MARKS}",
                 *wanted, *removes,
                 title=f"installing {len(wanted)} packages",
@@ -402,24 +404,19 @@ def apt_files(session: Session) -> dict[str, bytes]:
     locked = {repo.name: repo for repo in session.plan.lock.repos}
     sources = []
     for repo in session.spec.repos:
-        signed = ""
-        if not repo.trusted and repo.keyring is not None:
-            content = repo.keyring.read_bytes()
-            armored = content.startswith(b"-----BEGIN")
-            path = f"/etc/apt/keyrings/{repo.name}.{'asc' if armored else 'gpg'}"
+        path, content = inputs.signed_by(repo, session.spec, session.plan.lock)
+        if content:
             found[path] = content
-            signed = f"Signed-By: {path}\n"
+        signed = f"Signed-By: {path}\n" if path else ""
+        uri = apt.without_user(session.uris[repo.name])
         sources.append(
-            f"Types: deb\nURIs: {apt.without_user(session.uris[repo.name])}\n"
-            f"Suites: {repo.suite}\n"
-            + (f"Components: {repo.section}\n" if repo.section else "")
-            + ("Trusted: yes\n" if repo.trusted else "")
-            + signed
+            apt.source(uri, repo.suite, repo.components, trusted=repo.trusted, extra=signed)
         )
     found["/etc/apt/sources.list.d/strata.sources"] = "\n".join(sources).encode()
     pins = apt.preferences(
         [(repo.name, repo.priority, locked[repo.name].fields) for repo in session.spec.repos],
         sites=False,
+        pins={repo.name: repo.pins for repo in session.spec.repos},
     )
     if pins:
         found["/etc/apt/preferences.d/strata"] = pins.encode()
@@ -528,11 +525,12 @@ def build(session: Session, number: int, log: host.Log) -> None:
     layer = Layer(name="settings") if settings else spec.layers[number]
     locked = LockedLayer(name=layer.name, records=(), removes=())
     if not settings:
+        locked = next(one for one in plan.lock.layers if one.name == layer.name)
+    if locked.records:
         # Passwords are in no layer once it is done; these packages may ask for those given below.
         earlier_answers = [line for lower in spec.layers[:number] for line in lower.debconf
                            if inputs.is_password(line)]  # fmt: skip
         layer = replace(layer, debconf=(*earlier_answers, *layer.debconf))
-        locked = next(one for one in plan.lock.layers if one.name == layer.name)
     installed = plan.lock.installed(number + 1)
     if locked.records or locked.removes:
         known = {record.package for record in plan.lock.installed(number)}
@@ -564,8 +562,9 @@ def build(session: Session, number: int, log: host.Log) -> None:
             was, layer = layer, with_locale(layer, spec.layers[:number], shown.get("locale", ""))
             answered = layer is not was
         steps += shown_steps(shown, answered)
-        if answered and not was.debconf:
-            steps.append(host.step("debconf-set-selections", f"{INSIDE}/debconf"))
+    if layer.debconf and not stage.inputs.get("debconf"):
+        # Not the layer's own, which are in its key, but made of what is in those below.
+        steps.append(host.step("debconf-set-selections", f"{INSIDE}/debconf"))
     if not settings:
         steps += apt_steps(stage.inputs)
     with session.trees.upper(stage, lower) as upper:
@@ -604,7 +603,8 @@ def build(session: Session, number: int, log: host.Log) -> None:
         log.step("packing")
         if _is_debian(session):
             text = tree.dpkg_status(upper.base, [upper.name, *lower])
-            tree.check_installed(text, installed, spec.arch, f"layer {layer.name}")
+            script = f"{layer.script}" if layer.script is not None else ""
+            tree.check_installed(text, installed, spec.arch, f"layer {layer.name}", script)
         if lost := own.replaced(upper, lower, _given_below(spec, number), entries):
             raise BuildError(
                 f"{spec.path}: layers.{layer.name}: its package {lost.package} replaces "
@@ -634,7 +634,7 @@ def build(session: Session, number: int, log: host.Log) -> None:
         if mine:
             facts["own"] = sorted(mine)
         with session.cache.put(stage, facts) as target:
-            tree.pack(upper.path, target, log, rare=rare)
+            tree.pack(upper.path, target, log, rare=rare, size=facts["size"])
     host.remove_tree(given_folder)
 
 
