@@ -525,11 +525,12 @@ def build(session: Session, number: int, log: host.Log) -> None:
     layer = Layer(name="settings") if settings else spec.layers[number]
     locked = LockedLayer(name=layer.name, records=(), removes=())
     if not settings:
+        locked = next(one for one in plan.lock.layers if one.name == layer.name)
+    if locked.records:
         # Passwords are in no layer once it is done; these packages may ask for those given below.
         earlier_answers = [line for lower in spec.layers[:number] for line in lower.debconf
                            if inputs.is_password(line)]  # fmt: skip
         layer = replace(layer, debconf=(*earlier_answers, *layer.debconf))
-        locked = next(one for one in plan.lock.layers if one.name == layer.name)
     installed = plan.lock.installed(number + 1)
     if locked.records or locked.removes:
         known = {record.package for record in plan.lock.installed(number)}
@@ -561,8 +562,9 @@ def build(session: Session, number: int, log: host.Log) -> None:
             was, layer = layer, with_locale(layer, spec.layers[:number], shown.get("locale", ""))
             answered = layer is not was
         steps += shown_steps(shown, answered)
-        if answered and not was.debconf:
-            steps.append(host.step("debconf-set-selections", f"{INSIDE}/debconf"))
+    if layer.debconf and not stage.inputs.get("debconf"):
+        # Not the layer's own, which are in its key, but made of what is in those below.
+        steps.append(host.step("debconf-set-selections", f"{INSIDE}/debconf"))
     if not settings:
         steps += apt_steps(stage.inputs)
     with session.trees.upper(stage, lower) as upper:
@@ -632,7 +634,7 @@ def build(session: Session, number: int, log: host.Log) -> None:
         if mine:
             facts["own"] = sorted(mine)
         with session.cache.put(stage, facts) as target:
-            tree.pack(upper.path, target, log, rare=rare)
+            tree.pack(upper.path, target, log, rare=rare, size=facts["size"])
     host.remove_tree(given_folder)
 
 

@@ -225,12 +225,14 @@ SPARSE = ("--sparse", "--hole-detection=seek", "--sparse-version=0.0")
 """For GNU tar; of its three formats 0.0 alone has no process number in its names."""
 
 
-def pack(tree: Path, target: Path, log: host.Log, *, rare: Rare = Rare()) -> None:
+def pack(tree: Path, target: Path, log: host.Log, *, rare: Rare = Rare(), size: int = 0) -> None:
     """Write a tree as a zstd-compressed tar whose bytes depend on the tree alone.
 
     Each filesystem lists extended attributes in an order of its own, and GNU tar keeps it. Where
-    something has several, what tar writes is put in order on its way.
+    something has several, what tar writes is put in order on its way. `size` is what is told of it.
     """
+    if size:
+        log.step(f"packing {size / 1e6:.0f} MB")
     # Never one: newer versions then leave the multi-threaded mode, and with it its bytes.
     compressor = ["zstd", "-3", f"-T{max(2, len(os.sched_getaffinity(0)))}"]
     tar = ["tar", "--create", "--directory", str(tree), "--sort=name", "--numeric-owner",

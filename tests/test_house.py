@@ -19,9 +19,8 @@ FLOORS = {
     "room": 0.3, "strict": 0.3, "cachedir": 0.3, "host": 0.5, "apt": 1, "document": 1, "mkfs": 1,
     "trials": 1, "arches": 1, "reads": 1, "scripts": 1, "spec": 1.2, "lockfile": 1, "compress": 1, "ext": 1, "jks": 1,
     "ext_xattrs": 1.1,
-    "plan": 2, "inputs": 2.2, "cache": 2.2, "identities": 2.3, "tree": 2.4, "debs": 2.4, "own": 2.5, "debconf": 2.5,
-    "session": 2.6,
-    "ask": 2.8, "lock": 3, "base": 3, "layer": 3, "image": 3, "publish": 3, "migrate": 3, "admin": 3.5,
+    "plan": 2, "inputs": 2.2, "cache": 2.2, "identities": 2.3, "tree": 2.4, "debs": 2.4, "own": 2.5,
+    "debconf": 2.5, "session": 2.6, "ask": 2.8, "lock": 3, "base": 3, "layer": 3, "image": 3, "publish": 3, "migrate": 3, "admin": 3.5,
     "report": 4, "reproduce": 4, "graph": 5,
 }  # fmt: skip
 """Within floor 2, plan is below what uses it; admin's `import` task is the door to migrate."""

@@ -281,35 +281,37 @@ def test_debconf_answers_are_there_before_the_packages(built: World, tmp_path: P
 
 
 def test_debconf_passwords_are_used_and_stay_in_no_tree(built: World, tmp_path: Path) -> None:
-    """Also one that is given below the packages that ask for it, and one that debconf keeps apart."""
-    asks = ("#!/bin/sh\nset -e\n. /usr/share/debconf/confmodule\n"
-            "for name in pw other; do db_get beta/$name; echo \"$RET\" | sha256sum >> /etc/heard; done\n")  # fmt: skip
-    template = "Template: beta/{}\nType: password\nDescription: A password\n Long.\n\n"
-    built.add(built.deb("beta", "2", depends="gamma, debconf", scripts={
-        "templates": template.format("pw") + template.format("other"), "postinst": asks}))  # fmt: skip
-    built.edit("  - name: app\n", "  - name: early\n    debconf: [beta beta/pw password hunter2 and more]\n"
-               "    packages: [debconf]\n  - name: app\n"
-               "    debconf: [beta beta/other string s3cret]\n")  # fmt: skip
+    """Also those given below the packages that ask, and one given as what its template is not."""
+
+    def asking(name: str, *questions: str, **more: str) -> Path:
+        template = "Template: {}/{}\nType: password\nDescription: A password\n Long.\n\n"
+        asks = "".join(f'db_get {name}/{one}; echo "$RET" | sha256sum >> /etc/heard\n'
+                       for one in questions)  # fmt: skip
+        return built.deb(name, "2", **more, scripts={
+            "templates": "".join(template.format(name, one) for one in questions),
+            "postinst": f"#!/bin/sh\nset -e\n. /usr/share/debconf/confmodule\n{asks}"})  # fmt: skip
+
+    built.add(asking("beta", "pw", "other", depends="gamma, debconf"), asking("zeta", "pw"))
+    built.edit("  - name: app\n", "  - name: early\n    packages: [debconf]\n"
+               "    debconf: [beta beta/pw password hunter2 and more, zeta zeta/pw password c0rrect]\n"
+               "  - name: app\n    debconf: [beta beta/other string s3cret]\n")  # fmt: skip
+    built.edit("images:\n", "  - {name: late, packages: [zeta]}\nimages:\n")
     built.build()
     with tree_of(built, tmp_path) as root:
-        heard = [
-            hashlib.sha256(f"{text}\n".encode()).hexdigest()
-            for text in ("hunter2 and more", "s3cret")
-        ]
+        heard = [hashlib.sha256(f"{text}\n".encode()).hexdigest()
+                 for text in ("hunter2 and more", "s3cret", "c0rrect")]  # fmt: skip
         assert re.findall(r"[0-9a-f]{64}", (root / "etc/heard").read_text()) == heard
         database = root / "var/cache/debconf"
-        for name in ("pw", "other"):
-            assert any(
-                f"Name: beta/{name}\n" in path.read_text() for path in database.glob("*.dat")
-            )
+        kept = "".join(path.read_text() for path in database.glob("*.dat"))
+        for name in ("beta/pw", "beta/other", "zeta/pw"):
+            assert f"Name: {name}\n" in kept
         assert stat.S_IMODE((database / "passwords.dat").stat().st_mode) == 0o600
     tarballs = sorted((built.root / "cache/layers").glob("*.tar.zst"))
-    assert len(tarballs) >= 4
+    assert len(tarballs) >= 5
     for path in tarballs:
         content = subprocess.run(["zstd", "-dc", path], check=True, capture_output=True).stdout
-        assert b"hunter2" not in content, path
-        assert b"s3cret" not in content, path
-        assert stat.S_IMODE(path.stat().st_mode) in (0o640, 0o644)
+        for secret in (b"hunter2", b"s3cret", b"c0rrect"):
+            assert secret not in content, path
 
 
 def test_recommends(built: World) -> None:
