@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks import cachedir, host, lockfile, safe, strict, trials
+from tasks import cachedir, holes, host, lockfile, safe, strict, trials
 from tasks.cache import FOLDERS, broken, read_record, remove
 from tasks.errors import BuildError
 from tasks.plan import Plan, Stage, other_tools, tools_of
@@ -219,7 +219,7 @@ def prune(session: Session) -> None:
                 continue
             # The record goes first: an entry without one is not believed.
             for path in sorted(paths, key=lambda path: path.suffix != ".json"):
-                freed += path.lstat().st_size
+                freed += holes.used(path)
                 remove(path)
             count += 1
         for path in session.cache.unused(releases):

@@ -7,15 +7,18 @@ Formats: sources.list(5), apt.conf(5), apt_preferences(5), the Debian repository
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from urllib.parse import unquote, unquote_to_bytes, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from tasks.errors import BuildError
 
 # Release fields to the conditions of a `Pin: release` line, as fuel-agent mapped them.
 PIN_FIELDS = {"Archive": "a", "Suite": "a", "Codename": "n", "Version": "v", "Origin": "o",
               "Label": "l"}  # fmt: skip
+
+RELEASE_LIMIT = 100_000_000
+"""Bytes of a Release: more is no Release."""
 
 # What a base variant selects from the first repository: (Essential, priorities, names).
 _REQUIRED = (True, ("required",), ("apt",))
@@ -78,7 +81,7 @@ def configuration(
 ) -> str:
     """apt.conf of a private apt in `directory`: nothing of the host's configuration is read.
 
-    Layout: status, sources.list, preferences, auth.conf, trusted.gpg.d/, cache/, lists/ (or
+    Layout: status, apt.sources, preferences, auth.conf, trusted.gpg.d/, cache/, lists/ (or
     `lists`, an absolute path). `timeout`: seconds without a byte after which a server is given up.
     """
     settings = {
@@ -90,7 +93,7 @@ def configuration(
         "Dir::Etc": directory,
         "Dir::Etc::main": "/dev/null",
         "Dir::Etc::parts": "/dev/null",
-        "Dir::Etc::sourcelist": f"{directory}/sources.list",
+        "Dir::Etc::sourcelist": f"{directory}/apt.sources",
         "Dir::Etc::sourceparts": "/dev/null",
         "Dir::Etc::preferences": f"{directory}/preferences",
         "Dir::Etc::preferencesparts": "/dev/null",
@@ -103,10 +106,14 @@ def configuration(
         "APT::Install-Suggests": "false",
         "APT::Sandbox::User": "root",
         "APT::Get::Show-User-Simulation-Note": "false",
+        # Ubuntu's phased updates: else this host's machine-id would decide whether they are there.
+        "APT::Get::Always-Include-Phased-Updates": "true",
         # Else a name that nobody has and that holds a dot means all that match it: `python3.1`.
         "APT::Cmd::Pattern-Only": "true",
         "Acquire::Languages": "none",
         "Acquire::ForceHash": "SHA256",
+        # Its own bound, 10 MB, is less than a Release of many files has.
+        "Acquire::MaxReleaseFileSize": str(RELEASE_LIMIT),
         # It tries again when it was cut off, not when a server says that it is busy, and says
         # nothing of it: see `transient`.
         "Acquire::Retries": "0",
@@ -150,13 +157,19 @@ def transient(text: str, *, changing: bool = False) -> str:
     return re.sub(r"\s*\[IP: .*", "", found[0]).strip() if found else ""
 
 
-def source_line(
-    uri: str, suite: str, components: Sequence[str], *, options: Mapping[str, str] | None = None
+def source(
+    uri: str, suite: str, components: Sequence[str], *, trusted: bool = False, extra: str = ""
 ) -> str:
-    """One line of sources.list."""
-    given = " ".join(f"{name}={value}" for name, value in (options or {}).items())
-    words = ["deb", f"[{given}]" if given else "", uri, suite, *components]
-    return " ".join(word for word in words if word) + "\n"
+    """A deb822 stanza of one repository: unlike a one-line source's, its URI is not decoded.
+
+    `extra` are further fields, whole lines.
+    """
+    return (
+        f"Types: deb\nURIs: {uri}\nSuites: {suite}\n"
+        + (f"Components: {' '.join(components)}\n" if components else "")
+        + ("Trusted: yes\n" if trusted else "")
+        + extra
+    )
 
 
 def without_user(uri: str) -> str:
@@ -166,16 +179,34 @@ def without_user(uri: str) -> str:
     return scheme + mark + authority.rpartition("@")[2] + slash + path
 
 
+_NETRC = re.compile(r"[^\s\"'\\#]+")
+
+
 def auth_conf(uris: Iterable[str]) -> str:
-    """apt_auth.conf(5) for the addresses that hold a user: arguments and sources then need none."""
+    """apt_auth.conf(5) for the addresses that hold a user: arguments and sources then need none.
+
+    Its words have no quotes: what cannot stand there must be in a source, see `source_uri`.
+    """
     lines = []
     for uri in uris:
         parts = urlsplit(uri)
-        if parts.username is not None:
+        if parts.username is not None and source_uri(uri) != uri:
             # An empty password would make apt take the next word for it, on the next line.
             password = f" password {unquote(parts.password)}" if parts.password else ""
             lines.append(f"machine {without_user(uri)} login {unquote(parts.username)}{password}\n")
     return "".join(lines)
+
+
+def source_uri(uri: str) -> str:
+    """The address for a source: without user and password unless auth.conf cannot hold them.
+
+    It has no quotes, and knows neither addresses of IPv6 nor escapes in a path.
+    """
+    parts = urlsplit(uri)
+    words = [unquote(word) for word in (parts.username, parts.password) if word]
+    plain = not re.search(r"[\[%]", without_user(uri)) and parts.username
+    fits = plain and all(_NETRC.fullmatch(word) for word in words)
+    return without_user(uri) if fits or parts.username is None else uri
 
 
 def stanza_fields(text: str) -> dict[str, str]:
@@ -203,6 +234,26 @@ def release_fields(text: str) -> dict[str, str]:
 _PINNABLE = re.compile(r"[^,*?\[\]\\/][^,*?\[\]\\]*")
 
 
+COMPRESSED = (".xz", ".gz", ".zst", ".bz2", ".lzma")
+
+
+def only_compressed(
+    sums: Mapping[str, str], components: Sequence[str], arches: Sequence[str]
+) -> dict[str, str]:
+    """The Packages that a Release lists in no form but a compressed one, by that one's path.
+
+    apt passes over these in silence; `components` is empty for a flat repository.
+    """
+    wanted = ["Packages"] if not components else [
+        f"{component}/binary-{arch}/Packages" for component in components for arch in arches
+    ]  # fmt: skip
+    return {
+        name + suffix: name
+        for name in wanted if name not in sums
+        for suffix in [next((end for end in COMPRESSED if name + end in sums), "")] if suffix
+    }  # fmt: skip
+
+
 def release_sums(text: str) -> dict[str, str]:
     """The SHA-256 of each file that a Release lists."""
     section = re.search(r"^SHA256:[ \t]*\n((?: .*\n?)+)", text, re.MULTILINE)
@@ -219,43 +270,60 @@ def pin_conditions(release: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def preferences(repos: Sequence[tuple[str, int | None, Mapping[str, str]]], *, sites: bool) -> str:
+def preferences(
+    repos: Sequence[tuple[str, int | None, Mapping[str, str]]], *, sites: bool,
+    pins: Mapping[str, Sequence[tuple[str, int]]] | None = None,
+) -> str:  # fmt: skip
     """apt_preferences for (name, priority, Release fields) of each repository, in their order.
 
-    A pin names the Release fields of its repository. Where these fields would also find another
-    one with another priority, the pin names the repository's site if `sites` says that each has
-    one of its own (see `site`), so that priorities never leak. Raises BuildError for a priority
-    whose repository has no field to be recognised by.
+    `pins` has, by repository, (package patterns, priority): what they name they rule in place of
+    the repository's own. A pin names the Release fields of its repository. Where these fields
+    would also find another one that is ruled otherwise, the pin names the repository's site if
+    `sites` says that each has one of its own (see `site`), so that priorities never leak. Raises
+    BuildError for a priority whose repository has no field to be recognised by.
     """
-    stanzas = []
+    pins = pins or {}
+    single: list[str] = []
+    whole: list[str] = []
     all_conditions = [pin_conditions(release) for _name, _priority, release in repos]
+    rules = [(priority, tuple(pins.get(name, ()))) for name, priority, _release in repos]
     for number, (name, priority, _release) in enumerate(repos):
-        if priority is None:
+        own = pins.get(name, ())
+        if priority is None and not own:
             continue
         conditions = all_conditions[number]
         if not conditions:
+            field = "pins" if priority is None else "priority"
             raise BuildError(
-                f"repos.{name}.priority: its Release has none of the fields that a pin goes by "
+                f"repos.{name}.{field}: its Release has none of the fields that a pin goes by "
                 f"({', '.join(sorted(PIN_FIELDS))})",
-                "remove the priority, or give the repository a Release file with Origin or Label",
+                f"remove the {field}, or give the repository a Release file with Origin or Label",
             )
         also_found = any(
             other != number
             and conditions.items() <= all_conditions[other].items()
-            and repos[other][1] != priority
+            and rules[other] != rules[number]
             for other in range(len(repos))
         )
         if also_found and sites:
             pin = f'origin "{urlsplit(site(number)).netloc}"'
         else:
             pin = "release " + ", ".join(f"{key}={value}" for key, value in conditions.items())
-        stanzas.append(f"Package: *\nPin: {pin}\nPin-Priority: {priority}\n")
-    return "\n".join(stanzas)
+        single += [f"Package: {packages}\nPin: {pin}\nPin-Priority: {value}\n"
+                   for packages, value in own]  # fmt: skip
+        if priority is not None:
+            whole.append(f"Package: *\nPin: {pin}\nPin-Priority: {priority}\n")
+    return "\n".join([*single, *whole])
 
 
 _URI = re.compile(
     r"^'http://(\d+)\.strata\.invalid/(\S+)' ([^_\s]+)_([^_\s]+)_(\S+)\.deb (\d+) SHA256:(\w{64})$"
 )
+
+
+def parse_removed(text: str) -> list[str]:
+    """What apt-get says that it would remove, by name or name:arch."""
+    return parse_print_uris("\n".join(line for line in text.splitlines() if line[:1] != "'"))[1]
 
 
 def parse_print_uris(text: str) -> tuple[list[Available], list[str]]:
@@ -283,7 +351,7 @@ def parse_print_uris(text: str) -> tuple[list[Available], list[str]]:
                     version=unquote(version),
                     architecture=architecture,
                     size=int(size),
-                    sha256=sha256,
+                    sha256=sha256.lower(),
                 )
             )
         elif line.endswith("will be REMOVED:"):
@@ -295,7 +363,8 @@ def parse_print_uris(text: str) -> tuple[list[Available], list[str]]:
     return wanted, removed
 
 
-_SHA256 = re.compile(rb"^SHA256: ([0-9a-f]{64})$", re.MULTILINE)
+# Names of fields have no case, and neither have digits of a digest.
+_SHA256 = re.compile(rb"^[Ss][Hh][Aa]256:[ \t]*([0-9a-fA-F]{64})[ \t\r]*$", re.MULTILINE)
 
 
 def _around(index: bytes, position: int) -> bytes:
@@ -306,7 +375,7 @@ def _around(index: bytes, position: int) -> bytes:
 
 def places_by_sha256(index: bytes) -> dict[bytes, int]:
     """Where in a Packages file each SHA-256 digest stands: 60,000 of them, few are wanted."""
-    return {match[1]: match.start() for match in _SHA256.finditer(index)}
+    return {match[1].lower(): match.start() for match in _SHA256.finditer(index)}
 
 
 def stanzas_by_sha256(
@@ -390,37 +459,81 @@ def plain_name(wanted: str) -> str:
 
 def list_name(uri: str) -> str:
     """The beginning of the names under which apt keeps an address's indexes (URItoFileName)."""
-    place = unquote_to_bytes(re.sub(r"^[a-z]+:(//)?", "", without_user(uri)))
+    place = re.sub(r"^[a-z]+:(//)?", "", without_user(uri))
+    place = re.sub(r"^\[([^]/]*)\]", r"\1", place)  # an IPv6 host is kept without its brackets
     escaped = re.sub(
         rb"[\\|{}\[\]<>\"^~_=!@#$%&*\x00-\x20\x7f-\xff]",
         lambda match: b"%%%02x" % ord(match[0]),
-        place,
+        place.encode(),
     )
     return escaped.decode("ascii").replace("/", "_")
 
 
-def host_mirrors(texts: Iterable[str]) -> tuple[str, str]:
+ARCHIVE_ORIGINS = ("Debian", "Debian Backports", "Ubuntu")
+_ARCHIVE_KEYRING = re.compile(r".*/(debian|ubuntu)-archive-[^/]*\.(gpg|pgp|asc)")
+
+
+def host_mirrors(
+    texts: Iterable[str],
+    *,
+    origin: Callable[[str, str], str] = lambda _uri, _suite: "",
+    read: Callable[[str], str] = lambda _path: "",
+) -> tuple[str, str]:
     """(mirror, security mirror) of a host, from its apt sources in either format; "" for none.
 
     The first binary http(s) or file source of a suite without a suffix is the mirror, one of a
     suite named `stable` only for want of another: vendors call theirs so. The first of a suite
-    named *-security is the security mirror.
+    named *-security is the security mirror. Before these go sources that are known to be the
+    archive's, by the Origin that the host's lists have (`origin` of URI and suite) or by the
+    keyring that they name; after them those that are known to be somebody else's, and of the rest
+    those without updates of their own or with a keyring of their own. `read` gives the list of
+    mirrors that a mirror+file: source names.
     """
-    mirror = stable = security = ""
-    for uri, suite in _sources(texts):
+    found: list[tuple[tuple[bool, ...], str, str]] = []
+    sources = [(given, suite, signed) for given, suite, signed in _sources(texts)]
+    updated = {uri.rstrip("/") for uri, suite, _signed in sources if suite.endswith("-updates")}
+    for given, suite, signed in sources:
+        uri = given
+        if match := re.match(r"mirror\+file:(?://)?(?=/)(.*)", given):
+            uri = first_mirror(read(match[1]))
         if not re.match(r"https?://|file:/", uri):
-            continue  # cdrom:, or a list of mirrors as in Debian's cloud images
-        if re.search(r"-security(/|$)|^[a-z]+/updates$", suite):
-            security = security or uri
-        elif suite == "stable":
-            stable = stable or uri
-        elif re.fullmatch(r"[a-z]+", suite) and suite != "nodistro":
-            mirror = mirror or uri
-    return (mirror or stable).rstrip("/"), security.rstrip("/")
+            continue  # cdrom:, or a list of mirrors on the network
+        known = origin(given, suite)
+        archive = known in ARCHIVE_ORIGINS or bool(_ARCHIVE_KEYRING.fullmatch(signed))
+        security = bool(re.search(r"-security(/|$)|^[a-z]+/updates$", suite))
+        if not security and not (re.fullmatch(r"[a-z]+", suite) and suite != "nodistro"):
+            continue
+        rank = (not archive, bool(known), suite == "stable",
+                not security and given.rstrip("/") not in updated, bool(signed))  # fmt: skip
+        found.append((rank, "security" if security else "mirror", uri.rstrip("/")))
+    best = {
+        kind: min((one for one in found if one[1] == kind), key=lambda one: one[0])[2]
+        for kind in {one[1] for one in found}
+    }
+    return best.get("mirror", ""), best.get("security", "")
 
 
-def _sources(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """(URI, suite) of each enabled binary source that a Debian or Ubuntu archive could be."""
+def first_mirror(text: str) -> str:
+    """The address of a mirror list (apt-transport-mirror(1)) that apt tries first, "" for none."""
+    best: tuple[int, str] | None = None
+    for line in text.splitlines():
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        values = dict(word.partition(":")[::2] for word in words[1:])
+        given = values.get("priority", "")
+        # Those without a priority come last.
+        priority = int(given) if given.isdigit() else 1 << 31
+        types = [word.partition(":")[2] for word in words[1:] if word.startswith("type:")]
+        if types and not {"deb", "index"} & set(types):
+            continue
+        if best is None or priority < best[0]:
+            best = priority, words[0]
+    return best[1] if best else ""
+
+
+def _sources(texts: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """(URI, suite, Signed-By) of each enabled binary source that an archive could be."""
     for text in texts:
         for stanza in re.split(r"\n\s*\n", text):
             body = "\n".join(line for line in stanza.splitlines() if not line.startswith("#"))
@@ -429,13 +542,15 @@ def _sources(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
                 if fields.get("enabled", "yes").lower() in ("no", "false", "0"):
                     continue
                 if "main" in fields.get("components", "").split():
+                    signed = " ".join(fields.get("signed-by", "").split())
                     yield from (
-                        (uri, suite)
+                        (uri, suite, signed)
                         for uri in fields["uris"].split()
                         for suite in fields.get("suites", "").split()
                     )
                 continue
             for line in body.splitlines():
-                match = re.match(r"\s*deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)\s+(.*)", line)
-                if match and "main" in match[3].split("#")[0].split():
-                    yield match[1], match[2]
+                match = re.match(r"\s*deb\s+(?:\[([^\]]*)\]\s+)?(\S+)\s+(\S+)\s+(.*)", line)
+                if match and "main" in match[4].split("#")[0].split():
+                    option = re.search(r"signed-by=(\S+)", match[1] or "", re.IGNORECASE)
+                    yield match[2], match[3], option[1] if option else ""

@@ -9,12 +9,12 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks import apt, debs, host, inputs
+from tasks import apt, complaint, debs, host, inputs, rollback
 from tasks.cache import broken, read_sha256, seal, sealed
 from tasks.errors import BuildError, DamagedEntry, NoRoom
 from tasks.lockfile import Lock, LockedRepo
@@ -59,11 +59,14 @@ def _live_id(repo: Repo, uri: str, arches: Sequence[str], keyrings: Sequence[Pat
                 repo.trusted, repo.check_valid_until])[:16]  # fmt: skip
 
 
-def ask(session: Session, repo: Repo, uri: str, log: host.Log) -> Snapshot:
+def ask(
+    session: Session, repo: Repo, uri: str, log: host.Log, was: LockedRepo | None = None
+) -> Snapshot:
     """One conditional request for the repository's Release, and its indexes if that changed.
 
-    apt verifies the signature and Valid-Until each time, also when nothing was sent. Raises
-    BuildError that says what is wrong with the repository and what to do.
+    apt verifies the signature and Valid-Until each time, also when nothing was sent; `was` is the
+    lock's record, behind which it may not go. Raises BuildError that says what is wrong with the
+    repository and what to do.
     """
     arches = [session.spec.arch, *session.spec.foreign]
     keyrings = inputs.keyring_files(repo, session.spec)
@@ -72,22 +75,28 @@ def ask(session: Session, repo: Repo, uri: str, log: host.Log) -> Snapshot:
     with host.locked(index / f".{live_id}.lock", waiting=log.step):
         lists = index / f"live-{live_id}"
         try:
-            return _asked(session, repo, uri, live_id, keyrings, log)
+            return _asked(session, repo, uri, live_id, keyrings, log, was)
         except NoRoom:
             raise
         except BuildError as error:
             # apt believes what it has; where that has rotted, the repository is not to blame.
-            if not isinstance(error, DamagedEntry) and not _rotten(session, live_id):
+            if not isinstance(error, DamagedEntry) and not (
+                repo.check_rollback and _rotten(session, live_id)
+            ):
                 raise
         log.step(f"repository {repo.name}: its lists in the cache are damaged; fetching them again")
         host.remove_tree(lists)
-        return _asked(session, repo, uri, live_id, keyrings, log)
+        return _asked(session, repo, uri, live_id, keyrings, log, was)
 
 
 def _asked(
-    session: Session, repo: Repo, uri: str, live_id: str, keyrings: Sequence[Path], log: host.Log
-) -> Snapshot:
+    session: Session, repo: Repo, uri: str, live_id: str, keyrings: Sequence[Path], log: host.Log,
+    was: LockedRepo | None,
+) -> Snapshot:  # fmt: skip
     folder = session.scratch / f"repo-{live_id}-{repo.name}"
+    if not repo.check_rollback:
+        # apt keeps the newer of the Release that it has and the one that comes, and says nothing.
+        host.remove_tree(session.cache.index / f"live-{live_id}")
     lists = session.cache.lists(live_id)
     _private_apt(session, folder, lists, repo, uri, keyrings)
 
@@ -106,13 +115,13 @@ def _asked(
     except NoRoom:
         raise
     except BuildError as error:
-        problem = _explained(session, repo, uri, error)
+        problem = _explained(session, repo, uri, error, lists, folder / "trusted.gpg.d")
     finally:
         for path in (lists / "partial").iterdir():
             path.unlink(missing_ok=True)
     if problem is not None:
         raise problem
-    return _snapshot(session, repo, uri, live_id, lists)
+    return _snapshot(session, repo, uri, live_id, lists, was, folder, log)
 
 
 def _rotten(session: Session, live_id: str) -> bool:
@@ -126,8 +135,9 @@ def _rotten(session: Session, live_id: str) -> bool:
     lists = session.cache.index / f"live-{live_id}"
     try:
         known = set(sealed(kept[-1]).values())
-        return known != {read_sha256(path) for path in lists.iterdir()
-                         if path.name not in APTS_OWN}  # fmt: skip
+        # A snapshot may have more: see _only_compressed.
+        return not known >= {read_sha256(path) for path in lists.iterdir()
+                             if path.name not in APTS_OWN}  # fmt: skip
     except (OSError, ValueError):
         return True
 
@@ -155,21 +165,19 @@ def _private_apt(
     for path in (trusted, folder / "cache"):
         path.mkdir(parents=True, exist_ok=True)
     for number, keyring in enumerate(keyrings):
-        content = keyring.read_bytes()
-        armored = b"-----BEGIN PGP PUBLIC KEY BLOCK-----" in content[:4096]
-        (trusted / f"{number}.{'asc' if armored else 'gpg'}").write_bytes(content)
-    options = {"trusted": "yes"} if repo.trusted else {}
+        (trusted / f"{number}.gpg").write_bytes(inputs.keys_of(keyring, repo, spec))
     (folder / "status").touch()
-    (folder / "sources.list").write_text(
-        apt.source_line(apt.without_user(uri), repo.suite, repo.components, options=options)
-    )
     for name, text in (
+        ("apt.sources", apt.source(apt.source_uri(uri), repo.suite, repo.components,
+                                   trusted=repo.trusted)),
         ("auth.conf", apt.auth_conf([uri])),
         ("apt.conf", apt.configuration(
             str(folder), arch=spec.arch, foreign=spec.foreign, lists=str(lists),
             proxies=spec.proxies, direct=spec.direct, timeout=debs.timeout(),
             options={
                 "Acquire::Check-Valid-Until": "true" if repo.check_valid_until else "false",
+                # A Release may have SHA-512 alone; what is weaker than SHA-256 apt does not take.
+                "Acquire::ForceHash": "",
                 # Nobody resolves from here: the cache would take longer than all the rest.
                 "pkgCacheFile::Generate": "false",
                 "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
@@ -185,47 +193,26 @@ def _private_apt(
         (folder / name).write_text(text, encoding="utf-8")
 
 
-_CAUSES = (
-    (r"required for verification", "this host has nothing to check its signature with",
-     "apt-get install gpgv"),
-    (r"NO_PUBKEY|not signed by a trusted key|public key is not available|Missing key",
-     "it is signed with a key that is not in its keyring",
-     "name its keyring in repos.{name}.keyring"),
-    (r"is not valid yet", "its Release is dated in the future", "check this host's clock"),
-    (r"is expired|EXPIRED|no longer valid|invalid for another|Valid-Until",
-     "its Release has expired (Valid-Until)",
-     "use another mirror; for an archived snapshot set repos.{name}.check_valid_until: false"),
-    (r"EXPKEYSIG|REVKEYSIG", "it is signed with an expired or revoked key", "update its keyring"),
-    (r"BADSIG|invalid signature|Clearsigned file isn't valid|NOSPLIT|signatures were invalid",
-     "its signature is bad", "somebody or something changed it on the way: use another mirror"),
-    (r"  407  |from proxy|Proxy", "the proxy refuses or fails", "check proxies in the spec"),
-    (r"  40[13]  ", "it refuses access", "check the user and password in its uri"),
-    (r"Could not resolve|Could not connect|Connection (failed|refused|timed out)|Unable to connect|"
-     r"Cannot initiate|No route|Network is unreachable|timed out|  5\d\d  |"
-     r"Undetermined Error|Connection reset|Remote end closed|Bad header",
-     "it does not answer", "check its uri, suite and the network"),
-    (r"Redirection loop", "it redirects in a circle", "use another mirror"),
-    (r"does not have a Release file", "it has no Release file",
-     "check its uri and suite; if it really has none, set repos.{name}.trusted: true"),
-    (r"is not signed|is no longer signed", "it is not signed",
-     "if you trust what it holds, set repos.{name}.trusted: true"),
-    (r"Hash Sum mismatch|unexpected size|Mirror sync in progress|inconsistent",
-     "its indexes do not fit its Release: it is changing just now", "try again in some minutes"),
-    (r"doesn't have the component|misspelled|Unable to find expected entry",
-     "it has no such component or architecture", "check repos.{name}.section and arch"),
-    (r"  404  |File not found", "it has no such file", "check its uri, suite and section"),
-)  # fmt: skip
-
-
-def _explained(session: Session, repo: Repo, uri: str, error: BuildError) -> BuildError:
+def _explained(
+    session: Session, repo: Repo, uri: str, error: BuildError, lists: Path, trusted: Path
+) -> BuildError:
     """apt's complaint about a repository as one sentence and what to do."""
     text = session.mask(error.message)
     told = text.replace(apt.without_user(uri), "")  # which may have a 404 in its name
-    cause, hint = "apt cannot read it", ""
-    for pattern, found, advice in _CAUSES:
-        if re.search(pattern, told):
-            cause, hint = found, advice.format(name=repo.name)
-            break
+    files: dict[str, bytes] = {}
+    for path in sorted((lists / "partial").glob("*Release*")):
+        with path.open("rb") as file:
+            files[path.name] = file.read(complaint.BEGINNING)
+    variable = re.search(r"\$\{(\w+)\}", repo.uri)
+    name = variable[1] if variable else ""
+    given = ""
+    if session.variables.get(name):
+        given = f"{name}="
+    elif name and os.environ.get(f"STRATA_{name.upper()}"):
+        given = f"STRATA_{name.upper()}"
+    cause, hint = complaint.explained(
+        repo, told, files, _gpgv_status(lists / "partial", files, trusted), given
+    )
     lines = [line for line in text.splitlines() if re.search(r"\b[EW]: |Err:|Redirection", line)]
     detail = "\n".join("    " + line.strip() for line in lines[:4])
     where = f"{masked(uri)} {repo.suite}"
@@ -234,7 +221,32 @@ def _explained(session: Session, repo: Repo, uri: str, error: BuildError) -> Bui
     )
 
 
-def _snapshot(session: Session, repo: Repo, uri: str, live_id: str, lists: Path) -> Snapshot:
+def _gpgv_status(partial: Path, names: Iterable[str], trusted: Path) -> str:
+    """gpgv's status lines of the Release that apt did not believe; "" without gpgv."""
+    by_end = {name.removesuffix(".FAILED").rpartition("_")[2]: name for name in names}
+    signed = ["InRelease"] if "InRelease" in by_end else ["Release.gpg", "Release"]
+    if not by_end.keys() >= set(signed):
+        return ""
+    keyrings = [word for path in sorted(trusted.iterdir()) for word in ("--keyring", str(path))]
+    try:
+        _code, status, _err = host.capture(
+            [
+                "gpgv",
+                "--status-fd",
+                "1",
+                *keyrings,
+                *(str(partial / by_end[name]) for name in signed),
+            ]
+        )
+    except BuildError:
+        return ""
+    return status
+
+
+def _snapshot(
+    session: Session, repo: Repo, uri: str, live_id: str, lists: Path, was: LockedRepo | None,
+    scratch: Path, log: host.Log,
+) -> Snapshot:  # fmt: skip
     """Link apt's verified lists into an immutable folder named after the Release's digest."""
     prefix = apt.list_name(apt.without_user(uri)) + "_"
     for path in lists.iterdir():
@@ -252,6 +264,11 @@ def _snapshot(session: Session, repo: Repo, uri: str, live_id: str, lists: Path)
         info = release.stat()
         if time.time() - info.st_mtime < 3:
             os.utime(release, (info.st_atime, info.st_mtime - 3))
+    fields = apt.release_fields(release.read_text("utf-8", "replace")) if release else {}
+    if was is not None:
+        rollback.check(repo, was, fields, f"{session.spec.path}: repos.{repo.name} ({masked(uri)})")
+    if release is not None:
+        _check_signer(session, repo, release, fields)
     packages = sorted(name for name in files if name.endswith("Packages"))
     marks = [release] if release else [files[name] for name in packages]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in marks)).hexdigest()
@@ -264,6 +281,8 @@ def _snapshot(session: Session, repo: Repo, uri: str, live_id: str, lists: Path)
         try:
             for name, path in files.items():
                 os.link(path, temporary / name)
+            if release is not None:
+                _only_compressed(session, repo, uri, release, temporary, scratch, log)
             seal(temporary)
             temporary.rename(folder)
         except OSError as error:
@@ -274,9 +293,78 @@ def _snapshot(session: Session, repo: Repo, uri: str, live_id: str, lists: Path)
     kept = sorted(session.cache.index.glob(f"snapshot-{live_id}-*"), key=os.path.getmtime)
     for old in kept[:-SNAPSHOTS_KEPT]:
         host.remove_tree(old)
-    fields = apt.release_fields(release.read_text("utf-8", "replace")) if release else {}
     _check_offer(session, repo, fields)
     return Snapshot(repo=repo, folder=folder, release=digest, fields=fields)
+
+
+def _check_signer(session: Session, repo: Repo, release: Path, fields: Mapping[str, str]) -> None:
+    """BuildError unless the keyring that the image will name is one that verifies this Release.
+
+    A mirror may have signed an archive's Release anew, with a key that only this host knows.
+    """
+    _package, keyring = inputs.ARCHIVES.get(fields.get("Origin", ""), ("", ""))
+    path = Path("/usr/share/keyrings") / keyring
+    spec = session.spec
+    if (repo.keyring is not None or repo.trusted or not spec.settings.apt_sources
+            or not keyring or not path.is_file()):  # fmt: skip
+        return
+    detached = [] if release.name.endswith("InRelease") else [f"{release}.gpg"]
+    status = host.capture(
+        ["gpgv", "--status-fd", "1", "--keyring", str(path), *detached, str(release)]
+    )[1]
+    if "[GNUPG:] VALIDSIG " not in status:
+        raise BuildError(
+            f"{spec.path}: apt_sources: repos.{repo.name}: this host verifies it with a key that "
+            f"is not in {path}, so the image could not",
+            f"name the keyring that verifies it in repos.{repo.name}.keyring",
+        )
+
+
+def _only_compressed(
+    session: Session, repo: Repo, uri: str, release: Path, target: Path, scratch: Path,
+    log: host.Log,
+) -> None:  # fmt: skip
+    """Fetch what a Release lists in compressed forms alone, and put it beside apt's lists."""
+    text = release.read_text("utf-8", "replace")
+    sums = apt.release_sums(text)
+    by_hash = apt.release_fields(text).get("Acquire-By-Hash", "").lower() == "yes"
+    arches = ["all", session.spec.arch, *session.spec.foreign]
+    suite = repo.suite.strip("/") if repo.flat else f"dists/{repo.suite}"
+    for path, name in apt.only_compressed(sums, repo.components, arches).items():
+        file = path
+        if by_hash:  # an archive may have no other, or one that is replaced meanwhile
+            file = f"{path.rpartition('/')[0]}/by-hash/SHA256/{sums[path]}".lstrip("/")
+        place = "/".join(part for part in (suite, file) if part and part != ".")
+        came = scratch / "index"
+        host.run(
+            ["apt-helper", "download-file", f"{apt.without_user(uri)}/{place}", str(came),
+             f"SHA256:{sums[path]}"],
+            log=log, env={"APT_CONFIG": str(scratch / "apt.conf"), "TMPDIR": str(scratch)},
+            cwd=scratch, what=f"fetching {path} of {repo.name}",
+        )  # fmt: skip
+        before = release.name.removeprefix(apt.list_name(uri) + "_")
+        before = before.removesuffix("Release").removesuffix("In")
+        (target / (before + apt.list_name(name))).write_bytes(_unpacked(came, path, repo))
+        came.unlink()
+
+
+def _unpacked(path: Path, name: str, repo: Repo) -> bytes:
+    """The bytes of a compressed index, by its name's ending."""
+    import bz2
+    import gzip
+    import lzma
+
+    data = path.read_bytes()
+    try:
+        if name.endswith(".zst"):
+            with host.running(
+                host.popen(["zstd", "-dcq", "--", str(path)], stdout=host.PIPE)
+            ) as process:
+                return process.communicate()[0]
+        unpack = {"gz": gzip.decompress, "bz2": bz2.decompress}
+        return unpack.get(name.rpartition(".")[2], lzma.decompress)(data)
+    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
+        raise BuildError(f"repository {repo.name}: {name} cannot be unpacked: {error}") from error
 
 
 def _check_sums(repo: Repo, files: Mapping[str, Path], release: Path | None) -> None:
@@ -311,14 +399,16 @@ def _check_offer(session: Session, repo: Repo, fields: Mapping[str, str]) -> Non
                          f"it has {', '.join(arches)}")  # fmt: skip
 
 
-def ask_all(session: Session, log: host.Log) -> list[Snapshot]:
+def ask_all(session: Session, log: host.Log, lock: Lock | None = None) -> list[Snapshot]:
     """Ask every repository, at once; the first failure in the spec's order is the one raised."""
+    was = {repo.name: repo for repo in lock.repos} if lock else {}
     uris = session.uris
     repos = session.spec.repos
     host.apt_tool("apt-get")
     log.step(f"asking {len(repos)} repositories")
     with ThreadPoolExecutor(max_workers=len(repos)) as pool:
-        futures = [pool.submit(ask, session, repo, uris[repo.name], log) for repo in repos]
+        futures = [pool.submit(ask, session, repo, uris[repo.name], log, was.get(repo.name))
+                   for repo in repos]  # fmt: skip
         return [future.result() for future in futures]
 
 

@@ -148,7 +148,7 @@ def build(session: Session, log: host.Log) -> None:
         facts: dict[str, Any] = tree.facts(epoch, records, upper.path)
         facts["drawn"] = identities.facts(drawn)
         with session.cache.put(stage, facts) as target:
-            tree.pack(upper.path, target, log, rare=rare)
+            tree.pack(upper.path, target, log, rare=rare, size=facts["size"])
     host.remove_tree(repository)
     host.remove_tree(tool_root)
 

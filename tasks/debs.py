@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from tasks import apt, host, safe
 from tasks.cache import Cache, remove
@@ -122,7 +122,12 @@ def _download(
     config = folder / "apt.conf"
     config.write_text(
         apt.configuration(
-            str(folder), arch=spec.arch, proxies=spec.proxies, direct=spec.direct, timeout=timeout()
+            str(folder),
+            arch=spec.arch,
+            foreign=spec.foreign,
+            proxies=spec.proxies,
+            direct=spec.direct,
+            timeout=timeout(),
         ),
         encoding="utf-8",
     )
@@ -160,28 +165,81 @@ def _fetch_into(
 ) -> str:  # fmt: skip
     """Fetch .debs to the paths that `came` has by SHA-256; what was said of those that failed."""
     remote: list[str] = []
+    hidden: dict[str, list[Record]] = {}
     failure = ""
     for record in records:
-        uri = f"{apt.without_user(uris[record.repository])}/{quote(record.path, safe='/+~:')}"
-        if uri.startswith("file:"):
+        address = uris[record.repository]
+        if address.startswith("file:"):
             # Not joined as a Path: a path that begins with `/` must stay below the repository.
-            source = f"{uris[record.repository][5:].replace('//', '/', 1)}/{record.path}"
+            source = f"{unquote(re.sub('^file:(//)?(?=/)', '', address))}/{record.path}"
             try:
                 shutil.copyfile(source, came[record.sha256])
             except OSError as error:
                 if error.errno == errno.ENOSPC:
                     raise
                 failure = f"{source}: {error.strerror}"
+        elif apt.source_uri(address) != apt.without_user(address):
+            hidden.setdefault(address, []).append(record)
         else:
+            uri = f"{apt.without_user(address)}/{quote(record.path, safe='/+~:')}"
             remote += [uri, str(came[record.sha256]), f"SHA256:{record.sha256}"]
-    if remote:
-        try:
+    try:
+        if remote:
             _apt_helper(remote, folder, config, log)
+    except NoRoom:
+        raise
+    except BuildError as error:
+        failure = error.message
+    for address, some in hidden.items():
+        try:
+            _by_source(address, some, came, folder, log)
         except NoRoom:
             raise
         except BuildError as error:
             failure = error.message
     return failure
+
+
+def _by_source(
+    address: str, records: Sequence[Record], came: Mapping[str, Path], folder: Path, log: host.Log
+) -> None:
+    """Fetch .debs of an address whose password only a source can hold: see apt.source_uri.
+
+    An argument would show it to everybody. apt takes the index that stands here for what a
+    repository said.
+    """
+    for name in ("lists/partial", "cache", "trusted.gpg.d"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for name in ("status", "preferences"):
+        (folder / name).touch()
+    source = folder / "apt.sources"
+    source.touch(mode=0o600)
+    source.write_text(apt.source(address, "./", [], trusted=True), encoding="utf-8")
+    stanzas = [
+        f"Package: {one.package}\nVersion: {one.version}\nArchitecture: {one.architecture}\n"
+        f"Maintainer: none\nFilename: {one.path}\nSize: {one.size}\nSHA256: {one.sha256}\n"
+        for one in records
+    ]
+    index = folder / "lists" / f"{apt.list_name(address)}_._Packages"
+    index.write_text("\n".join(stanzas), encoding="utf-8")
+    try:
+        for record in records:
+            with contextlib.suppress(FileNotFoundError):
+                came[record.sha256].unlink()
+        host.run(
+            ["apt-get", "download",
+             *(f"{one.package}:{one.architecture}={one.version}" for one in records)],
+            log=log, env={"APT_CONFIG": str(folder / "apt.conf"), "TMPDIR": str(folder)},
+            cwd=folder, what="fetching packages", quiet=True,
+        )  # fmt: skip
+    finally:
+        source.unlink()
+        index.unlink()
+        for record in records:
+            version = record.version.replace(":", "%3a")
+            path = folder / f"{record.package}_{version}_{record.architecture}.deb"
+            if path.exists():
+                path.replace(came[record.sha256])
 
 
 def _taken(path: Path, record: Record, cache: Cache) -> bool:

@@ -31,7 +31,7 @@ def sparse(info: os.stat_result) -> bool:
 
 def used(path: Path) -> int:
     """Bytes that a file takes on the disk; its size at the most."""
-    info = path.stat()
+    info = path.lstat()
     return min(info.st_size, info.st_blocks * 512)
 
 

@@ -39,7 +39,7 @@ TOOLS: dict[str, str] = {
     "resize2fs": "e2fsprogs", "tune2fs": "e2fsprogs", "dumpe2fs": "e2fsprogs",
     "taskset": "util-linux", "mkfs.xfs": "xfsprogs",
     "mkfs.btrfs": "btrfs-progs", "btrfs": "btrfs-progs", "mkfs.vfat": "dosfstools",
-    "mcopy": "mtools",
+    "mcopy": "mtools", "iconv": "libc-bin",
 }  # fmt: skip
 TEST_TOOLS: dict[str, str] = {
     "gpg": "gpg", "gpgconf": "gpgconf", "gpg-agent": "gpg-agent",

@@ -11,7 +11,7 @@ import functools
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -390,9 +390,12 @@ def read(value: Any) -> list[Notice]:
     found = []
     for one in value if isinstance(value, list) else ():
         try:
-            fields: Mapping[str, Any] = {**one, "paths": tuple(one["paths"]),
-                                         "by": tuple(one.get("by", ()))}  # fmt: skip
-            found.append(Notice(**fields))
+            fields: dict[str, Any] = dict(one)
+            texts = [fields[name] for name in ("package", "what", "done", "again")]
+            texts += [*fields["paths"], *fields.get("by", ()), fields.get("layer", "")]
+            if all(type(text) is str for text in texts) and type(fields.get("more", 0)) is int:
+                fields |= {name: tuple(fields.get(name, ())) for name in ("paths", "by")}
+                found.append(Notice(**fields))
         except (TypeError, KeyError, ValueError):
             continue
     return found

@@ -125,7 +125,9 @@ def measure(folder: Path, lower: Sequence[str], mount: str, below: Sequence[str]
             sparse = sparse or holes.sparse(info)
         size += taken
         apparent += whole
-        entries[path] = info.st_mode, info.st_size
+        # A vfat's names are characters, which are UTF-8 in the tree whatever the locale says.
+        text = os.fsencode(path).decode("utf-8", "surrogateescape")
+        entries[text] = info.st_mode, info.st_size
     return Content(size=size + 2 * names, apparent=apparent + 2 * names, inodes=inodes,
                    several_xattrs=several, sparse=sparse, entries=entries)  # fmt: skip
 
@@ -542,7 +544,7 @@ def check_vfat(content: Content, image: Image, where: Path) -> None:
 
 
 def _unfit(image: Image, where: Path, path: str, reason: str) -> BuildError:
-    shown = printable(f"{image.mount.rstrip('/')}/{path}")
+    shown = printable(f"{image.mount.rstrip('/')}/{path}".translate({9: "?", 10: "?"}))
     return BuildError(
         f"{where}: images.{image.mount}.format: vfat cannot hold {shown}: {reason}",
         "rename or remove it, or use another format for this mount point",

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import apt, host, plan, reads, scripts, strict, versions
+from tasks import apt, host, plan, reads, scripts, signature, strict, versions
 from tasks.errors import BuildError
 from tasks.lockfile import Lock
-from tasks.spec import File, Layer, Repo, Spec, check_target, debconf_fields, masked
+from tasks.spec import File, Layer, Repo, Spec, check_target, debconf_fields, masked, parses
 
 MODULES = {"zlib-ng": "zlib_ng", "isal": "isal"}
 """Tools that are Python packages, by the module's name."""
@@ -304,14 +304,25 @@ def settings_identity(spec: Spec, lock: Lock, mirrors: Mapping[str, str]) -> dic
         "apt_sources": [
             [repo.name, masked(expand(repo.uri, mirrors, spec)), repo.suite, repo.section,
              repo.priority, repo.trusted,
-             file_digest(keyring_files(repo, spec)[0]) if repo.keyring else None]
+             _signed_identity(repo, spec, lock)]
             for repo in spec.repos
         ] if settings.apt_sources else [],
-        "pins": apt.preferences(pins, sites=False) if settings.apt_sources else "",
+        "pins": apt.preferences(
+            pins, sites=False, pins={repo.name: repo.pins for repo in spec.repos}
+        ) if settings.apt_sources else "",
     }  # fmt: skip
 
 
 # ---------------------------------------------------------------- mirrors
+
+_DEBIAN = ("debian-archive-keyring", "debian-archive-keyring.gpg")
+ARCHIVES = {"Debian": _DEBIAN, "Debian Backports": _DEBIAN,
+            "Ubuntu": ("ubuntu-keyring", "ubuntu-archive-keyring.gpg")}  # fmt: skip
+"""By a Release's Origin, the package with its archive's keyring and that one's name."""
+
+
+ADDRESS = r"(https?://(?=[^/])([^\s\[\]\"'<>\\/]*@)?(\[[0-9A-Fa-f:.]+\](?=[:/]|$))?|file:/)[^\s\[\]\"'<>\\]*"
+"""An address as a spec's `uri` has it; brackets only around a host of IPv6 (RFC 3986)."""
 
 
 def find_mirrors(given: Mapping[str, str | None]) -> dict[str, str]:
@@ -324,10 +335,12 @@ def find_mirrors(given: Mapping[str, str | None]) -> dict[str, str]:
     for number, name in enumerate(("mirror", "security_mirror")):
         value = given.get(name) or os.environ.get(f"STRATA_{name.upper()}")
         if not value:
-            host_found = host_found or apt.host_mirrors(_host_sources())
+            host_found = host_found or apt.host_mirrors(
+                _host_sources(), origin=_host_origin, read=_host_text
+            )
             value = host_found[number]
         if value:
-            if not re.fullmatch(r"(https?://|file:/)[^\s\[\]\"'<>\\]+", value):
+            if not re.fullmatch(ADDRESS, value) or not parses(value):
                 raise BuildError(
                     f"{name}={masked(value)}: expected an http:, https: or file: address"
                 )
@@ -344,6 +357,24 @@ def _host_sources() -> Iterator[str]:
             yield path.read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue
+
+
+def _host_text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _host_origin(uri: str, suite: str) -> str:
+    """The Origin of a source in the lists of the host's own apt, "" where it has none."""
+    uri = re.sub(r"^mirror\+", "", uri)
+    for name in ("InRelease", "Release"):
+        path = f"/var/lib/apt/lists/{apt.list_name(uri.rstrip('/'))}_dists_"
+        text = _host_text(path + apt.list_name(suite) + f"_{name}")
+        if text:
+            return apt.release_fields(text).get("Origin", "")
+    return ""
 
 
 def expand(uri: str, mirrors: Mapping[str, str], spec: Spec) -> str:
@@ -374,15 +405,67 @@ def keyring_files(repo: Repo, spec: Spec) -> list[Path]:
             )
         return [repo.keyring]
     shared = Path("/usr/share/keyrings")
-    found = [shared / "debian-archive-keyring.gpg", shared / "ubuntu-archive-keyring.gpg"]
+    found = [shared / keyring for _package, keyring in ARCHIVES.values()]
     found += sorted(Path("/etc/apt/trusted.gpg.d").glob("*.*"))
-    found = [path for path in found if path.is_file() and path.suffix in (".gpg", ".asc")]
+    # Of the host's own, apt itself passes over what it cannot read.
+    found = [path for path in dict.fromkeys(found) if path.suffix in (".gpg", ".asc")
+             and path.is_file() and signature.keyring(path.read_bytes())[0]]  # fmt: skip
     if not found and not repo.trusted:
         raise BuildError(
             f"{spec.path}: repos.{repo.name}: this host has no archive keyring",
             "apt-get install debian-archive-keyring, or name a keyring",
         )
     return found
+
+
+def signed_by(repo: Repo, spec: Spec, lock: Lock) -> tuple[str, bytes]:
+    """(path, content) of the keyring that an image's source of a repository names.
+
+    The content is empty where the image has the file already, as a package of the archive's that
+    also brings its next keys. ("", b"") for a repository that is trusted anyway.
+    """
+    if repo.keyring is not None and not repo.trusted:
+        path = keyring_files(repo, spec)[0]
+        keys, content = keys_of(path, repo, spec), path.read_bytes()
+        plain = content.startswith(b"-----BEGIN") and b"\r" not in content
+        suffix = "asc" if plain else "gpg"
+        return f"/etc/apt/keyrings/{repo.name}.{suffix}", content if plain else keys
+    if repo.trusted:
+        return "", b""
+    fields = next(one.fields for one in lock.repos if one.name == repo.name)
+    package, keyring = ARCHIVES.get(fields.get("Origin", ""), ("", ""))
+    if not package:
+        raise BuildError(
+            f"{spec.path}: apt_sources: repos.{repo.name} needs a keyring: no keyring of the image "
+            f"is known to verify what comes from {fields.get('Origin') or 'it'}",
+            f"name the one that verifies it here in repos.{repo.name}.keyring",
+        )
+    shared = Path("/usr/share/keyrings") / keyring
+    if any(record.package == package for record in lock.installed()):
+        return str(shared), b""
+    if not shared.is_file():
+        raise BuildError(
+            f"{spec.path}: apt_sources: repos.{repo.name}: neither the image nor this host has "
+            f"{shared}", f"add {package} to packages, or name one in repos.{repo.name}.keyring"
+        )  # fmt: skip
+    return f"/etc/apt/keyrings/{repo.name}.gpg", keys_of(shared, repo, spec)
+
+
+def _signed_identity(repo: Repo, spec: Spec, lock: Lock) -> str | None:
+    """What a key sees of it: the digest of what goes into the image, or the path that is there."""
+    path, content = signed_by(repo, spec, lock)
+    return hashlib.sha256(content).hexdigest() if content else path or None
+
+
+def keys_of(path: Path, repo: Repo, spec: Spec) -> bytes:
+    """The keys of a keyring as apt of any release reads them; BuildError for what holds none."""
+    try:
+        content, fault, hint = signature.keyring(path.read_bytes())
+    except OSError as error:
+        content, fault, hint = b"", f"cannot be read: {error.strerror}", ""
+    if fault:
+        raise BuildError(f"{spec.path}: repos.{repo.name}.keyring: {path} {fault}", hint)
+    return content
 
 
 # ---------------------------------------------------------------- all of it

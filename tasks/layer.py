@@ -152,10 +152,12 @@ def apt_steps(given: Mapping[str, Any]) -> list[host.Step]:
     if wanted or removes:
         steps.append(host.step(*APT, "apt-get", "update", title="reading the locked packages"))
         steps.append(host.step("/bin/sh", "-c", LATER))
+        # The lock names each, and locking refuses what is essential unless the spec names it so.
+        gone = ["--allow-remove-essential"] if removes else []
         steps.append(
             host.step(
                 *APT, "apt-get", "install", "--yes", "--allow-downgrades",
-                "--allow-change-held-packages", "--no-install-recommends",
+                "--allow-change-held-packages", *gone, "--no-install-recommends",
                 "--option", f"Dir::State::extended_states={NO_MARKS}",
                 *wanted, *removes,
                 title=f"installing {len(wanted)} packages",
@@ -402,24 +404,19 @@ def apt_files(session: Session) -> dict[str, bytes]:
     locked = {repo.name: repo for repo in session.plan.lock.repos}
     sources = []
     for repo in session.spec.repos:
-        signed = ""
-        if not repo.trusted and repo.keyring is not None:
-            content = repo.keyring.read_bytes()
-            armored = content.startswith(b"-----BEGIN")
-            path = f"/etc/apt/keyrings/{repo.name}.{'asc' if armored else 'gpg'}"
+        path, content = inputs.signed_by(repo, session.spec, session.plan.lock)
+        if content:
             found[path] = content
-            signed = f"Signed-By: {path}\n"
+        signed = f"Signed-By: {path}\n" if path else ""
+        uri = apt.without_user(session.uris[repo.name])
         sources.append(
-            f"Types: deb\nURIs: {apt.without_user(session.uris[repo.name])}\n"
-            f"Suites: {repo.suite}\n"
-            + (f"Components: {repo.section}\n" if repo.section else "")
-            + ("Trusted: yes\n" if repo.trusted else "")
-            + signed
+            apt.source(uri, repo.suite, repo.components, trusted=repo.trusted, extra=signed)
         )
     found["/etc/apt/sources.list.d/strata.sources"] = "\n".join(sources).encode()
     pins = apt.preferences(
         [(repo.name, repo.priority, locked[repo.name].fields) for repo in session.spec.repos],
         sites=False,
+        pins={repo.name: repo.pins for repo in session.spec.repos},
     )
     if pins:
         found["/etc/apt/preferences.d/strata"] = pins.encode()
@@ -606,7 +603,8 @@ def build(session: Session, number: int, log: host.Log) -> None:
         log.step("packing")
         if _is_debian(session):
             text = tree.dpkg_status(upper.base, [upper.name, *lower])
-            tree.check_installed(text, installed, spec.arch, f"layer {layer.name}")
+            script = f"{layer.script}" if layer.script is not None else ""
+            tree.check_installed(text, installed, spec.arch, f"layer {layer.name}", script)
         if lost := own.replaced(upper, lower, _given_below(spec, number), entries):
             raise BuildError(
                 f"{spec.path}: layers.{layer.name}: its package {lost.package} replaces "
@@ -636,7 +634,7 @@ def build(session: Session, number: int, log: host.Log) -> None:
         if mine:
             facts["own"] = sorted(mine)
         with session.cache.put(stage, facts) as target:
-            tree.pack(upper.path, target, log, rare=rare)
+            tree.pack(upper.path, target, log, rare=rare, size=facts["size"])
     host.remove_tree(given_folder)
 
 

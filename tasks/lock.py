@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tasks import apt, debs, host, inputs, lockfile, reads, safe, strict
+from tasks import apt, debs, host, inputs, lockfile, reads, safe, strict, unsolved
 from tasks.ask import Snapshot, ask_all, drop_broken, kept_snapshots
 from tasks.cache import SEAL
 from tasks.errors import BuildError, NoRoom
@@ -90,8 +90,7 @@ class Resolver:
         sources = []
         for number, snapshot in enumerate(snapshots):
             repo = snapshot.repo
-            sources.append(apt.source_line(apt.site(number), repo.suite, repo.components,
-                                           options={"trusted": "yes"}))  # fmt: skip
+            sources.append(apt.source(apt.site(number), repo.suite, repo.components, trusted=True))
             for path in snapshot.folder.iterdir():
                 if path.name == SEAL:
                     continue
@@ -100,7 +99,9 @@ class Resolver:
                 link.symlink_to(path)
         try:
             pins = apt.preferences(
-                [(s.repo.name, s.repo.priority, s.fields) for s in snapshots], sites=True
+                [(s.repo.name, s.repo.priority, s.fields) for s in snapshots],
+                sites=True,
+                pins={s.repo.name: s.repo.pins for s in snapshots},
             )
         except BuildError as error:
             raise BuildError(f"{self.spec.path}: {error.message}", error.hint) from error
@@ -121,7 +122,7 @@ class Resolver:
             "wanted": [],
         }  # fmt: skip
         for name, text in (
-            ("sources.list", "".join(sources)), ("preferences", pins), ("auth.conf", ""),
+            ("apt.sources", "\n".join(sources)), ("preferences", pins), ("auth.conf", ""),
             ("apt.conf", apt.configuration(str(self.folder), arch=self.spec.arch,
                                            foreign=self.spec.foreign,
                                            recommends=self.spec.recommends)),
@@ -149,15 +150,32 @@ class Resolver:
         self._read_stanzas(installed, where)
         status = apt.installed_status(self.stanzas[record.sha256] for record in installed)
         (self.folder / "status").write_text(status, encoding="utf-8")
+        essential = {record.package for record in installed
+                     if re.search(r"^(Essential|Protected|Important): yes$",
+                                  self.stanzas[record.sha256], re.MULTILINE)}  # fmt: skip
+        named = {apt.plain_name(name) for name in wanted if name.endswith("-")}
+        # Only what is named so may go: see below.
+        allowed = ["--allow-remove-essential"] if named & essential else []
         code, out, err = host.capture(
-            ["apt-get", "--print-uris", "--yes", "--allow-downgrades", "install", *wanted],
+            ["apt-get", "--print-uris", "--yes", "--allow-downgrades", *allowed, "install",
+             *wanted],
             env={"APT_CONFIG": str(self.folder / "apt.conf")},
         )  # fmt: skip
         self.log.line(f"# resolving {where}: {' '.join(wanted)}\n{out}{err}")
         if code:
             failed = self.log.failure(f"resolving {where}", err)
-            raise failed if isinstance(failed, NoRoom) else _unsolvable(where, out, err)
+            if isinstance(failed, NoRoom):
+                raise failed
+            self._refuse_removal(where, apt.parse_removed(out), essential - named)
+            raise unsolved.explained(
+                where, wanted, out, err, self._apt_cache,
+                repos=[one.repo.name for one in self.snapshots],
+                suites=[[one.fields[name] for name in ("Suite", "Archive", "Codename")
+                         if one.fields.get(name)] for one in self.snapshots],
+                essential=essential, satisfies=_satisfies,
+            )  # fmt: skip
         available, removed = apt.parse_print_uris(out)
+        self._refuse_removal(where, removed, essential - named)
         added = sorted(
             Record(
                 package=item.package, version=item.version, architecture=item.architecture,
@@ -168,6 +186,20 @@ class Resolver:
         )  # fmt: skip
         self.answers.put(self.asked, added, removed)
         return added, removed
+
+    def _apt_cache(self, *words: str) -> str:
+        env = {"APT_CONFIG": str(self.folder / "apt.conf")}
+        return host.capture(["apt-cache", *words], env=env)[1]
+
+    def _refuse_removal(self, where: str, removed: Sequence[str], essential: set[str]) -> None:
+        """BuildError for what is essential and would go without having been named."""
+        lost = sorted({name.partition(":")[0] for name in removed} & essential)
+        if lost:
+            raise BuildError(
+                f"{where}: apt would remove {', '.join(lost)}, which is essential",
+                f"leave out what does not go with it, or list {lost[0]}- here if the image can "
+                "do without",
+            )
 
     def manual(
         self, wanted: Sequence[str], installed: Sequence[Record], where: str
@@ -244,28 +276,16 @@ class Resolver:
         return sorted(names | set(self.spec.base.include))
 
 
+def _satisfies(version: str, relation: str) -> bool:
+    """Whether a version fits `>= 2` or the like, as dpkg compares them."""
+    sign, _, other = relation.partition(" ")
+    if not other:
+        return True
+    return host.capture(["dpkg", "--compare-versions", version, sign, other])[0] == 0
+
+
 def _native(record: Record, arch: str) -> str:
     return arch if record.architecture == "all" else record.architecture
-
-
-def _unsolvable(where: str, out: str, err: str) -> BuildError:
-    """apt's reason, from its explanation on; apt gives it on stdout and the verdict on stderr."""
-    lines = out.splitlines()
-    start = next((number for number, line in enumerate(lines) if "unmet dependencies" in line
-                  or line.endswith("will be REMOVED:")), len(lines))  # fmt: skip
-    reason = [line for line in [*lines[start:], *err.splitlines()] if line.strip()]
-    text = "\n".join("    " + line for line in reason[:15])
-    missing = re.findall(r"Unable to locate package (\S+)|'(\S+)' has no installation candidate|"
-                         r"Version '\S+' for '(\S+)' was not found|"
-                         r"Release '\S+' for '(\S+)' was not found", err)  # fmt: skip
-    names = sorted({name for match in missing for name in match if name})
-    if names:
-        return BuildError(f"{where}: no repository has {', '.join(names)}:\n{text}",
-                          "check the spelling, and that the repository is in repos")  # fmt: skip
-    return BuildError(
-        f"{where}: apt cannot install these packages together:\n{text}",
-        "leave out one of them, or add the repository that has what is missing",
-    )
 
 
 def resolve(
@@ -375,12 +395,12 @@ def update(session: Session) -> None:
         log = stack.enter_context(session.log("lock.log", "lock"))
         snapshots = kept_snapshots(session, keep) if keep else None
         if snapshots is None:
-            snapshots = ask_all(session, log)
+            snapshots = ask_all(session, log, old)
             session.locked = "asked"
             if mode == "latest" and current and old is not None and _unchanged(old, snapshots):
                 return
             if drop_broken(session, snapshots, log):
-                snapshots = ask_all(session, log)
+                snapshots = ask_all(session, log, old)
         lock = resolve(session, snapshots, keep, log)
         if spec.settings.shown:
             lock = scanned(session, lock, old, log)

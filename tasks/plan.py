@@ -122,7 +122,11 @@ def resolution_inputs(spec: Spec) -> str:
         **({"scan": SCAN} if spec.settings.shown else {}),
         "arch": spec.arch,
         "base": [spec.base.tool, spec.base.variant, sorted(set(spec.base.include))],
-        "repos": [[repo.name, repo.suite, repo.section, repo.priority] for repo in spec.repos],
+        "repos": [
+            # Without pins as before there were any: a lock of then is not stale.
+            [repo.name, repo.suite, repo.section, repo.priority, *filter(None, [repo.pins])]
+            for repo in spec.repos
+        ],
         "layers": [[layer.name, sorted(set(layer.packages))] for layer in spec.layers],
         "recommends": spec.recommends,
     })  # fmt: skip

@@ -38,7 +38,7 @@ VARIABLES = {
 LOCK_MODES = ("latest", "keep", "frozen")
 EXT_TOOLS = ("mke2fs", "e2fsck", "resize2fs", "tune2fs", "dumpe2fs", "debugfs")
 IMAGE_TOOLS = {"xfs": ("mkfs.xfs",), "btrfs": ("mkfs.btrfs", "btrfs"),
-               "vfat": ("mkfs.vfat", "mcopy")}  # fmt: skip
+               "vfat": ("mkfs.vfat", "mcopy", "iconv")}  # fmt: skip
 
 
 @dataclass(kw_only=True)

@@ -72,6 +72,8 @@ class Repo:
     keyring: Path | None
     trusted: bool
     check_valid_until: bool
+    check_rollback: bool
+    pins: tuple[tuple[str, int], ...]
     meta: Any
 
     @property
@@ -206,6 +208,14 @@ def address_secrets(uri: str) -> set[str]:
         userinfo = netloc.rpartition("@")[0]
         found |= {userinfo, userinfo.partition(":")[2]}
     return found - {""}
+
+
+def parses(uri: str) -> bool:
+    """Whether an address has a host, and a port, that can be."""
+    try:
+        return urlsplit(uri).port != 0
+    except ValueError:
+        return False
 
 
 def masked(text: str, secrets: tuple[str, ...] = ()) -> str:
@@ -363,6 +373,11 @@ def _build(path: Path, document: dict[str, Any]) -> Spec:
                 keyring=find(repo["keyring"]) if "keyring" in repo else None,
                 trusted=repo.get("trusted", False),
                 check_valid_until=repo.get("check_valid_until", True),
+                check_rollback=repo.get("check_rollback", True),
+                pins=tuple(
+                    (" ".join(pin["packages"].split()), pin["priority"])
+                    for pin in repo.get("pins", ())
+                ),
                 meta=repo.get("meta"),
             )
             for repo in document["repos"]
@@ -480,13 +495,12 @@ def _check(spec: Spec) -> None:
                 f"{path}: repos.{repo.name}: missing field 'section'",
                 "name its components, or end suite in `/` if it is a flat repository",
             )
-        try:
-            parts = urlsplit(repo.uri)
-            _ = parts.port
-        except ValueError as error:
-            raise BuildError(f"{path}: repos.{repo.name}.uri: {masked(repo.uri)!r} is no address: "
-                             f"{error}") from error  # fmt: skip
-        if ".." in repo.suite.split("/") or ".." in parts.path.split("/"):
+        if not parses(repo.uri):
+            raise BuildError(
+                f"{path}: repos.{repo.name}.uri: {masked(repo.uri)!r} is no address",
+                "a host of IPv6 stands in brackets: http://[::1]:8080/debian",
+            )
+        if ".." in repo.suite.split("/") or ".." in urlsplit(repo.uri).path.split("/"):
             raise BuildError(f"{path}: repos.{repo.name}: `..` is not allowed in uri and suite")
     variants = VARIANTS[spec.base.tool]
     if spec.base.variant not in variants:

@@ -225,12 +225,14 @@ SPARSE = ("--sparse", "--hole-detection=seek", "--sparse-version=0.0")
 """For GNU tar; of its three formats 0.0 alone has no process number in its names."""
 
 
-def pack(tree: Path, target: Path, log: host.Log, *, rare: Rare = Rare()) -> None:
+def pack(tree: Path, target: Path, log: host.Log, *, rare: Rare = Rare(), size: int = 0) -> None:
     """Write a tree as a zstd-compressed tar whose bytes depend on the tree alone.
 
     Each filesystem lists extended attributes in an order of its own, and GNU tar keeps it. Where
-    something has several, what tar writes is put in order on its way.
+    something has several, what tar writes is put in order on its way. `size` is what is told of it.
     """
+    if size:
+        log.step(f"packing {size / 1e6:.0f} MB")
     # Never one: newer versions then leave the multi-threaded mode, and with it its bytes.
     compressor = ["zstd", "-3", f"-T{max(2, len(os.sched_getaffinity(0)))}"]
     tar = ["tar", "--create", "--directory", str(tree), "--sort=name", "--numeric-owner",
@@ -514,8 +516,13 @@ def dpkg_status(folder: Path, lower: Sequence[str]) -> str:
     return path.read_text(encoding="utf-8", errors="replace")
 
 
-def check_installed(status: str, expected: Sequence[Record], arch: str, what: str) -> None:
-    """BuildError unless a dpkg status text has exactly these packages, all of them configured."""
+def check_installed(
+    status: str, expected: Sequence[Record], arch: str, what: str, script: str = ""
+) -> None:
+    """BuildError unless a dpkg status text has exactly these packages, all of them configured.
+
+    apt has installed what is locked, so that a `script` that ran after it is what changed that.
+    """
     found: set[tuple[str, str, str]] = set()
     broken: list[str] = []
     for stanza in status.split("\n\n"):
@@ -535,6 +542,17 @@ def check_installed(status: str, expected: Sequence[Record], arch: str, what: st
     wrong = broken
     wrong += [f"{name} {version} is missing" for name, version, _ in sorted(wanted - found)]
     wrong += [f"{name} {version} is not in the lock" for name, version, _ in sorted(found - wanted)]
+    if wrong and script:
+        gone = sorted({name for name, _version, _arch in wanted - found} -
+                      {name for name, _version, _arch in found})  # fmt: skip
+        came = sorted({name for name, _version, _arch in found - wanted})
+        said = [f"{name}-" for name in gone[:5]] + came[:5]
+        raise BuildError(
+            f"{what}: the script {script} changed which packages are installed, and the lock does "
+            f"not know it: {'; '.join(wrong[:5])}",
+            f"leave that to packages in place of the script: list {', '.join(said)} there"
+            if said else "let the script leave packages as it found them",
+        )  # fmt: skip
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise BuildError(f"{what}: what is installed is not what is locked: "

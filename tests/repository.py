@@ -396,15 +396,18 @@ class Server:
     Fault ("" is the end of every path, the first that fits counts). `auth`: (user, password).
     """
 
-    def __init__(self, root: Path, *, auth: tuple[str, str] | None = None) -> None:
-        self.root, self.auth = root, auth
+    def __init__(
+        self, root: Path, *, auth: tuple[str, str] | None = None, host: str = "127.0.0.1"
+    ) -> None:
+        self.root, self.auth, self.host = root, auth, host
         self.requests: list[tuple[str, str, int]] = []
         self.faults: dict[str, Fault] = {}
         self.stopping = threading.Event()
         self._lock = threading.Lock()
 
     def __enter__(self) -> Server:
-        self._http = _HTTPServer(("127.0.0.1", 0), _Handler)
+        kind = _HTTPServer6 if ":" in self.host else _HTTPServer
+        self._http = kind((self.host, 0), _Handler)
         self._http.owner = self
         # shutdown() lasts as long as one poll
         self._thread = threading.Thread(target=self._http.serve_forever, args=[0.02], daemon=True)
@@ -420,7 +423,8 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self._http.server_port}"
 
     def clear(self) -> None:
         self.requests.clear()
@@ -461,6 +465,10 @@ class _HTTPServer(ThreadingHTTPServer):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
             thread.join()
+
+
+class _HTTPServer6(_HTTPServer):
+    address_family = socket.AF_INET6
 
 
 class _Handler(BaseHTTPRequestHandler):

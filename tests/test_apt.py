@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,15 +28,15 @@ class Private:
     def __post_init__(self) -> None:
         for name in ("lists/partial", "cache", "trusted.gpg.d"):
             (self.folder / name).mkdir(parents=True)
-        for name in ("status", "sources.list", "auth.conf"):
+        for name in ("status", "apt.sources", "auth.conf"):
             (self.folder / name).touch()
 
     def repository(self, release: str, packages: str = "", *, suite: str = "stable") -> None:
         """One more repository, at the next site."""
-        sources = self.folder / "sources.list"
-        number = len(sources.read_text().splitlines())
-        line = apt.source_line(apt.site(number), suite, ["main"], options={"trusted": "yes"})
-        sources.write_text(sources.read_text() + line)
+        sources = self.folder / "apt.sources"
+        number = sources.read_text().count("Types:")
+        stanza = apt.source(apt.site(number), suite, ["main"], trusted=True)
+        sources.write_text(f"{sources.read_text()}\n{stanza}")
         lists = self.folder / "lists"
         prefix = f"{apt.list_name(apt.site(number))}_dists_{suite}"
         (lists / f"{prefix}_InRelease").write_text(release)
@@ -104,18 +105,17 @@ def test_value_that_apt_could_not_quote_is_refused(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("suite", "components", "options", "line"),
+    ("suite", "components", "fields", "lines"),
     [
-        ("stable", ["main"], {}, "deb http://h stable main\n"),
-        ("./", [], {}, "deb http://h ./\n"),
-        ("stable", ["main", "contrib"], {"trusted": "yes", "arch": "i386"},
-         "deb [trusted=yes arch=i386] http://h stable main contrib\n"),
+        ("stable", ["main"], {}, "Suites: stable\nComponents: main\n"),
+        ("./", [], {}, "Suites: ./\n"),
+        ("stable", ["main", "contrib"], {"trusted": True, "extra": "Signed-By: /k.gpg\n"},
+         "Suites: stable\nComponents: main contrib\nTrusted: yes\nSigned-By: /k.gpg\n"),
     ],
 )  # fmt: skip
-def test_source_line(
-    suite: str, components: list[str], options: Mapping[str, str], line: str
-) -> None:
-    assert apt.source_line("http://h", suite, components, options=options) == line
+def test_source(suite: str, components: list[str], fields: dict[str, Any], lines: str) -> None:
+    found = apt.source("http://h/sp%20ace", suite, components, **fields)
+    assert found == f"Types: deb\nURIs: http://h/sp%20ace\n{lines}"
 
 
 def test_user_and_password_go_to_auth_conf_decoded() -> None:
@@ -123,6 +123,12 @@ def test_user_and_password_go_to_auth_conf_decoded() -> None:
     assert apt.auth_conf(uris) == (
         "machine http://h/b login token\nmachine https://h:8/debian login me password p@ss:\n"
     )
+    hard = ["http://me:correct%20horse@h/x", "http://a%23b:c@h/x", "http://me:p@[::1]:8080/x",
+            "http://me:p@h/sp%20ace"]  # fmt: skip
+    assert apt.auth_conf(hard) == ""
+    assert [apt.source_uri(uri) for uri in hard] == hard
+    assert apt.source_uri("http://h/sp%20ace") == "http://h/sp%20ace"
+    assert [apt.source_uri(uri) for uri in uris] == [apt.without_user(uri) for uri in uris]
     assert [apt.without_user(uri) for uri in uris] == ["http://h/a", "http://h/b",
                                                        "https://h:8/debian"]  # fmt: skip
 
@@ -381,11 +387,13 @@ def test_plain_name_of_a_request(wanted: str, name: str) -> None:
         "file:/srv/debs", "file:///srv/debs", "http://HOST/Deb/a//b", "http://host",
         "http://host/a_b~c+d%20e(f);'&*!@=", "http://host/%41%7e%c3%bc", "http://host/ü",
         "http://host/d?token=a&b", "http://h/{x}|$^",
+        "http://[::1]:8080/x", "http://h/sp%20ace", "http://h/%2F%252Fx", "file:///srv/sp%20ace",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("suite", ["stable main", "./"])
 def test_list_name_is_apts_own(private: Private, uri: str, suite: str) -> None:
-    (private.folder / "sources.list").write_text(f"deb [trusted=yes] {uri} {suite}\n")
+    name, *components = suite.split()
+    (private.folder / "apt.sources").write_text(apt.source(uri, name, components, trusted=True))
     printed = private.run("apt-get", "--print-uris", "update")
     middle = "_dists_stable" if suite.startswith("stable") else "_."
     assert re.findall(r"^'.*' (\S+)_InRelease ", printed, re.M) == [apt.list_name(uri) + middle]
@@ -459,3 +467,54 @@ VENDOR = "deb [arch=amd64] https://dl.example.com/linux/chrome/deb/ stable main\
 )  # fmt: skip
 def test_mirrors_of_the_host(texts: Sequence[str], expected: tuple[str, str]) -> None:
     assert apt.host_mirrors(texts) == expected
+
+
+OWN, PPA = "http://archive.example.org/ubuntu", "https://ppa.example.net/x/ubuntu"
+SIGNED = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+
+@pytest.mark.parametrize(
+    ("text", "origins", "mirror"),
+    [
+        pytest.param(f"deb {PPA} noble main\ndeb {OWN} noble main\n", {PPA: "LP-PPA-x", OWN: "Ubuntu"},
+                     OWN, id="told by the lists"),
+        pytest.param(f"deb {PPA} noble main\ndeb {OWN} noble main\n", {OWN: "Ubuntu"}, OWN,
+                     id="only the archive's is there"),
+        pytest.param(f"deb {PPA} noble main\ndeb {OWN} noble main\n", {PPA: "LP-PPA-x"}, OWN,
+                     id="only the other's is there"),
+        pytest.param(f"deb {PPA} noble main\ndeb {OWN} noble main\ndeb {OWN} noble-updates main\n", {},
+                     OWN, id="no lists, by -updates"),
+        pytest.param(f"deb [signed-by=/k/vendor.gpg] {PPA} bookworm main\n"
+                     f"deb [signed-by={SIGNED}] {MIRROR} bookworm main\n", {}, MIRROR, id="keyring"),
+        pytest.param(f"deb [signed-by=/k/vendor.gpg] {PPA} bookworm main\ndeb {MIRROR} bookworm main\n",
+                     {}, MIRROR, id="a vendor's keyring"),
+        pytest.param(f"Types: deb\nURIs: {PPA}\nSuites: noble\nComponents: main\nSigned-By:\n"
+                     " -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc\n\n"
+                     f"Types: deb\nURIs: {OWN}\nSuites: noble\nComponents: main\n", {}, OWN,
+                     id="a key in the source"),
+        pytest.param(f"deb {MIRROR} stable main\ndeb {PPA} noble main\n",
+                     {MIRROR: "Debian", PPA: "Other"}, MIRROR, id="stable, and known"),
+        pytest.param(f"deb [signed-by=/k/ours.gpg] {MIRROR} bookworm main\n", {}, MIRROR,
+                     id="a company's own is better than none"),
+        pytest.param("deb mirror+file:/etc/apt/m.list noble main\n", {}, "http://second.example.org/u",
+                     id="mirror list"),
+        pytest.param("Types: deb\nURIs: mirror+file:///etc/apt/m.list\nSuites: noble\n"
+                     "Components: main\n", {}, "http://second.example.org/u", id="deb822 mirror list"),
+        pytest.param("deb mirror+file:/nowhere noble main\n", {}, "", id="no mirror list"),
+    ],
+)  # fmt: skip
+def test_mirror_beside_others(text: str, origins: Mapping[str, str], mirror: str) -> None:
+    lists = {"/etc/apt/m.list": "# a comment\nhttp://first.example.org/u\tpriority:2\n"
+             "http://source.example.org/u type:deb-src priority:0\n"
+             "http://second.example.org/u/ priority:1\nhttp://last.example.org/u\n"}  # fmt: skip
+    found = apt.host_mirrors(
+        [text], origin=lambda uri, _suite: origins.get(uri, ""),
+        read=lambda path: lists.get(path, ""),
+    )  # fmt: skip
+    assert found == (mirror, "")
+
+
+def test_phased_updates_do_not_depend_on_the_machine() -> None:
+    assert 'APT::Get::Always-Include-Phased-Updates "true";' in apt.configuration(
+        "/d", arch="amd64"
+    )

@@ -35,6 +35,7 @@ FULL: dict[str, Any] = {
     "repos": [{
         "name": "main", "type": "deb", "uri": "${mirror}", "suite": "stable", "section": "main",
         "priority": 500, "keyring": "keys/test.gpg", "trusted": False, "check_valid_until": True,
+        "check_rollback": True, "pins": [{"packages": "linux-* alpha", "priority": 990}],
         "meta": {"any": "thing"},
     }],
     "packages": ["alpha"],
@@ -143,7 +144,7 @@ def loaded(folder: Path, document: Any) -> Spec | str:
 
 FREE = {"uri", "keyring", "debconf", "files", "KEY", "script", "root_password", "http", "https", "meta",
         "source", "content", "options", "hashed_root_password",
-        "label"}  # fmt: skip
+        "label", "pins"}  # fmt: skip
 """Fields that are paths, addresses or text: the rest becomes names, and words of commands."""
 
 

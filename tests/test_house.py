@@ -14,6 +14,7 @@ from conftest import PROJECT
 
 FLOORS = {
     "errors": 0, "sandbox": 0, "seen": 0.1, "pax": 0, "holes": 0, "fat": 0, "vfat": 0.1, "etc": 0, "versions": 0,
+    "signature": 0, "unsolved": 1, "rollback": 1.5, "complaint": 1.5,
     "given": 0, "zones": 0, "safe": 0.2,
     "room": 0.3, "strict": 0.3, "cachedir": 0.3, "host": 0.5, "apt": 1, "document": 1, "mkfs": 1,
     "trials": 1, "arches": 1, "reads": 1, "scripts": 1, "spec": 1.2, "lockfile": 1, "compress": 1, "ext": 1, "jks": 1,

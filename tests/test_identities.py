@@ -130,8 +130,28 @@ def test_what_cloud_init_makes_at_first_boot_is_not_told_where_it_is_installed(
     assert identities.told(notices, {"openssh-server", "cloud-init"}) == []
 
 
+NOTICE = {"package": "x", "what": "y", "done": KEPT, "again": "z", "paths": ["/a"]}
+
+
+def test_facts_are_read() -> None:
+    (notice,) = identities.read([NOTICE])
+    assert (notice.package, notice.paths, notice.by, notice.more) == ("x", ("/a",), (), 0)
+
+
 @pytest.mark.parametrize(
-    "value", [None, "x", [1], [{}], [{"paths": 3}], [{"package": "x", "paths": [], "odd": 1}]]
+    "value",
+    [
+        None,
+        "x",
+        [1],
+        [{}],
+        [{"paths": 3}],
+        [{**NOTICE, "odd": 1}],
+        [{**NOTICE, "paths": [1]}],
+        [{**NOTICE, "package": None}],
+        [{**NOTICE, "more": "x"}],
+        [{**NOTICE, "by": 1}],
+    ],
 )
 def test_facts_of_another_form_tell_nothing(value: object) -> None:
     assert identities.read(value) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -168,5 +169,54 @@ def sources(folder: Path, repo: dict[str, Any], release: dict[str, str], mirror:
     one = {**REPO, "priority": 900, **repo}
     spec = samples.load(folder, repos=[one], apt_sources=True)
     locked = LockedRepo(name=one["name"], release="a" * 64, date="",
-                        fields={"Label": "Test", **release})  # fmt: skip
-    return inputs.settings_identity(spec, samples.lock([], repos=(locked,)), {"mirror": mirror})
+                        fields={"Origin": "Debian", "Label": "Test", **release})  # fmt: skip
+    lock = samples.lock([record("debian-archive-keyring")], repos=(locked,))
+    return inputs.settings_identity(spec, lock, {"mirror": mirror})
+
+
+@pytest.mark.parametrize(
+    ("origin", "installed", "path", "content"),
+    [
+        ("Debian", ["debian-archive-keyring"], "/usr/share/keyrings/debian-archive-keyring.gpg", False),
+        ("Debian Backports", ["debian-archive-keyring"],
+         "/usr/share/keyrings/debian-archive-keyring.gpg", False),
+        ("Ubuntu", ["ubuntu-keyring"], "/usr/share/keyrings/ubuntu-archive-keyring.gpg", False),
+        ("Debian", ["ubuntu-keyring"], "/etc/apt/keyrings/main.gpg", True),
+    ],
+)  # fmt: skip
+def test_source_without_a_keyring_names_the_archives(
+    tmp_path: Path, origin: str, installed: list[str], path: str, content: bool
+) -> None:
+    """That of the image, where it has one: the same on every host, and renewed with the package."""
+    spec = samples.load(tmp_path, apt_sources=True)
+    locked = LockedRepo(name="main", release="a" * 64, date="", fields={"Origin": origin})
+    lock = samples.lock([record(name) for name in installed], repos=(locked,))
+    found = inputs.signed_by(spec.repos[0], spec, lock)
+    assert found[0] == path
+    shared = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+    assert found[1] == (shared.read_bytes() if content else b"")
+    assert inputs.settings_identity(spec, lock, {"mirror": "http://h"})["apt_sources"][0][6]
+
+
+@pytest.mark.parametrize("origin", ["", "Our Company"])
+def test_source_whose_keyring_nobody_knows_is_refused(tmp_path: Path, origin: str) -> None:
+    spec = samples.load(tmp_path, apt_sources=True)
+    locked = LockedRepo(name="main", release="a" * 64, date="",
+                        fields={"Origin": origin} if origin else {})  # fmt: skip
+    with pytest.raises(BuildError, match=r"repos\.main needs a keyring"):
+        inputs.signed_by(spec.repos[0], spec, samples.lock([], repos=(locked,)))
+
+
+def test_keyring_of_a_spec_goes_into_the_image_as_apt_reads_it(tmp_path: Path) -> None:
+    key = Path("/usr/share/keyrings/debian-archive-keyring.gpg").read_bytes()
+    armor = base64.encodebytes(key).decode()
+    text = f"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n{armor}-----END PGP PUBLIC KEY BLOCK-----\n"
+    file = tmp_path / "k.asc"
+    spec = samples.load(tmp_path, repos=[{**REPO, "keyring": str(file)}], apt_sources=True)
+    for content, expected in (
+        (text, ("/etc/apt/keyrings/main.asc", text.encode())),
+        ("\n" + text, ("/etc/apt/keyrings/main.gpg", key)),
+        (text.replace("\n", "\r\n"), ("/etc/apt/keyrings/main.gpg", key)),
+    ):
+        file.write_bytes(content.encode())
+        assert inputs.signed_by(spec.repos[0], spec, samples.lock([])) == expected

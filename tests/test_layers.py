@@ -540,3 +540,20 @@ layers:
         assert not (root / "usr/share/doc/beta").exists()
         assert (root / "etc/apt/apt.conf").read_text() == APT_CONF
         assert (root / "usr/share/alpha/version").read_text() == "0.5\n"
+
+
+@pytest.mark.root
+def test_essential_package_that_is_named_goes_and_a_script_that_removes_one_is_told(
+    built: World,
+) -> None:
+    """`baseline` is essential here."""
+    built.edit("packages: [alpha]", "packages: [alpha, baseline-]")
+    assert built.build()["packages"] == "built"
+    names = (built.root / "out/web/packages.txt").read_text()
+    assert "alpha" in names
+    assert "baseline" not in names
+    built.write("scripts/app.sh", "#!/bin/sh\nset -e\ndpkg --purge alpha\nmkdir -p /boot\n", 0o755)
+    built.refused(
+        "layer app: the script specs/scripts/app.sh changed which packages are installed",
+        "alpha 1 is missing", "list alpha- there",
+    )  # fmt: skip

@@ -108,7 +108,9 @@ def test_retries_are_bounded_and_told(tiny: World) -> None:
 
 def test_what_is_no_passing_failure_is_not_tried_again(tiny: World) -> None:
     tiny.server.faults[""] = Fault(status=404)
-    assert "trying again" not in tiny.refused("it has no Release file", STRATA_RETRIES="3")
+    assert "trying again" not in tiny.refused(
+        "the mirror that STRATA_MIRROR names has no suite", STRATA_RETRIES="3"
+    )
 
 
 @pytest.mark.parametrize("value", ["many", "-1", "99999"])

@@ -24,7 +24,7 @@ NAMES = ["<2>", "<11>", "-rf", " lead", "trail ", "new\nline", 'quo"te', "it's",
 NAMES.remove(".")
 ATTRIBUTES = {
     "user.b": b"\n13 size=100000\n", "user.a": b"", "user.x=y": b"12 path=evil\n", "user.%3D": b"%",
-    "user.new\nline": b"\0\xff", "user.<2>": b"v" * 90, 'user."q" z': b"w" * 300,
+    "user.new\nline": b"\0\xff", "user.ä": b"1", "user.<2>": b"v" * 90, 'user."q" z': b"w" * 300,
 }  # fmt: skip
 
 SCRIPT = """\

@@ -29,6 +29,7 @@ FULL: dict[str, Any] = {
     "repos": [
         {"name": "main", "type": "deb", "uri": "${mirror}", "suite": "stable", "section": "main",
          "priority": -1, "keyring": "keys/a.gpg", "trusted": True, "check_valid_until": False,
+         "check_rollback": False, "pins": [{"packages": "linux-* alpha", "priority": 990}],
          "meta": {"anything": [1, None]}},
     ],
     "packages": ["hello"],
@@ -148,6 +149,7 @@ def test_defaults_of_the_schema_are_those_of_the_code(tmp_path: Path) -> None:
         "arch": least.arch, "recommends": least.recommends, "tool": least.base.tool,
         "variant": least.base.variant, "section": "", "trusted": least.repos[0].trusted,
         "check_valid_until": least.repos[0].check_valid_until, "type": "deb",
+        "check_rollback": least.repos[0].check_rollback,
         "owner": least.layers[0].files[0].owner, "apt_sources": least.settings.apt_sources,
         "container": least.images[0].container, "level": least.images[0].level,
         "pack": least.images[0].pack,

@@ -171,6 +171,8 @@ def test_value_of_an_attribute_may_hold_anything() -> None:
     odd = ("SCHILY.xattr.user.z", "a=b\n12 path=evil\n")
     a = ("SCHILY.xattr.user.a", "")
     assert sorted_tar(pax(odd, a)) == pax(a, odd)
+    size = ("SCHILY.xattr.user.z", "\n13 size=100000\n")
+    assert sorted_tar(pax(size, a)) == pax(a, size)
 
 
 def test_size_of_a_file_may_stand_in_its_pax_header_alone() -> None:

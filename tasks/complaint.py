@@ -1,0 +1,79 @@
+"""apt's complaint about a repository → what is wrong with it and what to do.
+
+Signatures are judged by what came and by gpgv's status lines; apt's words say the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tasks import signature
+from tasks.spec import Repo
+
+BEGINNING = 1 << 16
+"""Bytes of what came that are looked at: a signed Release says so in its first line."""
+
+CAUSES = (
+    (r"required for verification", "this host has nothing to check its signature with",
+     "apt-get install gpgv"),
+    (r"is not valid yet", "its Release is dated in the future", "check this host's clock"),
+    (r"is expired|no longer valid|invalid for another|Valid-Until",
+     "its Release has expired (Valid-Until)",
+     "use another mirror; for an archived snapshot set repos.{name}.check_valid_until: false"),
+    (r"  407  |from proxy|Proxy", "the proxy refuses or fails", "check proxies in the spec"),
+    (r"  40[13]  ", "it refuses access", "check the user and password in its uri"),
+    (r"Could not resolve|Could not connect|Connection (failed|refused|timed out)|Unable to connect|"
+     r"Cannot initiate|No route|Network is unreachable|timed out|  5\d\d  |"
+     r"Undetermined Error|Connection reset|Remote end closed|Bad header",
+     "it does not answer", "check its uri, suite and the network"),
+    (r"Redirection loop", "it redirects in a circle", "use another mirror"),
+    (r"does not have a Release file", "", ""),
+    (r"Hash Sum mismatch|unexpected size|Mirror sync in progress|inconsistent",
+     "its indexes do not fit its Release: it is changing just now", "try again in some minutes"),
+    (r"doesn't have the component|misspelled|Unable to find expected entry",
+     "it has no such component or architecture", "check repos.{name}.section and arch"),
+    (r"Maximum file size exceeded|Writing more data than expected",
+     "one of its files is larger than apt takes", "check its uri"),
+    (r"Invalid '?Date'?|No Date entry|Invalid '\w+' entry|Unable to parse|Failed to parse|"
+     r"No Hash entry|No sections in",
+     "its Release is not one that apt can read", "use another mirror, or tell who publishes it"),
+    (r"  404  |File not found", "it has no such file", "check its uri, suite and section"),
+)  # fmt: skip
+"""(what apt says, what is wrong, what to do); the first that is found counts."""
+
+
+def _no_release(repo: Repo, given: str) -> tuple[str, str]:
+    """Where there is no Release; `given` says who named the mirror, "" for the host."""
+    variable = re.search(r"\$\{(\w+)\}", repo.uri)
+    if variable is not None and not repo.flat:
+        whose = f"the mirror that {given} names" if given else "this host's mirror"
+        return (f"{whose} has no suite {repo.suite}",
+                f"check the suite; for another archive than this host's, name its address in "
+                f"repos.{repo.name}.uri, or with {variable[1]}=ADDRESS")  # fmt: skip
+    return (
+        "it has no Release file",
+        f"check its uri and suite; if it really has none, set repos.{repo.name}.trusted: true",
+    )
+
+
+def explained(
+    repo: Repo, told: str, files: Mapping[str, bytes], status: str, given: str
+) -> tuple[str, str]:
+    """(what is wrong, what to do): `told` is apt's output, `files` what it fetched, by name.
+
+    `status` are gpgv's status lines of what is signed among them.
+    """
+    found = signature.arrived(files)
+    if found in (None, signature.NO_RELEASE):
+        found = found or signature.gpgv_cause(status) or signature.sqv_cause(told)
+    if found is None:
+        for pattern, cause, hint in CAUSES:
+            if re.search(pattern, told):
+                if cause:
+                    return cause, hint.format(name=repo.name)
+                return _no_release(repo, given)
+        if not re.search(r"is not signed|is no longer signed|GPG error|OpenPGP", told):
+            return "apt cannot read it", ""
+        found = signature.UNKNOWN
+    return found.what, found.hint.format(name=repo.name)

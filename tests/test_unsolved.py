@@ -1,0 +1,227 @@
+"""What apt cannot solve has one cause and a remedy that works: each is asked of a real apt."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conftest import TINY, World
+from repository import Repository, make_deb
+from tasks import apt, unsolved
+from tasks.errors import BuildError
+from tasks.lock import _satisfies
+from tasks.unsolved import Offer, Policy, Request, Unmet
+from test_apt import Private
+
+SUITES = [("main", "stable"), ("backports", "stable-backports"), ("bad", "bad")]
+
+
+def stanza(name: str, version: str = "1", arch: str = "amd64", **fields: str) -> str:
+    more = "".join(f"{key.replace('_', '-')}: {value}\n" for key, value in fields.items())
+    digest = hashlib.sha256(f"{name}{version}{arch}".encode()).hexdigest()
+    return (f"Package: {name}\nVersion: {version}\nArchitecture: {arch}\n{more}"
+            f"Filename: {name}_{version}.deb\nSize: 1\nSHA256: {digest}\n")  # fmt: skip
+
+
+MAIN = [
+    stanza("nc-a", Provides="netcat"), stanza("nc-b", Provides="netcat"),
+    stanza("mta", Provides="only-one"), stanza("wants-netcat", Depends="netcat"),
+    stanza("lib"), stanza("app", Depends="lib"), stanza("needs2", Depends="lib (>= 2)"),
+    stanza("needs9", Depends="lib (>= 9)"), stanza("broken", Depends="nowhere"),
+    stanza("cats", Conflicts="dogs"), stanza("dogs"), stanza("ess", Essential="yes"),
+    stanza("no-ess", Conflicts="ess"), stanza("wish", Recommends="nowhere"),
+    stanza("versions", "1:1.0-1"),
+]  # fmt: skip
+OTHER = [
+    stanza("lib", "2"), stanza("app", "2", Depends="lib (>= 2), more (>= 2)"),
+    stanza("more", "2", Depends="deeper (>= 2)"), stanza("deeper", "2"), stanza("deeper"),
+]  # fmt: skip
+
+
+class World_:
+    """A private apt with three repositories of other priorities; `ess` is installed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.private = Private(folder)
+        for (name, suite), packages in zip(
+            SUITES, [MAIN, OTHER, [stanza("forbidden")]], strict=True
+        ):
+            self.private.repository(f"Origin: {name}\nSuite: {suite}\nCodename: c-{name}\n",
+                                    "\n".join(packages), suite=suite)  # fmt: skip
+        lists = self.private.folder / "lists"
+        prefix = f"{apt.list_name(apt.site(0))}_dists_stable_main_binary-i386_Packages"
+        (lists / prefix).write_text(stanza("wine32", arch="i386"))
+        fields = [{"Origin": name, "Suite": suite} for name, suite in SUITES]
+        priorities = [None, 100, -1]
+        self.private.pins = apt.preferences(
+            [(name, priority, release) for (name, _suite), priority, release
+             in zip(SUITES, priorities, fields, strict=True)], sites=True,
+        )  # fmt: skip
+        (self.private.folder / "status").write_text(
+            apt.installed_status([stanza("ess", Essential="yes").strip()])
+        )
+
+    def install(self, *wanted: str) -> subprocess.CompletedProcess[str]:
+        self.private.run("apt-config", "dump")  # writes the configuration
+        return subprocess.run(
+            ["apt-get", "--print-uris", "--yes", "install", *wanted], text=True,
+            capture_output=True, check=False,
+            env={"APT_CONFIG": str(self.private.folder / "apt.conf"), "LC_ALL": "C.UTF-8",
+                 "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        )  # fmt: skip
+
+    def why(self, *wanted: str) -> BuildError:
+        done = self.install(*wanted)
+        assert done.returncode != 0, done.stdout
+        return unsolved.explained(
+            "spec", wanted, done.stdout, done.stderr,
+            lambda *words: self.private.run("apt-cache", *words), repos=[name for name, _ in SUITES],
+            suites=[(suite, f"c-{name}") for name, suite in SUITES],
+            essential={"ess"}, satisfies=_satisfies,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> World_:
+    return World_(tmp_path_factory.mktemp("unsolved") / "apt")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cause", "hint"),
+    [
+        ("netcat", "netcat is a virtual package, provided by nc-a, nc-b", "such as nc-a"),
+        ("app=9", "no repository has app in version '9'", "there is 2 (backports), 1 (main)"),
+        ("lib=1.*", "no repository has lib in version '1.*'", "1 (main)"),
+        ("app/sid", "no repository is of the suite 'sid'", "app is in c-backports, c-main, stable"),
+        ("dogs/stable-backports", "no repository's suite 'stable-backports' has dogs",
+         "there is 1 (main)"),
+        ("forbidden", "forbidden is only where a priority under 0 forbids it: 1 (bad)",
+         "ask for forbidden=1, or give it a priority in repos.bad.pins"),
+        ("verson", "no repository has verson", "did you mean versions? check the spelling"),
+        ("zzz", "no repository has zzz", "check the spelling"),
+        ("app zzz", "no repository has zzz", "check the spelling"),
+        ("dogs:i386", "no repository has dogs:i386, though dogs for another", "ask for dogs"),
+        ("needs2", "apt cannot install these packages together",
+         "needs2 needs lib 2, which is in backports, but its priority (100) holds it back: "
+         "ask for lib=2, too"),
+        ("needs9", "apt cannot install", "there is only 2 (backports), 1 (main)"),
+        ("broken", "apt cannot install", "no repository has nowhere, which broken needs"),
+        ("cats dogs", "apt cannot install", "cats and dogs cannot both be there"),
+        ("no-ess", "apt cannot install", "list ess- beside it"),
+    ],
+)  # fmt: skip
+def test_cause_and_remedy(asked: World_, wanted: str, cause: str, hint: str) -> None:
+    error = asked.why(*wanted.split())
+    assert error.message.startswith(f"spec: {cause}"), error
+    assert hint in error.hint
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    ["nc-a", "only-one", "forbidden=1", "lib", "wine32:i386", "needs2 lib=2", "wish",
+     "app/stable-backports", "app/c-backports", "wants-netcat", "needs2 lib/c-backports"],
+)  # fmt: skip
+def test_what_the_remedies_say_works(asked: World_, wanted: str) -> None:
+    done = asked.install(*wanted.split())
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_a_package_of_a_suite_needs_comes_from_it(asked: World_) -> None:
+    """As deep as it is needed, and as apt-get(8) promises."""
+    out = asked.install("app/stable-backports").stdout
+    available, _removed = apt.parse_print_uris(out)
+    assert {(item.package, item.version) for item in available} == {
+        ("app", "2"), ("lib", "2"), ("more", "2"), ("deeper", "2"),
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------- apt's tables
+
+
+def test_requests() -> None:
+    assert unsolved.request("a:i386=1:2/x") == Request(name="a", arch="i386", version="1:2/x",
+                                                       suite="")  # fmt: skip
+    assert unsolved.request("g++") == Request(name="g++", arch="", version="", suite="")
+    assert unsolved.request("a/sid").suite == "sid"
+
+
+def test_policy_of_installed_and_absent_packages() -> None:
+    text = """app:
+  Installed: 1
+  Candidate: 2
+  Version table:
+     2 990
+        990 http://1.strata.invalid stable-backports/main amd64 Packages
+ *** 1 500
+        500 http://0.strata.invalid stable/updates/main amd64 Packages
+        100 /status
+gone:
+  Installed: (none)
+  Candidate: (none)
+  Version table:
+"""
+    assert unsolved.policies(text) == {
+        "app": Policy(candidate="2", offers=(
+            Offer(version="2", priority=990, sites=(1,), suites=("stable-backports",)),
+            Offer(version="1", priority=500, sites=(0,), suites=("stable/updates",)),
+        )),
+        "gone": Policy(candidate="", offers=()),
+    }  # fmt: skip
+
+
+def test_unmet_dependencies() -> None:
+    text = """The following packages have unmet dependencies:
+ a : Depends: b (>= 2) but 1 is to be installed
+     PreDepends: c but it is not installable
+ d:i386 : Conflicts: e
+E: x
+"""
+    assert unsolved.unmet(text) == [
+        Unmet(package="a", kind="Depends", on="b", relation=">= 2",
+              but=" but 1 is to be installed"),
+        Unmet(package="a", kind="PreDepends", on="c", relation="",
+              but=" but it is not installable"),
+        Unmet(package="d:i386", kind="Conflicts", on="e", relation="", but=""),
+    ]  # fmt: skip
+    assert unsolved.unmet("nothing") == []
+
+
+# ---------------------------------------------------------------- through doit
+
+
+def test_virtual_package_and_pins_of_single_packages(tiny: World, tmp_path: Path) -> None:
+    other = Repository(tmp_path / "other", suite="more", codename="more", origin="Other")
+    other.add(*(make_deb(tmp_path / "debs2", name, "2", files={f"/usr/{name}": "2\n"})
+                for name in ("baseline", "beta", "beta-doc")))  # fmt: skip
+    other.publish()
+    tiny.add(tiny.deb("nc-a", extra={"Provides": "netcat"}),
+             tiny.deb("nc-b", extra={"Provides": "netcat"}))  # fmt: skip
+    tiny.write("web.yaml", TINY + "packages: [netcat]\n")
+    tiny.refused("specs/web.yaml: packages: netcat is a virtual package, provided by nc-a, nc-b",
+                 "name one of them")  # fmt: skip
+    tiny.write("web.yaml", TINY.replace("\nbase:", f"""
+  - {{name: other, uri: 'file:{other.root}', suite: more, section: main, trusted: true,
+      priority: 100, pins: [{{packages: "beta* nothing", priority: 990}}]}}
+base:"""))  # fmt: skip
+    tiny.doit("lock", "spec=web")
+    text = (tiny.root / "specs/web.lock").read_text()
+    found = dict(re.findall(r'"package": "(\w+)", "version": "(\d)"', text))
+    assert found == {"baseline": "1", "beta": "2"}
+    tiny.edit("priority: 990", "priority: 50")
+    tiny.doit("lock", "spec=web")
+    found = dict(re.findall(r'"package": "(\w+)", "version": "(\d)"',
+                            (tiny.root / "specs/web.lock").read_text()))  # fmt: skip
+    assert found == {"baseline": "1", "beta": "1"}
+
+
+def test_essential_package_goes_only_if_it_is_named(tiny: World) -> None:
+    tiny.add(tiny.deb("ess", essential=True), tiny.deb("rival", conflicts="ess"))
+    tiny.write("web.yaml", TINY.replace("beta]", "beta, ess]") + "packages: [rival]\n")
+    tiny.refused("specs/web.yaml: packages: ", "essential", "ess-")
+    tiny.edit("packages: [rival]", "packages: [rival, ess-]")
+    tiny.doit("lock", "spec=web")
+    assert '"removes": ["ess"]' in (tiny.root / "specs/web.lock").read_text()
