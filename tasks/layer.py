@@ -78,7 +78,18 @@ mv /etc/shadow.strata /etc/shadow
 """
 
 # What is in locale.gen already, of a user's file, script or debconf's answers, is generated, too.
+# A name without a character set says nothing of its map: pl_PL has ISO-8859-2, aa_ER UTF-8.
 ADD_LOCALE = """
+if [ -z "$2" ]; then
+    known=/usr/share/i18n/SUPPORTED
+    while read -r name map; do
+        if [ "$name" = "$1" ]; then set -- "$1" "$map" "${3:-}"; fi
+    done < "$known" 2> /dev/null || true
+    if [ -z "$2" ]; then
+        echo "error: locale: $known of the image knows no $1: name its character set (de_DE.UTF-8)"
+        exit 1
+    fi
+fi
 if ! grep -qxE "[[:space:]]*$1[[:space:]]+$2[[:space:]]*" /etc/locale.gen 2> /dev/null; then
     if [ -s /etc/locale.gen ] && [ -n "$(tail -c 1 /etc/locale.gen)" ]; then
         echo >> /etc/locale.gen
@@ -428,8 +439,15 @@ def _generated(locale: str) -> bool:
 
 
 def _locale_line(locale: str) -> tuple[str, str]:
-    """A line of locale.gen(5): the locale and its character map."""
-    return locale, locale.partition(".")[2].partition("@")[0] or "ISO-8859-1"
+    """A line of locale.gen(5): the locale and its character map, "" where its name has none.
+
+    glibc takes LANG=de_DE.utf8 for de_DE.UTF-8; localedef(1) and locale.gen only the latter.
+    """
+    name, _, rest = locale.partition(".")
+    charmap, at, modifier = rest.partition("@")
+    if charmap.lower() in ("utf8", "utf-8"):
+        charmap = "UTF-8"
+    return (f"{name}.{charmap}{at}{modifier}" if charmap else locale), charmap
 
 
 # ---------------------------------------------------------------- what packages are shown
@@ -472,9 +490,11 @@ def with_locale(layer: Layer, below: Sequence[Layer], locale: str) -> Layer:
     """
     answers = [line.split(None, 3) for one in (*below, layer) for line in one.debconf]
     values = [words[3] if len(words) > 3 else "" for words in answers if words[1] == LOCALES]
-    line = " ".join(_locale_line(locale))
-    if not values or not locale or not _generated(locale):
+    name, charmap = _locale_line(locale)
+    # One without a character set is added later, when the tree has the table of these.
+    if not values or not charmap or not _generated(locale):
         return layer
+    line = f"{name} {charmap}"
     wanted = [one.strip() for one in values[-1].split(",") if one.strip()]
     if line not in wanted and "All locales" not in wanted:
         wanted.append(line)

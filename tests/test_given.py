@@ -11,6 +11,7 @@ import pytest
 import samples
 from conftest import World
 from tasks import given, own, tree, zones
+from tasks import layer as layers
 from tasks.errors import BuildError
 from test_layers import only_root, tree_of
 
@@ -269,3 +270,16 @@ def test_a_script_that_contradicts_a_field_is_refused(
     built.doit("lock", "spec=web")
     text = built.refused(*parts)
     assert "secret" not in text
+
+
+@pytest.mark.parametrize(
+    ("locale", "line"),
+    [("de_DE.UTF-8", ("de_DE.UTF-8", "UTF-8")), ("de_DE.utf8", ("de_DE.UTF-8", "UTF-8")),
+     ("ca_ES.utf-8@valencia", ("ca_ES.UTF-8@valencia", "UTF-8")),
+     ("de_DE.ISO-8859-15@euro", ("de_DE.ISO-8859-15@euro", "ISO-8859-15")),
+     ("pl_PL", ("pl_PL", "")), ("sr_RS@latin", ("sr_RS@latin", ""))],
+)  # fmt: skip
+def test_a_locales_line_says_its_map_only_if_its_name_does(
+    locale: str, line: tuple[str, str]
+) -> None:
+    assert layers._locale_line(locale) == line

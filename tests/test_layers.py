@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from conftest import KEPT, World
+from conftest import KEPT, World, says
 from repository import Repository, Server, real_debs
 from test_images import decompress, mounted
 from unowned import shipped, unowned
@@ -206,12 +206,11 @@ def test_script_is_anything_executable(built: World, tmp_path: Path, kind: str) 
 
 def test_settings(built: World, tmp_path: Path) -> None:
     only_root(built)
-    zone = {"files": {"/usr/share/zoneinfo/Europe/Berlin": "TZif"}}
     locale_gen = "#!/bin/sh\ncat /etc/locale.gen > /generated\n"
     built.add(built.deb("beta", "2", depends="gamma", files={
         "/usr/share/zoneinfo/Europe/Berlin": "TZif", "/usr/sbin/locale-gen": locale_gen,
+        "/usr/share/i18n/SUPPORTED": "aa_ER UTF-8\npl_PL.UTF-8 UTF-8\npl_PL ISO-8859-2\n",
     }))  # fmt: skip
-    assert zone
     path = built.root / "specs/web.yaml"
     path.write_text(path.read_text() + (
         "hostname: web.example.org\ntimezone: Europe/Berlin\nlocale: de_DE.UTF-8\n"
@@ -245,8 +244,14 @@ def test_settings(built: World, tmp_path: Path) -> None:
         assert "battery" not in text, found
         assert field not in text, found
     path.write_text(path.read_text().replace("web.example.org", "other.example.org"))
+    built.edit("locale: de_DE.UTF-8", "locale: pl_PL")
     again = built.build()
     assert (again["app"], again["settings"]) == ("hit", "built")
+    with tree_of(built, tmp_path) as root:
+        assert (root / "generated").read_text() == "pl_PL ISO-8859-2\n"
+    built.edit("locale: pl_PL", "locale: tlh_QO")
+    says(built.doit("build", "spec=web", check=False).text,
+         "SUPPORTED of the image knows no tlh_QO", "name its character set")  # fmt: skip
 
 
 @pytest.mark.parametrize(
