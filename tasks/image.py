@@ -474,7 +474,14 @@ class Filling:
             raise BuildError(f"dumpe2fs failed (exit status {code}): {error.strip()[-300:]}")
         groups = ext.layout(text)
         if self.image.pack == "direct" and self.content.several_xattrs:
-            ext_xattrs.order(self.raw, groups)
+            try:
+                ext_xattrs.order(self.raw, groups)
+            except ext_xattrs.Unordered as error:
+                raise BuildError(
+                    f"{self.session.spec.path}: images.{self.image.mount}.pack: direct cannot lay "
+                    f"out the extended attributes of a file the same each time: {error}",
+                    "use pack: loop, or leave out ea_inode",
+                ) from error
         ext.settle(self.raw, groups, self.epoch)
         # It changes nothing that settle left, but writes the superblock's copies.
         self._run("tune2fs", "-C", "0", "-T", _ext_date(self.epoch), raw,

@@ -117,6 +117,25 @@ def test_odd_names_attributes_and_holes_are_in_the_image(built: World, tmp_path:
     assert {name: again.get(name) == layers[name] for name in layers} == dict.fromkeys(layers, True)
 
 
+BESIDE = """\
+#!/usr/bin/perl
+my $path = "/srv/x"; mkdir "/boot"; mkdir "/srv"; open(my $file, ">", $path);
+for my $name ("user.a", "user.b") {
+    my ($key, $value) = ($name, "v" x 5000);
+    syscall(188, $path, $key, $value, length($value), 0) == 0 or die "$key: $!";
+}
+"""
+
+
+@pytest.mark.root
+def test_attributes_that_no_order_holds_are_told(built: World) -> None:
+    """Values in inodes of their own: mke2fs -d numbers these as it comes to them."""
+    built.write("scripts/app.sh", BESIDE, 0o755)
+    built.edit("format: ext4}", "format: ext4, pack: direct, options: [-O, ea_inode]}")
+    built.edit("  /boot: {file: web-boot.img.gz, format: ext2}\n", "")
+    built.refused("specs/web.yaml: images./.pack: direct cannot lay out", "use pack: loop")
+
+
 # ---------------------------------------------------------------- attributes
 
 
