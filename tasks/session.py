@@ -307,15 +307,23 @@ class Session:
         from tasks import trials
 
         failure = None
-        if "sandbox" not in self.tried:
-            failure = trials.sandbox(self.scratch)
-            self.tried.add("sandbox")
-        if stage.inputs.get("pack") == "loop" and stage.inputs["format"] != "vfat":
-            if not failure and "loop" not in self.tried:
-                failure = trials.loop(self.scratch)
-            self.tried.add("loop")
+        try:
+            if "sandbox" not in self.tried:
+                failure = trials.sandbox(self.scratch)
+                self.tried.add("sandbox")
+            if stage.inputs.get("pack") == "loop" and stage.inputs["format"] != "vfat":
+                if not failure and "loop" not in self.tried:
+                    failure = trials.loop(self.scratch)
+                self.tried.add("loop")
+        except OSError as error:
+            if error.errno not in room.HOST_ERRORS:
+                raise
+            raise self.explained(error, _title(stage)) from error
         if failure:
             self.tried.clear()
+            if failure.errno in (errno.ENOSPC, errno.EDQUOT):
+                full = room.full_places(self.places) or ["scratch"]
+                raise room.no_room(_title(stage), self.places, full)
             raise failure.error()
 
     def make(self, stage: Stage, work: Callable[[host.Log], None]) -> None:

@@ -523,6 +523,12 @@ def check_installed(
 
     apt has installed what is locked, so that a `script` that ran after it is what changed that.
     """
+    if expected and not status:
+        raise BuildError(
+            f"{what}: the tree has no /var/lib/dpkg/status any more that is a plain file",
+            f"let the script {script} leave it alone" if script
+            else "some package's script replaced it",
+        )  # fmt: skip
     found: set[tuple[str, str, str]] = set()
     broken: list[str] = []
     for stanza in status.split("\n\n"):

@@ -100,6 +100,7 @@ class Failure:
     """What failed first, by its name in NEEDS; `message` and `hint` are for people."""
 
     name: str
+    errno: int
     message: str
     hint: str
 
@@ -147,7 +148,7 @@ def _tried(one: host.Sandbox, scratch: Path) -> Failure | None:
         text = " ".join(said.split()) or text
     need = NEEDS.get(name, UNKNOWN)
     message = need.sentence.format(scratch=host.scratch_root(), kind=filesystem(scratch), text=text)
-    return Failure(name=name, message=message, hint=need.hints.get(number, need.hint))
+    return Failure(name=name, errno=number, message=message, hint=need.hints.get(number, need.hint))
 
 
 def _refused(said: str) -> tuple[int, str]:

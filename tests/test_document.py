@@ -123,6 +123,12 @@ TABLE: dict[str, Field] = {
          "_x"],
         ["main,contrib", "main;x", "-x", "main\n", "$(x)", "main [x]"],
     ),
+    "/repos[]/pins[]/packages": Field(
+        lambda v: {"repos": [{**REPO, "pins": [{"packages": v, "priority": 1}]}]},
+        "repos[0].pins[0].packages", "apt_preferences(5)",
+        ["linux-*", "src:glibc", "a b", "*", "/^lib.*x$/", "gcc:amd64"],
+        ["", "a\nb", "a'b", " ", 'a"b'],
+    ),
     "/layers[]/files/propertyNames": Field(
         lambda value: {"layers": [{"name": "app", "files": {value: {"content": ""}}}]}, "layers[0].files",
         "path_resolution(7): any byte but NUL; Strata leaves out what ends a line",
