@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import importlib
 import json
 import os
 import signal
@@ -235,42 +236,63 @@ def _planned() -> Plan | None:
         raise InvalidDodoFile(SESSION.mask_if_known(str(error))) from error
 
 
+# A build with nothing to do reaches none of these, so that it does not import what they need.
+
+
+def _base(log: host.Log) -> None:
+    from tasks import base
+
+    base.build(SESSION, log)
+
+
+def _layer(number: int, log: host.Log) -> None:
+    from tasks import layer
+
+    layer.build(SESSION, number, log)
+
+
+def _image(number: int, log: host.Log) -> None:
+    from tasks import image
+
+    image.build(SESSION, number, log)
+
+
+def _images(number: int) -> None:
+    from tasks import image
+
+    image.build_all(SESSION, number)
+
+
 @create_after(executed="lock")
 def task_base() -> Task:
     """bootstrap from the locked packages"""
-    from tasks import base
-
     plan = _planned()
     if plan is None:
         return {"actions": [action(_no_plan)]}
-    return _stage(plan.base, [], partial(base.build, SESSION))
+    return _stage(plan.base, [], _base)
 
 
 @create_after(executed="lock")
 def task_layer() -> Iterator[Task]:
     """packages, files and script of each layer, on those below"""
-    from tasks import layer
-
     yield {"name": None, "doc": task_layer.__doc__}
     plan = _planned()
     below = ["base"]
     for number, stage in enumerate(plan.layers if plan else ()):
-        yield {"name": stage.name, **_stage(stage, below, partial(layer.build, SESSION, number))}
+        yield {"name": stage.name, **_stage(stage, below, partial(_layer, number))}
         below.append(stage.task)
 
 
 @create_after(executed="lock")
 def task_image() -> Iterator[Task]:
     """filesystem image of each mount point"""
-    from tasks import image
-
     yield {"name": None, "doc": task_image.__doc__}
     plan = _planned()
     for number, stage in enumerate(plan.images if plan else ()):
         below = ["base", "layer"]
-        task = _stage(stage, below, partial(image.build, SESSION, number))
+        task = _stage(stage, below, partial(_image, number))
         if Reporter.selected("build") or Reporter.selected("image"):
-            task["actions"] = [action(partial(image.build_all, SESSION, number))]
+            task["actions"] = [action(partial(_images, number))]
         yield {"name": stage.name, **task}
 
 
@@ -320,68 +342,59 @@ def _clean_out() -> None:
 # ---------------------------------------------------------------- beside the graph
 
 
-def _plain(work: Callable[[Session], None], doc: str) -> Task:
-    return {"actions": [action(lambda: work(SESSION))], "uptodate": [False], "doc": doc}
+def _plain(module: str, function: str, doc: str) -> Task:
+    """A task that is one function of the session, whose module is imported when it runs."""
+
+    def work() -> None:
+        getattr(importlib.import_module(f"tasks.{module}"), function)(SESSION)
+
+    return {"actions": [action(work)], "uptodate": [False], "doc": doc}
 
 
 def task_keys() -> Task:
     """each stage's key, for a CI cache (format=json|text)"""
-    from tasks import admin
-
-    return _plain(admin.keys, "each stage's key, for a CI cache (format=json|text)")
+    return _plain("admin", "keys", "each stage's key, for a CI cache (format=json|text)")
 
 
 def task_why() -> Task:
     """what a build would redo, and why"""
-    from tasks import admin
-
-    return _plain(admin.why, "what a build would redo, and why")
+    return _plain("admin", "why", "what a build would redo, and why")
 
 
 def task_prune() -> Task:
     """drop the cache entries that no lock needs"""
-    from tasks import admin
-
-    return _plain(admin.prune, "drop the cache entries that no lock needs")
+    return _plain("admin", "prune", "drop the cache entries that no lock needs")
 
 
 def task_verify() -> Task:
     """check every cache entry against its digest"""
-    from tasks import admin
-
-    return _plain(admin.verify, "check every cache entry against its digest")
+    return _plain("admin", "verify", "check every cache entry against its digest")
 
 
 def task_reproduce() -> Task:
     """build again from the lock in an empty cache, compare with out/NAME/"""
-    from tasks import reproduce
-
-    return _plain(reproduce.run, "build again from the lock in an empty cache, compare with out/")
+    return _plain(
+        "reproduce", "run", "build again from the lock in an empty cache, compare with out/"
+    )
 
 
 def task_doctor() -> Task:
     """what the host lacks"""
-    from tasks import admin
-
-    return _plain(admin.doctor, "what the host lacks")
+    return _plain("admin", "doctor", "what the host lacks")
 
 
 def task_import() -> Task:
     """make specs/NAME.yaml from fuel-agent's input (file=provision.json)"""
-    from tasks import migrate
-
-    return _plain(migrate.run, "specs/NAME.yaml from fuel-agent's input (file=provision.json)")
+    return _plain("migrate", "run", "specs/NAME.yaml from fuel-agent's input (file=provision.json)")
 
 
 def task_bench() -> Task:
     """measure against the rivals, write docs/performance.md (rounds=3, only=ours)"""
-    from tasks import admin
-
-    return _plain(admin.bench, "measure against the rivals (rounds=3, only=ours,rivals,growth)")
+    return _plain(
+        "admin", "bench", "measure against the rivals (rounds=3, only=ours,rivals,growth)"
+    )
 
 
 def task_test() -> Task:
     """all the tests"""
-    from tasks import admin
-
-    return _plain(admin.test, "all the tests")
+    return _plain("admin", "test", "all the tests")
