@@ -155,6 +155,8 @@ def test_messages_of_a_script_name_it_and_its_line(built: World) -> None:
     fails("#!/usr/bin/perl\ndie 'so';\n", "so at specs/scripts/app.sh:2.")
     fails("#!/usr/bin/env python3\n", "layer app failed", "layers.app.script: specs/scripts/app.sh: "
           "the image has no python3 to run it; add the package python3")  # fmt: skip
+    fails("#!/bin/sh\nkill -SEGV $$\n", "(exit status 139): specs/scripts/app.sh:", "by SIGSEGV")
+    fails("#!/bin/sh\nexit 4\n", "(exit status 4): specs/scripts/app.sh; it said nothing")
     fails("#!/opt/own/bin/run\n", "the image has no /opt/own/bin/run to run it")
 
 
