@@ -41,10 +41,11 @@ exec /usr/bin/dpkg "$@"
 # invoke-rc.d(8) asks it before it starts anything; 101 says no.
 # Not the bare two lines: that is what a user's own says in many images, and it must stay.
 POLICY = "#!/bin/sh\n# Strata's, while it builds\nexit 101\n"
+# Any name in the tree may be a script's own, so the tree's file waits on the private /dev.
 SET_POLICY = f"""
 mkdir -p /dev/.strata/lists/partial /dev/.strata/cache/archives/partial /dev/.strata/log
 if [ -e /usr/sbin/policy-rc.d ] || [ -L /usr/sbin/policy-rc.d ]; then
-    mv /usr/sbin/policy-rc.d /usr/sbin/policy-rc.d.strata
+    mv /usr/sbin/policy-rc.d /dev/.strata/policy-rc.d
 fi
 mkdir -p /usr/sbin && cat {INSIDE}/policy-rc.d > /usr/sbin/policy-rc.d
 chmod 755 /usr/sbin/policy-rc.d
@@ -53,11 +54,10 @@ UNSET_POLICY = f"""
 mkdir -p /dev/.strata/lists/partial /dev/.strata/cache/archives/partial /dev/.strata/log
 if cmp -s {INSIDE}/policy-rc.d /usr/sbin/policy-rc.d; then
     rm /usr/sbin/policy-rc.d
-    if [ -e /usr/sbin/policy-rc.d.strata ] || [ -L /usr/sbin/policy-rc.d.strata ]; then
-        mv /usr/sbin/policy-rc.d.strata /usr/sbin/policy-rc.d
+    if [ -e /dev/.strata/policy-rc.d ] || [ -L /dev/.strata/policy-rc.d ]; then
+        mv /dev/.strata/policy-rc.d /usr/sbin/policy-rc.d
     fi
-fi
-rm -f /usr/sbin/policy-rc.d.strata  # the layer's own, or none: it was replaced or removed
+fi  # else it was replaced or removed, and the tree has what did that
 """
 SET_SHADOW = f"""
 umask 077
@@ -72,9 +72,9 @@ while IFS= read -r line; do
             rest=${{line#root:*:}}; printf 'root:%s:%s\\n' "$(cat {INSIDE}/shadow)" "$rest" ;;
         *) printf '%s\\n' "$line" ;;
     esac
-done < /etc/shadow > /etc/shadow.strata
-chown --reference=/etc/shadow /etc/shadow.strata && chmod --reference=/etc/shadow /etc/shadow.strata
-mv /etc/shadow.strata /etc/shadow
+done < /etc/shadow > /dev/.strata/shadow
+cat /dev/.strata/shadow > /etc/shadow  # the same file: owner, mode and attributes stay
+rm /dev/.strata/shadow
 """
 
 # What is in locale.gen already, of a user's file, script or debconf's answers, is generated, too.
@@ -647,9 +647,11 @@ def build(session: Session, number: int, log: host.Log) -> None:
                 given={one[2] for one in given_files if one[1] == "file"},
             ))  # fmt: skip
         identities.note(drawn, log)
-        tree.sweep(upper.path, kept={*mine, *made})
+        tree.sweep(upper.path, kept={*mine, *own.shielded(upper, lower, made)})
         debconf.sweep(upper.base, upper.name, lower)
         rare = tree.clamp_times(upper.path, epoch, upper.begun)
+        if rare.sockets:
+            session.screen.line(own.sockets(layer.name, rare.sockets))
         facts = {**tree.facts(epoch, installed, upper.path), "drawn": identities.facts(drawn)}
         if mine:
             facts["own"] = sorted(mine)
