@@ -57,8 +57,13 @@ NOTHING = {"locales", "locales-all", "tzdata", "tzdata-legacy", "netbase", "base
 def of_text(text: bytes) -> set[str]:
     """The settings that a script in any language may look at; lines that are comments do not."""
     may = [name for name, stems in STEMS.items() if any(stem in text for stem in stems)]
-    code = _COMMENT.sub(b"", text) if may else b""
-    return {name for name in may if _WORDS[name].search(code)}
+    said = code(text) if may else b""
+    return {name for name in may if _WORDS[name].search(said)}
+
+
+def code(text: bytes) -> bytes:
+    """A script without the lines that are comments."""
+    return _COMMENT.sub(b"", text)
 
 
 def of_deb(path: Path, package: str) -> set[str]:
