@@ -61,7 +61,7 @@ class Memory:
         self.changed = False
         self.known: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError):
-            loaded = strict.read(path, strict.LIST_LIMIT)
+            loaded = strict.read(path, strict.LIST_LIMIT, paths=True)
             self.known = {name: entry for name, entry in loaded.items() if _remembered(entry)}
 
     @staticmethod
@@ -178,7 +178,7 @@ def broken(folder: Path) -> str:
 
 def read_record(path: Path) -> dict[str, Any]:
     """A record, whole and of the form that `put` writes; Damaged (a ValueError) or OSError."""
-    record = strict.read(path)
+    record = strict.read(path, paths=True)
     if record.get("format") != FORMAT or type(record["format"]) is not int:
         raise strict.Damaged(f"its format is not {FORMAT}")
     stage = strict.text(record, "stage", "|".join(FOLDERS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from conftest import World
 from tasks import cache as caches
-from tasks import inputs, lockfile, strict
+from tasks import apt, inputs, lockfile, strict
 from tasks.cache import Cache, Memory, read_sha256
 from tasks.errors import BuildError
 from tasks.lock import Answers
@@ -179,3 +180,51 @@ def test_verify_names_and_drops_forged_records_and_a_build_makes_them_again(tiny
 
 def test_image_facts_are_those_of_the_test() -> None:
     caches._check_facts("image", dict(IMAGE_FACTS))
+
+
+@pytest.mark.parametrize("half", [r"\ud800", r"\uDFFF", r"\udc80", r"\udcff", "\ud800"])
+@pytest.mark.parametrize("place", ['{"a": "x%sy"}', '{"x%sy": 1}', '{"a": [{"b": ["%s"]}]}'])
+def test_half_of_a_character_is_refused_wherever_it_stands(half: str, place: str) -> None:
+    with pytest.raises(strict.Damaged, match="half of a character"):
+        strict.parse(place % half)
+
+
+def test_whole_characters_and_bytes_of_names_are_read() -> None:
+    assert strict.parse(r'{"a": "\ud83d\ude00 \\ud800 \u00fc"}') == {"a": "😀 \\ud800 ü"}
+    # What os.fsdecode makes of a file's name that is not UTF-8: records have such paths.
+    assert strict.parse(r'{"own": ["\udcfc"]}', paths=True) == {"own": ["\udcfc"]}
+    with pytest.raises(strict.Damaged, match="half of a character"):
+        strict.parse(r'{"own": ["\ud800"]}', paths=True)
+
+
+def test_many_names_of_which_the_last_stands_twice_are_read_in_one_pass() -> None:
+    names = [f"a{number}" for number in range(40_000)]
+    began = time.process_time()
+    with pytest.raises(strict.Damaged, match="'a39999' stands twice"):
+        strict.parse("{" + ", ".join(f'"{name}": 1' for name in [*names, names[-1]]) + "}")
+    record = {"package": "", "version": "1", "architecture": "all", "sha256": "0" * 64, "size": 1,
+              "path": "x.deb", "repository": "main"}  # fmt: skip
+    adds = [{**record, "package": name} for name in [*names, names[-1]]]
+    with pytest.raises(ValueError, match="'a39999:all' stands twice"):
+        lockfile.answer_of(adds, [], {"main"})
+    repo = {"name": "main", "release": "0" * 64, "date": "", "fields": {}}
+    layers = [{"name": name, "records": [], "removes": [], "manual": []} for name in names[:3000]]
+    lock = {"format": 2, "inputs": "0" * 32, "arch": "amd64", "repos": [repo], "manual": [],
+            "base": adds[:3000], "layers": layers}  # fmt: skip
+    assert len(lockfile.parse(json.dumps(lock), where="x").layers) == 3000
+    layers[-1]["manual"] = ["nowhere"]
+    with pytest.raises(BuildError, match="manual has 'nowhere', which is not installed there"):
+        lockfile.parse(json.dumps(lock), where="x")
+    index = b"Package: a\nArchitecture: all\n" + b"Priority: required\n" * 40_000
+    assert apt.selected_names(index, "minbase", "amd64") >= {"a"}
+    text = "SHA256:\n" + " x\n" * 40_000
+    assert apt.stanza_fields(text) == {"SHA256": "\nx" * 40_000}
+    assert time.process_time() - began < 15
+
+
+def test_a_lock_with_half_of_a_character_is_refused_as_such() -> None:
+    repo = {"name": "main", "release": "0" * 64, "date": "", "fields": {"Origin": "De\ud800bian"}}
+    lock = {"format": 2, "inputs": "0" * 32, "arch": "amd64", "repos": [repo], "manual": [],
+            "base": [], "layers": []}  # fmt: skip
+    with pytest.raises(BuildError, match="not a lock that Strata wrote: half of a character"):
+        lockfile.parse(json.dumps(lock), where="specs/web.lock")
