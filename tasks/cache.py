@@ -417,8 +417,9 @@ class Cache:
         """What is in the cache and, by its name, not Strata's."""
         found: list[Path] = []
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            found += [path for path in self.root.iterdir()
-                      if path.name not in (*OWN, cachedir.NAME)]  # fmt: skip
+            with safe.folder(self.root) as opened:
+                names = os.listdir(opened)
+            found += [self.root / name for name in names if name not in (*OWN, cachedir.NAME)]
         for folder, own in OWN.items():
             try:
                 with safe.folder(self.root / folder) as opened:
