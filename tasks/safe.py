@@ -184,6 +184,25 @@ def creating(path: Path, *, mode: int = 0o644) -> int:
                     here.unlink()
 
 
+def note(path: Path) -> None:
+    """Make an empty file by whose name something is remembered: see `noted`."""
+    os.close(creating(path, mode=0o400))
+
+
+def noted(path: Path) -> bool:
+    """Whether `note` made this file, here: a commit can bring one of the name, but none like it.
+
+    git knows two modes, and with both a file's owner may write to it.
+    """
+    try:
+        with at(path) as here:
+            info = here.lstat()
+    except OSError:
+        return False
+    return (stat.S_ISREG(info.st_mode) and not info.st_mode & 0o222
+            and info.st_uid in _trusted())  # fmt: skip
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """Give a file a second name; a copy of it only where the filesystem can do no such thing.
 
