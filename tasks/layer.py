@@ -229,10 +229,9 @@ def inside_apt_conf(*, own: bool) -> str:
 def owner_steps(entries: Sequence[inputs.Entry], where: str) -> list[host.Step]:
     """Checks, made inside after the packages, that every owner named is an account there."""
     steps = []
-    for owner in sorted({entry.owner for entry in entries}):
-        user, group = _owner(owner)
+    for owner, (user, group) in sorted({(entry.owner, entry.account) for entry in entries}):
         for value, table in ((user, "passwd"), (group, "group")):
-            if value.isdigit() or value == "root":
+            if value.isdecimal():
                 continue
             message = (
                 f"error: {where}: owner {owner!r}: the image has no {value!r} in "
@@ -242,11 +241,6 @@ def owner_steps(entries: Sequence[inputs.Entry], where: str) -> list[host.Step]:
                 "/bin/sh", "-c", f"getent {table} {shlex.quote(value)} > /dev/null || "
                 f"{{ echo {shlex.quote(message)}; exit 1; }}"))  # fmt: skip
     return steps
-
-
-def _owner(owner: str) -> tuple[str, str]:
-    user, _, group = owner.partition(":")
-    return user, group or user
 
 
 class _Digested:
@@ -274,12 +268,12 @@ def files_tar(target: Path, entries: Sequence[inputs.Entry], epoch: int) -> list
             info = tarfile.TarInfo(entry.target.lstrip("/"))
             info.mtime = epoch
             info.mode = entry.mode
-            user, group = _owner(entry.owner)
-            if user.isdigit():
+            user, group = entry.account
+            if user.isdecimal():
                 info.uid = int(user)
             else:
                 info.uname = user
-            if group.isdigit():
+            if group.isdecimal():
                 info.gid = int(group)
             else:
                 info.gname = group
@@ -298,9 +292,7 @@ def files_tar(target: Path, entries: Sequence[inputs.Entry], epoch: int) -> list
                 given = _Digested(content)
                 archive.addfile(info, given if info.isreg() else None)  # type: ignore[arg-type]
             identity = (
-                entry.identity()
-                if not info.isreg()
-                else [entry.target, entry.kind, given.sha256.hexdigest(), entry.mode, entry.owner]
+                entry.identified(given.sha256.hexdigest()) if info.isreg() else entry.identity()
             )
             identities.append(identity)
     return identities
