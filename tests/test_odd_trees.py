@@ -350,10 +350,41 @@ def test_a_filesystem_that_lacks_something_is_seen(tmp_path: Path) -> None:
         assert vfat.lost(raw, {**expected, "EFI/grüb": 1}) == "EFI/grüb"
 
 
+def test_names_that_are_patterns_or_aliases_to_mtools(tmp_path: Path) -> None:
+    """Or in another folder, or over another file; and no name is refused that they write right."""
+    tree_, raw = tmp_path / "tree", tmp_path / "raw.img"
+    names = ["d[x]/f[1].txt", "dx/f", "d[x]/[y]/j", "a]b/h", "q[!z/i", "q^[a-z]/i", "[top].txt",
+             "longfilename1.txt", "longfi~1.txt", "LongFi~2.txt", "longfilename3.txt",
+             "longfolder1/longfo~1/longfolder2/longfi~1.x", "longfo~1/longfilename", "s~1/l~1/x",
+             "longfo~1/longfi~1", "longfo~2", "élongname", "élongn~1", "xx ~1", "~1", "x" * 30,
+             "µ.txt", "Μx.txt", "日.txt"]  # fmt: skip
+    for number, name in enumerate(names):
+        (tree_ / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree_ / name).write_text("x" * (number + 1))
+    raw.touch()
+    os.truncate(raw, 4 << 20)
+    subprocess.run(["mkfs.vfat", str(raw)], check=True, capture_output=True)
+    env = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
+    subprocess.run(["bash", "-e", "-o", "pipefail", "-c", vfat.FILL, "fill", str(raw)], check=True,
+                   capture_output=True, cwd=tree_, env=env, timeout=60)  # fmt: skip
+    expected = {str(path.relative_to(tree_)): -1 if path.is_dir() else path.stat().st_size
+                for path in tree_.rglob("*")}  # fmt: skip
+    assert fat.files(raw) == expected
+    said = subprocess.run(["iconv", "-c", "-f", "UTF-8", "-t", "cp850//TRANSLIT"],
+                          input="".join(f"{char}\n" for char in vfat.doubtful(names)).encode(),
+                          capture_output=True, check=False).stdout  # fmt: skip
+    assert vfat.replaced(names, vfat.transliterated(vfat.doubtful(names), said)) == ""
+    for char, capital in (("ÿ", "Ÿ"), ("ƒ", "Ƒ"), ("ā", "Ā")):
+        assert capital in vfat.doubtful([f"d/{char}.txt"])
+        assert vfat.replaced([f"d/{char}.txt"], vfat.transliterated(capital, b"Y\n"))
+    assert vfat.doubtful(["ä.txt", "ÿ-and-a-long-name.txt"]) == ""
+
+
 @pytest.mark.root
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
+        ("ÿ.txt", ["vfat cannot hold /usr/ÿ.txt", "mtools would write another letter"]),
         ("TWO", ["vfat cannot hold /usr/TWO: it is one with /usr/two there"]),
         ("a:b", ["vfat cannot hold /usr/a:b", "':'"]),
         ("ā", ["vfat cannot hold /usr/ā", "mtools would write another letter"]),
