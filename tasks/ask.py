@@ -8,13 +8,15 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
-from tasks import apt, complaint, debs, host, inputs, rollback
+from tasks import apt, complaint, debs, host, inputs, rollback, safe
 from tasks.cache import broken, read_sha256, seal, sealed
 from tasks.errors import BuildError, DamagedEntry, NoRoom
 from tasks.lockfile import Lock, LockedRepo
@@ -135,9 +137,9 @@ def _rotten(session: Session, live_id: str) -> bool:
     lists = session.cache.index / f"live-{live_id}"
     try:
         known = set(sealed(kept[-1]).values())
-        # A snapshot may have more: see _only_compressed.
+        # A snapshot may have more: see _only_compressed. What a link leads to is not the cache's.
         return not known >= {read_sha256(path) for path in lists.iterdir()
-                             if path.name not in APTS_OWN}  # fmt: skip
+                             if path.name not in APTS_OWN and not path.is_symlink()}  # fmt: skip
     except (OSError, ValueError):
         return True
 
@@ -257,6 +259,10 @@ def _snapshot(
         for path in lists.iterdir()
         if path.name.startswith(prefix) and path.is_file()
     }
+    try:
+        _copy_linked(files, uri, scratch)
+    except OSError as error:
+        raise session.explained(error, f"keeping the indexes of {repo.name}") from error
     release = next((path for name, path in sorted(files.items()) if name.endswith("Release")), None)
     if release is not None:
         # If-Modified-Since counts whole seconds: a Release that is hardly older than our request
@@ -280,7 +286,7 @@ def _snapshot(
         temporary.mkdir()
         try:
             for name, path in files.items():
-                os.link(path, temporary / name)
+                safe.link_or_copy(path, temporary / name)
             if release is not None:
                 _only_compressed(session, repo, uri, release, temporary, scratch, log)
             seal(temporary)
@@ -295,6 +301,21 @@ def _snapshot(
         host.remove_tree(old)
     _check_offer(session, repo, fields)
     return Snapshot(repo=repo, folder=folder, release=digest, fields=fields)
+
+
+def _copy_linked(files: dict[str, Path], uri: str, scratch: Path) -> None:
+    """Take copies of the lists that are links into a `file:` repository.
+
+    apt makes one of an index that lies there uncompressed; it must not change with it later.
+    """
+    source = unquote(re.sub("^file:(//)?(?=/)", "", uri)).rstrip("/") + "/"
+    copies = scratch / "copies"
+    for name, path in files.items():
+        # Another link is none of apt's: it is refused where it is read.
+        if uri.startswith("file:") and path.is_symlink() and os.readlink(path).startswith(source):
+            copies.mkdir(exist_ok=True)
+            shutil.copy2(path, copies / name)
+            files[name] = copies / name
 
 
 def _check_signer(session: Session, repo: Repo, release: Path, fields: Mapping[str, str]) -> None:

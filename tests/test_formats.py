@@ -99,6 +99,10 @@ FORMATS = {
     "MD5 and SHA256": Format(sums=["MD5Sum", "SHA256"]),
     "SHA256 before SHA512": Format(sums=["SHA512", "SHA256"]),
     "uncompressed only": Format(suffixes=[""]),
+    "flat, uncompressed only": Format(suite="./", section="", dist=".", indexes=["Packages"],
+                                      suffixes=[""]),
+    "no Release": Format(suite="./", section="", dist=".", indexes=["Packages"], suffixes=[""],
+                         signed="", spec="trusted: true, "),
     **{f"{suffix} only": Format(suffixes=[suffix]) for suffix in PACK if suffix},
     **{f"{suffix} there, all listed": Format(suffixes=[suffix], listed=[*PACK])
        for suffix in (".gz", ".xz")},
@@ -192,7 +196,7 @@ def publish(one: Format, root: Path, made: Path, number: int = 0) -> None:
     inline, detached = session_key().sign(release.encode())
     if one.signed == "InRelease":
         (dist / "InRelease").write_bytes(inline)
-    else:
+    elif one.signed:
         (dist / "Release").write_text(release)
         (dist / "Release.gpg").write_bytes(detached)
     for file in dist.glob("*Release*"):  # what has just been written is asked for once more
@@ -286,10 +290,19 @@ def test_formats(tmp_path: Path, here: Callable[[World], None], names: list[str]
 @pytest.mark.parametrize("scheme", ["file:", "file://"])
 def test_formats_in_a_folder(tmp_path: Path, here: Callable[[World], None], scheme: str) -> None:
     names = ["plain", "escaped path", "escaped slash and percent", "Filename with signs",
-             "epoch in the Filename", ".xz only"]  # fmt: skip
+             "epoch in the Filename", ".xz only", "uncompressed only", "flat, uncompressed only",
+             "no Release"]  # fmt: skip
     with Server(tmp_path) as server:
         world = world_of(tmp_path, names, server, f"{scheme}{quote(str(tmp_path))}/site")
         here(world)
+        assert locked_and_fetched(world) == expected(names)
+        # Not what apt links to: the user may edit that.
+        kept = [path for folder in (world.root / "cache" / "index").glob("snapshot-*")
+                for path in folder.iterdir()]  # fmt: skip
+        assert sum(path.name.endswith("Packages") for path in kept) == len(names)
+        assert not any(path.is_symlink() for path in kept)
+        index = tmp_path / "site" / str(names.index("no Release")) / "Packages"
+        index.write_text(index.read_text() + "\n")
         assert locked_and_fetched(world) == expected(names)
         assert server.requests == []
 
