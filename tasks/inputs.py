@@ -135,13 +135,29 @@ class Entry:
     mode: int
     owner: str
 
+    @property
+    def account(self) -> tuple[str, str]:
+        """(user, group) of its owner, each a number or the name of an account of the tree.
+
+        root is 0, which it is in every tree; a user alone stands for the group of that name, too.
+        """
+        user, _, group = self.owner.partition(":")
+        names = (user, group or user)
+        found = ["0" if one == "root" else str(int(one)) if one.isdecimal() else one
+                 for one in names]  # fmt: skip
+        return found[0], found[1]
+
     def identity(self) -> list[Any]:
         """What a key sees of it."""
         if self.kind == "file" and self.source is not None:
             digest = file_digest(self.source)
         else:
             digest = hashlib.sha256(self.content).hexdigest()
-        return [self.target, self.kind, digest, self.mode, self.owner]
+        return self.identified(digest)
+
+    def identified(self, digest: str) -> list[Any]:
+        """The same of a file whose content has this SHA-256."""
+        return [self.target, self.kind, digest, self.mode, ":".join(self.account)]
 
 
 def file_digest(path: Path) -> str:

@@ -42,10 +42,11 @@ PRESEED = ("/bin/sh", "-c", f"exec debconf-set-selections {INSIDE}/debconf/*")
 # invoke-rc.d(8) asks it before it starts anything; 101 says no.
 # Not the bare two lines: that is what a user's own says in many images, and it must stay.
 POLICY = "#!/bin/sh\n# Strata's, while it builds\nexit 101\n"
+# Any name in the tree may be a script's own, so the tree's file waits on the private /dev.
 SET_POLICY = f"""
 mkdir -p /dev/.strata/lists/partial /dev/.strata/cache/archives/partial /dev/.strata/log
 if [ -e /usr/sbin/policy-rc.d ] || [ -L /usr/sbin/policy-rc.d ]; then
-    mv /usr/sbin/policy-rc.d /usr/sbin/policy-rc.d.strata
+    mv /usr/sbin/policy-rc.d /dev/.strata/policy-rc.d
 fi
 mkdir -p /usr/sbin && cat {INSIDE}/policy-rc.d > /usr/sbin/policy-rc.d
 chmod 755 /usr/sbin/policy-rc.d
@@ -54,11 +55,10 @@ UNSET_POLICY = f"""
 mkdir -p /dev/.strata/lists/partial /dev/.strata/cache/archives/partial /dev/.strata/log
 if cmp -s {INSIDE}/policy-rc.d /usr/sbin/policy-rc.d; then
     rm /usr/sbin/policy-rc.d
-    if [ -e /usr/sbin/policy-rc.d.strata ] || [ -L /usr/sbin/policy-rc.d.strata ]; then
-        mv /usr/sbin/policy-rc.d.strata /usr/sbin/policy-rc.d
+    if [ -e /dev/.strata/policy-rc.d ] || [ -L /dev/.strata/policy-rc.d ]; then
+        mv /dev/.strata/policy-rc.d /usr/sbin/policy-rc.d
     fi
-fi
-rm -f /usr/sbin/policy-rc.d.strata  # the layer's own, or none: it was replaced or removed
+fi  # else it was replaced or removed, and the tree has what did that
 """
 SET_SHADOW = f"""
 umask 077
@@ -73,9 +73,9 @@ while IFS= read -r line; do
             rest=${{line#root:*:}}; printf 'root:%s:%s\\n' "$(cat {INSIDE}/shadow)" "$rest" ;;
         *) printf '%s\\n' "$line" ;;
     esac
-done < /etc/shadow > /etc/shadow.strata
-chown --reference=/etc/shadow /etc/shadow.strata && chmod --reference=/etc/shadow /etc/shadow.strata
-mv /etc/shadow.strata /etc/shadow
+done < /etc/shadow > /dev/.strata/shadow
+cat /dev/.strata/shadow > /etc/shadow  # the same file: owner, mode and attributes stay
+rm /dev/.strata/shadow
 """
 
 # What is in locale.gen already, of a user's file, script or debconf's answers, is generated, too.
@@ -244,10 +244,9 @@ def inside_apt_conf(*, own: bool) -> str:
 def owner_steps(entries: Sequence[inputs.Entry], where: str) -> list[host.Step]:
     """Checks, made inside after the packages, that every owner named is an account there."""
     steps = []
-    for owner in sorted({entry.owner for entry in entries}):
-        user, group = _owner(owner)
+    for owner, (user, group) in sorted({(entry.owner, entry.account) for entry in entries}):
         for value, table in ((user, "passwd"), (group, "group")):
-            if value.isdigit() or value == "root":
+            if value.isdecimal():
                 continue
             message = (
                 f"error: {where}: owner {owner!r}: the image has no {value!r} in "
@@ -257,11 +256,6 @@ def owner_steps(entries: Sequence[inputs.Entry], where: str) -> list[host.Step]:
                 "/bin/sh", "-c", f"getent {table} {shlex.quote(value)} > /dev/null || "
                 f"{{ echo {shlex.quote(message)}; exit 1; }}"))  # fmt: skip
     return steps
-
-
-def _owner(owner: str) -> tuple[str, str]:
-    user, _, group = owner.partition(":")
-    return user, group or user
 
 
 class _Digested:
@@ -289,12 +283,12 @@ def files_tar(target: Path, entries: Sequence[inputs.Entry], epoch: int) -> list
             info = tarfile.TarInfo(entry.target.lstrip("/"))
             info.mtime = epoch
             info.mode = entry.mode
-            user, group = _owner(entry.owner)
-            if user.isdigit():
+            user, group = entry.account
+            if user.isdecimal():
                 info.uid = int(user)
             else:
                 info.uname = user
-            if group.isdigit():
+            if group.isdecimal():
                 info.gid = int(group)
             else:
                 info.gname = group
@@ -313,9 +307,7 @@ def files_tar(target: Path, entries: Sequence[inputs.Entry], epoch: int) -> list
                 given = _Digested(content)
                 archive.addfile(info, given if info.isreg() else None)  # type: ignore[arg-type]
             identity = (
-                entry.identity()
-                if not info.isreg()
-                else [entry.target, entry.kind, given.sha256.hexdigest(), entry.mode, entry.owner]
+                entry.identified(given.sha256.hexdigest()) if info.isreg() else entry.identity()
             )
             identities.append(identity)
     return identities
@@ -662,9 +654,11 @@ def build(session: Session, number: int, log: host.Log) -> None:
                 given={one[2] for one in given_files if one[1] == "file"},
             ))  # fmt: skip
         identities.note(drawn, log)
-        tree.sweep(upper.path, kept={*mine, *made})
+        tree.sweep(upper.path, kept={*mine, *own.shielded(upper, lower, made)})
         debconf.sweep(upper.base, upper.name, lower)
         rare = tree.clamp_times(upper.path, epoch, upper.begun)
+        if rare.sockets:
+            session.screen.line(own.sockets(layer.name, rare.sockets))
         facts = {**tree.facts(epoch, installed, upper.path), "drawn": identities.facts(drawn)}
         if mine:
             facts["own"] = sorted(mine)

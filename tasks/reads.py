@@ -80,6 +80,7 @@ STEMS = {
     "locale": (b"LANG", b"LC_", b"locale", b"setupcon", b"configure_version", b"createcluster",
                b"initdb", b"anginfo", b"encoding", b"external", b"Intl.", *_ENVIRON),
 }  # fmt: skip
+_COMMENT = re.compile(rb"^[ \t]*#.*$", re.MULTILINE)
 # Comments, and what takes a variable away or hands it on without a look at it.
 _PASSED_OVER = re.compile(rb"^[ \t]*#.*$|\b(?:unset|export)\b(?:[ \t]+-\w+)*(?:[ \t]+\w+\b(?!=))+"
                           rb"|\bdelete[ \t(]+\S+", re.MULTILINE)  # fmt: skip
@@ -92,8 +93,13 @@ NOTHING = {"locales", "locales-all", "tzdata", "tzdata-legacy", "netbase", "base
 def of_text(text: bytes) -> set[str]:
     """The settings that a script in any language may look at; lines that are comments do not."""
     may = [name for name, stems in STEMS.items() if any(stem in text for stem in stems)]
-    code = _PASSED_OVER.sub(b"", text) if may else b""
-    return {name for name in may if _WORDS[name].search(code)}
+    said = _PASSED_OVER.sub(b"", text) if may else b""
+    return {name for name in may if _WORDS[name].search(said)}
+
+
+def code(text: bytes) -> bytes:
+    """A script without the lines that are comments."""
+    return _COMMENT.sub(b"", text)
 
 
 def of_deb(path: Path, package: str) -> set[str]:

@@ -270,12 +270,12 @@ def load_spec(path: Path, *, schema: Path, validated: Path | None = None) -> Spe
     if validated is not None:
         digest = hashlib.sha256(raw + b"\0" + rules).hexdigest()
         stamp = validated / digest
-    if stamp is None or not os.path.lexists(stamp):
+    if stamp is None or not safe.noted(stamp):
         document.validate(given, rules, where=schema)
         if stamp is not None:
             # Who may only read this checkout; a full disk; something else in the folder's place.
             with contextlib.suppress(OSError):
-                os.close(safe.creating(stamp))
+                safe.note(stamp)
     try:
         spec = _build(path, given.values)
         _check(spec)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from samples import IMAGE, REPO, SCHEMA, load
-from tasks import layer
+from tasks import document, layer
 from tasks.errors import BuildError
 from tasks.spec import find_spec, spec_names
 
@@ -593,3 +594,31 @@ def test_a_spec_that_is_not_there(tmp_path: Path, given: str, hint: str) -> None
     with pytest.raises(BuildError, match="there is no such spec") as caught:
         find_spec(tmp_path, given)
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "schema",
+    ["[" * 100_000, "{" * 10, "[]", "1", '{"$ref": "#"}', '{"$ref": "#/definitions/none"}',
+     '{"type": "nothing"}', '{"type": 5}', '{"properties": 5}', '{"required": 5}',
+     '{"properties": {"a": {"pattern": "("}}}',
+     '{"additionalProperties": ' + '{"not": ' * 5000 + "{}" + "}" * 5001],
+    ids=lambda text: str(text)[:40],
+)  # fmt: skip
+def test_a_schema_that_is_none_is_told(tmp_path: Path, schema: str) -> None:
+    given = document.parse(tmp_path / "web.yaml", b"a: b\n")
+    where = tmp_path / "schema.json"
+    with pytest.raises(BuildError) as caught:
+        document.validate(given, schema.encode(), where=where)
+    assert caught.value.message.startswith(f"{where}: ")
+    assert "restore it" in caught.value.hint
+
+
+def test_thousands_of_faults_and_of_items_take_no_square_of_their_number(tmp_path: Path) -> None:
+    began = time.process_time()
+    many = ",\n ".join(f"/a{number}: 1" for number in range(4_000))
+    with pytest.raises(BuildError, match=r"layers\[0\]\.files\./a0"):
+        load(tmp_path, f"{PLAIN}layers: [{{name: a, files: {{{many}}}}}]\n")
+    mixed = ", ".join(f"h{number}, {number}" for number in range(4_000))
+    with pytest.raises(BuildError, match=r"proxies\.direct"):
+        load(tmp_path, f"{PLAIN}proxies: {{direct: [{mixed}]}}\n")
+    assert time.process_time() - began < 30

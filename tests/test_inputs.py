@@ -71,6 +71,12 @@ def test_what_changes_a_folder_of_files(source: Path, name: str) -> None:
     [
         ({}, False),
         ({"owner": "www-data"}, True),
+        ({"owner": "root"}, False),
+        ({"owner": "0:0"}, False),
+        ({"owner": "root:00"}, False),
+        ({"owner": "root:adm"}, True),
+        ({"owner": "adm:root"}, True),
+        ({"owner": "1000"}, True),
         ({"target": "/u"}, True),
         ({"content": "other"}, True),
         ({"mode": 0o600}, True),
