@@ -16,7 +16,7 @@ FORMAT = 2
 """2 has `manual`. A lock of format 1 is read, and fits no spec: see plan.resolution_inputs."""
 SETTINGS = ("hostname", "timezone", "locale")
 """Of a spec: those that packages' scripts may look at while they are installed."""
-SCAN = 1
+SCAN = 2
 """Version of tasks.reads, which finds what they look at: a lock made with another is stale."""
 RESTORE = "restore it from version control, or delete it and build with lock=latest"
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from samples import IMAGE, REPO, SCHEMA, load
-from tasks import document
+from tasks import document, layer
 from tasks.errors import BuildError
 from tasks.spec import find_spec, spec_names
 
@@ -354,6 +354,16 @@ def test_preseed_lines_are_read_as_debconf_set_selections_reads_them(tmp_path: P
         "a a/b multiselect x,   y", "\tb b/c string  two  spaces ", "c c/d password hunter2",
     )  # fmt: skip
     assert loaded.secrets == ("hunter2",)
+
+
+def test_an_answer_that_ends_in_a_backslash_takes_no_other_in(tmp_path: Path) -> None:
+    given = ["a a/b password pass\\", "b b/c string x", "c c/d string y\\\n"]
+    loaded = load(tmp_path, debconf=given)
+    assert loaded.layers[0].debconf == (
+        "a a/b password pass\\", "b b/c string x", "c c/d string y\\")  # fmt: skip
+    assert loaded.secrets == ("pass\\",)
+    assert layer.preseeds(["1", "2\\", "3", "4\\\r", "5"]) == ["1\n2\\\n", "3\n4\\\r\n", "5\n"]
+    assert layer.preseeds(["1\\"]) == ["1\\\n"]
 
 
 def test_an_unknown_type_of_debconf_is_told_without_its_value(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from tasks.spec import File
 
 def entry_of(folder: Path, **fields: Any) -> list[list[Any]]:
     given = {"target": "/t", "source": None, "content": None, "owner": "root:root", "mode": None}
-    return [entry.identity() for entry in inputs.entries(File(**{**given, **fields}), "spec")]
+    return [entry.identity() for entry in inputs.entries(
+        File(**{**given, **fields}), "spec", Path("specs/web.yaml"))]  # fmt: skip
 
 
 @pytest.fixture
