@@ -60,6 +60,19 @@ def test_what_was_put_is_got(cache: Cache) -> None:
     assert {one.name for one in path.parent.iterdir()} == {path.name, cache.record(STAGE).name}
 
 
+def test_names_that_are_no_utf8_are_in_records_and_in_memory(cache: Cache, tmp_path: Path) -> None:
+    stage = replace(STAGE, inputs={"files": [["/\udcff", "file"]]})
+    with cache.put(stage, {"epoch": 7, "own": ["etc/\udcff"]}) as temporary:
+        temporary.write_bytes(b"x")
+    assert cache.require(stage).facts["own"] == ["etc/\udcff"]
+    assert cache.fault([cache.record(stage), cache.file(stage)]) == ""
+    odd = tmp_path / "\udcff"
+    odd.write_text("x")
+    digest = cache.memory.sha256(odd)
+    cache.memory.save()
+    assert Memory(cache.memory.path).known[str(odd)][1] == digest
+
+
 def test_a_block_that_fails_puts_nothing(cache: Cache) -> None:
     def fail() -> None:
         with cache.put(STAGE, {}) as temporary:
