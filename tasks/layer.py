@@ -155,9 +155,8 @@ for file in "$1"/dpkg.cfg "$1"/dpkg.cfg.d/* "$2"; do
         grep -avE ':(admindir[= ]+"?/var/lib/dpkg/?|(instdir|root)[= ]+"?/)"?[[:space:]]*$' |
         head -n 1)
     if [ -n "$line" ]; then
-        printf 'error: %s: line %s: %s: with this, dpkg installs nothing that is locked into the %s\n' \
-            "$file" "${line%%:*}" "${line#*:}" \
-            "image; give the file in a layer after the last one with packages"
+        printf 'error: %s: line %s: %s: %s\n' "$file" "${line%%:*}" "${line#*:}" \
+            "with this, dpkg installs nothing that is locked into the image; $3"
         exit 1
     fi
 done
@@ -177,7 +176,17 @@ def apt_steps(given: Mapping[str, Any]) -> list[host.Step]:
     removes = [f"{name}-" for name in given["removes"]]
     steps = []
     if wanted or removes or given["foreign"]:
-        steps.append(host.step("/bin/sh", "-c", CHECK_DPKG, "sh", "/etc/dpkg", "/root/.dpkg.cfg"))
+        steps.append(
+            host.step(
+                "/bin/sh",
+                "-c",
+                CHECK_DPKG,
+                "sh",
+                "/etc/dpkg",
+                "/root/.dpkg.cfg",
+                "give the file in a layer after the last one with packages",
+            )
+        )
     steps += [host.step("dpkg", "--add-architecture", name) for name in given["foreign"]]
     if given["debconf"]:
         steps.append(host.step("debconf-set-selections", f"{INSIDE}/debconf", title="preseeding"))

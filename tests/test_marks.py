@@ -176,7 +176,8 @@ def test_dpkg_configuration_with_which_nothing_is_installed(
         (tmp_path / name).rename(tmp_path / "elsewhere")
         (tmp_path / name).symlink_to("../../elsewhere")
     done = subprocess.run(
-        ["/bin/sh", "-c", layer.CHECK_DPKG, "sh", tmp_path / "dpkg", tmp_path / ".dpkg.cfg"],
+        ["/bin/sh", "-c", layer.CHECK_DPKG, "sh", tmp_path / "dpkg", tmp_path / ".dpkg.cfg",
+         "a remedy"],
         capture_output=True, text=True, check=False, timeout=20,
     )  # fmt: skip
     assert done.returncode == (1 if said else 0), done
