@@ -211,34 +211,64 @@ def source_uri(uri: str) -> str:
 
 def stanza_fields(text: str) -> dict[str, str]:
     """The fields of one deb822 stanza; continuation lines stay in the value, apart by newlines."""
-    fields: dict[str, str] = {}
+    # Lists: a text that grows by a line would be copied for each of a Release's thousands.
+    fields: dict[str, list[str]] = {}
     name = ""
     for line in text.splitlines():
         if line[:1] in (" ", "\t"):
             if name:
-                fields[name] += "\n" + line.strip()
+                fields[name].append(line.strip())
         elif ":" in line:
             name, _, value = line.partition(":")
-            fields[name] = value.strip()
-    return fields
+            fields[name] = [value.strip()]
+    return {name: "\n".join(lines) for name, lines in fields.items()}
+
+
+_RELEASE = {
+    name.lower(): name
+    for name in (*PIN_FIELDS, "Date", "Components", "Architectures", "Acquire-By-Hash")
+}
+
+
+def _what_is_signed(text: str) -> str:
+    """The Release in an InRelease file."""
+    if text.startswith("-----BEGIN PGP SIGNED MESSAGE-----"):
+        text = text.partition("\n\n")[2].partition("\n-----BEGIN PGP SIGNATURE-----")[0]
+    return text
 
 
 def release_fields(text: str) -> dict[str, str]:
-    """The single-line fields of a Release or InRelease file, whose signature apt has verified."""
-    if text.startswith("-----BEGIN PGP SIGNED MESSAGE-----"):
-        text = text.partition("\n\n")[2].partition("\n-----BEGIN PGP SIGNATURE-----")[0]
-    return {name: value for name, value in stanza_fields(text).items() if "\n" not in value}
+    """The single-line fields of a Release or InRelease file, whose signature apt has verified.
+
+    Those that are looked at have the names that the format gives them, in whatever case they stand.
+    """
+    return {
+        _RELEASE.get(name.lower(), name): value
+        for name, value in stanza_fields(_what_is_signed(text)).items() if "\n" not in value
+    }  # fmt: skip
 
 
 # A comma would end a condition, the others make a pattern of it, as do slashes around it.
 _PINNABLE = re.compile(r"[^,*?\[\]\\/][^,*?\[\]\\]*")
 
 
-COMPRESSED = (".xz", ".gz", ".zst", ".bz2", ".lzma")
+COMPRESSED = (".xz", ".gz", ".zst", ".bz2", ".lzma", ".lz4")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sum:
+    """What a Release says of a file: an algorithm by apt's name, the digest and the size."""
+
+    algorithm: str
+    digest: str
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.digest}"
 
 
 def only_compressed(
-    sums: Mapping[str, str], components: Sequence[str], arches: Sequence[str]
+    sums: Mapping[str, Sum], components: Sequence[str], arches: Sequence[str]
 ) -> dict[str, str]:
     """The Packages that a Release lists in no form but a compressed one, by that one's path.
 
@@ -254,11 +284,20 @@ def only_compressed(
     }  # fmt: skip
 
 
-def release_sums(text: str) -> dict[str, str]:
-    """The SHA-256 of each file that a Release lists."""
-    section = re.search(r"^SHA256:[ \t]*\n((?: .*\n?)+)", text, re.MULTILINE)
-    lines = [line.split() for line in section[1].splitlines()] if section else []
-    return {line[2]: line[0] for line in lines if len(line) == 3}
+def release_sums(text: str) -> dict[str, Sum]:
+    """The SHA-256 of each file that a Release lists, SHA-512 where it has no other."""
+    signed = _what_is_signed(text)
+    found: dict[str, Sum] = {}
+    for algorithm in ("SHA512", "SHA256"):
+        # Names of fields have no case, and lines go on after a blank or a tab.
+        section = re.search(rf"(?im)^{algorithm}:(.*(?:\n[ \t].*)*)", signed)
+        for line in section[1].splitlines() if section else ():
+            words = line.split()
+            if len(words) == 3 and words[1].isdecimal():
+                found[words[2]] = Sum(
+                    algorithm=algorithm, digest=words[0].lower(), size=int(words[1])
+                )
+    return found
 
 
 def pin_conditions(release: Mapping[str, str]) -> dict[str, str]:
@@ -405,7 +444,9 @@ def selected_names(index: bytes, variant: str, arch: str) -> set[str]:
             fields = stanza_fields(_around(index, position + 1).decode("utf-8", "replace"))
             if fields.get("Architecture") in (arch, "all"):
                 found.add(fields["Package"])
-            position = index.find(mark, position + 1)
+            # On from the stanza's end: one is read once, however often the mark stands in it.
+            end = index.find(b"\n\n", position + 1)
+            position = index.find(mark, end) if end >= 0 else -1
     return found | set(names)
 
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from urllib.parse import unquote
 
-from tasks import apt, complaint, debs, host, inputs, rollback
+from tasks import apt, complaint, debs, host, inputs, rollback, safe
 from tasks.cache import broken, read_sha256, seal, sealed
 from tasks.errors import BuildError, DamagedEntry, NoRoom
-from tasks.lockfile import Lock, LockedRepo
+from tasks.lockfile import Lock, LockedRepo, Record
 from tasks.plan import key
 from tasks.session import Session
 from tasks.spec import Repo, masked
@@ -135,9 +138,9 @@ def _rotten(session: Session, live_id: str) -> bool:
     lists = session.cache.index / f"live-{live_id}"
     try:
         known = set(sealed(kept[-1]).values())
-        # A snapshot may have more: see _only_compressed.
+        # A snapshot may have more: see _only_compressed. What a link leads to is not the cache's.
         return not known >= {read_sha256(path) for path in lists.iterdir()
-                             if path.name not in APTS_OWN}  # fmt: skip
+                             if path.name not in APTS_OWN and not path.is_symlink()}  # fmt: skip
     except (OSError, ValueError):
         return True
 
@@ -257,6 +260,10 @@ def _snapshot(
         for path in lists.iterdir()
         if path.name.startswith(prefix) and path.is_file()
     }
+    try:
+        _copy_linked(files, uri, scratch)
+    except OSError as error:
+        raise session.explained(error, f"keeping the indexes of {repo.name}") from error
     release = next((path for name, path in sorted(files.items()) if name.endswith("Release")), None)
     if release is not None:
         # If-Modified-Since counts whole seconds: a Release that is hardly older than our request
@@ -280,11 +287,14 @@ def _snapshot(
         temporary.mkdir()
         try:
             for name, path in files.items():
-                os.link(path, temporary / name)
+                safe.link_or_copy(path, temporary / name)
             if release is not None:
                 _only_compressed(session, repo, uri, release, temporary, scratch, log)
             seal(temporary)
             temporary.rename(folder)
+        except BuildError:
+            host.remove_tree(temporary)
+            raise
         except OSError as error:
             told = session.explained(error, f"keeping the indexes of {repo.name}")
             host.remove_tree(temporary)
@@ -295,6 +305,21 @@ def _snapshot(
         host.remove_tree(old)
     _check_offer(session, repo, fields)
     return Snapshot(repo=repo, folder=folder, release=digest, fields=fields)
+
+
+def _copy_linked(files: dict[str, Path], uri: str, scratch: Path) -> None:
+    """Take copies of the lists that are links into a `file:` repository.
+
+    apt makes one of an index that lies there uncompressed; it must not change with it later.
+    """
+    source = unquote(re.sub("^file:(//)?(?=/)", "", uri)).rstrip("/") + "/"
+    copies = scratch / "copies"
+    for name, path in files.items():
+        # Another link is none of apt's: it is refused where it is read.
+        if uri.startswith("file:") and path.is_symlink() and os.readlink(path).startswith(source):
+            copies.mkdir(exist_ok=True)
+            shutil.copy2(path, copies / name)
+            files[name] = copies / name
 
 
 def _check_signer(session: Session, repo: Repo, release: Path, fields: Mapping[str, str]) -> None:
@@ -333,34 +358,67 @@ def _only_compressed(
     for path, name in apt.only_compressed(sums, repo.components, arches).items():
         file = path
         if by_hash:  # an archive may have no other, or one that is replaced meanwhile
-            file = f"{path.rpartition('/')[0]}/by-hash/SHA256/{sums[path]}".lstrip("/")
+            folder = path.rpartition("/")[0]
+            file = f"{folder}/by-hash/{sums[path].algorithm}/{sums[path].digest}".lstrip("/")
         place = "/".join(part for part in (suite, file) if part and part != ".")
-        came = scratch / "index"
-        host.run(
-            ["apt-helper", "download-file", f"{apt.without_user(uri)}/{place}", str(came),
-             f"SHA256:{sums[path]}"],
-            log=log, env={"APT_CONFIG": str(scratch / "apt.conf"), "TMPDIR": str(scratch)},
-            cwd=scratch, what=f"fetching {path} of {repo.name}",
-        )  # fmt: skip
+        came = scratch / ("index" + path[len(name) :])
+        try:
+            debs.patiently(
+                partial(_fetch_index, session, uri, place, sums[path], came, scratch, log), log,
+                f"repository {repo.name}", tries=debs.retries(), changing=True,
+            )  # fmt: skip
+        except NoRoom:
+            raise
+        except BuildError as error:
+            lists = session.cache.index / target.name.replace(".new-", "live-")
+            raise _explained(session, repo, uri, error, lists, scratch / "trusted.gpg.d") from error
         before = release.name.removeprefix(apt.list_name(uri) + "_")
         before = before.removesuffix("Release").removesuffix("In")
         (target / (before + apt.list_name(name))).write_bytes(_unpacked(came, path, repo))
         came.unlink()
 
 
+def _fetch_index(
+    session: Session, uri: str, place: str, sum_: apt.Sum, came: Path, scratch: Path,
+    log: host.Log,
+) -> None:  # fmt: skip
+    """Fetch one file of a repository; BuildError with apt's words unless it has this digest."""
+    if apt.source_uri(uri) == apt.without_user(uri):
+        host.run(
+            ["apt-helper", "download-file", f"{apt.without_user(uri)}/{place}", str(came),
+             str(sum_)],
+            log=log, env={"APT_CONFIG": str(scratch / "apt.conf"), "TMPDIR": str(scratch)},
+            cwd=scratch, what="fetching an index",
+        )  # fmt: skip
+        return
+    folder = scratch / "source"
+    folder.mkdir(exist_ok=True)
+    spec = session.spec
+    for name, text in (("auth.conf", ""), ("apt.conf", apt.configuration(
+        str(folder), arch=spec.arch, proxies=spec.proxies, direct=spec.direct,
+        timeout=debs.timeout(), options={"Acquire::ForceHash": ""},
+    ))):  # fmt: skip
+        (folder / name).touch(mode=0o600)
+        (folder / name).write_text(text, encoding="utf-8")
+    # To apt it is a package like another.
+    record = Record(package="index", version="1", architecture=spec.arch, sha256=sum_.digest,
+                    size=sum_.size, path=place, repository="")  # fmt: skip
+    debs.by_source(uri, [record], {sum_.digest: came}, folder, log, sum_.algorithm)
+
+
 def _unpacked(path: Path, name: str, repo: Repo) -> bytes:
-    """The bytes of a compressed index, by its name's ending."""
+    """The bytes of a compressed index, by its name's ending, which is also the path's."""
     import bz2
     import gzip
     import lzma
 
     data = path.read_bytes()
     try:
-        if name.endswith(".zst"):
-            with host.running(
-                host.popen(["zstd", "-dcq", "--", str(path)], stdout=host.PIPE)
-            ) as process:
-                return process.communicate()[0]
+        if name.endswith((".zst", ".lz4")):
+            code, data, err = host.filtered(["apt-helper", "cat-file", str(path)], None)
+            if code:
+                raise ValueError(err.strip())
+            return data
         unpack = {"gz": gzip.decompress, "bz2": bz2.decompress}
         return unpack.get(name.rpartition(".")[2], lzma.decompress)(data)
     except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
@@ -376,11 +434,21 @@ def _check_sums(repo: Repo, files: Mapping[str, Path], release: Path | None) -> 
         return
     before = next(name for name, path in files.items() if path == release)
     before = before.removesuffix("Release").removesuffix("In")
-    for name, sha256 in apt.release_sums(release.read_text("utf-8", "replace")).items():
+    for name, said in apt.release_sums(release.read_text("utf-8", "replace")).items():
         path = files.get(before + apt.list_name(name))
-        if path is not None and read_sha256(path) != sha256:
+        if path is not None and _digest(path, said.algorithm) != said.digest:
             raise DamagedEntry(f"repository {repo.name}: {path} is not what its Release says",
                                f"remove {path.parent}")  # fmt: skip
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    if algorithm == "SHA256":
+        return read_sha256(path)
+    digest = hashlib.new(algorithm.lower())
+    with open(safe.reading(path), "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _check_offer(session: Session, repo: Repo, fields: Mapping[str, str]) -> None:

@@ -192,7 +192,7 @@ def _fetch_into(
         failure = error.message
     for address, some in hidden.items():
         try:
-            _by_source(address, some, came, folder, log)
+            by_source(address, some, came, folder, log)
         except NoRoom:
             raise
         except BuildError as error:
@@ -200,13 +200,14 @@ def _fetch_into(
     return failure
 
 
-def _by_source(
-    address: str, records: Sequence[Record], came: Mapping[str, Path], folder: Path, log: host.Log
-) -> None:
+def by_source(
+    address: str, records: Sequence[Record], came: Mapping[str, Path], folder: Path, log: host.Log,
+    algorithm: str = "SHA256",
+) -> None:  # fmt: skip
     """Fetch .debs of an address whose password only a source can hold: see apt.source_uri.
 
     An argument would show it to everybody. apt takes the index that stands here for what a
-    repository said.
+    repository said. `folder` has the apt.conf; `algorithm` is that of the records' digests.
     """
     for name in ("lists/partial", "cache", "trusted.gpg.d"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -217,11 +218,13 @@ def _by_source(
     source.write_text(apt.source(address, "./", [], trusted=True), encoding="utf-8")
     stanzas = [
         f"Package: {one.package}\nVersion: {one.version}\nArchitecture: {one.architecture}\n"
-        f"Maintainer: none\nFilename: {one.path}\nSize: {one.size}\nSHA256: {one.sha256}\n"
+        f"Maintainer: none\nFilename: {one.path}\nSize: {one.size}\n"
+        f"{algorithm}: {one.sha256}\n"
         for one in records
     ]
     index = folder / "lists" / f"{apt.list_name(address)}_._Packages"
     index.write_text("\n".join(stanzas), encoding="utf-8")
+    names = {record: folder / _downloaded_name(record) for record in records}
     try:
         for record in records:
             with contextlib.suppress(FileNotFoundError):
@@ -235,11 +238,19 @@ def _by_source(
     finally:
         source.unlink()
         index.unlink()
-        for record in records:
-            version = record.version.replace(":", "%3a")
-            path = folder / f"{record.package}_{version}_{record.architecture}.deb"
+        for record, path in names.items():
             if path.exists():
                 path.replace(came[record.sha256])
+
+
+def _downloaded_name(record: Record) -> str:
+    """As `apt-get download` calls what it fetches.
+
+    Its ending is what follows the last dot of the path; then folders are left away.
+    """
+    version = record.version.replace(":", "%3a")
+    name = f"{record.package}_{version}_{record.architecture}.{record.path.rpartition('.')[2]}"
+    return name.rpartition("/")[2]
 
 
 def _taken(path: Path, record: Record, cache: Cache) -> bool:

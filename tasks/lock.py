@@ -143,6 +143,7 @@ class Resolver:
         self.asked = {**self.asked, "wanted": [*self.asked["wanted"], list(wanted)]}
         if not wanted:
             return [], []
+        unsolved.contradiction(where, wanted, self.spec.arch)
         known = self.answers.get(self.asked, set(self.asked["names"]))
         if known is not None:
             self.log.line(f"# resolved {where} before: {' '.join(wanted)}")
@@ -172,7 +173,8 @@ class Resolver:
                 repos=[one.repo.name for one in self.snapshots],
                 suites=[[one.fields[name] for name in ("Suite", "Archive", "Codename")
                          if one.fields.get(name)] for one in self.snapshots],
-                essential=essential, satisfies=_satisfies,
+                essential=essential, arches=[self.spec.arch, *self.spec.foreign],
+                satisfies=_satisfies,
             )  # fmt: skip
         available, removed = apt.parse_print_uris(out)
         self._refuse_removal(where, removed, essential - named)

@@ -473,6 +473,16 @@ def run_step(pipeline: list[list[str]], plan: dict[str, Any]) -> int:
     return next((status[child.pid] for child in running if status[child.pid]), 0)
 
 
+def killed(number: int) -> str:
+    """What is said of a command that a signal ended."""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:  # one of real time
+        name = f"signal {number}"
+    more = ", as the kernel does where memory runs out" if number == signal.SIGKILL else ""
+    return f"killed by {name}{more}"
+
+
 class Flushing:
     """Write-back of filesystems that are being filled, beside the filling, by a thread.
 
@@ -554,6 +564,8 @@ def main(plan: dict[str, Any]) -> int:
             # \x01 tells tasks.host.Log that this is what the stage does now.
             print(f"\x01{title}", flush=True)
         status = run_step(pipeline, plan)
+        if status < 0:
+            print(killed(-status), flush=True)  # it may have had no time to say anything
         if status:
             break
     if flushing is not None:

@@ -59,13 +59,15 @@ class Policy:
 
 
 def policies(text: str) -> dict[str, Policy]:
-    """The version tables of `apt-cache policy NAME...`."""
+    """The version tables of `apt-cache policy NAME...`; its list of sources is none."""
     found: dict[str, Policy] = {}
     for block in re.split(r"^(?=\S+:$)", text, flags=re.MULTILINE):
         head, _, body = block.partition("\n")
         if not head.endswith(":"):
             continue
         candidate = re.search(r"^ +Candidate: (\S+)", body, re.MULTILINE)
+        if candidate is None:
+            continue
         offers = []
         for part in re.split(r"^ (?:\*\*\*|   ) (?=\S)", body, flags=re.MULTILINE)[1:]:
             version, priority = [*part.split(None, 2), "", "0"][:2]
@@ -77,15 +79,22 @@ def policies(text: str) -> dict[str, Policy]:
                     suites=tuple(suite.rpartition("/")[0] or suite for _site, suite in places),
                 )
             )  # fmt: skip
-        name = candidate[1] if candidate and candidate[1] != "(none)" else ""
+        name = candidate[1] if candidate[1] != "(none)" else ""
         found[head[:-1]] = Policy(candidate=name, offers=tuple(offers))
     return found
 
 
-def providers(text: str) -> list[str]:
-    """The packages that provide another, of its `apt-cache showpkg`."""
-    lines = text.partition("Reverse Provides:")[2].splitlines()
-    return sorted({line.split()[0] for line in lines if line.strip()})
+def providers(text: str) -> dict[str, list[str]]:
+    """The packages that provide another, each with the versions it does so in, if it says any.
+
+    `text` is the other's `apt-cache showpkg`.
+    """
+    found: dict[str, list[str]] = {}
+    for line in text.partition("Reverse Provides:")[2].splitlines():
+        if match := re.match(r"(\S+) \S+ \(=\s*([^)]*)\)", line):
+            found.setdefault(match[1], [])
+            found[match[1]] += [match[2]] if match[2] else []
+    return dict(sorted(found.items()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +106,15 @@ class Unmet:
     on: str
     relation: str
     but: str
+    alternative: bool = False  # to the one before: either would do
 
 
 _UNMET = re.compile(
     r"^(?: (?P<package>\S+) :|  +) (?P<kind>(?:Pre)?-?Depends|Recommends|Conflicts|Breaks): "
     r"(?P<on>[^\s(]+)(?: \((?P<relation>[^)]*)\))?(?P<but>.*)$"
+)
+_ALTERNATIVE = re.compile(
+    r"^ {3,}(?P<on>[a-z0-9][^\s(]+)(?: \((?P<relation>[^)]*)\))?(?P<but>( but .*)?( or)?)$"
 )
 
 
@@ -111,23 +124,55 @@ def unmet(out: str) -> list[Unmet]:
     package = ""
     for line in out.partition("unmet dependencies:\n")[2].splitlines():
         match = _UNMET.match(line)
-        if match is None:
-            break
-        package = match["package"] or package
-        found.append(Unmet(package=package, kind=match["kind"], on=match["on"],
-                           relation=match["relation"] or "", but=match["but"]))  # fmt: skip
+        other = _ALTERNATIVE.match(line) if match is None and found else None
+        if match is not None:
+            package = match["package"] or package
+            kind = match["kind"]
+        else:
+            kind = found[-1].kind if found else ""
+        if (entry := match or other) is not None:
+            found.append(
+                Unmet(package=package, kind=kind, on=entry["on"], relation=entry["relation"] or "",
+                      but=entry["but"].removesuffix(" or"), alternative=other is not None)
+            )  # fmt: skip
     return found
+
+
+def contradiction(where: str, wanted: Sequence[str], arch: str) -> None:
+    """BuildError for a package that a list both asks for and refuses; `arch` is the image's.
+
+    Only the order of apt's words would decide then, or apt speaks of packages that are held.
+    """
+    asked = {_slot(request(one), arch) for one in wanted if not one.endswith("-")}
+    for one in wanted:
+        if one.endswith("-") and _slot(request(one[:-1]), arch) in asked:
+            name = request(one[:-1]).package
+            raise BuildError(
+                f"{where}: {name} is asked for, and refused by `{one}`",
+                f"remove `{one}`, or what asks for {name} (a base's variant does so, too)",
+            )
+
+
+def _slot(one: Request, arch: str) -> tuple[str, str]:
+    return one.name, arch if one.arch in ("", "any", "native") else one.arch
+
+
+def _canonical(package: str, arch: str) -> str:
+    """A package as apt's tables call it: with another architecture than the image's only."""
+    name, _, given = package.partition(":")
+    return name if given in ("", "any", "native", arch) else package
 
 
 def explained(
     where: str, wanted: Sequence[str], out: str, err: str, ask: Ask, *, repos: Sequence[str],
-    suites: Sequence[Sequence[str]], essential: set[str],
+    suites: Sequence[Sequence[str]], essential: set[str], arches: Sequence[str],
     satisfies: Callable[[str, str], bool],
 ) -> BuildError:  # fmt: skip
     """The cause, and a remedy that works.
 
     `repos` and `suites` are each repository's name and the names that its suite has; `essential`
-    what is installed and marked so; `satisfies` compares a version with `>= 2`.
+    what is installed and marked so; `arches` the image's architecture and those that it knows
+    besides; `satisfies` compares a version with `>= 2`.
     """
     lines = out.splitlines()
     start = next((number for number, line in enumerate(lines) if "unmet dependencies" in line
@@ -135,8 +180,10 @@ def explained(
     reason = [line for line in [*lines[start:], *err.splitlines()] if line.strip()]
     text = "\n".join("    " + line for line in reason[:15])
     asked = [request(one) for one in wanted if not one.endswith("-")]
-    known = policies(ask("policy", *sorted({one.package for one in asked})))
-    told = [_single(one, known, ask, repos, suites) for one in asked]
+    refused = {request(one[:-1]).package: one for one in wanted if one.endswith("-")}
+    packages = sorted({*(one.package for one in asked), *refused})
+    known = policies(ask("policy", *packages)) if packages else {}
+    told = [_single(one, known, ask, repos, suites, arches[0]) for one in asked]
     causes = [cause for cause in told if cause is not None]
     if causes:
         same = [what for what, _hint in causes]
@@ -145,12 +192,51 @@ def explained(
         if len(absent) == len(causes):
             same = [f"no repository has {', '.join(sorted(set(absent)))}"]
         return BuildError(f"{where}: {'; '.join(dict.fromkeys(same))}:\n{text}", causes[0][1])
-    found = unmet(out)
-    hints = [hint for one in found if (hint := _dependency(one, ask, repos, essential, satisfies))]
-    hint = hints[0] if hints else (
-        "leave out one of them, or add the repository that has what is missing"
+    for package, one in sorted(refused.items()):
+        if _canonical(package, arches[0]) not in known and not providers(ask("showpkg", package)):
+            return BuildError(f"{where}: no repository has {package}:\n{text}",
+                              f"remove `{one}`")  # fmt: skip
+    facts = _Facts(
+        ask=ask, repos=repos, essential=essential, arches=arches, satisfies=satisfies,
+        refused={_canonical(package, arches[0]): one for package, one in refused.items()},
+        versions={_canonical(one.package, arches[0]): one.version for one in asked if one.version},
     )  # fmt: skip
+    hint = _remedy(unmet(out), facts) or (
+        "leave out one of them, or add the repository that has what is missing"
+    )
     return BuildError(f"{where}: apt cannot install these packages together:\n{text}", hint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Facts:
+    """What a remedy is found by."""
+
+    ask: Ask
+    repos: Sequence[str]
+    essential: set[str]
+    arches: Sequence[str]
+    satisfies: Callable[[str, str], bool]
+    refused: Mapping[str, str]  # package: the request
+    versions: Mapping[str, str]  # that requests name
+
+
+def _remedy(found: Sequence[Unmet], facts: _Facts) -> str:
+    """What to do about unmet dependencies, "" if that is not clear.
+
+    Two that cannot be together say more than what lacks one of them.
+    """
+    groups: list[list[Unmet]] = []
+    for one in found:
+        if one.alternative:
+            groups[-1].append(one)
+        else:
+            groups.append([one])
+    groups.sort(key=lambda group: group[0].kind not in _CONFLICTS)
+    for group in groups:
+        hints = [_dependency(one, facts) for one in group]
+        if all(hints):  # one that could be there is missing for a reason that stands elsewhere
+            return hints[0]
+    return ""
 
 
 def _places(policy: Policy, repos: Sequence[str]) -> str:
@@ -164,10 +250,10 @@ def _places(policy: Policy, repos: Sequence[str]) -> str:
 
 def _single(
     one: Request, known: Mapping[str, Policy], ask: Ask, repos: Sequence[str],
-    suites: Sequence[Sequence[str]],
+    suites: Sequence[Sequence[str]], arch: str,
 ) -> tuple[str, str] | None:  # fmt: skip
     """What is wrong with one request by itself, and what to do."""
-    policy = known.get(one.package) or known.get(one.name)
+    policy = known.get(_canonical(one.package, arch))
     offers = policy.offers if policy else ()
     if policy is None or not offers:
         return _absent(one, ask)
@@ -198,7 +284,7 @@ def _single(
 
 
 def _absent(one: Request, ask: Ask) -> tuple[str, str]:
-    given = providers(ask("showpkg", one.package))
+    given = list(providers(ask("showpkg", one.package)))
     if given:
         names = ", ".join(given[:8]) + (" ..." if given[8:] else "")
         return (f"{one.package} is a virtual package, provided by {names}",
@@ -218,33 +304,74 @@ def _absent(one: Request, ask: Ask) -> tuple[str, str]:
             f"{meant}check the spelling, and that the repository is in repos")  # fmt: skip
 
 
-def _dependency(
-    one: Unmet, ask: Ask, repos: Sequence[str], essential: set[str],
-    satisfies: Callable[[str, str], bool],
-) -> str:  # fmt: skip
+_CONFLICTS = ("Conflicts", "Breaks")
+
+
+def _conflict(one: Unmet, name: str, facts: _Facts) -> str:
+    package = _canonical(one.package, facts.arches[0])
+    if package.partition(":")[0] == name.partition(":")[0]:
+        both = sorted((package, name), key=lambda text: ":" in text)
+        return f"{both[0]} can be there for one architecture only: leave out {both[1]}"
+    if name in facts.essential:
+        return (f"{package} cannot be where {name} is, which is essential: leave it out, "
+                f"or list {name}- beside it if the image can do without")  # fmt: skip
+    return f"{package} and {name} cannot both be there: leave out one of them"
+
+
+def _unoffered(one: Unmet, name: str, facts: _Facts) -> str:
+    """What to do about one that no repository has under this name."""
+    arch = name.partition(":")[2]
+    if arch and arch not in facts.arches:
+        return (f"{one.package} needs {name}, and the image knows no packages of {arch}: ask for "
+                f"{name}, too, which makes it known, or leave out {one.package}")  # fmt: skip
+    given = providers(facts.ask("showpkg", name))
+    fitting = [package for package, versions in given.items() if not one.relation
+               or any(facts.satisfies(version, one.relation) for version in versions)]  # fmt: skip
+    if fitting:
+        return f"{name} is provided by {', '.join(fitting[:8])}: name the one that fits"
+    if given:
+        said = [
+            f"{package}, in version {', '.join(versions)} only"
+            if versions
+            else f"{package}, without a version"
+            for package, versions in given.items()
+        ]
+        return (f"{one.package} needs {name} ({one.relation}), and {name} is provided by "
+                f"{'; '.join(said[:8])}: add the repository that has it, or leave out "
+                f"{one.package}")  # fmt: skip
+    return (f"no repository has {name}, which {one.package} needs: add the one that has it, "
+            f"or leave out {one.package}")  # fmt: skip
+
+
+def _dependency(one: Unmet, facts: _Facts) -> str:
     """What to do about one unmet dependency, "" if that is not clear."""
-    name = one.on.partition(":")[0]
-    if one.kind in ("Conflicts", "Breaks"):
-        if name in essential:
-            return (f"{one.package} cannot be where {name} is, which is essential: leave it out, "
-                    f"or list {name}- beside it if the image can do without")  # fmt: skip
-        return f"{one.package} and {name} cannot both be there: leave out one of them"
-    policy = policies(ask("policy", one.on)).get(one.on) or policies(ask("policy", name)).get(name)
+    name = _canonical(one.on, facts.arches[0])
+    if one.kind in _CONFLICTS:
+        return _conflict(one, name, facts)
+    if name in facts.refused:
+        other = "" if one.package in facts.essential else f", or leave out {one.package}"
+        return f"{one.package} needs {name}: remove `{facts.refused[name]}`{other}"
+    policy = policies(facts.ask("policy", name)).get(name)
     if policy is None or not policy.offers:
-        given = providers(ask("showpkg", name))
-        if given and not one.relation:
-            return f"{name} is provided by {', '.join(given[:8])}: name the one that fits"
-        return (f"no repository has {name}, which {one.package} needs: add the one that has it, "
-                f"or leave out {one.package}")  # fmt: skip
-    fitting = [offer for offer in policy.offers if satisfies(offer.version, one.relation)]
+        return _unoffered(one, name, facts)
+    fitting = [offer for offer in policy.offers if facts.satisfies(offer.version, one.relation)]
     if not fitting:
         return (f"{one.package} needs {name} ({one.relation}), and there is only "
-                f"{_places(policy, repos)}: add the repository that has it, or take another "
+                f"{_places(policy, facts.repos)}: add the repository that has it, or take another "
                 f"version of {one.package}")  # fmt: skip
     best = fitting[0]
-    if best.version != policy.candidate:
-        place = ", ".join(dict.fromkeys(repos[site] for site in best.sites if site < len(repos)))
-        return (f"{one.package} needs {name} {best.version}, which is in {place}, but its "
-                f"priority ({best.priority}) holds it back: ask for {name}={best.version}, too, "
-                f"or raise its priority in repos.{place.partition(',')[0]}.pins")  # fmt: skip
-    return ""
+    if best.version == policy.candidate:
+        return ""
+    wish = f"{name}={best.version}"
+    if name in facts.versions:
+        return (f"{one.package} needs {name} {best.version}: ask for {wish} in place of "
+                f"{name}={facts.versions[name]}, or leave out {one.package}")  # fmt: skip
+    taken = next((offer for offer in policy.offers if offer.version == policy.candidate), None)
+    if taken is None or best.priority >= taken.priority or set(best.sites) & set(taken.sites):
+        return (f"{one.package} needs {name} {best.version}, and {policy.candidate} is taken: "
+                f"ask for {wish}, too")  # fmt: skip
+    names = facts.repos
+    place = ", ".join(dict.fromkeys(names[site] for site in best.sites if site < len(names)))
+    return (f"{one.package} needs {name} {best.version}, which is in {place}, but its "
+            f"priority ({best.priority}) holds it back: ask for {wish}, too, "
+            f"or raise its priority in repos.{place.partition(',')[0]}.pins")  # fmt: skip

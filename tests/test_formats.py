@@ -12,6 +12,7 @@ import lzma
 import os
 import re
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,9 +22,10 @@ from urllib.parse import quote, unquote
 
 import pytest
 
-from conftest import World, checkout
+from conftest import World, checkout, says
 from repository import Server, _read_stanzas, _release_date, make_deb, session_key
 from tasks import debs, lock
+from tasks.errors import BuildError
 from tasks.session import Session
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
@@ -34,7 +36,14 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
     ".lzma": lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE),
     ".zst": lambda data: subprocess.run(["zstd", "-q"], input=data, capture_output=True,
                                         check=True).stdout,
+    ".lz4": lambda data: lz4(data),
 }  # fmt: skip
+
+
+def lz4(data: bytes) -> bytes:
+    """One frame of one block that is not compressed: version 1, independent, of up to 4 MB."""
+    header = b"\x04\x22\x4d\x18\x60\x70\x73"
+    return header + struct.pack("<I", len(data) | 1 << 31) + data + bytes(4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +57,7 @@ class Format:
     suffixes: Sequence[str] = ("", ".xz")  # that are there
     listed: Sequence[str] | None = None  # that the Release lists, all that are there if not said
     sums: Sequence[str] = ("SHA256",)
+    indent: str = " "  # of the lines below them
     by_hash: str = ""
     signed: str = "InRelease"
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -96,9 +106,24 @@ FORMATS = {
     "by hash, by nothing else": Format(by_hash="SHA256", suffixes=[".xz"],
                                        fields={"Acquire-By-Hash": "yes"}),
     "SHA512 only": Format(sums=["SHA512"]),
+    **{f"SHA512 and {suffix} only": Format(sums=["SHA512"], suffixes=[suffix])
+       for suffix in (".gz", ".xz")},
+    "SHA512 and .gz only, flat": Format(suite="./", section="", dist=".", indexes=["Packages"],
+                                        sums=["SHA512"], suffixes=[".gz"]),
+    "SHA512 and .gz only, by hash": Format(sums=["SHA512"], suffixes=[".gz"], by_hash="SHA512",
+                                           fields={"Acquire-By-Hash": "yes"}),
+    "sha256 in small letters, .gz only": Format(sums=["sha256"], suffixes=[".gz"]),
+    "fields of Release in small letters": Format(
+        sums=["sha512"], suffixes=[".bz2"], by_hash="SHA512",
+        fields={"Suite": "", "suite": "stable", "acquire-by-hash": "yes"}),
+    "lines after a tab, .gz only": Format(indent="\t", suffixes=[".gz"]),
     "MD5 and SHA256": Format(sums=["MD5Sum", "SHA256"]),
     "SHA256 before SHA512": Format(sums=["SHA512", "SHA256"]),
     "uncompressed only": Format(suffixes=[""]),
+    "flat, uncompressed only": Format(suite="./", section="", dist=".", indexes=["Packages"],
+                                      suffixes=[""]),
+    "no Release": Format(suite="./", section="", dist=".", indexes=["Packages"], suffixes=[""],
+                         signed="", spec="trusted: true, "),
     **{f"{suffix} only": Format(suffixes=[suffix]) for suffix in PACK if suffix},
     **{f"{suffix} there, all listed": Format(suffixes=[suffix], listed=[*PACK])
        for suffix in (".gz", ".xz")},
@@ -177,7 +202,8 @@ def publish(one: Format, root: Path, made: Path, number: int = 0) -> None:
             if one.by_hash:
                 hashed = (dist / name).parent / "by-hash" / one.by_hash
                 hashed.mkdir(parents=True, exist_ok=True)
-                (hashed / hashlib.sha256(data).hexdigest()).write_bytes(data)
+                digest = hashlib.new(one.by_hash.lower(), data).hexdigest()
+                (hashed / digest).write_bytes(data)
     fields = {"Origin": "T", "Suite": "stable", "Codename": "teststable",
               "Date": _release_date(1_770_000_000), "Architectures": "amd64",
               "Components": one.section, **one.fields}  # fmt: skip
@@ -186,13 +212,14 @@ def publish(one: Format, root: Path, made: Path, number: int = 0) -> None:
         algorithm = kind.lower().removesuffix("sum")
         release += f"{kind}:\n"
         for path, data in sums.items():
-            release += f" {hashlib.new(algorithm, data).hexdigest()} {len(data)} {path}\n"
+            release += one.indent
+            release += f"{hashlib.new(algorithm, data).hexdigest()} {len(data)} {path}\n"
         line = f" {'0' * 64} 1 main/i18n/{'x' * 900}\n"
         release += line * (one.padding // len(line))
     inline, detached = session_key().sign(release.encode())
     if one.signed == "InRelease":
         (dist / "InRelease").write_bytes(inline)
-    else:
+    elif one.signed:
         (dist / "Release").write_text(release)
         (dist / "Release.gpg").write_bytes(detached)
     for file in dist.glob("*Release*"):  # what has just been written is asked for once more
@@ -286,10 +313,19 @@ def test_formats(tmp_path: Path, here: Callable[[World], None], names: list[str]
 @pytest.mark.parametrize("scheme", ["file:", "file://"])
 def test_formats_in_a_folder(tmp_path: Path, here: Callable[[World], None], scheme: str) -> None:
     names = ["plain", "escaped path", "escaped slash and percent", "Filename with signs",
-             "epoch in the Filename", ".xz only"]  # fmt: skip
+             "epoch in the Filename", ".xz only", "uncompressed only", "flat, uncompressed only",
+             "no Release"]  # fmt: skip
     with Server(tmp_path) as server:
         world = world_of(tmp_path, names, server, f"{scheme}{quote(str(tmp_path))}/site")
         here(world)
+        assert locked_and_fetched(world) == expected(names)
+        # Not what apt links to: the user may edit that.
+        kept = [path for folder in (world.root / "cache" / "index").glob("snapshot-*")
+                for path in folder.iterdir()]  # fmt: skip
+        assert sum(path.name.endswith("Packages") for path in kept) == len(names)
+        assert not any(path.is_symlink() for path in kept)
+        index = tmp_path / "site" / str(names.index("no Release")) / "Packages"
+        index.write_text(index.read_text() + "\n")
         assert locked_and_fetched(world) == expected(names)
         assert server.requests == []
 
@@ -300,7 +336,8 @@ def test_formats_in_a_folder(tmp_path: Path, here: Callable[[World], None], sche
 def test_passwords_that_apts_own_file_cannot_hold(
     tmp_path: Path, here: Callable[[World], None], user: str
 ) -> None:
-    names = ["plain", "epoch in the Filename", "escaped path"]
+    names = ["plain", "epoch in the Filename", "escaped path", ".gz only",
+             "SHA512 and .gz only, by hash", "SHA512 and .gz only, flat"]  # fmt: skip
     name, _, password = unquote(user[:-1]).partition(":")
     with Server(tmp_path / "site", auth=(name, password)) as server:
         uri = server.url.replace("//", f"//{user}")
@@ -316,11 +353,27 @@ def test_passwords_that_apts_own_file_cannot_hold(
 def test_host_of_ipv6(tmp_path: Path, here: Callable[[World], None]) -> None:
     """Also in mirror=, with a user, and where a proxy is not to be asked for it."""
     with Server(tmp_path / "site", auth=("me", "s3cret"), host="::1") as server:
-        world = world_of(tmp_path, ["plain", "escaped path"], server)
+        names = ["plain", "escaped path", ".xz only"]
+        world = world_of(tmp_path, names, server)
         here(world)
         mirror = server.url.replace("//", "//me:s3cret@")
         found = locked_and_fetched(world, mirror=mirror)
-        assert found == expected(["plain", "escaped path"])
+        assert found == expected(names)
+
+
+@pytest.mark.parametrize("user", ["", "me:correct%20horse@"])
+def test_index_that_apt_passes_over_and_that_is_not_there(
+    tmp_path: Path, here: Callable[[World], None], user: str
+) -> None:
+    auth = ("me", "correct horse") if user else None
+    with Server(tmp_path / "site", auth=auth) as server:
+        world = world_of(tmp_path, [".gz only"], server, server.url.replace("//", f"//{user}"))
+        (tmp_path / "site/0/dists/stable/main/binary-amd64/Packages.gz").unlink()
+        here(world)
+        with pytest.raises(BuildError) as caught:
+            locked_and_fetched(world)
+    says(str(caught.value), "specs/web.yaml: repos.gz-only", "it has no such file", "404")
+    assert unquote(user) not in str(caught.value) or not user
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import stat
+import struct
 import subprocess
 import time
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -221,6 +223,40 @@ def test_holes_are_those_of_any_filesystem(tmp_path: Path) -> None:
     assert settled("small", 100_000, (0, b"x" * 40_000), (50_000 + 4096, b"y" * 40_000))[0] is False
     assert not holes.sparse((tmp_path / "small").stat())
     assert holes.taken(os.fspath(tmp_path / "mixed"), (tmp_path / "mixed").stat()) == mib
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("size", [8192, 1 << 20])  # filled, and punched
+def test_settling_holes_takes_no_capability_or_mode(tmp_path: Path, size: int) -> None:
+    capability = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)  # cap_net_bind_service+ep
+    path = tmp_path / "ping"
+    with path.open("wb") as file:
+        file.write(b"x" * 4096)
+        file.truncate(size)
+    os.sync()
+    path.chmod(0o6755)
+    os.setxattr(path, "security.capability", capability)
+    os.setxattr(path, "user.mine", b"1")
+    assert holes.settle(os.fspath(path), path.stat()) is (size > holes.LEAST)
+    assert os.getxattr(path, "security.capability") == capability
+    assert os.getxattr(path, "user.mine") == b"1"
+    assert path.stat().st_mode & 0o7777 == 0o6755
+
+
+def test_blocks_that_touch_are_no_list(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.write(b"x" * (8 << 20))
+        file.truncate(16 << 20)
+    os.sync()
+    tracemalloc.start()
+    assert holes.settle(os.fspath(path), path.stat())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # A list of 2048 ranges would take more than a quarter of a MiB beside the two chunks.
+    assert peak < (2 << 20) + (128 << 10)
+    with path.open("rb") as file:
+        assert list(holes.data(file.fileno(), 16 << 20)) == [(0, 8 << 20)]
 
 
 def test_a_tarball_keeps_holes_and_depends_on_content_alone(tmp_path: Path) -> None:

@@ -34,7 +34,14 @@ MAIN = [
     stanza("needs9", Depends="lib (>= 9)"), stanza("broken", Depends="nowhere"),
     stanza("cats", Conflicts="dogs"), stanza("dogs"), stanza("ess", Essential="yes"),
     stanza("no-ess", Conflicts="ess"), stanza("wish", Recommends="nowhere"),
-    stanza("versions", "1:1.0-1"),
+    stanza("versions", "1:1.0-1"), stanza("breaks-ess", Breaks="ess"),
+    stanza("mail-conf", Conflicts="mail"), stanza("mail"), stanza("light", Depends="mail-conf"),
+    stanza("mta-2", Depends="light | heavy"), stanza("heavy", Depends="mail-conf"),
+    stanza("two"), stanza("two", "1.5"), stanza("old-two", Depends="two (= 1)"),
+    stanza("gives", Provides="virtual (= 1)"), stanza("gives-any", Provides="virtual"),
+    stanza("wants-virtual", Depends="virtual (>= 2)"), stanza("twins"), stanza("twins", arch="i386"),
+    stanza("wants-i386", Depends="lib:i386"), stanza("wants-arm", Depends="lib:arm64"),
+    stanza("wants-any", Depends="nowhere:any"), stanza("either", Depends="nowhere | light"),
 ]  # fmt: skip
 OTHER = [
     stanza("lib", "2"), stanza("app", "2", Depends="lib (>= 2), more (>= 2)"),
@@ -81,7 +88,7 @@ class World_:
             "spec", wanted, done.stdout, done.stderr,
             lambda *words: self.private.run("apt-cache", *words), repos=[name for name, _ in SUITES],
             suites=[(suite, f"c-{name}") for name, suite in SUITES],
-            essential={"ess"}, satisfies=_satisfies,
+            essential={"ess"}, arches=["amd64", "i386"], satisfies=_satisfies,
         )  # fmt: skip
 
 
@@ -112,6 +119,25 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> World_:
         ("broken", "apt cannot install", "no repository has nowhere, which broken needs"),
         ("cats dogs", "apt cannot install", "cats and dogs cannot both be there"),
         ("no-ess", "apt cannot install", "list ess- beside it"),
+        ("breaks-ess", "apt cannot install", "list ess- beside it"),
+        ("ess-", "apt cannot install", "leave out"),
+        ("zzz-", "no repository has zzz:", "remove `zzz-`"),
+        ("zzz- lib", "no repository has zzz:", "remove `zzz-`"),
+        ("lib zzz:i386-", "no repository has zzz:i386:", "remove `zzz:i386-`"),
+        ("app lib-", "apt cannot install", "app needs lib: remove `lib-`, or leave out app"),
+        ("mail light", "apt cannot install", "mail-conf and mail cannot both be there"),
+        ("either mail", "apt cannot install", "mail-conf and mail cannot both be there"),
+        ("old-two", "apt cannot install",
+         "old-two needs two 1, and 1.5 is taken: ask for two=1, too"),
+        ("old-two two=1.5", "apt cannot install", "ask for two=1 in place of two=1.5"),
+        ("wants-virtual", "apt cannot install", "virtual is provided by gives, in version 1 only; "
+         "gives-any, without a version: add the repository"),
+        ("twins twins:i386", "apt cannot install",
+         "twins can be there for one architecture only: leave out twins:i386"),
+        ("lib lib:i386", "no repository has lib:i386, though lib for another", "ask for lib"),
+        ("wants-i386", "apt cannot install", "no repository has lib:i386, which wants-i386 needs"),
+        ("wants-arm", "apt cannot install", "ask for lib:arm64, too, which makes it known"),
+        ("wants-any", "apt cannot install", "no repository has nowhere, which wants-any needs"),
     ],
 )  # fmt: skip
 def test_cause_and_remedy(asked: World_, wanted: str, cause: str, hint: str) -> None:
@@ -123,7 +149,7 @@ def test_cause_and_remedy(asked: World_, wanted: str, cause: str, hint: str) -> 
 @pytest.mark.parametrize(
     "wanted",
     ["nc-a", "only-one", "forbidden=1", "lib", "wine32:i386", "needs2 lib=2", "wish",
-     "app/stable-backports", "app/c-backports", "wants-netcat", "needs2 lib/c-backports"],
+     "app/stable-backports", "app/c-backports", "old-two two=1", "wants-netcat", "needs2 lib/c-backports"],
 )  # fmt: skip
 def test_what_the_remedies_say_works(asked: World_, wanted: str) -> None:
     done = asked.install(*wanted.split())
@@ -188,6 +214,51 @@ E: x
         Unmet(package="d:i386", kind="Conflicts", on="e", relation="", but=""),
     ]  # fmt: skip
     assert unsolved.unmet("nothing") == []
+
+
+def test_unmet_alternatives() -> None:
+    """As apt prints them, and what stands below them."""
+    text = """The following packages have unmet dependencies:
+ exim4 : Depends: exim4-daemon-light but it is not going to be installed or
+                  exim4-daemon-heavy (>= 4) but it is not installable or
+                  exim4-daemon-custom
+ exim4-config : Conflicts: postfix but 3 is to be installed
+"""
+    found = [(one.kind, one.on, one.relation, one.but, one.alternative)
+             for one in unsolved.unmet(text)]  # fmt: skip
+    assert found == [
+        ("Depends", "exim4-daemon-light", "", " but it is not going to be installed", False),
+        ("Depends", "exim4-daemon-heavy", ">= 4", " but it is not installable", True),
+        ("Depends", "exim4-daemon-custom", "", "", True),
+        ("Conflicts", "postfix", "", " but 3 is to be installed", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [("vim vim-", "`vim-`"), ("less- x less", "`less-`"), ("g++ g++-", "`g++-`"),
+     ("a:amd64 a-", "`a-`"), ("a=1 a-", "`a-`"), ("a a:i386-", ""), ("g++ g+-", ""),
+     ("a b-", "")],
+)  # fmt: skip
+def test_what_is_asked_for_and_refused(wanted: str, told: str) -> None:
+    if not told:
+        unsolved.contradiction("spec", wanted.split(), "amd64")
+        return
+    with pytest.raises(BuildError) as caught:
+        unsolved.contradiction("spec", wanted.split(), "amd64")
+    assert told in caught.value.message
+    assert told in caught.value.hint
+
+
+def test_refusals_alone_and_beside_a_request(tiny: World) -> None:
+    tiny.write("web.yaml", TINY + 'packages: ["nosuchthing-"]\n')
+    tiny.refused("specs/web.yaml: packages: no repository has nosuchthing", "`nosuchthing-`")
+    tiny.edit("nosuchthing-", "beta-, beta")
+    tiny.edit('"beta-, beta"', "beta-, beta")
+    tiny.refused("specs/web.yaml: packages: beta is asked for, and refused by `beta-`")
+    tiny.edit("beta-, beta]", "]")
+    tiny.edit("include: [", "include: [baseline-, ")
+    tiny.refused("specs/web.yaml: base: baseline is asked for, and refused by `baseline-`")
 
 
 # ---------------------------------------------------------------- through doit
