@@ -146,6 +146,23 @@ while read -r version folder <&3; do
 done 3< /dev/.strata/now
 """
 
+# dpkg(1) reads these of the files whose names run-parts(8) would take, and no option turns it off.
+# What is said with its default value says nothing.
+CHECK_DPKG = r"""
+for file in "$1"/dpkg.cfg "$1"/dpkg.cfg.d/* "$2"; do
+    case $file in "$1"/dpkg.cfg.d/*[!A-Za-z0-9_-]*) continue ;; esac
+    [ -f "$file" ] || continue
+    line=$(grep -anE '^(no-act|dry-run|simulate|admindir|instdir|root)([^[:alnum:]-]|$)' "$file" |
+        grep -avE ':(admindir[= ]+"?/var/lib/dpkg/?|(instdir|root)[= ]+"?/)"?[[:space:]]*$' |
+        head -n 1)
+    if [ -n "$line" ]; then
+        printf 'error: %s: line %s: %s: %s\n' "$file" "${line%%:*}" "${line#*:}" \
+            "with this, dpkg installs nothing that is locked into the image; $3"
+        exit 1
+    fi
+done
+"""
+
 
 def apt_steps(given: Mapping[str, Any]) -> list[host.Step]:
     """The commands that install exactly the locked packages, in the image's own apt.
@@ -158,7 +175,20 @@ def apt_steps(given: Mapping[str, Any]) -> list[host.Step]:
         for package, version, architecture, _sha256 in given["records"]
     ]
     removes = [f"{name}-" for name in given["removes"]]
-    steps = [host.step("dpkg", "--add-architecture", name) for name in given["foreign"]]
+    steps = []
+    if wanted or removes or given["foreign"]:
+        steps.append(
+            host.step(
+                "/bin/sh",
+                "-c",
+                CHECK_DPKG,
+                "sh",
+                "/etc/dpkg",
+                "/root/.dpkg.cfg",
+                "give the file in a layer after the last one with packages",
+            )
+        )
+    steps += [host.step("dpkg", "--add-architecture", name) for name in given["foreign"]]
     if given["debconf"]:
         steps.append(host.step(*PRESEED, title="preseeding"))
     if wanted or removes:

@@ -545,6 +545,10 @@ layers:
         assert not (root / "usr/share/doc/beta").exists()
         assert (root / "etc/apt/apt.conf").read_text() == APT_CONF
         assert (root / "usr/share/alpha/version").read_text() == "0.5\n"
+    built.edit("      /etc/beta.conf:", """\
+      /root/.dpkg.cfg: {content: "# mine\\nno-act\\n"}
+      /etc/beta.conf:""")  # fmt: skip
+    built.refused("/root/.dpkg.cfg: line 2: no-act: with this, dpkg installs nothing")
 
 
 @pytest.mark.root

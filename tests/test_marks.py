@@ -148,3 +148,38 @@ def test_marks_are_what_apt_would_have_made(built: World, tmp_path: Path) -> Non
     assert [line.split()[1] for line in removable.splitlines() if line.startswith("Remv")] == [
         "alpha"
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        (".dpkg.cfg", "# mine\nno-act\n", "line 2: no-act: "),
+        ("dpkg/dpkg.cfg", "log /var/log/dpkg.log\n\ndry-run\n", "line 3: dry-run: "),
+        ("dpkg/dpkg.cfg.d/x", "admindir=/srv/adm\n", "line 1: admindir=/srv/adm: "),
+        ("dpkg/dpkg.cfg.d/01_a-b", "root /srv\n", "line 1: root /srv: "),
+        ("dpkg/dpkg.cfg.d/link", "instdir = /srv\n", "line 1: instdir = /srv: "),
+        ("dpkg/dpkg.cfg.d/x.bak", "no-act\n", ""),
+        (
+            "dpkg/dpkg.cfg.d/x",
+            "path-exclude=/usr/share/doc/*\n#no-act\nno-action\nlog /no-act\n",
+            "",
+        ),
+        ("dpkg/dpkg.cfg", 'admindir=/var/lib/dpkg\nroot="/"\ninstdir /\n', ""),
+    ],
+)
+def test_dpkg_configuration_with_which_nothing_is_installed(
+    tmp_path: Path, name: str, text: str, said: str
+) -> None:
+    (tmp_path / "dpkg/dpkg.cfg.d").mkdir(parents=True)
+    (tmp_path / name).write_text(text)
+    if name.endswith("link"):
+        (tmp_path / name).rename(tmp_path / "elsewhere")
+        (tmp_path / name).symlink_to("../../elsewhere")
+    done = subprocess.run(
+        ["/bin/sh", "-c", layer.CHECK_DPKG, "sh", tmp_path / "dpkg", tmp_path / ".dpkg.cfg",
+         "a remedy"],
+        capture_output=True, text=True, check=False, timeout=20,
+    )  # fmt: skip
+    assert done.returncode == (1 if said else 0), done
+    assert done.stdout.startswith(f"error: {tmp_path / name}: {said}" if said else "")
+    assert done.stderr == ""
