@@ -89,6 +89,8 @@ FORMATS = {
     "two components": Format(section="main contrib", indexes=["main/binary-amd64/Packages",
                                                              "contrib/binary-amd64/Packages"],
                              fields={"Components": "main contrib non-free"}),
+    "component without an index": Format(section="main contrib",
+                                         fields={"Components": "main contrib"}),
     "component with a dash": Format(section="non-free-firmware",
                                     indexes=["non-free-firmware/binary-amd64/Packages"],
                                     fields={"Components": "main non-free-firmware"}),
@@ -359,6 +361,19 @@ def test_host_of_ipv6(tmp_path: Path, here: Callable[[World], None]) -> None:
         mirror = server.url.replace("//", "//me:s3cret@")
         found = locked_and_fetched(world, mirror=mirror)
         assert found == expected(names)
+
+
+def test_component_without_any_index(tmp_path: Path, here: Callable[[World], None]) -> None:
+    """Told where something is missing; alone it is no fault: an archive's component may be empty."""
+    with Server(tmp_path / "site") as server:
+        world = world_of(tmp_path, ["component without an index"], server)
+        here(world)
+        assert locked_and_fetched(world) == expected(["component without an index"])
+        world.edit("packages: [beta0]", "packages: [beta0, zzz]")
+        with pytest.raises(BuildError) as caught:
+            locked_and_fetched(world)
+    says(str(caught.value), "no repository has zzz",
+         "repos.component-without-an-index has no index of its component contrib", "otherwise check")  # fmt: skip
 
 
 @pytest.mark.parametrize("user", ["", "me:correct%20horse@"])
