@@ -15,7 +15,7 @@ from typing import Any
 from tasks import cachedir, holes, host, lockfile, safe, strict, trials
 from tasks.cache import FOLDERS, broken, read_record, remove
 from tasks.errors import BuildError
-from tasks.plan import Plan, Stage, other_tools, tools_of
+from tasks.plan import Plan, Stage, canonical, other_tools, tools_of
 from tasks.session import Session
 from tasks.spec import spec_names
 
@@ -83,10 +83,14 @@ def _reasons(session: Session, stage: Stage) -> list[str]:
             record = read_record(path)
             if record["name"] != stage.name or record["key"] == stage.key:
                 continue
-            found = differences(record["inputs"], stage.inputs)
-            return found or ["its file in the cache is missing"]
-        except (OSError, ValueError, LookupError, TypeError):
+        except (OSError, ValueError):
             continue  # damaged, or with the form of another version
+        try:
+            found = differences(record["inputs"], stage.inputs)
+        except (ValueError, LookupError, TypeError, AttributeError):
+            # A record vouches for its own form, not for that of what it was made of.
+            return ["the inputs of its last build cannot be compared: they have another form"]
+        return found or ["its file in the cache is missing"]
     # Of another host there may be the results alone.
     tools = other_tools(_published_tools(session), tools_of(stage.inputs))
     return ["no earlier build of it is in the cache", *tools]
@@ -115,7 +119,11 @@ def _last_key(session: Session, stage: Stage) -> str:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two stages' inputs, in package terms where it is packages."""
+    """What differs between two stages' inputs, in package terms where it is packages.
+
+    ValueError, LookupError, TypeError or AttributeError where the old ones have no form that is
+    known: only what the new ones hold is of a form that can be relied on.
+    """
     lines: list[str] = []
     if old.get("recipe") != new.get("recipe"):
         # What the inputs are called may differ, too.
@@ -125,6 +133,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         before, after = old.get(name), new.get(name)
         if before == after:
             continue
+        if None not in (before, after) and type(before) is not type(after):
+            raise strict.Damaged(f"its inputs' {name} is malformed")
         if name in ("tools", "tool_version") and tools:
             lines += tools
             tools = []
@@ -162,8 +172,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         elif name == "parent":
             lines.append("what it stands on changed")
         elif isinstance(before, list) and isinstance(after, list):
-            gone = [value for value in before if value not in after]
-            new_ones = [value for value in after if value not in before]
+            was_there, is_there = ({canonical(value) for value in one} for one in (before, after))
+            gone = [value for value in before if canonical(value) not in is_there]
+            new_ones = [value for value in after if canonical(value) not in was_there]
             lines += [f"{name}: without {_short(value)}" for value in gone]
             lines += [f"{name}: with {_short(value)}" for value in new_ones]
         else:

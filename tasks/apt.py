@@ -211,7 +211,8 @@ def source_uri(uri: str) -> str:
 
 def stanza_fields(text: str) -> dict[str, str]:
     """The fields of one deb822 stanza; continuation lines stay in the value, apart by newlines."""
-    fields: dict[str, list[str]] = {}  # a Release has 60,000 lines in one
+    # Lists: a text that grows by a line would be copied for each of a Release's thousands.
+    fields: dict[str, list[str]] = {}
     name = ""
     for line in text.splitlines():
         if line[:1] in (" ", "\t"):
@@ -443,7 +444,9 @@ def selected_names(index: bytes, variant: str, arch: str) -> set[str]:
             fields = stanza_fields(_around(index, position + 1).decode("utf-8", "replace"))
             if fields.get("Architecture") in (arch, "all"):
                 found.add(fields["Package"])
-            position = index.find(mark, position + 1)
+            # On from the stanza's end: one is read once, however often the mark stands in it.
+            end = index.find(b"\n\n", position + 1)
+            position = index.find(mark, end) if end >= 0 else -1
     return found | set(names)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks import debconf, debs, etc, host, identities, tree
+from tasks import debconf, debs, etc, host, identities, own, tree
 from tasks.errors import BuildError
 from tasks.lockfile import short_name
 from tasks.session import Session
@@ -145,6 +145,8 @@ def build(session: Session, log: host.Log) -> None:
             _folder(upper.path / name)
         (upper.path / "tmp").chmod(0o1777)
         rare = tree.clamp_times(upper.path, epoch, upper.begun)
+        if rare.sockets:
+            session.screen.line(own.sockets("base", rare.sockets))
         facts: dict[str, Any] = tree.facts(epoch, records, upper.path)
         facts["drawn"] = identities.facts(drawn)
         with session.cache.put(stage, facts) as target:

@@ -21,6 +21,8 @@ from tasks.plan import Stage, canonical
 
 FORMAT = 2
 FOLDERS = {"base": "layers", "layer": "layers", "image": "images"}
+LARGEST = 1 << 46
+"""Bytes of a file, or of the files of a tree: four times the largest filesystem of an image."""
 LAST_EPOCH = 4102444800
 """2100-01-01: what a .deb or a record says of its date is not believed beyond it."""
 _TEMPORARY = host.OWN_TEMPORARY.pattern
@@ -61,7 +63,7 @@ class Memory:
         self.changed = False
         self.known: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError):
-            loaded = strict.read(path, strict.LIST_LIMIT)
+            loaded = strict.read(path, strict.LIST_LIMIT, paths=True)
             self.known = {name: entry for name, entry in loaded.items() if _remembered(entry)}
 
     @staticmethod
@@ -178,16 +180,20 @@ def broken(folder: Path) -> str:
 
 def read_record(path: Path) -> dict[str, Any]:
     """A record, whole and of the form that `put` writes; Damaged (a ValueError) or OSError."""
-    record = strict.read(path)
+    record = strict.read(path, paths=True)
     if record.get("format") != FORMAT or type(record["format"]) is not int:
         raise strict.Damaged(f"its format is not {FORMAT}")
     stage = strict.text(record, "stage", "|".join(FOLDERS))
     strict.text(record, "name")
-    strict.text(record, "key", strict.KEY)
+    entry = f"{stage}-{strict.text(record, 'key', strict.KEY)}"
+    if path.name != f"{entry}.json":
+        raise strict.Damaged("it is another entry's")
     file = strict.mapping(strict.field(record, "file"), "its file")
-    strict.text(file, "name", what="file's ")
+    name = strict.text(file, "name", OWN[FOLDERS[stage]].pattern, what="file's ")
+    if name.partition(".")[0] != entry or name == path.name:
+        raise strict.Damaged(f"its file's name is another entry's: {name!r}")
     strict.text(file, "sha256", strict.SHA256, what="file's ")
-    strict.number(file, "size", what="file's ")
+    strict.number(file, "size", LARGEST, "file's ")
     strict.mapping(strict.field(record, "inputs"), "its inputs")
     _check_facts(stage, strict.mapping(strict.field(record, "facts"), "its facts"))
     if strict.text(record, "sum", strict.SHA256) != _sum(record):
@@ -197,11 +203,16 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def _check_facts(stage: str, facts: dict[str, Any]) -> None:
     """Damaged unless all is there that a later stage or `out/` takes from a record of this kind."""
+    # Entries of older versions lack what has a default here.
+    if type(facts.get("private", False)) is not bool:
+        raise strict.Damaged(f"its facts' private is malformed: {str(facts['private'])[:80]!r}")
+    for notice in strict.items(facts.get("drawn", []), "its facts' drawn"):
+        strict.mapping(notice, "of its facts' drawn")
     if stage != "image":
         strict.number(facts, "epoch", LAST_EPOCH, "facts' ")
         for name in ("installed", "size"):
-            if name in facts:  # entries of older versions lack them
-                strict.number(facts, name, what="facts' ")
+            if name in facts:
+                strict.number(facts, name, LARGEST, "facts' ")
         for path in strict.items(facts.get("own", []), "its facts' own"):
             if not isinstance(path, str):
                 raise strict.Damaged(f"its facts' own is malformed: {str(path)[:80]!r}")
@@ -212,7 +223,7 @@ def _check_facts(stage: str, facts: dict[str, Any]) -> None:
         digests = strict.mapping(strict.field(facts, part, "facts' "), f"its facts' {part}")
         strict.text(digests, "md5", strict.MD5, what)
         strict.text(digests, "sha256", strict.SHA256, what)
-        strict.number(digests, "size", what=what)
+        strict.number(digests, "size", LARGEST, what)
 
 
 class Cache:
@@ -406,8 +417,9 @@ class Cache:
         """What is in the cache and, by its name, not Strata's."""
         found: list[Path] = []
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            found += [path for path in self.root.iterdir()
-                      if path.name not in (*OWN, cachedir.NAME)]  # fmt: skip
+            with safe.folder(self.root) as opened:
+                names = os.listdir(opened)
+            found += [self.root / name for name in names if name not in (*OWN, cachedir.NAME)]
         for folder, own in OWN.items():
             try:
                 with safe.folder(self.root / folder) as opened:
@@ -529,8 +541,6 @@ class Cache:
         except ValueError as error:
             return f"its record is damaged: {error}"
         file = record.with_name(content["file"]["name"])
-        if record.stem != f"{content['stage']}-{content['key']}":
-            return "its record is another entry's"
         if file not in paths:
             return "its file is missing"
         try:

@@ -37,6 +37,9 @@ EXPECTED = {"string": "a text", "integer": "a whole number", "number": "a number
             "null": "null"}  # fmt: skip
 """JSON Schema's types in plain words."""
 
+Index = dict[int, dict[str, tuple[Any, Any]]]
+"""Of mappings' nodes, by id(): their entries by name."""
+
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _ADDRESS = re.compile(r"(?<![A-Za-z])([A-Za-z]+://)[^/\s'\"]+@")
 
@@ -49,16 +52,32 @@ class Document:
     values: dict[str, Any]
     node: yaml.Node
 
-    def find(self, steps: Sequence[Any]) -> tuple[yaml.Node | None, int | None]:
-        """(the node at these steps, the line on which it or what holds it begins)."""
+    def find(
+        self, steps: Sequence[Any], index: Index | None = None
+    ) -> tuple[yaml.Node | None, int | None]:
+        """(the node at these steps, the line on which it or what holds it begins).
+
+        Who asks for thousands gives an `index`, empty at first, so that none is looked for in all.
+        """
         node: Any = self.node
         line: int | None = None
         for step in steps:
-            pair = _entry(node, step)
+            pair = None
+            if index is not None and isinstance(step, str) and isinstance(node.value, list):
+                if id(node) not in index:
+                    index[id(node)] = _named(node)
+                pair = index[id(node)].get(step)
+            pair = pair or _entry(node, step)
             if pair is None:
                 return None, line
             line, node = pair[0].start_mark.line + 1, pair[1]
         return node, line
+
+
+def _named(node: Any) -> dict[str, tuple[Any, Any]]:
+    """The entries of a mapping by their names, without what merge keys bring."""
+    return {pair[0].value: pair for pair in node.value
+            if isinstance(pair, tuple) and pair[0].tag != TAG + "merge"}  # fmt: skip
 
 
 def _entry(node: Any, step: Any, depth: int = 0) -> tuple[Any, Any] | None:
@@ -309,10 +328,17 @@ def validate(document: Document, schema: bytes, *, where: Path) -> None:
     """BuildError for the first thing that the schema, of the file `where`, does not allow."""
     import jsonschema
 
+    def broken(what: str) -> BuildError:
+        return BuildError(f"{where}: {what}", "restore it from Strata's own sources")
+
     try:
-        rules: dict[str, Any] = json.loads(schema)
+        rules: Any = json.loads(schema)
     except ValueError as error:
-        raise BuildError(f"{where}: no JSON: {error}", "restore it") from error
+        raise broken(f"no JSON: {error}") from error
+    except RecursionError as error:
+        raise broken("nested too deep for a schema") from error
+    if not isinstance(rules, dict):
+        raise broken("no schema: it is not a mapping")
 
     def pattern(
         _validator: Any, wanted: str, instance: Any, _schema: Any
@@ -326,9 +352,16 @@ def validate(document: Document, schema: bytes, *, where: Path) -> None:
         lambda _checker, value: isinstance(value, int) and not isinstance(value, bool),
     )
     checker = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
-        jsonschema.Draft7Validator, {"pattern": pattern}, type_checker=types
-    )
-    errors = list(checker(rules).iter_errors(document.values))
+        jsonschema.Draft7Validator, {"pattern": pattern, "uniqueItems": _unique},
+        type_checker=types,
+    )  # fmt: skip
+    try:
+        errors = list(checker(rules).iter_errors(document.values))
+    except RecursionError as error:
+        raise broken("nested too deep for a schema, or it refers to itself") from error
+    except Exception as error:
+        # What it says is no rule: the values are a spec's, and read already.
+        raise broken(f"no schema that can be read: {type(error).__name__}") from error
     if errors:
         raise _refusal(document, rules, _first(document, [_meant(error) for error in errors]))
     for steps, node in _scalars(document.node):
@@ -343,6 +376,18 @@ def validate(document: Document, schema: bytes, *, where: Path) -> None:
                 f"{document.path}: {place(steps)}: YAML reads {node.value!r} as {value} "
                 f"(line {line})", f"write {value} if that is meant: plain digits, no zero first"
             )  # fmt: skip
+
+
+def _unique(
+    _validator: Any, wanted: bool, instance: Any, _schema: Any
+) -> Iterator[ValidationError]:
+    """As jsonschema's, in one pass: it compares each with each where not all are texts."""
+    import jsonschema
+
+    if wanted and isinstance(instance, list):
+        texts = [json.dumps(one, sort_keys=True, default=str) for one in instance]
+        if len(set(texts)) != len(texts):
+            yield jsonschema.ValidationError("has non-unique elements")
 
 
 def _scalars(node: Any) -> Iterator[tuple[list[Any], Any]]:
@@ -391,11 +436,15 @@ def _first(document: Document, errors: Sequence[ValidationError]) -> ValidationE
     """The outermost fault, an unknown name before what it makes missing, then the first line."""
     order = ("additionalProperties", "type")
 
-    def rank(error: ValidationError) -> tuple[int, int, int]:
+    def rank(error: ValidationError) -> tuple[int, int]:
         kind = order.index(error.validator) if error.validator in order else len(order)
-        return (len(error.absolute_path), kind, document.find(list(error.absolute_path))[1] or 0)
+        return (len(error.absolute_path), kind)
 
-    return min(errors, key=rank)
+    ranks = [rank(error) for error in errors]
+    least = min(ranks)
+    outermost = [error for error, one in zip(errors, ranks, strict=True) if one == least]
+    index: Index = {}
+    return min(outermost, key=lambda error: document.find(list(error.absolute_path), index)[1] or 0)
 
 
 def place(steps: Sequence[Any]) -> str:

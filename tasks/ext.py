@@ -131,6 +131,34 @@ def split_options(
     return features, words["-E"], rest, tune
 
 
+PLAIN = frozenset((
+    "64bit", "bigalloc", "casefold", "dir_index", "ea_inode", "encrypt", "ext_attr", "extent",
+    "extra_isize", "fast_commit", "filetype", "flex_bg", "huge_file", "inline_data", "large_dir",
+    "large_file", "meta_bg", "mmp", "project", "quota", "resize_inode", "sparse_super",
+    "sparse_super2", "stable_inodes", "uninit_bg", "verity",
+))  # fmt: skip
+"""Features of one bit each, no two of the same: other names may be second ones of these."""
+
+
+def meaning(options: Sequence[str], kind: str) -> list[str]:
+    """Words of options, each value apart, in one form for all of which the bytes are the same.
+
+    One -O and one -E hold all of theirs. Of plain features, of which none is both set and cleared,
+    the order and how often each stands are nothing; what comes later by tune2fs is told where it is
+    not what comes anyway. The other options keep their order.
+    """
+    features, extended, rest, tune = split_options(options, kind)
+    features = features[:-2]  # without what is always cleared, for tune2fs to set
+    names = {word.lstrip("^") for word in features}
+    if names <= PLAIN and len(names) == len(set(features)):
+        features = sorted(set(features))
+    found = ["-O", ",".join(features)] if features else []
+    found += ["-E", ",".join(extended)] if extended else []
+    if tune != split_options((), kind)[3]:
+        found += ["later", *(" ".join(call) for call in tune)]
+    return found + rest
+
+
 # ---------------------------------------------------------------- settling
 
 

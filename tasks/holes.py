@@ -10,7 +10,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 BLOCK = 4096
@@ -65,28 +66,46 @@ def taken(path: str, info: os.stat_result) -> int:
 def settle(path: str, info: os.stat_result) -> bool:
     """Give a regular file the holes that it has on any filesystem; whether it has some then.
 
-    Its times are the caller's to set again.
+    Its times are the caller's to set again; capabilities and the mode, which writing takes from
+    it (the kernel's file_remove_privs), are set again here.
     """
     if not sparse(info):
         return False
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        size = info.st_size
-        full = list(_full(descriptor, size))
-        holes = list(_between(full, _up(size)))
-        if sum(end - begin for begin, end in holes) < LEAST:
-            for begin, end in holes:
-                _fill(descriptor, begin, min(end, size))
-            return False
-        for begin, end in holes:
-            _punch(descriptor, begin, end - begin)
-        return True
+        had = _attributes(descriptor)
+        found = _settle(descriptor, info.st_size)
+        if os.fstat(descriptor).st_mode != info.st_mode:
+            os.fchmod(descriptor, stat.S_IMODE(info.st_mode))
+        have = _attributes(descriptor)
+        for name, value in had.items():
+            if have.get(name) != value:
+                os.setxattr(descriptor, name, value)
+        return found
     finally:
         os.close(descriptor)
 
 
+def _attributes(descriptor: int) -> dict[str, bytes]:
+    return {name: os.getxattr(descriptor, name) for name in os.listxattr(descriptor)}
+
+
+def _settle(descriptor: int, size: int) -> bool:
+    holes = list(_between(_full(descriptor, size), _up(size)))
+    if sum(end - begin for begin, end in holes) < LEAST:
+        for begin, end in holes:
+            _fill(descriptor, begin, min(end, size))
+        return False
+    for begin, end in holes:
+        _punch(descriptor, begin, end - begin)
+    return True
+
+
 def _full(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
-    """Ranges, in whole blocks, of the blocks that are not all zeros, in order; they may touch."""
+    """Ranges, in whole blocks, of the blocks that are not all zeros, in order; they may touch.
+
+    No list of them is ever made: a large file has many.
+    """
     for first, last in data(descriptor, size):
         for at in range(first // BLOCK * BLOCK, last, CHUNK):
             chunk = os.pread(descriptor, min(CHUNK, _up(last) - at), at)
@@ -98,7 +117,7 @@ def _full(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
                     yield at + start, at + start + BLOCK
 
 
-def _between(full: list[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
+def _between(full: Iterable[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
     at = 0
     for begin, end in full:
         if begin > at:

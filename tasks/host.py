@@ -378,6 +378,8 @@ def run(
                 line = shown(line) if shown else line
                 if line.startswith(STEP_MARK):
                     blame = (blamed or {}).get(line[len(STEP_MARK) :], "")
+                    if blame:  # what the steps before it said is not its own
+                        said.clear()
                 # Now, since many a tool removes what it could not write whole.
                 full = full or room.blamed(line, log.places)
                 said.append(log.line(line))
@@ -386,9 +388,10 @@ def run(
         raise room.no_room(what or shlex.join(argv[:2]), log.places, full, log.began)
     if status not in ok:
         where = f"the whole output is in {log.path}" if log.path else ""
+        lines = last_lines(said)
         raise BuildError(
-            f"{what or shlex.join(argv[:2])} failed ({_status(status)}){blame and ': ' + blame}:\n"
-            f"{last_lines(said)}",
+            f"{what or shlex.join(argv[:2])} failed ({_status(status)}){blame and ': ' + blame}"
+            + (f":\n{lines}" if lines else "; it said nothing"),
             where,
         )
     return status
@@ -401,7 +404,9 @@ def _may_unshare() -> bool:
 
 
 def _status(status: int) -> str:
-    return f"exit status {status}" if status >= 0 else f"killed by signal {-status}"
+    from tasks import sandbox
+
+    return f"exit status {status}" if status >= 0 else sandbox.killed(-status)
 
 
 def capture(

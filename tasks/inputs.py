@@ -17,7 +17,17 @@ from typing import Any
 from tasks import apt, host, plan, reads, scripts, signature, strict, versions
 from tasks.errors import BuildError
 from tasks.lockfile import Lock
-from tasks.spec import File, Layer, Repo, Spec, address_fault, check_target, debconf_fields, masked
+from tasks.spec import (
+    File,
+    Layer,
+    Repo,
+    Spec,
+    address_fault,
+    check_target,
+    debconf_fields,
+    masked,
+    places,
+)
 
 MODULES = {"zlib-ng": "zlib_ng", "isal": "isal"}
 """Tools that are Python packages, by the module's name."""
@@ -135,13 +145,29 @@ class Entry:
     mode: int
     owner: str
 
+    @property
+    def account(self) -> tuple[str, str]:
+        """(user, group) of its owner, each a number or the name of an account of the tree.
+
+        root is 0, which it is in every tree; a user alone stands for the group of that name, too.
+        """
+        user, _, group = self.owner.partition(":")
+        names = (user, group or user)
+        found = ["0" if one == "root" else str(int(one)) if one.isdecimal() else one
+                 for one in names]  # fmt: skip
+        return found[0], found[1]
+
     def identity(self) -> list[Any]:
         """What a key sees of it."""
         if self.kind == "file" and self.source is not None:
             digest = file_digest(self.source)
         else:
             digest = hashlib.sha256(self.content).hexdigest()
-        return [self.target, self.kind, digest, self.mode, self.owner]
+        return self.identified(digest)
+
+    def identified(self, digest: str) -> list[Any]:
+        """The same of a file whose content has this SHA-256."""
+        return [self.target, self.kind, digest, self.mode, ":".join(self.account)]
 
 
 def file_digest(path: Path) -> str:
@@ -153,7 +179,7 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def entries(file: File, where: str) -> Iterator[Entry]:
+def entries(file: File, where: str, spec: Path) -> Iterator[Entry]:
     """A `files` item written out, folders before what is in them.
 
     Modes come from the spec or are 0755 and 0644 by the executable bit, as git keeps them: a
@@ -171,7 +197,7 @@ def entries(file: File, where: str) -> Iterator[Entry]:
         reason = error.strerror if isinstance(error, OSError) else "a loop of links"
         raise BuildError(
             f"{where}: {file.target}: the source {file.source} cannot be read: {reason}",
-            "sources are relative to the spec's folder",
+            places(file.source, spec),
         ) from error
 
 
@@ -197,7 +223,7 @@ def _walk(source: Path, target: str, file: File) -> Iterator[Entry]:
 def layer_entries(layer: Layer, spec: Spec) -> list[Entry]:
     """All that a layer's `files` puts into the tree, in order."""
     where = f"{spec.path}: layers.{layer.name}.files"
-    found = [entry for file in layer.files for entry in entries(file, where)]
+    found = [entry for file in layer.files for entry in entries(file, where, spec.path)]
     for entry in found:
         check_target(spec, layer, entry.target, folder=entry.kind == "folder")
     return found
@@ -210,11 +236,11 @@ def script_identity(layer: Layer, spec: Spec) -> str:
     """
     assert layer.script is not None
     where = f"{spec.path}: layers.{layer.name}.script"
-    script_program(layer.script, where, spec.arch)
+    script_program(layer.script, where, spec)
     return file_digest(layer.script)
 
 
-def script_program(path: Path, where: str, arch: str) -> scripts.Program:
+def script_program(path: Path, where: str, spec: Spec) -> scripts.Program:
     """How a layer's script is run; `where` is the field that names it."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -224,9 +250,9 @@ def script_program(path: Path, where: str, arch: str) -> scripts.Program:
     except OSError as error:
         raise BuildError(
             f"{where}: {path} cannot be read: {error.strerror}",
-            "scripts are relative to the spec's folder",
+            places(path, spec.path),
         ) from error
-    return scripts.program(head, where, str(path), arch)
+    return scripts.program(head, where, str(path), spec.arch)
 
 
 def script_reads(layer: Layer) -> list[str]:
@@ -404,7 +430,7 @@ def keyring_files(repo: Repo, spec: Spec) -> list[Path]:
         if not repo.keyring.is_file():
             raise BuildError(
                 f"{spec.path}: repos.{repo.name}.keyring: {repo.keyring} is missing",
-                "keyrings are relative to the spec's folder",
+                places(repo.keyring, spec.path),
             )
         return [repo.keyring]
     shared = Path("/usr/share/keyrings")

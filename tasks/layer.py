@@ -38,13 +38,15 @@ export APT_CONFIG={INSIDE}/apt.conf
 exec /usr/bin/dpkg "$@"
 """
 
+PRESEED = ("/bin/sh", "-c", f"exec debconf-set-selections {INSIDE}/debconf/*")
 # invoke-rc.d(8) asks it before it starts anything; 101 says no.
 # Not the bare two lines: that is what a user's own says in many images, and it must stay.
 POLICY = "#!/bin/sh\n# Strata's, while it builds\nexit 101\n"
+# Any name in the tree may be a script's own, so the tree's file waits on the private /dev.
 SET_POLICY = f"""
 mkdir -p /dev/.strata/lists/partial /dev/.strata/cache/archives/partial /dev/.strata/log
 if [ -e /usr/sbin/policy-rc.d ] || [ -L /usr/sbin/policy-rc.d ]; then
-    mv /usr/sbin/policy-rc.d /usr/sbin/policy-rc.d.strata
+    mv /usr/sbin/policy-rc.d /dev/.strata/policy-rc.d
 fi
 mkdir -p /usr/sbin && cat {INSIDE}/policy-rc.d > /usr/sbin/policy-rc.d
 chmod 755 /usr/sbin/policy-rc.d
@@ -53,11 +55,10 @@ UNSET_POLICY = f"""
 mkdir -p /dev/.strata/lists/partial /dev/.strata/cache/archives/partial /dev/.strata/log
 if cmp -s {INSIDE}/policy-rc.d /usr/sbin/policy-rc.d; then
     rm /usr/sbin/policy-rc.d
-    if [ -e /usr/sbin/policy-rc.d.strata ] || [ -L /usr/sbin/policy-rc.d.strata ]; then
-        mv /usr/sbin/policy-rc.d.strata /usr/sbin/policy-rc.d
+    if [ -e /dev/.strata/policy-rc.d ] || [ -L /dev/.strata/policy-rc.d ]; then
+        mv /dev/.strata/policy-rc.d /usr/sbin/policy-rc.d
     fi
-fi
-rm -f /usr/sbin/policy-rc.d.strata  # the layer's own, or none: it was replaced or removed
+fi  # else it was replaced or removed, and the tree has what did that
 """
 SET_SHADOW = f"""
 umask 077
@@ -72,9 +73,9 @@ while IFS= read -r line; do
             rest=${{line#root:*:}}; printf 'root:%s:%s\\n' "$(cat {INSIDE}/shadow)" "$rest" ;;
         *) printf '%s\\n' "$line" ;;
     esac
-done < /etc/shadow > /etc/shadow.strata
-chown --reference=/etc/shadow /etc/shadow.strata && chmod --reference=/etc/shadow /etc/shadow.strata
-mv /etc/shadow.strata /etc/shadow
+done < /etc/shadow > /dev/.strata/shadow
+cat /dev/.strata/shadow > /etc/shadow  # the same file: owner, mode and attributes stay
+rm /dev/.strata/shadow
 """
 
 # What is in locale.gen already, of a user's file, script or debconf's answers, is generated, too.
@@ -159,7 +160,7 @@ def apt_steps(given: Mapping[str, Any]) -> list[host.Step]:
     removes = [f"{name}-" for name in given["removes"]]
     steps = [host.step("dpkg", "--add-architecture", name) for name in given["foreign"]]
     if given["debconf"]:
-        steps.append(host.step("debconf-set-selections", f"{INSIDE}/debconf", title="preseeding"))
+        steps.append(host.step(*PRESEED, title="preseeding"))
     if wanted or removes:
         steps.append(host.step(*APT, "apt-get", "update", title="reading the locked packages"))
         steps.append(host.step("/bin/sh", "-c", LATER))
@@ -179,6 +180,20 @@ def apt_steps(given: Mapping[str, Any]) -> list[host.Step]:
         if given[mark]:
             steps.append(host.step(*APT, "apt-mark", mark, *given[mark]))
     return steps
+
+
+def preseeds(answers: Sequence[str]) -> list[str]:
+    """Files of debconf-set-selections(1), in order, that hold these answers.
+
+    It joins a line that ends in a backslash to the next, but for the last of a file: an answer
+    that ends so, such as a password, ends its file.
+    """
+    files = [""]
+    for line in answers:
+        files[-1] += line + "\n"
+        if line.removesuffix("\r").endswith("\\"):
+            files.append("")
+    return [text for text in files if text]
 
 
 def inside_apt_conf(*, own: bool) -> str:
@@ -229,10 +244,9 @@ def inside_apt_conf(*, own: bool) -> str:
 def owner_steps(entries: Sequence[inputs.Entry], where: str) -> list[host.Step]:
     """Checks, made inside after the packages, that every owner named is an account there."""
     steps = []
-    for owner in sorted({entry.owner for entry in entries}):
-        user, group = _owner(owner)
+    for owner, (user, group) in sorted({(entry.owner, entry.account) for entry in entries}):
         for value, table in ((user, "passwd"), (group, "group")):
-            if value.isdigit() or value == "root":
+            if value.isdecimal():
                 continue
             message = (
                 f"error: {where}: owner {owner!r}: the image has no {value!r} in "
@@ -242,11 +256,6 @@ def owner_steps(entries: Sequence[inputs.Entry], where: str) -> list[host.Step]:
                 "/bin/sh", "-c", f"getent {table} {shlex.quote(value)} > /dev/null || "
                 f"{{ echo {shlex.quote(message)}; exit 1; }}"))  # fmt: skip
     return steps
-
-
-def _owner(owner: str) -> tuple[str, str]:
-    user, _, group = owner.partition(":")
-    return user, group or user
 
 
 class _Digested:
@@ -274,12 +283,12 @@ def files_tar(target: Path, entries: Sequence[inputs.Entry], epoch: int) -> list
             info = tarfile.TarInfo(entry.target.lstrip("/"))
             info.mtime = epoch
             info.mode = entry.mode
-            user, group = _owner(entry.owner)
-            if user.isdigit():
+            user, group = entry.account
+            if user.isdecimal():
                 info.uid = int(user)
             else:
                 info.uname = user
-            if group.isdigit():
+            if group.isdecimal():
                 info.gid = int(group)
             else:
                 info.gname = group
@@ -298,9 +307,7 @@ def files_tar(target: Path, entries: Sequence[inputs.Entry], epoch: int) -> list
                 given = _Digested(content)
                 archive.addfile(info, given if info.isreg() else None)  # type: ignore[arg-type]
             identity = (
-                entry.identity()
-                if not info.isreg()
-                else [entry.target, entry.kind, given.sha256.hexdigest(), entry.mode, entry.owner]
+                entry.identified(given.sha256.hexdigest()) if info.isreg() else entry.identity()
             )
             identities.append(identity)
     return identities
@@ -333,7 +340,7 @@ def _unpack_step(name: str, title: str) -> host.Step:
 
 def script_steps(script: Path, where: str, spec: Spec) -> list[host.Step]:
     """What runs a layer's script, once the image is seen to have what it is run by."""
-    found = inputs.script_program(script, where, spec.arch)
+    found = inputs.script_program(script, where, spec)
     command = ["/bin/sh"] if found.by_shell else []
     return [
         host.step("/bin/sh", "-c", scripts.needs(found, where, str(script))),
@@ -584,7 +591,7 @@ def build(session: Session, number: int, log: host.Log) -> None:
         steps += shown_steps(shown, answered)
     if layer.debconf and not stage.inputs.get("debconf"):
         # Not the layer's own, which are in its key, but made of what is in those below.
-        steps.append(host.step("debconf-set-selections", f"{INSIDE}/debconf"))
+        steps.append(host.step(*PRESEED))
     if not settings:
         steps += apt_steps(stage.inputs)
     with session.trees.upper(stage, lower) as upper:
@@ -647,9 +654,11 @@ def build(session: Session, number: int, log: host.Log) -> None:
                 given={one[2] for one in given_files if one[1] == "file"},
             ))  # fmt: skip
         identities.note(drawn, log)
-        tree.sweep(upper.path, kept={*mine, *made})
+        tree.sweep(upper.path, kept={*mine, *own.shielded(upper, lower, made)})
         debconf.sweep(upper.base, upper.name, lower)
         rare = tree.clamp_times(upper.path, epoch, upper.begun)
+        if rare.sockets:
+            session.screen.line(own.sockets(layer.name, rare.sockets))
         facts = {**tree.facts(epoch, installed, upper.path), "drawn": identities.facts(drawn)}
         if mine:
             facts["own"] = sorted(mine)
@@ -703,7 +712,9 @@ def _give(
     (folder / "bin/mkinitramfs").chmod(0o755)
     (folder / "sources.list").write_text(f"deb [trusted=yes] file:{INSIDE}/repo ./\n")
     if layer.debconf:
-        (folder / "debconf").write_text("\n".join(layer.debconf) + "\n", encoding="utf-8")
+        (folder / "debconf").mkdir()
+        for number, text in enumerate(preseeds(layer.debconf)):
+            (folder / f"debconf/{number:06}").write_text(text, encoding="utf-8")
     if layer.script is not None:
         for name in own.NOTES:
             (folder / Path(name).name).touch()

@@ -16,7 +16,7 @@ FORMAT = 2
 """2 has `manual`. A lock of format 1 is read, and fits no spec: see plan.resolution_inputs."""
 SETTINGS = ("hostname", "timezone", "locale")
 """Of a spec: those that packages' scripts may look at while they are installed."""
-SCAN = 1
+SCAN = 2
 """Version of tasks.reads, which finds what they look at: a lock made with another is stale."""
 RESTORE = "restore it from version control, or delete it and build with lock=latest"
 
@@ -287,9 +287,12 @@ def parse(text: str, *, where: str) -> Lock:
         groups = [("base", lock.base), *((layer.name, layer.records) for layer in lock.layers)]
         for name, records in groups:
             _once([":".join(lock.slot(one)) for one in records], f"of {name!r} the package")
-        for number, marked in enumerate((lock.manual, *(one.manual for one in lock.layers))):
-            there = {lock.slot(record) for record in lock.installed(number)}
-            lost = [name for name in marked if slot(name, lock.arch) not in there]
+        there: set[tuple[str, str]] = set()
+        bottom = LockedLayer(name="base", records=lock.base, removes=(), manual=lock.manual)
+        for one in (bottom, *lock.layers):  # as Lock.installed, of each layer in one pass
+            there -= {slot(name, lock.arch) for name in one.removes}
+            there |= {lock.slot(record) for record in one.records}
+            lost = [name for name in one.manual if slot(name, lock.arch) not in there]
             if lost:
                 raise ValueError(f"manual has {lost[0]!r}, which is not installed there")
         return lock
@@ -308,9 +311,8 @@ def answer_of(adds: Any, removes: Any, repos: set[str]) -> tuple[list[Record], l
 
 def _once(names: list[str], what: str) -> None:
     """ValueError for a name that stands twice: one of the two would be taken in silence."""
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{what} {twice!r} stands twice")
+    if (name := strict.twice(names)) is not None:
+        raise ValueError(f"{what} {name[:80]!r} stands twice")
 
 
 def digest(text: str) -> str:

@@ -82,6 +82,23 @@ INSTEAD = {
 """The image's field that stands for an option or suboption."""
 
 
+def separate(options: Sequence[str], kind: str) -> list[str]:
+    """The words of options that `check_options` let pass, each value a word of its own.
+
+    As getopt_long(3) reads them, in the order in which they were given: `-m0` as `-m 0`.
+    """
+    permitted = PERMITTED[TOOL[kind]]
+    found: list[str] = []
+    words = iter(options)
+    for word in words:
+        long = word.startswith("--")
+        name, _, value = word.partition("=") if long else (word[:2], "", word[2:])
+        found.append(name)
+        if permitted.get(name, False):
+            found.append(value or next(words, ""))
+    return found
+
+
 def check_options(options: Sequence[str], kind: str, where: str) -> None:
     """BuildError, about the field `where`, unless a filesystem's mkfs may be given these words."""
     tool = TOOL[kind]

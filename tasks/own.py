@@ -29,32 +29,32 @@ SETTINGS = ("etc/hosts", "etc/locale.gen", *(
 ))  # fmt: skip
 """What settings would write: where it is the user's own, it stays or the build ends."""
 
-LISTING = """
-for folder in /tmp /run /dev/shm; do
-    for path in "$folder"/* "$folder"/.[!.]*; do
-        if [ -e "$path" ] || [ -L "$path" ]; then echo "$path"; fi
-    done
-done"""
+# Without Strata's own, and what the kernel lists there. A tree without find has none of it told.
+LISTING = """find /tmp /run /dev \\( -path /dev/.strata -o -path /dev/pts \\) -prune -o -print \\
+    2> /dev/null"""
 # A tree without these tools has no packages that draw keys either.
 BEFORE = f"""
-{{ {LISTING}
-}} > /dev/.strata/leaving
-command -v sha256sum > /dev/null && command -v readlink > /dev/null || exit 0
-for path do
+{LISTING} > /dev/.strata/leaving
+for tool in sha256sum readlink stat find; do
+    command -v "$tool" > /dev/null || exit 0
+done
+find "$@" 2> /dev/null | while IFS= read -r path; do
     if [ -L "$path" ]; then
         sum=$(readlink -n -- "$path" | sha256sum)
     elif [ -f "$path" ]; then
         sum=$(sha256sum < "$path")
     else
-        continue
+        sum=$(stat -c node:%f:%t:%T -- "$path") || continue
     fi
     printf '%s %s\\n' "${{sum%% *}}" "$path"
 done > {LISTED}
+exit 0
 """
+LEFT_LINES = 1000
+"""Lines that are told of at the most: as many names of the longest kind are within LIMIT."""
 AFTER = f"""
-{{ {LISTING}
-}} > /dev/.strata/leaves
-grep -vxF -f /dev/.strata/leaving /dev/.strata/leaves > {LEFT}
+{LISTING} > /dev/.strata/leaves
+grep -vxF -f /dev/.strata/leaving /dev/.strata/leaves | head -n {LEFT_LINES} > {LEFT}
 exit 0
 """
 
@@ -77,12 +77,14 @@ def after_step() -> host.Step:
 
 
 def sums(text: str) -> dict[str, str]:
-    """What the step noted: SHA-256 by path, relative to the tree."""
+    """What the step noted: as `sum_of` has it, by path, relative to the tree."""
     found = {}
-    for line in text.splitlines():
-        match = re.fullmatch(r"([0-9a-f]{64}) /(.+)", line)
-        if match:
+    for line in text.split("\n"):
+        if match := re.fullmatch(r"([0-9a-f]{64}) /(.+)", line):
             found[match[2]] = match[1]
+        elif match := re.fullmatch(r"node:([0-9a-f]+):([0-9a-f]+):([0-9a-f]+) /(.+)", line):
+            mode, major, minor = (int(one, 16) for one in match.groups()[:3])
+            found[match[4]] = _node(mode, major, minor)
     return found
 
 
@@ -110,6 +112,22 @@ def files_made(folder: Path, lower: Sequence[str], targets: Iterable[str]) -> se
     patterns = [one for pattern in watched() for one in (pattern, f"{pattern}/*")]
     places = {tree.resolved(folder, lower, target) for target in targets}
     return {place for place in places if any(fnmatch.fnmatch(place, one) for one in patterns)}
+
+
+def shielded(upper: tree.Upper, lower: Sequence[str], made: Iterable[str]) -> set[str]:
+    """What of the paths that layers below made is left alone here, too.
+
+    Not a log or another note of tools that has other bytes now: the packages of this layer added
+    to it, by the clock. Without that copy what the layer below made is seen again.
+    """
+    noted = (*tree.TRACES, "var/log/*.log")
+    found = set()
+    for name in made:
+        now, before = (tree.find_in(upper.base, stack, name) for stack in ([upper.name], lower))
+        logged = any(fnmatch.fnmatch(name, one) for one in noted)
+        if not (logged and now and before and sum_of(now) != sum_of(before)):
+            found.add(name)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,20 +181,39 @@ def _lines(path: Path) -> list[str]:
 
 
 def _leaves(path: Path) -> list[Path]:
-    """A path, or all that is no folder below it."""
+    """A path, or all below it that is no folder, or an empty one."""
     if not tree.is_folder(path):
         return [path]
-    return [Path(folder) / name for folder, folders, files in os.walk(path)
-            for name in (*files, *folders) if not tree.is_folder(Path(folder) / name)]  # fmt: skip
+    found = []
+    for folder, folders, files in os.walk(path):
+        found += [Path(folder) / name for name in (*files, *folders)
+                  if not tree.is_folder(Path(folder) / name)]  # fmt: skip
+        if not folders and not files:
+            found.append(Path(folder))
+    return found
 
 
 def warning(layer: Layer, left: str) -> str:
     """What to tell of what a script left in folders that no image keeps."""
     assert layer.script is not None
-    names = [printable(line) for line in left.splitlines() if line]
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return (f"  layer {layer.name}: {layer.script.name} left {', '.join(names[:5])}{more}: "
+    lines = [line for line in left.split("\n") if line]
+    new = set(lines)
+    # Of a folder, what is in it is not told, too.
+    names = [line for line in lines
+             if not any(str(parent) in new for parent in Path(line).parents)]  # fmt: skip
+    return (f"  layer {layer.name}: {layer.script.name} left {_listed(names)}: "
             "in no image, since it is empty until the system boots")  # fmt: skip
+
+
+def sockets(layer: str, paths: Sequence[str]) -> str:
+    """What to tell of sockets that were bound in a tree and belong to no process any more."""
+    return (f"  layer {layer}: {_listed(['/' + path for path in paths])}: in no image, since "
+            "a socket is nothing without the process that made it")  # fmt: skip
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(map(printable, names[:5])) + more
 
 
 def content(path: Path) -> tuple[str, bytes] | None:
@@ -189,13 +226,22 @@ def content(path: Path) -> tuple[str, bytes] | None:
     return "file", path.read_bytes().strip()
 
 
+def _node(mode: int, major: int, minor: int) -> str:
+    """A folder, pipe, socket or device; its mode is no content, as that of a file is none."""
+    device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+    return f"node:{stat.S_IFMT(mode):o}:" + (f"{major}:{minor}" if device else "")
+
+
 def sum_of(path: Path) -> str | None:
-    """SHA-256 of a file's bytes or of a link's text; None for a whiteout and other nodes."""
-    mode = path.lstat().st_mode
+    """SHA-256 of a file's bytes or of a link's text, the kind of other nodes; None: a whiteout."""
+    info = path.lstat()
+    mode = info.st_mode
     if stat.S_ISLNK(mode):
         return hashlib.sha256(os.fsencode(os.readlink(path))).hexdigest()
-    if not stat.S_ISREG(mode):
+    if stat.S_ISCHR(mode) and info.st_rdev == 0:
         return None
+    if not stat.S_ISREG(mode):
+        return _node(mode, os.major(info.st_rdev), os.minor(info.st_rdev))
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

@@ -13,11 +13,11 @@ from typing import Any
 
 import xxhash
 
-from tasks import mkfs
+from tasks import ext, mkfs
 from tasks.lockfile import FORMAT, SCAN, Lock, LockedLayer, Record
 from tasks.spec import Image, Layer, Spec
 
-RECIPES = {"base": 5, "layer": 5, "image": 4}
+RECIPES = {"base": 5, "layer": 6, "image": 4}
 """Raised when a stage's code would make other bytes from the same inputs."""
 
 SUFFIX = {"gzip": ".img.gz", "zstd": ".img.zst", "xz": ".img.xz", "raw": ".img"}
@@ -265,15 +265,22 @@ def _image(image: Image, mounts: list[str], tree: Stage, host: Host) -> Stage:
         "below": sorted(m for m in mounts if m != image.mount and m.startswith(prefix)),
         "format": image.format,
         "container": image.container,
-        "level": image.level,
+        # Without effect on what is not compressed.
+        "level": "" if image.container == "raw" else image.level,
         "pack": image.pack,
         "label": image.label,
         "uuid": image.uuid,
-        "options": list(image.options),
+        "options": _options(image),
         "size": image.size,
         "free": image.free,
         "tools": {name: host.tools[name] for name in sorted(image_tools(image))},
     })  # fmt: skip
+
+
+def _options(image: Image) -> list[str]:
+    """What an image's options mean to its mkfs: `-m0` is `-m 0`."""
+    words = mkfs.separate(image.options, image.format)
+    return ext.meaning(words, image.format) if image.format in ext.DEFAULT_FEATURES else words
 
 
 def _stage(

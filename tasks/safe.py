@@ -54,7 +54,13 @@ def folder(path: Path, *, make: bool = False) -> Iterator[Path]:
     anchor, steps = _anchored(path)
     if make:
         _make_anchor(anchor)
-    descriptor = os.open(anchor, _STEP & ~os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(anchor, _STEP & ~os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        # A link to itself leads nowhere, as one to a disk that is not mounted: nothing is there.
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
     try:
         here = anchor
         for step in steps:
@@ -72,8 +78,33 @@ def folder(path: Path, *, make: bool = False) -> Iterator[Path]:
 def _make_anchor(anchor: Path) -> None:
     try:
         anchor.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(anchor)) from error
+    except OSError as error:
+        raise _no_anchor(anchor, error) from error
+
+
+def _no_anchor(anchor: Path, error: OSError) -> Exception:
+    """What to raise where a folder that the user named cannot be made: links to it are followed."""
+    variables = [name for name in ANCHORS if (given := os.environ.get(name))
+                 and str(anchor) in (os.path.abspath(given), os.path.realpath(given))]  # fmt: skip
+    elsewhere = f"name another folder with {' and '.join(variables) or 'another path'}"
+    for one in (*reversed(anchor.parents), anchor):
+        try:
+            one.stat()
+        except OSError as fault:
+            if fault.errno == errno.ELOOP:
+                return BuildError(f"{one}: it is a link that leads back to itself, to no folder",
+                                  f"remove it, or {elsewhere}")  # fmt: skip
+            if fault.errno == errno.ENOENT and one.is_symlink():
+                return BuildError(
+                    f"{one}: it is a link to {os.readlink(one)}, and nothing is there",
+                    f"mount the disk that it is on, or make that folder, or {elsewhere}",
+                )
+            break
+    if error.errno == errno.ENOENT:  # as /proc says, where nobody makes folders
+        return BuildError(f"{anchor}: no such folder can be made there", elsewhere)
+    if isinstance(error, FileExistsError):
+        return NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(anchor))
+    return error
 
 
 def _step(descriptor: int, name: str, path: Path, make: bool) -> int:
@@ -151,6 +182,25 @@ def creating(path: Path, *, mode: int = 0o644) -> int:
             except FileExistsError:
                 with contextlib.suppress(FileNotFoundError):
                     here.unlink()
+
+
+def note(path: Path) -> None:
+    """Make an empty file by whose name something is remembered: see `noted`."""
+    os.close(creating(path, mode=0o400))
+
+
+def noted(path: Path) -> bool:
+    """Whether `note` made this file, here: a commit can bring one of the name, but none like it.
+
+    git knows two modes, and with both a file's owner may write to it.
+    """
+    try:
+        with at(path) as here:
+            info = here.lstat()
+    except OSError:
+        return False
+    return (stat.S_ISREG(info.st_mode) and not info.st_mode & 0o222
+            and info.st_uid in _trusted())  # fmt: skip
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -350,5 +400,10 @@ def mine(path: Path) -> bool:
     """Whether a folder, there or not yet, is one to which only trusted users may write."""
     while not os.path.lexists(path) and path != path.parent:
         path = path.parent
-    info = path.stat()
+    try:
+        info = path.stat()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            return False  # a link that leads nowhere
+        raise
     return info.st_uid in _trusted() and not info.st_mode & 0o022

@@ -122,19 +122,37 @@ CALLS: dict[int, tuple[int, ...]] = {
 SOCKETCALL = {0x40000003: 102, 0xC0000015: 102, 0x80000016: 102}
 """The call that has all of the socket calls behind it, their arguments in memory (net/socket.c)."""
 SYS_SOCKET, SYS_SOCKETPAIR = 1, 8
+IOCTL = {0xC000003E: 16, 0x40000003: 54, 0xC00000B7: 29, 0x40000028: 54, 0xC00000F3: 29,
+         0xC0000015: 54, 0x80000016: 54}  # fmt: skip
 IO_URING_SETUP, CLONE3, QUOTACTL_FD, X32 = 425, 435, 443, 0x40000000
 CLONE_NEWUSER = 0x10000000
 # socket.h's AF_UNIX, AF_INET, AF_INET6, AF_NETLINK. Any other loads a module into the host's kernel
 # for the asking, and some, like AF_VSOCK, a virtual machine's line to its host, know no namespace.
-FAMILIES = (1, 2, 10, 16)
+AF_UNIX, AF_NETLINK = 1, 16
+FAMILIES = (AF_UNIX, 2, 10, AF_NETLINK)
+# Nor does the kernel ask for any capability when it loads what it lacks for a protocol, or for a
+# type (DCCP's is 6). socket.h's SOCK_STREAM, SOCK_DGRAM, SOCK_RAW; linux/in.h's IP, ICMP, TCP, UDP,
+# ICMPV6; linux/netlink.h's ROUTE, AUDIT, KOBJECT_UEVENT: SOCK_DIAG and GENERIC load more, by name.
+TYPES, PROTOCOLS, NETLINK = (1, 2, 3), (0, 1, 6, 17, 58), (0, 9, 15)
+# asm/ioctls.h's TIOCSETD (a terminal's line discipline), linux/sockios.h's SIOCGIFVLAN,
+# SIOCSIFVLAN, SIOCGIFBR, SIOCSIFBR, SIOCBRADDBR, SIOCBRDELBR: a module first, then who asks.
+IOCTLS = (0x5423, 0x8982, 0x8983, 0x8940, 0x8941, 0x89A0, 0x89A1)
 NAMESPACES = {"mount": 0x20000, "PID": 0x20000000, "network": 0x40000000, "IPC": 0x8000000,
               "UTS": 0x4000000, "cgroup": 0x2000000}  # fmt: skip
 """linux/sched.h: what tasks.host.Sandbox asks unshare(1) for."""
 PER_LINUX32 = 8  # linux/personality.h
 LIMITS = {resource.RLIMIT_NOFILE: (1024, 524288), resource.RLIMIT_STACK: (8 << 20, -1),
           resource.RLIMIT_MEMLOCK: (8 << 20, 8 << 20), resource.RLIMIT_NPROC: (8192, 8192),
-          resource.RLIMIT_SIGPENDING: (8192, 8192)}  # fmt: skip
-"""Much as Debian's own: those of the builder's shell, some made of its memory, are in no key."""
+          resource.RLIMIT_SIGPENDING: (8192, 8192), resource.RLIMIT_MSGQUEUE: (819200, 819200),
+          resource.RLIMIT_NICE: (0, 0), resource.RLIMIT_RTPRIO: (0, 0),
+          resource.RLIMIT_FSIZE: (-1, -1), resource.RLIMIT_AS: (-1, -1),
+          resource.RLIMIT_DATA: (-1, -1), resource.RLIMIT_RSS: (-1, -1),
+          resource.RLIMIT_CPU: (-1, -1), resource.RLIMIT_RTTIME: (-1, -1),
+          10: (-1, -1)}  # fmt: skip
+"""Much as Debian's own: those of the builder's shell, some made of its memory, are in no key.
+
+All that the kernel has but RLIMIT_CORE; 10 is RLIMIT_LOCKS, which Python has no name for.
+"""
 PROCESSES = 4096
 FLUSH = 0.1
 """Seconds between two write-backs of a filesystem that is being filled."""
@@ -356,7 +374,8 @@ def bound_resources() -> None:
             resource.setrlimit(limit, (soft, hard))
         except (OSError, ValueError):  # a container may not raise it
             highest = resource.getrlimit(limit)[1]
-            resource.setrlimit(limit, (min(soft, highest), highest))
+            fits = soft != resource.RLIM_INFINITY and soft <= highest
+            resource.setrlimit(limit, (soft if fits else highest, highest))
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("500")  # when memory runs out, this stage goes first
     version = re.match(r"(\d+)\.(\d+)", os.uname().release)
@@ -368,20 +387,35 @@ def bound_resources() -> None:
 def call_filter(order: str = sys.byteorder, *, socketcall: bool = False) -> bytes:
     """The seccomp(2) filter, classic BPF (linux/filter.h), that answers REFUSED with EPERM.
 
-    A socket of another family than FAMILIES is EAFNOSUPPORT, as on a kernel that lacks it: programs
-    go on without. clone3 and io_uring have their arguments in memory, where a filter cannot look:
-    ENOSYS, and programs go back to clone and to plain calls. So has the x32 ABI, and every unknown
-    one. socketcall has them there, too: no new socket comes of it unless `socketcall` says so.
+    A socket of another family than FAMILIES, or another type or protocol there, is EAFNOSUPPORT,
+    ESOCKTNOSUPPORT or EPROTONOSUPPORT, as on a kernel that lacks it: programs go on without. clone3
+    and io_uring have their arguments in memory, where a filter cannot look: ENOSYS, and programs go
+    back to clone and to plain calls. So has the x32 ABI, and every unknown one. socketcall has them
+    there, too: no new socket comes of it unless `socketcall` says so.
     """
     code = "<HBBI" if order == "little" else ">HBBI"
     low = 0 if order == "little" else 4  # where the low half of an argument lies
     load, jump, equal, greater, bits, answer = 0x20, 0x05, 0x15, 0x35, 0x45, 0x06
+    and_ = 0x54
 
     def errno_of(number: int) -> tuple[int, int, int, int]:
         return answer, 0, 0, 0x00050000 | number
 
+    def among(values: tuple[int, ...], other: tuple[int, int, int, int]) -> list[Any]:
+        return [*((equal, len(values) - at, 0, one) for at, one in enumerate(values)), other]
+
     eperm, enosys, no_family = errno_of(1), errno_of(38), errno_of(97)
+    no_protocol, no_type = errno_of(93), errno_of(94)
     allow = (answer, 0, 0, 0x7FFF0000)
+    protocol = (load, 0, 0, 32 + low)
+    netlink = [protocol, *among(NETLINK, no_protocol), allow]
+    # The type's upper bits are SOCK_CLOEXEC and SOCK_NONBLOCK.
+    sockets = [(load, 0, 0, 16 + low), *among(FAMILIES, no_family), (equal, 0, 1, AF_UNIX), allow,
+               (equal, 0, len(netlink), AF_NETLINK), *netlink,
+               (load, 0, 0, 24 + low), (and_, 0, 0, 15), *among(TYPES, no_type),
+               protocol, *among(PROTOCOLS, no_protocol), allow]  # fmt: skip
+    loading = [(load, 0, 0, 24 + low), *((equal, len(IOCTLS) - at, 0, one)
+               for at, one in enumerate(IOCTLS)), allow, eperm]  # fmt: skip
     program: list[tuple[int, int, int, int]] = [(load, 0, 0, 4)]
     for arch, (unshare, clone, sock, pair, *others) in CALLS.items():
         block = [(load, 0, 0, 0), (greater, 0, 1, X32), enosys]
@@ -395,9 +429,8 @@ def call_filter(order: str = sys.byteorder, *, socketcall: bool = False) -> byte
             block += [(equal, 0, 3, number), (load, 0, 0, argument + low),
                       (bits, 0, 1, CLONE_NEWUSER), eperm, (load, 0, 0, 0)]  # fmt: skip
         for number in (sock, pair):
-            known = [(equal, len(FAMILIES) - at, 0, family) for at, family in enumerate(FAMILIES)]
-            block += [(equal, 0, len(FAMILIES) + 3, number), (load, 0, 0, 16 + low), *known,
-                      no_family, allow]  # fmt: skip
+            block += [(equal, 0, len(sockets), number), *sockets]
+        block += [(equal, 0, len(loading), IOCTL[arch]), *loading]
         if arch in SOCKETCALL and not socketcall:
             block += [(equal, 0, 4, SOCKETCALL[arch]), (load, 0, 0, 16 + low),
                       (equal, 1, 0, SYS_SOCKET), (equal, 0, 1, SYS_SOCKETPAIR),
@@ -438,6 +471,16 @@ def run_step(pipeline: list[list[str]], plan: dict[str, Any]) -> int:
             waiting[pid].returncode = os.waitstatus_to_exitcode(code)
             status[pid] = waiting[pid].returncode
     return next((status[child.pid] for child in running if status[child.pid]), 0)
+
+
+def killed(number: int) -> str:
+    """What is said of a command that a signal ended."""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:  # one of real time
+        name = f"signal {number}"
+    more = ", as the kernel does where memory runs out" if number == signal.SIGKILL else ""
+    return f"killed by {name}{more}"
 
 
 class Flushing:
@@ -521,6 +564,8 @@ def main(plan: dict[str, Any]) -> int:
             # \x01 tells tasks.host.Log that this is what the stage does now.
             print(f"\x01{title}", flush=True)
         status = run_step(pipeline, plan)
+        if status < 0:
+            print(killed(-status), flush=True)  # it may have had no time to say anything
         if status:
             break
     if flushing is not None:

@@ -24,6 +24,10 @@ PACKAGES = {
     "ld-linux-aarch64.so.1": "libc6", "ld-linux-armhf.so.3": "libc6",
     "ld-musl-x86_64.so.1": "musl",
 }  # fmt: skip
+# env(1): options that split what follows, and those whose value is the next word.
+ENV_SPLITS = re.compile(r"-[i0v]*S|--s[a-z-]*=")
+ENV_TAKES = re.compile(r"-[i0v]*[uCa]|--(unset|chdir|argv0)")
+ENV_WORD = re.compile(r"""\s*((?:[^\s"'\\$]|"[^"\\$]*"|'[^'\\]*')+)(?=\s|$)""")
 # elf.h: e_machine of the programs that an image of each architecture runs.
 MACHINES = {
     "amd64": (62, 3), "i386": (3,), "arm64": (183, 40), "armhf": (40,), "ppc64el": (21,),
@@ -58,8 +62,9 @@ def program(content: bytes, where: str, path: str, arch: str) -> Program:
         raise refuse("it begins with a byte order mark, so that its `#!` line is not seen as one",
                      "save it as plain UTF-8, without a BOM")  # fmt: skip
     first = content.partition(b"\n")[0]
-    words = first[2:].decode("utf-8", "replace").split() if first[:2] == b"#!" else ["/bin/sh"]
-    _check_line_ends(content, words, path, refuse)
+    line = first[2:].decode("utf-8", "replace") if first[:2] == b"#!" else "/bin/sh"
+    words = line.split()
+    _check_line_ends(content, line, path, refuse)
     if first[:2] != b"#!":
         if b"\0" in content[:4096]:
             raise refuse("it is neither text nor a Linux program",
@@ -70,13 +75,16 @@ def program(content: bytes, where: str, path: str, arch: str) -> Program:
     if len(first) > LINE_LIMIT:
         raise refuse(f"its `#!` line is longer than the {LINE_LIMIT} bytes that Linux reads",
                      "shorten it")  # fmt: skip
+    if b"\0" in first:
+        raise refuse("its `#!` line has a NUL byte in it, which no name and no option may have",
+                     "save it as plain text")  # fmt: skip
     # One without a folder is looked for in the working directory, which is /.
     direct = words[0] if words[0].startswith("/") else f"/{words[0]}"
-    return Program(by_shell=False, interpreter=_searched(words) or direct)
+    return Program(by_shell=False, interpreter=_searched(line) or direct)
 
 
 def _check_line_ends(
-    content: bytes, words: list[str], path: str, refuse: Callable[..., BuildError]
+    content: bytes, line: str, path: str, refuse: Callable[..., BuildError]
 ) -> None:
     """BuildError where carriage returns end the `#!` line, or most lines of a shell's script.
 
@@ -86,7 +94,7 @@ def _check_line_ends(
     number = 0
     if first[:2] == b"#!" and b"\r" in first:
         number = 1
-    elif words and (_searched(words) or words[0]).rpartition("/")[2] in SHELLS:
+    elif line.strip() and (_searched(line) or line.split()[0]).rpartition("/")[2] in SHELLS:
         lines = content.rstrip(b"\n").split(b"\n")
         bad = [n for n, line in enumerate(lines, 1) if line.endswith(b"\r")]
         if 2 * len(bad) > len(lines):
@@ -100,14 +108,32 @@ def _check_line_ends(
                      ".gitattributes", f":{number}")  # fmt: skip
 
 
-def _searched(words: list[str]) -> str:
-    """The name that `#!/usr/bin/env NAME` looks for, "" for another line."""
-    if words[0].rpartition("/")[2] != "env":
+def _searched(line: str) -> str:
+    """The name that `/usr/bin/env NAME` looks for, "" for another line, or where it is not plain.
+
+    Linux hands env(1) all that follows as one argument, which -S splits as a shell would. What a
+    backslash or a `$` makes of it only env itself says, when it is run.
+    """
+    interpreter, given, *_ = [*re.split(r"[ \t]+", line.strip(), maxsplit=1), ""]
+    if interpreter.rpartition("/")[2] != "env":
         return ""
-    given = iter(words[1:])
-    for word in given:
-        if word in ("-u", "-C", "--unset", "--chdir"):
-            next(given, "")
+    if not (split := ENV_SPLITS.match(given)):
+        word = given.partition(" ")[0]
+        return "" if word.startswith("-") or "=" in word else word
+    at = split.end()
+    passed = False
+    while found := ENV_WORD.match(given, at):
+        at = found.end()
+        quoted = found[1]
+        if quoted.startswith("#"):
+            return ""
+        word = "".join(shlex.split(quoted))
+        if passed:
+            passed = False
+        elif again := ENV_SPLITS.match(quoted):
+            at = found.start(1) + again.end()
+        elif ENV_TAKES.fullmatch(word):
+            passed = True
         elif not word.startswith("-") and "=" not in word:
             return word
     return ""
@@ -129,8 +155,9 @@ def _elf(content: bytes, arch: str, refuse: Callable[..., BuildError]) -> str:
                 form, there, long = ("Q", 8, 32) if wide else ("I", 4, 16)
                 (offset,) = struct.unpack_from(order + form, content, at + there)
                 (length,) = struct.unpack_from(order + form, content, at + long)
-                return content[offset : offset + length].rstrip(b"\0").decode("utf-8", "replace")
-    except (struct.error, ValueError) as error:
+                name = content[offset : offset + length].partition(b"\0")[0]
+                return name.decode("utf-8", "replace")
+    except (struct.error, ValueError, OverflowError) as error:
         raise refuse("it is no whole program", "give the whole file", "") from error
     return ""
 

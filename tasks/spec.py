@@ -283,12 +283,12 @@ def load_spec(path: Path, *, schema: Path, validated: Path | None = None) -> Spe
     if validated is not None:
         digest = hashlib.sha256(raw + b"\0" + rules).hexdigest()
         stamp = validated / digest
-    if stamp is None or not os.path.lexists(stamp):
+    if stamp is None or not safe.noted(stamp):
         document.validate(given, rules, where=schema)
         if stamp is not None:
             # Who may only read this checkout; a full disk; something else in the folder's place.
             with contextlib.suppress(OSError):
-                os.close(safe.creating(stamp))
+                safe.note(stamp)
     try:
         spec = _build(path, given.values)
         _check(spec)
@@ -318,8 +318,12 @@ def debconf_fields(line: str) -> list[str]:
 
 
 def _debconf_lines(given: Sequence[str]) -> tuple[str, ...]:
-    """Preseed lines of their own: as debconf-set-selections joins them, and without comments."""
-    lines = "\n".join(given).replace("\\\n", "").split("\n")
+    """Preseed lines of their own: as debconf-set-selections joins them, and without comments.
+
+    Each item is a file to it: the last line keeps a backslash at its end and takes no other in.
+    """
+    lines = [line for item in given
+             for line in item.rstrip("\n").replace("\\\n", "").split("\n")]  # fmt: skip
     return tuple(line for line in lines if line.strip() and not line.lstrip().startswith("#"))
 
 
@@ -429,6 +433,16 @@ def _build(path: Path, document: dict[str, Any]) -> Spec:
 def _beside(folder: Path, given: Path) -> Path:
     other = folder.parent / given
     return other if os.path.lexists(other) else folder / given
+
+
+def places(path: Path, spec: Path) -> str:
+    """Where a path that a spec names was looked for in vain: the hint of a message that has it."""
+    folder = spec.parent
+    if os.path.lexists(path) or not path.is_relative_to(folder):
+        return "paths are relative to the spec's folder"
+    other = folder.parent / path.relative_to(folder)
+    return (f"there is no {other} either: paths are relative to the spec's folder, or to the "
+            "folder that it is in")  # fmt: skip
 
 
 def check_target(spec: Spec, layer: Layer, target: str, *, folder: bool = False) -> None:

@@ -1,7 +1,7 @@
 """JSON that may be anything by now: read within bounds, and its form checked before it is believed.
 
 The one reader of records, of what .doit/ remembers and of locks. Whatever is wrong, size, depth,
-a number out of all range, a name that stands twice, is `Damaged`.
+a number out of all range, a name that stands twice, half of a character, is `Damaged`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,17 +27,26 @@ MD5 = r"[0-9a-f]{32}"
 KEY = r"[0-9a-f]{32}"
 
 
+_HALF = re.compile(r"[\ud800-\udfff]")
+_HALF_BUT_BYTES = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")
+"""U+DC80 to U+DCFF stand for the bytes of a file's name that is not UTF-8: os.fsdecode."""
+_PERHAPS_HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+
+
 class Damaged(ValueError):
     """This text is not what Strata wrote; says in what."""
 
 
-def read(path: Path, limit: int = RECORD_LIMIT) -> dict[str, Any]:
+def read(path: Path, limit: int = RECORD_LIMIT, *, paths: bool = False) -> dict[str, Any]:
     """The JSON object of a file; Damaged, or OSError for what is no readable regular file."""
-    return parse(safe.read_bytes(path, limit))
+    return parse(safe.read_bytes(path, limit), paths=paths)
 
 
-def parse(raw: bytes | str) -> dict[str, Any]:
-    """The JSON object of a text; Damaged unless it is one."""
+def parse(raw: bytes | str, *, paths: bool = False) -> dict[str, Any]:
+    """The JSON object of a text; Damaged unless it is one.
+
+    `paths`: it may hold names of files, which are any bytes; else every text is one that UTF-8 has.
+    """
     try:
         text = raw if isinstance(raw, str) else raw.decode("utf-8")
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_constant,
@@ -57,17 +67,43 @@ def parse(raw: bytes | str) -> dict[str, Any]:
                  for child in (one.values() if isinstance(one, dict) else one)
                  if isinstance(child, (dict, list))]  # fmt: skip
         if not level:
-            return value
-    raise Damaged("it is nested too deep")
+            break
+    else:
+        raise Damaged("it is nested too deep")
+    if _PERHAPS_HALF.search(text):  # the text is searched faster than its values
+        _check_halves(value, _HALF_BUT_BYTES if paths else _HALF)
+    return value
+
+
+def _check_halves(value: Any, half: re.Pattern[str]) -> None:
+    """Damaged for a surrogate: of UTF-16 half a character, of which no file or command can be."""
+    if isinstance(value, str) and half.search(value):
+        raise Damaged(f"half of a character (a surrogate) stands in {value[:80]!r}")
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_halves(name, half)
+            _check_halves(inner, half)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_halves(inner, half)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _value in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise Damaged(f"{twice[:80]!r} stands twice")
+        name = twice(name for name, _value in pairs)
+        raise Damaged(f"{str(name)[:80]!r} stands twice")
     return found
+
+
+def twice(names: Iterable[str]) -> str | None:
+    """The first name that was there before, or None."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 def _constant(text: str) -> NoReturn:

@@ -55,10 +55,15 @@ REMOVED_FROM_BASE = (
 
 
 TRACES = (
-    "var/log/dpkg.log", "var/log/alternatives.log", "var/log/bootstrap.log", "var/log/apt/*",
-    "var/log/fontconfig.log", "var/cache/ldconfig/aux-cache", "var/cache/apt/*.bin",
-    "var/lib/apt/lists/lock", "var/lib/dpkg/*-old", "var/cache/debconf/*-old",
-    "var/lib/dpkg/lock*", "var/lib/apt/daily_lock", "var/cache/apt/archives/lock",
+    "var/log/dpkg.log", "var/log/alternatives.log", "var/log/bootstrap.log",
+    "var/log/fontconfig.log", "var/cache/ldconfig/aux-cache",
+    "var/log/apt/history.log*", "var/log/apt/term.log*", "var/log/apt/eipp.log*",
+    "var/cache/apt/pkgcache.bin", "var/cache/apt/srcpkgcache.bin",
+    "var/lib/apt/lists/lock", "var/lib/apt/daily_lock", "var/cache/apt/archives/lock",
+    "var/lib/dpkg/status-old", "var/lib/dpkg/available-old", "var/lib/dpkg/diversions-old",
+    "var/lib/dpkg/statoverride-old", "var/lib/dpkg/lock", "var/lib/dpkg/lock-frontend",
+    "var/cache/debconf/config.dat-old", "var/cache/debconf/passwords.dat-old",
+    "var/cache/debconf/templates.dat-old",
 )  # fmt: skip
 """What tools note of their own running, also where the user's script ran them: never the user's,
 unless `files` name it."""
@@ -80,7 +85,8 @@ def sweep(
     machine_id = tree / "etc/machine-id"
     if "etc/machine-id" in kept:
         return
-    if _plain(tree, "etc") and stat.S_ISREG(_mode(machine_id)):
+    # An empty one stays as it is, since its mode may be the user's.
+    if _plain(tree, "etc") and stat.S_ISREG(_mode(machine_id)) and machine_id.stat().st_size:
         machine_id.write_bytes(b"")
         machine_id.chmod(0o644)
 
@@ -164,6 +170,8 @@ class Rare:
     """Something has more than one extended attribute."""
     sparse: bool = False
     """A file has holes."""
+    sockets: tuple[str, ...] = ()
+    """Sockets that were in the tree, relative to it: no tar has them."""
 
 
 def clamp_times(tree: Path, epoch: int, since: int) -> Rare:
@@ -171,7 +179,8 @@ def clamp_times(tree: Path, epoch: int, since: int) -> Rare:
 
     So is what was written since the stage began (`begun`), where the host's clock is behind epoch.
     Directories come after their entries: setting those does not touch them, removing would.
-    Holes of files are settled on the way (tasks.holes).
+    Holes of files are settled on the way (tasks.holes), and sockets removed: the tarball has none,
+    so this tree, as what lies below the next one, may not show them either.
     """
     limit = epoch * 1_000_000_000
     until = time.time_ns()
@@ -180,6 +189,7 @@ def clamp_times(tree: Path, epoch: int, since: int) -> Rare:
         return mtime > limit or since <= mtime <= until
 
     several = sparse = False
+    sockets = []
     stack = [os.fspath(tree)]
     while stack:
         folder = stack.pop()
@@ -191,12 +201,22 @@ def clamp_times(tree: Path, epoch: int, since: int) -> Rare:
                 elif stat.S_ISREG(info.st_mode) and holes.sparse(info):
                     sparse = holes.settle(entry.path, info) or sparse
                     os.utime(entry.path, ns=(info.st_mtime_ns, info.st_mtime_ns))
+                elif stat.S_ISSOCK(info.st_mode):
+                    sockets.append(entry.path)
+                    continue
                 if own(info.st_mtime_ns):
                     os.utime(entry.path, ns=(limit, limit), follow_symlinks=False)
                 several = several or has_several(entry.path)
     if own(os.stat(tree).st_mtime_ns):
         os.utime(tree, ns=(limit, limit))
-    return Rare(several_xattrs=several or has_several(os.fspath(tree)), sparse=sparse)
+    for path in sockets:
+        folder = os.path.dirname(path)
+        time_ns = os.stat(folder).st_mtime_ns
+        os.unlink(path)
+        os.utime(folder, ns=(time_ns, time_ns))
+    names = tuple(sorted(os.path.relpath(path, tree) for path in sockets))
+    several = several or has_several(os.fspath(tree))
+    return Rare(several_xattrs=several, sparse=sparse, sockets=names)
 
 
 def has_several(path: str) -> bool:

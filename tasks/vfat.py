@@ -24,13 +24,35 @@ SHORT = re.compile(r"[^.]{1,8}(\.[^.]{1,3})?")
 """A name that may do without a long one: then there is nothing but mtools' code page for it."""
 
 # mtools write a vfat without the kernel, which may lack it, and in the order they are told. Names
-# end in NUL: a newline in one would make a path of the host's out of what follows it.
-FILL = """
-find . -mindepth 1 -type d -print0 | sort -z | while IFS= read -r -d '' name; do
-    mmd -D s -i "$1" "::$name" < /dev/null
+# end in NUL: a newline in one would make a path of the host's out of what follows it. In the folder
+# part of a target [ begins a pattern, in its last part and in the source it does not. A long name
+# gets an alias like LONGNA~1, and a file that has just this as its name would be written over it:
+# what could be an alias is written before all others of its folder, and mtools take another then.
+# For that a part that could be one begins with 0 while sorted, all others with 1.
+FILL = r"""
+marked() {
+    c='[^][/. +,;=]'
+    sed -zE "s#/#/1#g; :again
+        s#/1(($c{1,6}~[0-9]|$c{1,5}~[0-9]{2}|$c{1,4}~[0-9]{3})(\.$c{1,3})?)(/|\$)#/0\1\4#
+        t again" | sort -z
+}
+put() {
+    folder=${name%/*}
+    target="::${folder//[/[[]}/${name##*/}"
+    if [ -d "$name" ]; then
+        mmd -D s -i "$1" "$target" < /dev/null
+    else
+        mcopy -m -D o -i "$1" "$name" "$target" < /dev/null
+    fi
+}
+find . -mindepth 1 '(' -type d -o -type f -name '*~[0-9]*' ')' -print0 | marked |
+while IFS= read -r -d '' key; do
+    name=${key//\/[01]/\/}
+    if [ -d "$name" ] || [[ ${key##*/} = 0* ]]; then put "$1"; fi
 done
-find . -type f -print0 | sort -z | while IFS= read -r -d '' name; do
-    mcopy -m -D o -i "$1" "$name" "::$name" < /dev/null
+find . -type f -print0 | marked | while IFS= read -r -d '' key; do
+    name=${key//\/[01]/\/}
+    if [[ ${key##*/} = 1* ]]; then put "$1"; fi
 done
 """
 
@@ -82,28 +104,41 @@ def _upper(char: str) -> str:
 
 
 def doubtful(paths: Iterable[str]) -> str:
-    """The characters of short names that the code page lacks; mtools may write others for them."""
+    """The characters of short names that the code page lacks; mtools may write others for them.
+
+    They write such a name in capitals: ÿ is in the code page, and Ÿ is not.
+    """
     found: set[str] = set()
     for path in paths:
         name = path.rpartition("/")[2]
         if SHORT.fullmatch(name):
-            found |= {char for char in name if not char.isascii() and not _encodable(char)}
+            found |= {char for char in _capitals(name) if not _encodable(char)}
     return "".join(sorted(found))
+
+
+def _capitals(name: str) -> set[str]:
+    both = {*name, *(char.upper() for char in name)}
+    return {char for char in both if len(char) == 1 and not char.isascii()}
 
 
 def replaced(paths: Iterable[str], chars: str) -> str:
     """A path whose name is short and has one of these characters, or ""."""
     for path in sorted(paths):
         name = path.rpartition("/")[2]
-        if SHORT.fullmatch(name) and set(name) & set(chars):
+        if SHORT.fullmatch(name) and _capitals(name) & set(chars):
             return path
     return ""
 
 
 def transliterated(chars: str, said: bytes) -> str:
-    """Those of `chars`, which iconv(1) was given a line each, that it wrote as something else."""
+    """Those of `chars`, which iconv(1) was given a line each, that it wrote as something else.
+
+    For what it writes a ? or nothing for, mtools make a long name.
+    """
     lines = said.split(b"\n")
-    return "".join(char for char, line in zip(chars, lines, strict=False) if line)
+    return "".join(
+        char for char, line in zip(chars, lines, strict=False) if line not in (b"", b"?")
+    )
 
 
 def _encodable(char: str) -> bool:

@@ -4,6 +4,7 @@
 # are amd64's. %WORDS% are what tests/test_hostile.py knows of the host.
 use strict;
 use warnings;
+use Errno;
 use Fcntl;
 use POSIX ();
 use Socket;
@@ -92,6 +93,10 @@ try net_packet => sub { refused(41, 17, 3, 0x0300) };
 try net_vsock => sub { refused(41, 40, 1, 0) };
 try net_families => sub { my @found = grep { syscall(41, $_, 2, 0) >= 0 || syscall(41, $_, 3, 0) >= 0 || syscall(41, $_, 5, 0) >= 0 } grep { !/^(1|2|10|16)$/ } 0 .. 255; @found ? "@found" : undef };
 try net_alg => sub { refused(41, 38, 5, 0) };
+try net_sctp => sub { my @found = grep { syscall(41, $_, 1, 132) >= 0 || syscall(41, $_, 5, 132) >= 0 } 2, 10; @found ? "@found" : undef };
+try net_dccp => sub { my @found = grep { syscall(41, $_, 6, 0) >= 0 || syscall(41, $_, 6, 33) >= 0 } 2, 10; @found ? "@found" : undef };
+try net_netlinks => sub { my @found = grep { syscall(41, 16, 3, $_) >= 0 } grep { !/^(0|9|15)$/ } 0 .. 31; @found ? "@found" : undef };
+try net_vlan => sub { socket my $s, AF_INET, SOCK_DGRAM, 0 or return undef; my $request = "\0" x 64; ioctl($s, 0x8982, $request) || !$!{EPERM} ? "asked: $!" : undef };
 try net_pair_tipc => sub { my $pair = "\0" x 8; refused(53, 30, 1, 0, $pair) };
 try net_abstract => sub {
     socket my $s, AF_UNIX, SOCK_STREAM, 0 or return undef;

@@ -303,13 +303,20 @@ def test_secrets_are_not_in_messages(fresh: World) -> None:
     ("old", "new", "parts"),
     [
         ("keys/test.gpg", "keys/tset.gpg",
-         ["repos.main.keyring: specs/keys/tset.gpg is missing", "relative to the spec's folder"]),
+         ["repos.main.keyring: specs/keys/tset.gpg is missing", "no keys/tset.gpg either",
+          "relative to the spec's folder"]),
         ("keys/test.gpg", "keys", ["repos.main.keyring: specs/keys is missing"]),
         ("scripts/app.sh", "scripts/apps.sh",
          ["layers.app.script: specs/scripts/apps.sh cannot be read: No such file"]),
+        ("scripts/app.sh", "specs/scripts/none.sh",
+         ["layers.app.script: specs/specs/scripts/none.sh cannot be read: No such file",
+          "there is no specs/scripts/none.sh either"]),
+        ("scripts/app.sh", "/none.sh",
+         ["layers.app.script: /none.sh cannot be read: No such file"]),
         ("scripts/app.sh", "scripts", ["layers.app.script: specs/scripts is no file"]),
         ("files/motd}", "files/nothing}",
-         ["layers.app.files: /etc/motd: the source specs/files/nothing cannot be read: No such"]),
+         ["layers.app.files: /etc/motd: the source specs/files/nothing cannot be read: No such",
+          "there is no files/nothing either"]),
     ],
 )  # fmt: skip
 def test_missing_file(fresh: World, old: str, new: str, parts: list[str]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from samples import IMAGE, REPO, SCHEMA, load
+from tasks import document, layer
 from tasks.errors import BuildError
 from tasks.spec import find_spec, spec_names
 
@@ -354,6 +356,16 @@ def test_preseed_lines_are_read_as_debconf_set_selections_reads_them(tmp_path: P
     assert loaded.secrets == ("hunter2",)
 
 
+def test_an_answer_that_ends_in_a_backslash_takes_no_other_in(tmp_path: Path) -> None:
+    given = ["a a/b password pass\\", "b b/c string x", "c c/d string y\\\n"]
+    loaded = load(tmp_path, debconf=given)
+    assert loaded.layers[0].debconf == (
+        "a a/b password pass\\", "b b/c string x", "c c/d string y\\")  # fmt: skip
+    assert loaded.secrets == ("pass\\",)
+    assert layer.preseeds(["1", "2\\", "3", "4\\\r", "5"]) == ["1\n2\\\n", "3\n4\\\r\n", "5\n"]
+    assert layer.preseeds(["1\\"]) == ["1\\\n"]
+
+
 def test_an_unknown_type_of_debconf_is_told_without_its_value(tmp_path: Path) -> None:
     """debconf-set-selections would skip the line, and exit 0."""
     with pytest.raises(BuildError) as caught:
@@ -582,3 +594,31 @@ def test_a_spec_that_is_not_there(tmp_path: Path, given: str, hint: str) -> None
     with pytest.raises(BuildError, match="there is no such spec") as caught:
         find_spec(tmp_path, given)
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "schema",
+    ["[" * 100_000, "{" * 10, "[]", "1", '{"$ref": "#"}', '{"$ref": "#/definitions/none"}',
+     '{"type": "nothing"}', '{"type": 5}', '{"properties": 5}', '{"required": 5}',
+     '{"properties": {"a": {"pattern": "("}}}',
+     '{"additionalProperties": ' + '{"not": ' * 5000 + "{}" + "}" * 5001],
+    ids=lambda text: str(text)[:40],
+)  # fmt: skip
+def test_a_schema_that_is_none_is_told(tmp_path: Path, schema: str) -> None:
+    given = document.parse(tmp_path / "web.yaml", b"a: b\n")
+    where = tmp_path / "schema.json"
+    with pytest.raises(BuildError) as caught:
+        document.validate(given, schema.encode(), where=where)
+    assert caught.value.message.startswith(f"{where}: ")
+    assert "restore it" in caught.value.hint
+
+
+def test_thousands_of_faults_and_of_items_take_no_square_of_their_number(tmp_path: Path) -> None:
+    began = time.process_time()
+    many = ",\n ".join(f"/a{number}: 1" for number in range(4_000))
+    with pytest.raises(BuildError, match=r"layers\[0\]\.files\./a0"):
+        load(tmp_path, f"{PLAIN}layers: [{{name: a, files: {{{many}}}}}]\n")
+    mixed = ", ".join(f"h{number}, {number}" for number in range(4_000))
+    with pytest.raises(BuildError, match=r"proxies\.direct"):
+        load(tmp_path, f"{PLAIN}proxies: {{direct: [{mixed}]}}\n")
+    assert time.process_time() - began < 30

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +164,100 @@ def test_a_path_is_resolved_within_the_tree(tmp_path: Path) -> None:
     assert made == {"etc/machine-id"}
 
 
+def test_what_a_package_adds_to_a_log_of_a_layer_below_goes(tmp_path: Path) -> None:
+    lower, top = tmp_path / "lower", tmp_path / "upper"
+    changed = ("var/log/dpkg.log", "var/log/app.log", "var/lib/dpkg/status-old")
+    names = (*changed, "var/log/same.log", "etc/ssh/ssh_host_a", "var/log/alternatives.log")
+    for name in names:
+        (lower / name).parent.mkdir(parents=True, exist_ok=True)
+        (lower / name).write_text("mine\n")
+    for name in names[:-1]:
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text("mine\n" if "same" in name else "mine\n2031-01-01 by the clock\n")
+    upper = tree.Upper(base=tmp_path, name="upper", lower=["lower"], begun=0)
+    kept = own.shielded(upper, ["lower"], names)
+    assert kept == {"var/log/same.log", "etc/ssh/ssh_host_a", "var/log/alternatives.log"}
+    tree.sweep(top, kept=kept)
+    for name in changed:  # with no whiteout in its place
+        assert not (top / name).exists()
+        found = tree.find_in(tmp_path, ["upper", "lower"], name)
+        assert found is not None
+        assert found.read_text() == "mine\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "left"),
+    [("", 0o444, 0o444), ("", 0o600, 0o600), ("0123\n", 0o444, 0o644)],
+)
+def test_an_empty_machine_id_keeps_its_mode(
+    tmp_path: Path, content: str, mode: int, left: int
+) -> None:
+    path = tmp_path / "etc/machine-id"
+    path.parent.mkdir()
+    path.write_text(content)
+    path.chmod(mode)
+    tree.sweep(tmp_path)
+    assert (path.read_text(), path.stat().st_mode & 0o7777) == ("", left)
+
+
+def test_what_tools_note_is_no_wider_than_what_they_write(tmp_path: Path) -> None:
+    theirs = ("var/log/apt/history.log", "var/log/apt/term.log", "var/log/apt/eipp.log.xz",
+              "var/cache/apt/pkgcache.bin", "var/lib/dpkg/status-old", "var/lib/dpkg/lock-frontend",
+              "var/cache/debconf/config.dat-old")  # fmt: skip
+    mine = ("var/log/apt/mine.txt", "var/cache/apt/my.bin", "var/lib/dpkg/my-old",
+            "var/lib/dpkg/locksmith", "var/cache/debconf/my-old")  # fmt: skip
+    for name in (*theirs, *mine):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    made = own.script_made(tmp_path, {})
+    assert made == set(mine)
+    tree.sweep(tmp_path, kept=made)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == set(mine)
+
+
+@pytest.mark.root
+def test_nodes_and_empty_folders_that_a_script_makes_are_its_own(tmp_path: Path) -> None:
+    """The step's own shell tells what was there, as `sum_of` tells what is."""
+    log = tmp_path / "var/log"
+    log.mkdir(parents=True)
+    notes = tmp_path / "notes"
+    os.mkfifo(log / "was.log")
+    os.mknod(log / "dev.log", 0o600 | stat.S_IFCHR, os.makedev(1, 300))
+    (log / "deep.log/in").mkdir(parents=True)
+    (log / "deep.log/in/x").write_text("1")
+    (log / "link.log").symlink_to("nowhere")
+    code = own.BEFORE.replace(own.LISTING, "true").replace("/dev/.strata/leaving", "/dev/null")
+    code = code.replace(own.LISTED, str(notes))
+    subprocess.run(["/bin/sh", "-c", f"set -- {log}/*.log {log}/none/*\n{code}"], check=True)
+    before = {name.removeprefix(f"{tmp_path}/".lstrip("/")): value
+              for name, value in own.sums(notes.read_text()).items()}  # fmt: skip
+    assert {f"var/log/{name}" for name in (
+        "was.log", "dev.log", "deep.log", "deep.log/in", "deep.log/in/x", "link.log"
+    )} == set(before)  # fmt: skip
+    assert own.script_made(tmp_path, before) == set()
+    (log / "was.log").chmod(0o600)  # touched alone
+    (log / "dev.log").unlink()
+    os.mknod(log / "dev.log", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    os.mknod(log / "white.log", 0o600 | stat.S_IFCHR, 0)
+    os.mkfifo(log / "pipe.log")
+    (log / "dir.log").mkdir()
+    (tmp_path / "var/lib/apt/lists/auxd").mkdir(parents=True)
+    made = own.script_made(tmp_path, before)
+    assert made == {"var/log/dev.log", "var/log/pipe.log", "var/log/dir.log",
+                    "var/lib/apt/lists/auxd"}  # fmt: skip
+    tree.sweep(tmp_path, kept=made)
+    assert {path.name for path in log.iterdir()} == {"dev.log", "pipe.log", "dir.log", "white.log"}
+    assert (tmp_path / "var/lib/apt/lists/auxd").is_dir()
+
+
+def test_of_a_folder_that_a_script_left_its_content_is_not_told(tmp_path: Path) -> None:
+    (tmp_path / "x.sh").touch()
+    spec = samples.load(tmp_path, layers=layer(script="x.sh"))
+    text = own.warning(spec.layers[0], "/dev/foo\n/dev/bar\n/dev/bar/a\n/dev/bar/a/b\n/run/x/y\n")
+    assert "x.sh left /dev/foo, /dev/bar, /run/x/y: in no image" in text
+
+
 DRAWN = """
 set -e
 mkdir -p /etc/ssh
@@ -180,6 +277,11 @@ echo fedcba9876543210fedcba9876543210 > /etc/machine-id
 echo mine > /var/log/own.log
 echo x >> /var/log/dpkg.log                                 # a tool's, whoever ran it
 echo lost > /run/lost
+echo lost > /dev/foo; mkdir /dev/bar; mkdir -p /run/lock; echo lost > /run/lock/deep
+mkfifo /var/log/pipe.log; mknod /var/log/n.log c 1 3; mkdir /var/log/dir.log
+echo mine > /var/log/apt/mine.txt
+echo mine > /usr/sbin/policy-rc.d.strata
+perl -MSocket -e 'socket(S, AF_UNIX, SOCK_STREAM, 0) and bind(S, sockaddr_un("/srv/s")) or die $!'
 """
 POLICY = "#!/bin/sh\\nexit 101\\n"
 
@@ -198,7 +300,11 @@ def test_what_files_and_scripts_make_is_kept_and_what_packages_draw_goes(
       /usr/sbin/policy-rc.d: {{content: "{POLICY}", mode: "0755"}}""")  # fmt: skip
     built.edit("images:", "hostname: web1.example\nroot_password: x\nimages:")
     build = built.doit("build", "spec=web")
-    assert "app.sh left /run/lost: in no image" in build.text
+    left = re.search(r"app\.sh left (.+): in no image", build.text)
+    assert left is not None
+    assert {"/run/lost", "/dev/foo", "/dev/bar"} <= set(left[1].split(", "))
+    assert "/run/lock" in left[1]
+    assert "layer app: /srv/s: in no image" in build.text
     with tree_of(built, tmp_path) as root:
         assert (root / "etc/hosts").read_text() == "10.0.0.5 db\n"
         assert (root / "etc/hostname").read_text() == "web1.example\n"
@@ -206,8 +312,15 @@ def test_what_files_and_scripts_make_is_kept_and_what_packages_draw_goes(
         assert keys == {"b": "mine\n", "c": "mine\n", "d": "mine\n"}
         assert (root / "etc/munge/munge.key").read_text() == "mine\n"
         assert not (root / "etc/bind/rndc.key").exists()
-        logs = {path.name: path.read_text() for path in (root / "var/log").glob("*.log")}
+        logs = {path.name: path.read_text() for path in (root / "var/log").glob("*.log")
+                if path.is_file()}  # fmt: skip
         assert logs == {"own.log": "mine\n", "both.log": "mine\n"}
+        assert (root / "var/log/pipe.log").is_fifo()
+        assert (root / "var/log/n.log").is_char_device()
+        assert (root / "var/log/dir.log").is_dir()
+        assert (root / "var/log/apt/mine.txt").read_text() == "mine\n"
+        assert (root / "usr/sbin/policy-rc.d.strata").read_text() == "mine\n"
+        assert not (root / "srv/s").exists()
         assert (root / "etc/machine-id").read_text().startswith("fedcba")
         assert (root / "usr/sbin/policy-rc.d").read_text() == "#!/bin/sh\nexit 101\n"
         assert re.search(r"^root:\$6\$", (root / "etc/shadow").read_text(), re.M)

@@ -247,7 +247,7 @@ def judge(text: str) -> None:
                 if re.search(r"line \d+|nothing happens|killed by", got)}  # fmt: skip
     assert mistakes == {}
     assert set(results) >= {*ATTEMPTS, "end"}
-    assert len(results) >= 156
+    assert len(results) >= 160
     TALLY["hostile attempts"] += len(results) - 1  # `end` is none
 
 

@@ -64,6 +64,56 @@ def test_each_row_does_what_it_says_and_tells_it(tmp_path: Path, row: Drawn) -> 
     assert identities.read(identities.facts(notices)) == notices
 
 
+def test_what_ucf_keeps_of_a_drawn_file_may_differ_only_where_it_was_drawn(tmp_path: Path) -> None:
+    for name in ("etc/bacula/bacula-fd.conf", "etc/bacula/common_default_passwords",
+                 "var/lib/ucf/hashfile", "var/lib/ucf/cache/:etc:bacula:bacula-fd.conf"):  # fmt: skip
+        put(tmp_path, name)
+    (notice,) = sweep(tmp_path)
+    assert notice.package == "bacula-common"
+    assert notice.paths == ("/etc/bacula/bacula-fd.conf", "/etc/bacula/common_default_passwords")
+    for name in ("hashfile", "cache/:etc:bacula:bacula-fd.conf", "cache/:etc:bacula:bconsole.conf"):
+        assert identities.differing([notice], f"/var/lib/ucf/{name}") is notice
+    assert identities.differing([notice], "/var/lib/ucf/cache/:etc:default:grub") is None
+    # Other packages use ucf, too.
+    put(tmp_path / "other", "var/lib/ucf/hashfile")
+    assert sweep(tmp_path / "other") == []
+    assert identities.differing([], "/var/lib/ucf/hashfile") is None
+
+
+@pytest.mark.parametrize(
+    ("ending", "text", "calls"),
+    [
+        ("postinst", "x=$(pwgen -s 12 1)", "pwgen"),
+        ("postinst", "head -c9 < /dev/urandom", "/dev/urandom"),
+        ("config", "p=`openssl  rand -hex 8`", "openssl rand"),
+        ("preinst", "mcookie > /etc/x", "mcookie"),
+        ("postinst", "cat /proc/sys/kernel/random/uuid", "/proc/sys/kernel/random/uuid"),
+        ("postinst", "echo $RANDOM", "$RANDOM"),
+        ("postinst", ". /usr/share/odd/functions\ndraw", "/dev/urandom"),
+        ("prerm", "pwgen", None),
+        ("postinst", "# as pwgen does\ndbus-uuidgen --ensure; rm -f /etc/pwgen.conf", None),
+        ("postinst", "openssl x509 -in y; dpkg-query -W pwgen-x", None),
+        ("postinst", ". /usr/share/dbconfig-common/dpkg/postinst", None),
+        ("postinst", ". /usr/share/none; . /etc/default/odd", None),
+    ],
+)
+def test_a_package_of_no_row_whose_scripts_draw_is_told(
+    tmp_path: Path, ending: str, text: str, calls: str | None
+) -> None:
+    put(tmp_path, f"var/lib/dpkg/info/odd:amd64.{ending}", f"#!/bin/sh\n{text}\n")
+    put(tmp_path, f"var/lib/dpkg/info/munge.{ending}", f"#!/bin/sh\n{text}\n")
+    for name in ("odd/functions", "dbconfig-common/dpkg/postinst"):
+        put(tmp_path, f"usr/share/{name}", "draw() { tr -dc a-z < /dev/urandom | head -c 9; }\n")
+    notices = sweep(tmp_path)
+    assert identities.told(notices, set()) == notices
+    assert identities.read(identities.facts(notices)) == notices
+    assert [notice.package for notice in notices] == ([] if calls is None else ["odd"])
+    if calls is not None:
+        says(notices[0].text(), f"odd: its {ending} calls {calls} (",
+             f"/var/lib/dpkg/info/odd:amd64.{ending}", "the same in every copy")  # fmt: skip
+        assert identities.differing(notices, "/etc/x") is None
+
+
 def test_what_is_the_users_stays(tmp_path: Path) -> None:
     root, below = tmp_path / "upper", tmp_path / "below"
     mine = "my own key\n"
@@ -302,4 +352,5 @@ def test_a_build_ships_no_drawn_key_tells_what_is_shared_and_is_reproduced(
     built.edit("munge, nvme-cli]", "munge, nvme-cli, odd]")
     build = built.doit("build", "spec=web")
     says(build.out, "warning: app: drawn at install: a private key that no package ships",
-         "/etc/odd/odd.key", "the same in every copy")  # fmt: skip
+         "/etc/odd/odd.key", "the same in every copy",
+         "warning: app: odd: its postinst calls /dev/urandom (")  # fmt: skip

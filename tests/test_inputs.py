@@ -22,7 +22,8 @@ from tasks.spec import File
 
 def entry_of(folder: Path, **fields: Any) -> list[list[Any]]:
     given = {"target": "/t", "source": None, "content": None, "owner": "root:root", "mode": None}
-    return [entry.identity() for entry in inputs.entries(File(**{**given, **fields}), "spec")]
+    return [entry.identity() for entry in inputs.entries(
+        File(**{**given, **fields}), "spec", Path("specs/web.yaml"))]  # fmt: skip
 
 
 @pytest.fixture
@@ -70,6 +71,12 @@ def test_what_changes_a_folder_of_files(source: Path, name: str) -> None:
     [
         ({}, False),
         ({"owner": "www-data"}, True),
+        ({"owner": "root"}, False),
+        ({"owner": "0:0"}, False),
+        ({"owner": "root:00"}, False),
+        ({"owner": "root:adm"}, True),
+        ({"owner": "adm:root"}, True),
+        ({"owner": "1000"}, True),
         ({"target": "/u"}, True),
         ({"content": "other"}, True),
         ({"mode": 0o600}, True),

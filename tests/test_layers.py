@@ -298,13 +298,13 @@ def test_debconf_passwords_are_used_and_stay_in_no_tree(built: World, tmp_path: 
 
     built.add(asking("beta", "pw", "other", depends="gamma, debconf"), asking("zeta", "pw"))
     built.edit("  - name: app\n", "  - name: early\n    packages: [debconf]\n"
-               "    debconf: [beta beta/pw password hunter2 and more, zeta zeta/pw password c0rrect]\n"
+               "    debconf: [beta beta/pw password hunter2 and more, zeta zeta/pw password c0rrect\\]\n"
                "  - name: app\n    debconf: [beta beta/other string s3cret]\n")  # fmt: skip
     built.edit("images:\n", "  - {name: late, packages: [zeta]}\nimages:\n")
     built.build()
     with tree_of(built, tmp_path) as root:
         heard = [hashlib.sha256(f"{text}\n".encode()).hexdigest()
-                 for text in ("hunter2 and more", "s3cret", "c0rrect")]  # fmt: skip
+                 for text in ("hunter2 and more", "s3cret", "c0rrect\\")]  # fmt: skip
         assert re.findall(r"[0-9a-f]{64}", (root / "etc/heard").read_text()) == heard
         database = root / "var/cache/debconf"
         kept = "".join(path.read_text() for path in database.glob("*.dat"))

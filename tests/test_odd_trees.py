@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import stat
+import struct
 import subprocess
 import time
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -223,6 +225,40 @@ def test_holes_are_those_of_any_filesystem(tmp_path: Path) -> None:
     assert holes.taken(os.fspath(tmp_path / "mixed"), (tmp_path / "mixed").stat()) == mib
 
 
+@pytest.mark.root
+@pytest.mark.parametrize("size", [8192, 1 << 20])  # filled, and punched
+def test_settling_holes_takes_no_capability_or_mode(tmp_path: Path, size: int) -> None:
+    capability = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)  # cap_net_bind_service+ep
+    path = tmp_path / "ping"
+    with path.open("wb") as file:
+        file.write(b"x" * 4096)
+        file.truncate(size)
+    os.sync()
+    path.chmod(0o6755)
+    os.setxattr(path, "security.capability", capability)
+    os.setxattr(path, "user.mine", b"1")
+    assert holes.settle(os.fspath(path), path.stat()) is (size > holes.LEAST)
+    assert os.getxattr(path, "security.capability") == capability
+    assert os.getxattr(path, "user.mine") == b"1"
+    assert path.stat().st_mode & 0o7777 == 0o6755
+
+
+def test_blocks_that_touch_are_no_list(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.write(b"x" * (8 << 20))
+        file.truncate(16 << 20)
+    os.sync()
+    tracemalloc.start()
+    assert holes.settle(os.fspath(path), path.stat())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # A list of 2048 ranges would take more than a quarter of a MiB beside the two chunks.
+    assert peak < (2 << 20) + (128 << 10)
+    with path.open("rb") as file:
+        assert list(holes.data(file.fileno(), 16 << 20)) == [(0, 8 << 20)]
+
+
 def test_a_tarball_keeps_holes_and_depends_on_content_alone(tmp_path: Path) -> None:
     made: set[bytes] = set()
     for number, zeros in enumerate((True, False)):
@@ -314,10 +350,41 @@ def test_a_filesystem_that_lacks_something_is_seen(tmp_path: Path) -> None:
         assert vfat.lost(raw, {**expected, "EFI/grüb": 1}) == "EFI/grüb"
 
 
+def test_names_that_are_patterns_or_aliases_to_mtools(tmp_path: Path) -> None:
+    """Or in another folder, or over another file; and no name is refused that they write right."""
+    tree_, raw = tmp_path / "tree", tmp_path / "raw.img"
+    names = ["d[x]/f[1].txt", "dx/f", "d[x]/[y]/j", "a]b/h", "q[!z/i", "q^[a-z]/i", "[top].txt",
+             "longfilename1.txt", "longfi~1.txt", "LongFi~2.txt", "longfilename3.txt",
+             "longfolder1/longfo~1/longfolder2/longfi~1.x", "longfo~1/longfilename", "s~1/l~1/x",
+             "longfo~1/longfi~1", "longfo~2", "élongname", "élongn~1", "xx ~1", "~1", "x" * 30,
+             "µ.txt", "Μx.txt", "日.txt"]  # fmt: skip
+    for number, name in enumerate(names):
+        (tree_ / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree_ / name).write_text("x" * (number + 1))
+    raw.touch()
+    os.truncate(raw, 4 << 20)
+    subprocess.run(["mkfs.vfat", str(raw)], check=True, capture_output=True)
+    env = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
+    subprocess.run(["bash", "-e", "-o", "pipefail", "-c", vfat.FILL, "fill", str(raw)], check=True,
+                   capture_output=True, cwd=tree_, env=env, timeout=60)  # fmt: skip
+    expected = {str(path.relative_to(tree_)): -1 if path.is_dir() else path.stat().st_size
+                for path in tree_.rglob("*")}  # fmt: skip
+    assert fat.files(raw) == expected
+    said = subprocess.run(["iconv", "-c", "-f", "UTF-8", "-t", "cp850//TRANSLIT"],
+                          input="".join(f"{char}\n" for char in vfat.doubtful(names)).encode(),
+                          capture_output=True, check=False).stdout  # fmt: skip
+    assert vfat.replaced(names, vfat.transliterated(vfat.doubtful(names), said)) == ""
+    for char, capital in (("ÿ", "Ÿ"), ("ƒ", "Ƒ"), ("ā", "Ā")):
+        assert capital in vfat.doubtful([f"d/{char}.txt"])
+        assert vfat.replaced([f"d/{char}.txt"], vfat.transliterated(capital, b"Y\n"))
+    assert vfat.doubtful(["ä.txt", "ÿ-and-a-long-name.txt"]) == ""
+
+
 @pytest.mark.root
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
+        ("ÿ.txt", ["vfat cannot hold /usr/ÿ.txt", "mtools would write another letter"]),
         ("TWO", ["vfat cannot hold /usr/TWO: it is one with /usr/two there"]),
         ("a:b", ["vfat cannot hold /usr/a:b", "':'"]),
         ("ā", ["vfat cannot hold /usr/ā", "mtools would write another letter"]),

@@ -12,7 +12,7 @@ import pytest
 
 import samples
 from samples import IMAGE, REPO, record
-from tasks import plan
+from tasks import mkfs, plan
 from tasks.lockfile import Lock
 from tasks.plan import Plan, canonical, key, make_plan, resolution_inputs
 from tasks.spec import File, Layer, Spec
@@ -189,6 +189,63 @@ def test_what_a_change_redoes(case: Case, name: str) -> None:
     after = change(case)
     assert after != case
     assert changed(make_plan(*case), make_plan(*after)) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other", "same"),
+    [
+        ("ext4", "-m 0", "-m0", True),
+        ("ext4", "-m 0 -I 256", "-m0 -I256", True),
+        ("ext4", "-m 0", "-m 1", False),
+        ("ext4", "-b 1024", "-m 1024", False),
+        ("ext4", "-E stride=4,resize=9", "-E stride=4 -Eresize=9", True),
+        ("ext4", "-E stride=4,stride=8", "-E stride=8,stride=4", False),
+        ("ext4", "-O quota,^64bit", "-O ^64bit -O quota", True),
+        ("ext4", "-O quota,quota", "-O quota", True),
+        ("ext4", "-O quota,^quota", "-O ^quota,quota", False),
+        ("ext4", "-O none,quota", "-O quota,none", False),
+        ("ext4", "-O uninit_bg,^gdt_csum", "-O ^gdt_csum,uninit_bg", False),
+        ("ext4", "-O quota", "-O ^quota", False),
+        ("ext4", "-O has_journal", "", True),
+        ("ext4", "-O ^has_journal", "", False),
+        ("ext2", "-j", "-O has_journal", True),
+        ("ext2", "-j", "", False),
+        ("ext4", "-J size=4", "-J size=8", False),
+        ("xfs", "-bsize=1024", "-b size=1024", True),
+        ("xfs", "-b size=1024", "-s size=1024", False),
+        ("xfs", "-K -b size=1024", "-b size=1024", False),
+        ("btrfs", "--nodesize=16384", "--nodesize 16384", True),
+        ("btrfs", "-n16384 -M", "-n 16384 -M", True),
+        ("btrfs", "-n 16384 -M", "-n 16384", False),
+        ("vfat", "-F32 -a", "-F 32 -a", True),
+        ("vfat", "-F 32", "-F 16", False),
+    ],
+)
+def test_options_that_mean_the_same_are_one_key(
+    case: Case, kind: str, one: str, other: str, same: bool
+) -> None:
+    host = replace(case[2], tools={**case[2].tools, **dict.fromkeys(mkfs.TOOL.values(), "1"),
+                                   "mcopy": "1"})  # fmt: skip
+
+    def key_of(options: str) -> str:
+        mkfs.check_options(options.split(), kind, "x")
+        of = of_image("/boot", format=kind, options=tuple(options.split()))
+        return make_plan(*of((case[0], case[1], host))[:2], host).images[1].key
+
+    assert (key_of(one) == key_of(other)) is same
+
+
+def test_level_is_in_the_key_of_what_is_compressed(case: Case) -> None:
+    for container, keys in (("raw", 1), ("gzip", 3), ("zstd", 3), ("xz", 3)):
+        host = replace(case[2], tools=dict.fromkeys([*case[2].tools, "zstd", "xz", "isal",
+                                                     "zlib-ng"], "1"))  # fmt: skip
+        found = {
+            make_plan(*of_image("/boot", container=container, level=level)(case)[:2], host)
+            .images[1]
+            .key
+            for level in ("fast", "default", "best")
+        }
+        assert len(found) == keys, container
 
 
 def test_every_option_of_an_image_but_its_file_is_in_its_key(case: Case) -> None:

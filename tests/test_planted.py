@@ -418,6 +418,25 @@ def test_files_in_the_place_of_folders_and_a_missing_schema(tiny: World, shared:
         (shared / "file").write_text("mine")
         refused(tiny.doit("build", "spec=web", check=False, **{name: str(shared / "file")}),
                 "shared" if "shared" in str(shared) else "file", "a file is in")  # fmt: skip
+    (shared / "unmounted").symlink_to("/nowhere/disk")
+    (shared / "circle").symlink_to("circle")
+    for name in ("STRATA_CACHE", "STRATA_SCRATCH"):
+        for place, said in (
+            ("unmounted", "unmounted: it is a link to /nowhere/disk, and nothing is there"),
+            ("unmounted/x", "unmounted: it is a link to /nowhere/disk, and nothing is there"),
+            ("circle", "circle: it is a link that leads back to itself"),
+            ("circle/x", "circle: it is a link that leads back to itself"),
+            ("/proc/x", "/proc/x: no such folder can be made there"),
+        ):
+            given = {name: str(shared / place)}
+            build = tiny.doit("build", "spec=web", check=False, **given)
+            refused(build, said, f"name another folder with {name}")
+            assert (shared / "circle").is_symlink()
+            assert (shared / "unmounted").is_symlink()
+    for place in ("unmounted", "circle", "/proc/x"):
+        verify = tiny.doit("verify", check=False, STRATA_CACHE=str(shared / place))
+        refused(verify, "name another folder with STRATA_CACHE")
+        assert tiny.doit("doctor", check=False, STRATA_CACHE=str(shared / place)).err == ""
     (tiny.root / ".doit").exists() and subprocess.run(
         ["rm", "-rf", tiny.root / ".doit"], check=True
     )

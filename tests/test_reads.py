@@ -44,11 +44,33 @@ H, T, L = "hostname", "timezone", "locale"
         ("read zone < /etc/timezone", {T}), ("readlink /etc/localtime", {T}), ("echo ${TZ:-UTC}", {T}),
         ("case $LANG in de*) ;; esac", {L}), (". /etc/default/locale", {L}), ("echo $LC_TIME", {L}),
         ("locale-gen", {L}), ("cat /etc/locale.gen", {L}),
+        # The environment, in any language.
+        ('os.environ["LANG"]', {L}), ("os.environ.get('TZ')", {T}), ("ENV['TZ'] || 1", {T}),
+        ("print $ENV{LANG};", {L}), ("$ENV{'TZ'}", {T}), ('getenv("TZ")', {T}), ("@ENV{qw(A TZ)}", {T}),
+        ("process.env.LC_ALL", {L}), ('ENVIRON["HOSTNAME"]', {H}), ("puts $::env(TZ)", {T}),
+        ("printenv LANG", {L}), ("x=$(printenv TZ)", {T}), ("printenv HOSTNAME", {H}),
+        ("[ -v TZ ] || exit", {T}), ("declare -p LANG", {H, T, L}), ("echo ${LANG:=C}", {L}),
+        ("grep ^LANG= /x", {L}), ("if ($ENV{LANG} eq 'C')", {L}), ("if ENV['TZ'] == 'x'", {T}),
+        ("env | grep x", {H, T, L}), ("printenv > /x", {H, T, L}), ("v=$(env)", {H, T, L}),
+        ("set | grep x", {H, T, L}), ("export -p", {H, T, L}), ("cat /proc/self/environ", {H, T, L}),
+        # A name and a zone, in any language.
+        ("uname -m -n", {H}), ("uname -s --nodename", {H}), ("require('os').hostname()", {H}),
+        ('php_uname("n")', {H}), ("use POSIX qw(uname);", {H}), ("(POSIX::uname())[1]", {H}),
+        ("platform.uname()", {H}), ("Etc.uname[:nodename]", {H}), ("sysctl -n kernel.hostname", {H}),
+        ("date +%Z", {T}), ("x=$(date)", {T}), ("LC_ALL=C date -R > /x", {T}), ("/bin/date -d @0 +%H", {T}),
+        ("my @now = localtime(0);", {T}), ("time.strftime('%Z')", {T}), ("Time.now.zone", {T}),
+        ("printf '%(%Z)T' 0", {T}), ("time.tzname[0]", {T}), ("new Date(0).getTimezoneOffset()", {T}),
         # What only looks alike.
         ("# the hostname, $TZ and locale", set()), ("  # $LANG", set()),
         ("hostname=$1; echo $hostname ${hostname}", set()), ("> /etc/hosts.allow", set()),
-        ("uname -r", set()), ("LC_ALL=C sort", set()), ("LANG=C date", set()),
+        ("uname -r", set()), ("LC_ALL=C sort", set()), ("LANG=C date", {T}),
         ("ls /usr/share/locale /usr/lib/locale/x", set()), ("touch /usr/share/zoneinfo/x", set()),
+        ("unset LANG LC_ALL; export LC_ALL", set()), ("export LANG=C TZ=UTC", set()),
+        ("$ENV{LC_ALL} = 'C'; delete $ENV{LANG};", set()), ("os.environ['TZ'] = 'UTC'", set()),
+        ('env "LANG=C" sort', set()), ("env -i sort", set()), ("#!/usr/bin/env python3", set()),
+        ("date -u +%F", set()), ("TZ=UTC date", set()), ("date +%s", set()), ("x.$(date +%Y%m%d-%H%M%S)", set()), ("up to date", set()), ("MacBook (Intl.)", set()),
+        ("uname -s -r -m", set()),
+        ("date -u +%FT%TZ", set()), ("url.hostname", set()), ("sed s/@HOSTNAME@/$1/", set()),
         ("db_get foo/hostname", set()), ("--hostname x", set()), ("#!/bin/sh\nexit 0", set()),
     ],
 )  # fmt: skip
@@ -145,7 +167,9 @@ def test_a_lock_keeps_what_was_found_and_older_ones_are_read(tmp_path: Path) -> 
     old = lockfile.dump(lock)
     assert "reads" not in old
     assert lockfile.parse(old, where="x") == lock
-    found = replace(lock, scan=1, layers=(replace(lock.layers[0], reads={H: ("one",)}),))
+    found = replace(
+        lock, scan=lockfile.SCAN, layers=(replace(lock.layers[0], reads={H: ("one",)}),)
+    )
     assert lockfile.parse(lockfile.dump(found), where="x") == found
     for bad in ('{"password": ["one"]}', '{"hostname": "one"}', '{"hostname": ["One/.."]}', "[]"):
         text = lockfile.dump(found).replace('{"hostname": ["one"]}', bad)

@@ -194,9 +194,12 @@ def answer(program: bytes, arch: int, number: int, *arguments: int) -> str:
             (value,) = struct.unpack_from("<I", data, k)
         elif code == 0x06:
             return {0x7FFF0000: "allow", 0x50001: "EPERM", 0x50026: "ENOSYS",
-                    0x50061: "EAFNOSUPPORT"}[k]  # fmt: skip
+                    0x50061: "EAFNOSUPPORT", 0x5005D: "EPROTONOSUPPORT",
+                    0x5005E: "ESOCKTNOSUPPORT"}[k]  # fmt: skip
         elif code == 0x05:
             at += k
+        elif code == 0x54:
+            value &= k
         else:
             holds = {0x15: value == k, 0x35: value >= k, 0x45: bool(value & k)}[code]
             at += true if holds else false
@@ -216,12 +219,29 @@ def test_filter_of_each_abi(arch: int) -> None:
     assert answer(program, arch, clone, *harmless) == "allow"
     for number in (sock, pair):
         # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK; the kernel takes the low half of a family.
-        known = [family for family in range(64) if answer(program, arch, number, family) == "allow"]
+        known = [family for family in range(64)
+                 if answer(program, arch, number, family, 2 | 0o2004000) == "allow"]  # fmt: skip
         assert known == [1, 2, 10, 16]
         assert {answer(program, arch, number, family) for family in range(64) if family not in known
                 } == {"EAFNOSUPPORT"}  # fmt: skip
         assert answer(program, arch, number, 40 | 7 << 32, 1) == "EAFNOSUPPORT"
         assert answer(program, arch, number, 1 | 7 << 32, 1) == "allow"
+        assert answer(program, arch, number, 1, 5, 1) == "allow"
+        for family in (2, 10):
+            assert [one for one in range(300) if answer(program, arch, number, family, 1, one)
+                    == "allow"] == [0, 1, 6, 17, 58]  # fmt: skip
+            # MPTCP, SCTP and L2TP, by the half that the kernel takes; DCCP by its type.
+            for one in (262, 132, 115 | 7 << 32, 0xFFFFFFFF):
+                assert answer(program, arch, number, family, 2, one) == "EPROTONOSUPPORT"
+            for kind in (0, 4, 5, 6 | 0o2000000, 10):
+                assert answer(program, arch, number, family, kind) == "ESOCKTNOSUPPORT"
+        got = [one for one in range(64) if answer(program, arch, number, 16, 3, one) == "allow"]
+        assert got == [0, 9, 15]
+        assert answer(program, arch, number, 16, 3, 16) == "EPROTONOSUPPORT"
+    for request in (0x5423, 0x8982, 0x8983 | 7 << 32, 0x8940, 0x8941, 0x89A0, 0x89A1):
+        assert answer(program, arch, sandbox.IOCTL[arch], 3, request) == "EPERM"
+    for request in (0x5401, 0x5413, 0x8912, 0x8914, 0x8933, 0x40086602):
+        assert answer(program, arch, sandbox.IOCTL[arch], 3, request) == "allow"
     for number in (*others, sandbox.QUOTACTL_FD):
         assert answer(program, arch, number) == "EPERM"
     for number in (sandbox.CLONE3, sandbox.IO_URING_SETUP, sandbox.X32, sandbox.X32 | unshare):
@@ -256,6 +276,7 @@ def test_numbers_of_the_filter_are_the_kernels() -> None:
         table = {call: int(number) for call, number in re.findall(r"__NR_(\w+) (\d+)", text)}
         assert tuple(table[call] for call in sandbox.REFUSED) == sandbox.CALLS[arch]
         assert table["quotactl_fd"] == sandbox.QUOTACTL_FD
+        assert table["ioctl"] == sandbox.IOCTL[arch]
         assert table.get("socketcall") == sandbox.SOCKETCALL.get(arch)
 
 
@@ -268,6 +289,13 @@ def test_sockets_of_each_family(place: Path) -> None:
             print "$family\n" if socket my $s, $family, SOCK_DGRAM, 0;
             print "$family\n" if $!{EPERM};
         }
+        print "no $_->[1]\n" for grep { !socket(my $s, 2, $_->[0], $_->[1]) && $!{EPROTONOSUPPORT} }
+            [1, 132], [2, 115], [1, 262];
+        print "no DCCP\n" if !socket(my $s, 2, 6, 0) && $!{ESOCKTNOSUPPORT};
+        print "no generic netlink\n" if !socket(my $t, 16, 3, 16) && $!{EPROTONOSUPPORT};
+        socket my $udp, 2, 2, 17;
+        my $buffer = "\\0" x 64;
+        print "no VLAN\n" if !ioctl($udp, 0x8982, $buffer) && $!{EPERM};
         print "pair\n" if socketpair my $a, my $b, AF_UNIX, SOCK_STREAM, 0;
         print "no other pair\n" if !socketpair($a, $b, 30, SOCK_STREAM, 0) && $!{EAFNOSUPPORT};
     """
@@ -276,6 +304,12 @@ def test_sockets_of_each_family(place: Path) -> None:
         "2",
         "10",
         "16",
+        "no 132",
+        "no 115",
+        "no 262",
+        "no DCCP",
+        "no generic netlink",
+        "no VLAN",
         "pair",
         "no other pair",
     ]
@@ -285,12 +319,23 @@ def test_sockets_of_each_family(place: Path) -> None:
 def test_no_core_is_dumped_and_limits_are_not_the_shells(place: Path) -> None:
     import resource
 
-    old = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (777, old[1]))
+    code = "cat /proc/self/limits; ulimit -c 0; ulimit -c 1 || echo no more"
+    usual = enter(place, code)
+    # Soft ones of all kinds, which anybody may raise again; SIGPENDING and the like have no other.
+    low = {resource.RLIMIT_NOFILE: 777, resource.RLIMIT_FSIZE: 4 << 30, resource.RLIMIT_AS: 8 << 30,
+           resource.RLIMIT_DATA: 8 << 30, resource.RLIMIT_RSS: 8 << 30, resource.RLIMIT_CPU: 5000,
+           resource.RLIMIT_RTTIME: 5000000, resource.RLIMIT_MSGQUEUE: 4096,
+           resource.RLIMIT_SIGPENDING: 500, 10: 999}  # fmt: skip
+    old = {limit: resource.getrlimit(limit) for limit in low}
+    for limit, soft in low.items():
+        resource.setrlimit(limit, (soft, old[limit][1]))
     try:
-        lines = enter(place, "cat /proc/self/limits; ulimit -c 0; ulimit -c 1 || echo no more")
+        lines = enter(place, code)
     finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, old)
+        for limit, both in old.items():
+            resource.setrlimit(limit, both)
+    assert lines == usual
+    assert set(sandbox.LIMITS) | {resource.RLIMIT_CORE} == set(range(16))  # RLIM_NLIMITS
     limits = {line[:25].strip(): line[25:].split()[:2] for line in lines}
     assert limits["Max core file size"] == ["1", "1"]
     assert limits["Max open files"][0] == "1024"
@@ -383,7 +428,10 @@ def test_a_link_in_the_place_of_a_mount_is_refused(place: Path, name: str) -> No
         ([["sh", "-c", "exit 3"]], "exit status 3"),
         ([["sh", "-c", "exit 3"], ["sh", "-c", "cat; exit 4"]], "exit status 3"),
         ([["true"], ["sh", "-c", "cat > /dev/null; exit 4"], ["cat"]], "exit status 4"),
+        ([["sh", "-c", "exit 3"]], "it said nothing"),
         ([["sh", "-c", "kill -9 $$"]], "exit status 137"),
+        ([["sh", "-c", "kill -9 $$"]], "killed by SIGKILL"),
+        ([["sh", "-c", "kill -40 $$"], ["cat"]], "killed by signal 40"),
         ([["sh", "-c", "kill -9 -1; exit 5"]], "exit status 5"),
         ([["/nonexistent"]], "exit status 125"),
     ],

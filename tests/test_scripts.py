@@ -48,6 +48,17 @@ def elf(machine: int, *, bits: int = 64, order: str = "<", loader: str = "") -> 
         (b"#!/usr/bin/env python3\n", False, "python3"),
         (b"#!/usr/bin/env -S -u HOME A=1 python3 -u\n", False, "python3"),
         (b"#!/usr/bin/env -i\n", False, "/usr/bin/env"),
+        (b'#!/usr/bin/env -S "perl" -w\n', False, "perl"),
+        (b"#!/usr/bin/env -S 'A=1 2' per'l' -e 's/\\s//'\n", False, "perl"),
+        (b"#!/usr/bin/env\t-Spython3 -u\n", False, "python3"),
+        (b"#!/usr/bin/env --split-string=-u HOME python3\n", False, "python3"),
+        (b"#! /usr/bin/env -iS -C /tmp A=1 bash\n", False, "bash"),
+        (b"#!/usr/bin/env -S -i -vS ruby -w\n", False, "ruby"),
+        # What only env(1) can say.
+        (b"#!/usr/bin/env -S ${HOME}/run\n", False, "/usr/bin/env"),
+        (b"#!/usr/bin/env -S \\_perl\n", False, "/usr/bin/env"),
+        (b"#!/usr/bin/env -S 'perl\n", False, "/usr/bin/env"),
+        (b"#!/usr/bin/env -S # perl\n", False, "/usr/bin/env"),
         (b"#!python3\n", False, "/python3"),
         (b"#!/bin/sh " + b"-" * 200 + b"\n", False, "/bin/sh"),
         (b"#!/usr/bin/python3\nprint(1)\r\nprint(2)\r\n", False, "/usr/bin/python3"),
@@ -55,6 +66,7 @@ def elf(machine: int, *, bits: int = 64, order: str = "<", loader: str = "") -> 
         (b"#!/bin/sh\ntail -c+30 $0\nexit\n\0\0\r\n", False, "/bin/sh"),
         (elf(62), False, ""),
         (elf(62, loader="/lib64/ld-linux-x86-64.so.2"), False, "/lib64/ld-linux-x86-64.so.2"),
+        (elf(62, loader="/ld.so\0x"), False, "/ld.so"),
         (elf(3, bits=32, loader="/lib/ld-linux.so.2"), False, "/lib/ld-linux.so.2"),
     ],
 )
@@ -77,11 +89,15 @@ def test_how_a_script_is_run(content: bytes, by_shell: bool, interpreter: str) -
         (b"#!\necho\n", ":1", "names no interpreter"),
         (b"#! \n", ":1", "names no interpreter"),
         (b"#!/bin/sh " + b"-" * 246 + b"\n", ":1", "255 bytes"),
+        (b"#!/bin/sh\0\necho\n", ":1", "NUL byte"),
+        (b"#!/usr/bin/env -S python3\0 -u\n", ":1", "NUL byte"),
         (b"MZ\x90\0\x03\0", "", "neither text nor a Linux program"),
         (elf(183), "", "another machine than amd64"),
         (elf(22, order=">"), "", "another machine than amd64"),
         (elf(62, loader="/ld")[:70], "", "no whole program"),
         (b"\x7fELF", "", "no whole program"),
+        (elf(62)[:32] + b"\xff" * 8 + elf(62)[40:], "", "no whole program"),
+        (elf(3, bits=32)[:28] + b"\xff" * 4 + elf(3, bits=32)[32:], "", "no whole program"),
     ],
 )
 def test_what_a_script_is_refused_for(content: bytes, line: str, part: str) -> None:
@@ -139,6 +155,8 @@ def test_messages_of_a_script_name_it_and_its_line(built: World) -> None:
     fails("#!/usr/bin/perl\ndie 'so';\n", "so at specs/scripts/app.sh:2.")
     fails("#!/usr/bin/env python3\n", "layer app failed", "layers.app.script: specs/scripts/app.sh: "
           "the image has no python3 to run it; add the package python3")  # fmt: skip
+    fails("#!/bin/sh\nkill -SEGV $$\n", "(exit status 139): specs/scripts/app.sh:", "by SIGSEGV")
+    fails("#!/bin/sh\nexit 4\n", "(exit status 4): specs/scripts/app.sh; it said nothing")
     fails("#!/opt/own/bin/run\n", "the image has no /opt/own/bin/run to run it")
 
 

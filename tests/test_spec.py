@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import getopt
+import hashlib
 import json
+import os
 import random
 import re
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 
 from samples import IMAGE, REPO, SCHEMA, load
-from tasks import apt, compress, document, mkfs, plan, spec
+from tasks import apt, compress, document, mkfs, plan, safe, spec
 from tasks.errors import BuildError
 from tasks.image import mkfs_argv
 from tasks.spec import File, Image, Layer, Spec, load_spec, masked
@@ -645,3 +647,38 @@ def test_a_bad_text_stays_bad(tmp_path: Path) -> None:
     for _attempt in range(2):
         with pytest.raises(BuildError, match="surprise"):
             load_spec(path, schema=SCHEMA, validated=tmp_path / "validated")
+
+
+@pytest.mark.parametrize("kind", ["file", "executable", "link", "folder", "fifo"])
+def test_what_a_commit_brings_counts_for_no_validation(tmp_path: Path, kind: str) -> None:
+    path, validated = tmp_path / "web.yaml", tmp_path / "validated"
+    path.write_text(PLAIN)
+    load_spec(path, schema=SCHEMA, validated=validated)
+    (stamp,) = validated.iterdir()
+    assert safe.noted(stamp)
+    path.write_text(PLAIN + "surprise: 1\n")
+    text = path.read_bytes() + b"\0" + SCHEMA.read_bytes()
+    planted = validated / hashlib.sha256(text).hexdigest()
+    if kind in ("file", "executable"):
+        planted.touch()
+        planted.chmod(0o644 if kind == "file" else 0o700)
+    elif kind == "link":
+        planted.symlink_to(stamp)
+    elif kind == "folder":
+        planted.mkdir(mode=0o500)
+    else:
+        os.mkfifo(planted, 0o400)
+    with pytest.raises(BuildError, match="surprise"):
+        load_spec(path, schema=SCHEMA, validated=validated)
+    assert not safe.noted(planted)
+    assert not safe.noted(validated / "missing" / "stamp")
+
+
+def test_a_stamp_that_a_commit_brought_is_made_anew(tmp_path: Path) -> None:
+    path, validated = tmp_path / "web.yaml", tmp_path / "validated"
+    path.write_text(PLAIN)
+    load_spec(path, schema=SCHEMA, validated=validated)
+    (stamp,) = validated.iterdir()
+    stamp.chmod(0o644)
+    load_spec(path, schema=SCHEMA, validated=validated)
+    assert safe.noted(stamp)

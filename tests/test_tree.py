@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import socket
 import subprocess
 import tarfile
 import time
@@ -88,6 +89,17 @@ def test_what_the_stage_wrote_is_set_forward_where_the_clock_is_behind_the_epoch
     times = {path.name: path.lstat().st_mtime for path in (top, *top.iterdir())}
     assert times == {"tree": epoch, "before": epoch - 2000, "written": epoch,
                      "packaged": epoch - 500}  # fmt: skip
+
+
+def test_a_socket_is_told_and_in_neither_tree_nor_tarball(tmp_path: Path) -> None:
+    top = tmp_path / "tree"
+    (top / "srv").mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(os.fspath(top / "srv/s"))
+    rare = tree.clamp_times(top, 1000, 0)
+    assert rare.sockets == ("srv/s",)
+    assert list((top / "srv").iterdir()) == []
+    assert (top / "srv").stat().st_mtime == 1000
 
 
 def made(folder: Path, names: list[str]) -> Path:

@@ -1,0 +1,58 @@
+"""Folders that a user named, and that cannot be: what is wrong with them, and never a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks import safe
+from tasks.cache import Cache, Memory
+from tasks.errors import BuildError
+
+
+@pytest.fixture
+def links(tmp_path: Path) -> Path:
+    (tmp_path / "unmounted").symlink_to(tmp_path / "disk/cache")
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "other").symlink_to("circle")
+    return tmp_path
+
+
+@pytest.mark.parametrize("below", ["", "/x", "/x/y"])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("unmounted", r"unmounted: it is a link to .*/disk/cache, and nothing is there"),
+        ("circle", "circle: it is a link that leads back to itself"),
+        ("other", "other: it is a link that leads back to itself"),
+        ("/proc/x", "/proc/x.*: no such folder can be made there"),
+    ],
+)
+def test_an_anchor_that_cannot_be_made(
+    links: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str, below: str
+) -> None:
+    path = Path(f"{links / name}{below}")
+    monkeypatch.setenv("STRATA_CACHE", str(path))
+    for inside in (path, path / "layers"):
+        with pytest.raises(BuildError, match=said) as caught, safe.folder(inside, make=True):
+            pass
+        assert "name another folder with STRATA_CACHE" in caught.value.hint
+        with pytest.raises(FileNotFoundError), safe.folder(inside):
+            pass
+    cache = Cache(path, Memory(links / "seen.json"))
+    assert cache.foreign() == cache.own("layers") == []
+    assert list(cache.entries()) == []
+
+
+def test_a_file_in_an_anchors_place_and_a_link_to_one_that_is_there(
+    links: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (links / "file").touch()
+    monkeypatch.setenv("STRATA_CACHE", str(links / "file"))
+    with pytest.raises(NotADirectoryError), safe.folder(links / "file", make=True):
+        pass
+    (links / "disk/cache").mkdir(parents=True)
+    monkeypatch.setenv("STRATA_CACHE", str(links / "unmounted"))
+    with safe.folder(links / "unmounted/layers", make=True):
+        assert (links / "disk/cache/layers").is_dir()
