@@ -526,14 +526,15 @@ def host_mirrors(
     suite named `stable` only for want of another: vendors call theirs so. The first of a suite
     named *-security is the security mirror. Before these go sources that are known to be the
     archive's, by the Origin that the host's lists have (`origin` of URI and suite) or by the
-    keyring that they name; after them those that are known to be somebody else's, and of the rest
-    those without updates of their own or with a keyring of their own. `read` gives the list of
-    mirrors that a mirror+file: source names.
+    keyring that they name; after them those that are known to be somebody else's, before these
+    those that are trusted without a signature, and of the rest those without updates of their own
+    or with a keyring of their own. `read` gives the list of mirrors that a mirror+file: source
+    names.
     """
     found: list[tuple[tuple[bool, ...], str, str]] = []
-    sources = [(given, suite, signed) for given, suite, signed in _sources(texts)]
-    updated = {uri.rstrip("/") for uri, suite, _signed in sources if suite.endswith("-updates")}
-    for given, suite, signed in sources:
+    sources = list(_sources(texts))
+    updated = {uri.rstrip("/") for uri, suite, *_ in sources if suite.endswith("-updates")}
+    for given, suite, signed, trusted in sources:
         uri = given
         if match := re.match(r"mirror\+file:(?://)?(?=/)(.*)", given):
             uri = first_mirror(read(match[1]))
@@ -544,7 +545,8 @@ def host_mirrors(
         security = bool(re.search(r"-security(/|$)|^[a-z]+/updates$", suite))
         if not security and not (re.fullmatch(r"[a-z]+", suite) and suite != "nodistro"):
             continue
-        rank = (not archive, bool(known), suite == "stable",
+        # An archive needs nobody's word for what it has signed.
+        rank = (not archive, bool(known), trusted, suite == "stable",
                 not security and given.rstrip("/") not in updated, bool(signed))  # fmt: skip
         found.append((rank, "security" if security else "mirror", uri.rstrip("/")))
     best = {
@@ -573,8 +575,11 @@ def first_mirror(text: str) -> str:
     return best[1] if best else ""
 
 
-def _sources(texts: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    """(URI, suite, Signed-By) of each enabled binary source that an archive could be."""
+_YES = ("yes", "true", "with", "on", "enable", "1")  # to apt
+
+
+def _sources(texts: Iterable[str]) -> Iterator[tuple[str, str, str, bool]]:
+    """(URI, suite, Signed-By, Trusted) of each enabled binary source that an archive could be."""
     for text in texts:
         for stanza in re.split(r"\n\s*\n", text):
             body = "\n".join(line for line in stanza.splitlines() if not line.startswith("#"))
@@ -584,8 +589,9 @@ def _sources(texts: Iterable[str]) -> Iterator[tuple[str, str, str]]:
                     continue
                 if "main" in fields.get("components", "").split():
                     signed = " ".join(fields.get("signed-by", "").split())
+                    trusted = fields.get("trusted", "").lower() in _YES
                     yield from (
-                        (uri, suite, signed)
+                        (uri, suite, signed, trusted)
                         for uri in fields["uris"].split()
                         for suite in fields.get("suites", "").split()
                     )
@@ -594,4 +600,6 @@ def _sources(texts: Iterable[str]) -> Iterator[tuple[str, str, str]]:
                 match = re.match(r"\s*deb\s+(?:\[([^\]]*)\]\s+)?(\S+)\s+(\S+)\s+(.*)", line)
                 if match and "main" in match[4].split("#")[0].split():
                     option = re.search(r"signed-by=(\S+)", match[1] or "", re.IGNORECASE)
-                    yield match[2], match[3], option[1] if option else ""
+                    said = re.search(r"trusted=(\S+)", match[1] or "", re.IGNORECASE)
+                    trusted = said is not None and said[1].lower() in _YES
+                    yield match[2], match[3], option[1] if option else "", trusted

@@ -41,6 +41,14 @@ class Snapshot:
     release: str
     fields: Mapping[str, str]
 
+    def without_index(self) -> tuple[str, ...]:
+        """The components asked for of which there is no index at all, for any architecture."""
+        names = [path.name for path in self.folder.glob("*Packages")]
+        return tuple(
+            one for one in self.repo.components
+            if not any(f"_{apt.list_name(one)}_binary-" in name for name in names)
+        )  # fmt: skip
+
     def locked(self) -> LockedRepo:
         """Its line in the lock."""
         keep = ("Origin", "Label", "Suite", "Archive", "Codename", "Version")

@@ -17,7 +17,17 @@ from typing import Any
 from tasks import apt, host, plan, reads, scripts, signature, strict, versions
 from tasks.errors import BuildError
 from tasks.lockfile import Lock
-from tasks.spec import File, Layer, Repo, Spec, check_target, debconf_fields, masked, parses, places
+from tasks.spec import (
+    File,
+    Layer,
+    Repo,
+    Spec,
+    address_fault,
+    check_target,
+    debconf_fields,
+    masked,
+    places,
+)
 
 MODULES = {"zlib-ng": "zlib_ng", "isal": "isal"}
 """Tools that are Python packages, by the module's name."""
@@ -356,9 +366,12 @@ def find_mirrors(given: Mapping[str, str | None]) -> dict[str, str]:
             )
             value = host_found[number]
         if value:
-            if not re.fullmatch(ADDRESS, value) or not parses(value):
+            fault, hint = address_fault(value)
+            if fault or not re.fullmatch(ADDRESS, value):
                 raise BuildError(
                     f"{name}={masked(value)}: expected an http:, https: or file: address"
+                    + (f"; {fault}" if fault else ""),
+                    hint,
                 )
             found[name] = value.rstrip("/")
     return found

@@ -175,6 +175,8 @@ class Resolver:
                          if one.fields.get(name)] for one in self.snapshots],
                 essential=essential, arches=[self.spec.arch, *self.spec.foreign],
                 satisfies=_satisfies,
+                missing=[f"repos.{one.repo.name} has no index of its component {component}"
+                         for one in self.snapshots for component in one.without_index()],
             )  # fmt: skip
         available, removed = apt.parse_print_uris(out)
         self._refuse_removal(where, removed, essential - named)

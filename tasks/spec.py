@@ -210,12 +210,25 @@ def address_secrets(uri: str) -> set[str]:
     return found - {""}
 
 
-def parses(uri: str) -> bool:
-    """Whether an address has a host, and a port, that can be."""
+def address_fault(uri: str) -> tuple[str, str]:
+    """What is wrong with an address's host or port, and what would be right; "" if nothing is."""
     try:
-        return urlsplit(uri).port != 0
+        parts = urlsplit(uri)
     except ValueError:
-        return False
+        return ("its host is none",
+                "a host of IPv6 stands in brackets: http://[::1]:8080/debian")  # fmt: skip
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        return (
+            "its port is none",
+            "a port is a number from 1 to 65535: http://127.0.0.1:8080/debian",
+        )
+    if parts.scheme in ("http", "https") and not parts.hostname:
+        return "it names no host", "an address is as http://127.0.0.1:8080/debian"
+    return "", ""
 
 
 def masked(text: str, secrets: tuple[str, ...] = ()) -> str:
@@ -509,10 +522,10 @@ def _check(spec: Spec) -> None:
                 f"{path}: repos.{repo.name}: missing field 'section'",
                 "name its components, or end suite in `/` if it is a flat repository",
             )
-        if not parses(repo.uri):
+        fault, hint = address_fault(repo.uri)
+        if fault:
             raise BuildError(
-                f"{path}: repos.{repo.name}.uri: {masked(repo.uri)!r} is no address",
-                "a host of IPv6 stands in brackets: http://[::1]:8080/debian",
+                f"{path}: repos.{repo.name}.uri: {masked(repo.uri)!r} is no address: {fault}", hint
             )
         if ".." in repo.suite.split("/") or ".." in urlsplit(repo.uri).path.split("/"):
             raise BuildError(f"{path}: repos.{repo.name}: `..` is not allowed in uri and suite")

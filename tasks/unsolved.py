@@ -166,13 +166,14 @@ def _canonical(package: str, arch: str) -> str:
 def explained(
     where: str, wanted: Sequence[str], out: str, err: str, ask: Ask, *, repos: Sequence[str],
     suites: Sequence[Sequence[str]], essential: set[str], arches: Sequence[str],
-    satisfies: Callable[[str, str], bool],
+    satisfies: Callable[[str, str], bool], missing: Sequence[str] = (),
 ) -> BuildError:  # fmt: skip
     """The cause, and a remedy that works.
 
     `repos` and `suites` are each repository's name and the names that its suite has; `essential`
     what is installed and marked so; `arches` the image's architecture and those that it knows
-    besides; `satisfies` compares a version with `>= 2`.
+    besides; `satisfies` compares a version with `>= 2`; `missing` says of what part of a
+    repository nothing came.
     """
     lines = out.splitlines()
     start = next((number for number, line in enumerate(lines) if "unmet dependencies" in line
@@ -191,7 +192,10 @@ def explained(
                   if cause and cause[0] == f"no repository has {one.package}"]  # fmt: skip
         if len(absent) == len(causes):
             same = [f"no repository has {', '.join(sorted(set(absent)))}"]
-        return BuildError(f"{where}: {'; '.join(dict.fromkeys(same))}:\n{text}", causes[0][1])
+        hint = causes[0][1]
+        if absent and missing:
+            hint = f"{'; '.join(missing)}; otherwise {hint}"
+        return BuildError(f"{where}: {'; '.join(dict.fromkeys(same))}:\n{text}", hint)
     for package, one in sorted(refused.items()):
         if _canonical(package, arches[0]) not in known and not providers(ask("showpkg", package)):
             return BuildError(f"{where}: no repository has {package}:\n{text}",

@@ -517,6 +517,16 @@ SIGNED = "/usr/share/keyrings/debian-archive-keyring.gpg"
     [
         pytest.param(f"deb {PPA} noble main\ndeb {OWN} noble main\n", {PPA: "LP-PPA-x", OWN: "Ubuntu"},
                      OWN, id="told by the lists"),
+        *(pytest.param(text + f"deb {OWN} noble main\n", {}, OWN, id=text) for text in (
+            "deb [trusted=yes] file:/srv/r noble main\n",
+            "deb [ arch=amd64 Trusted=TRUE ] http://r.example.org noble main\n",
+            "Types: deb\nURIs: file:/srv/r\nSuites: noble\nComponents: main\nTrusted: yes\n\n")),
+        pytest.param("deb [trusted=yes] file:/srv/r noble main\n", {}, "file:/srv/r",
+                     id="trusted, and no other"),
+        pytest.param(f"deb [trusted=no] {OWN} noble main\ndeb {PPA} noble main\n", {}, OWN,
+                     id="not trusted"),
+        pytest.param(f"deb [trusted=yes] {OWN} noble main\ndeb {PPA} noble main\n",
+                     {OWN: "Ubuntu"}, OWN, id="trusted, and known to be the archive's"),
         pytest.param(f"deb {PPA} noble main\ndeb {OWN} noble main\n", {OWN: "Ubuntu"}, OWN,
                      id="only the archive's is there"),
         pytest.param(f"deb {PPA} noble main\ndeb {OWN} noble main\n", {PPA: "LP-PPA-x"}, OWN,

@@ -89,6 +89,8 @@ FORMATS = {
     "two components": Format(section="main contrib", indexes=["main/binary-amd64/Packages",
                                                              "contrib/binary-amd64/Packages"],
                              fields={"Components": "main contrib non-free"}),
+    "component without an index": Format(section="main contrib",
+                                         fields={"Components": "main contrib"}),
     "component with a dash": Format(section="non-free-firmware",
                                     indexes=["non-free-firmware/binary-amd64/Packages"],
                                     fields={"Components": "main non-free-firmware"}),
@@ -361,6 +363,19 @@ def test_host_of_ipv6(tmp_path: Path, here: Callable[[World], None]) -> None:
         assert found == expected(names)
 
 
+def test_component_without_any_index(tmp_path: Path, here: Callable[[World], None]) -> None:
+    """Told where something is missing; alone it is no fault: an archive's component may be empty."""
+    with Server(tmp_path / "site") as server:
+        world = world_of(tmp_path, ["component without an index"], server)
+        here(world)
+        assert locked_and_fetched(world) == expected(["component without an index"])
+        world.edit("packages: [beta0]", "packages: [beta0, zzz]")
+        with pytest.raises(BuildError) as caught:
+            locked_and_fetched(world)
+    says(str(caught.value), "no repository has zzz",
+         "repos.component-without-an-index has no index of its component contrib", "otherwise check")  # fmt: skip
+
+
 @pytest.mark.parametrize("user", ["", "me:correct%20horse@"])
 def test_index_that_apt_passes_over_and_that_is_not_there(
     tmp_path: Path, here: Callable[[World], None], user: str
@@ -377,9 +392,18 @@ def test_index_that_apt_passes_over_and_that_is_not_there(
 
 
 @pytest.mark.parametrize(
-    "uri", ["http://[::zz]/x", "http://[:::::]/x", "http://h:99999/x", "http://[::1/x"]
-)
-def test_what_is_no_address(tiny: World, uri: str) -> None:
-    tiny.refused("mirror=", "expected an http:, https: or file: address", words=(f"mirror={uri}",))
+    ("uri", "told"),
+    [("http://[::zz]/x", ""), ("http://[:::::]/x", ""), ("http://[::1/x", ""),
+     ("http://h:99999/x", "a port is a number"), ("http://h:0/", "a port is a number"),
+     ("https://h:x/", "a port is a number"), ("http://", ""), ("http:///x", ""),
+     ("http://:80/x", "it names no host"), ("http://me@/x", "it names no host"),
+     ("https://me:pw@:8080", "it names no host")],
+)  # fmt: skip
+def test_what_is_no_address(tiny: World, uri: str, told: str) -> None:
+    said = tiny.refused("mirror=", "expected an http:, https: or file: address",
+                        words=(f"mirror={uri}",))  # fmt: skip
+    assert told in said
     tiny.edit('"${mirror}"', f'"{uri}"')
-    tiny.refused("specs/web.yaml: repos")
+    said = tiny.refused("specs/web.yaml: repos")
+    assert told in said
+    assert "it does not answer" not in said
