@@ -7,7 +7,7 @@ made) is looked at by tasks.own and tasks.layer.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 MOUNTED = ("/dev", "/proc", "/sys", "/run", "/tmp")
 """Filled anew by each boot, and while a layer is built: what is put there is in no image."""
@@ -30,6 +30,10 @@ DEBCONF = {
     "locales/default_environment_locale": "locale",
 }
 """Questions whose answer a field of the spec is, too; one that ends in a slash begins the name."""
+
+
+UNSET = {"Etc", "UTC", "None"}
+"""Their answers where nobody says anything else."""
 
 
 def plain(target: str) -> str:
@@ -70,6 +74,35 @@ def contradicted(target: str, settings: Iterable[str], repos: Sequence[str]) -> 
     return field if field in settings else ""
 
 
+def unasked(
+    lines: Iterable[str], below: Container[str], comes: Container[str], settings: Container[str]
+) -> list[str]:
+    """The debconf answers for packages that are there `below` and do not come with this layer.
+
+    Packages ask while they are installed, so that nobody asks for these any more. Not those of
+    debconf's own, which it looks at whenever it runs, and none that a field of the spec makes true,
+    or that says what is there without one.
+    """
+    found = []
+    for line in lines:
+        package, *rest = line.split(None, 3)
+        if package not in below or package in comes or package == "debconf":
+            continue
+        field = field_of(line)
+        if not field or (field not in settings and rest[2:] and rest[2].strip() not in UNSET):
+            found.append(line)
+    return found
+
+
+def field_of(line: str) -> str:
+    """The field of a spec that says the same as a debconf answer, or ""."""
+    question = line.split(None, 2)[1]
+    for name, field in DEBCONF.items():
+        if question == name or (name.endswith("/") and question.startswith(name)):
+            return field
+    return ""
+
+
 def misanswered(lines: Iterable[str], settings: Mapping[str, str]) -> tuple[str, str] | None:
     """(line, field): a debconf answer that says something else than a field of the spec, or None.
 
@@ -78,15 +111,7 @@ def misanswered(lines: Iterable[str], settings: Mapping[str, str]) -> tuple[str,
     for line in lines:
         _package, question, _kind, *rest = line.split(None, 3)
         value = rest[0].strip() if rest else ""
-        name = next(
-            (
-                one
-                for one in DEBCONF
-                if question == one or (one.endswith("/") and question.startswith(one))
-            ),
-            "",
-        )
-        field = DEBCONF.get(name, "")
+        field = field_of(line)
         wanted = settings.get(field, "")
         if not wanted:
             continue

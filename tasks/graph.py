@@ -32,6 +32,9 @@ Task = dict[str, Any]
 
 host.stand_streams()
 host.speak_utf8()
+# Where a caller ignores this one, no exit status is ever told, and each command seems to succeed.
+signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_SETMASK, ())
 for _number in host.SIGNALS:
     if signal.getsignal(_number) is not signal.SIG_IGN:
         signal.signal(_number, host.on_signal)

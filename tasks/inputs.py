@@ -224,8 +224,16 @@ def layer_entries(layer: Layer, spec: Spec) -> list[Entry]:
     """All that a layer's `files` puts into the tree, in order."""
     where = f"{spec.path}: layers.{layer.name}.files"
     found = [entry for file in layer.files for entry in entries(file, where, spec.path)]
+    by_target: dict[str, Entry] = {}
     for entry in found:
         check_target(spec, layer, entry.target, folder=entry.kind == "folder")
+        other = by_target.setdefault(entry.target, entry)
+        # A file of a folder may be named once more, for an owner or mode of its own.
+        if other is not entry and other.identity()[1:3] != entry.identity()[1:3]:
+            raise BuildError(
+                f"{where}: {entry.target!r} is given twice, with other content: by itself, and in "
+                "the folder that is the source of one above it", "remove one of the two"
+            )  # fmt: skip
     return found
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks import given, host, identities, inputs, tree
-from tasks.errors import printable
+from tasks.errors import BuildError, printable
 from tasks.spec import Layer
 
 LISTED = "/dev/.strata/before"
@@ -28,6 +28,8 @@ SETTINGS = ("etc/hosts", "etc/locale.gen", *(
     path.lstrip("/") for path in given.MADE_BY if path != "/etc/shadow"
 ))  # fmt: skip
 """What settings would write: where it is the user's own, it stays or the build ends."""
+
+DPKG_LISTS = "var/lib/dpkg/info"
 
 # Without Strata's own, and what the kernel lists there. A tree without find has none of it told.
 LISTING = """find /tmp /run /dev \\( -path /dev/.strata -o -path /dev/pts \\) -prune -o -print \\
@@ -107,10 +109,32 @@ def script_made(upper: Path, before: Mapping[str, str]) -> set[str]:
     return found
 
 
-def files_made(folder: Path, lower: Sequence[str], targets: Iterable[str]) -> set[str]:
-    """What of `watched` the targets of `files` are, where they lie in a stack of trees."""
+def places(
+    folder: Path, lower: Sequence[str], entries: Sequence[inputs.Entry], where: str
+) -> dict[str, inputs.Entry]:  # fmt: skip
+    """Where what `files` give lies in a stack of trees, behind the links on the way to it.
+
+    Folders are theirs only where nothing is given in them. BuildError where two are one place,
+    as /bin/x and /usr/bin/x are: the first would be lost.
+    """
+    filled = {os.path.dirname(entry.target) for entry in entries}
+    found: dict[str, inputs.Entry] = {}
+    for entry in entries:
+        if entry.kind == "folder" and entry.target in filled:
+            continue
+        place = tree.resolved(folder, lower, entry.target)
+        other = found.setdefault(place, entry)
+        if other.target != entry.target and other.identity()[1:] != entry.identity()[1:]:
+            raise BuildError(
+                f"{where}: {other.target!r} and {entry.target!r} are one file in the image, "
+                f"/{place}, and other things are given for each", "remove one of the two"
+            )  # fmt: skip
+    return found
+
+
+def files_made(places: Iterable[str]) -> set[str]:
+    """What of `watched` these places of a tree are."""
     patterns = [one for pattern in watched() for one in (pattern, f"{pattern}/*")]
-    places = {tree.resolved(folder, lower, target) for target in targets}
     return {place for place in places if any(fnmatch.fnmatch(place, one) for one in patterns)}
 
 
@@ -132,11 +156,12 @@ def shielded(upper: tree.Upper, lower: Sequence[str], made: Iterable[str]) -> se
 
 @dataclass(frozen=True, kw_only=True)
 class Lost:
-    """A target of a layer's `files` that a package of a later layer ships, too."""
+    """A target of a layer's `files` that a package of a later layer ships, too, or `removes`."""
 
     target: str
     layer: str
     package: str
+    removes: bool = False
 
 
 def replaced(
@@ -149,16 +174,24 @@ def replaced(
     is a conffile, which dpkg leaves alone, nor what the layer's own `files` (`entries`) give anew.
     """
     changed: dict[str, str] = {}
+    gone: dict[str, str] = {}
     for target in below:
         name = tree.resolved(upper.base, lower, target)
         now, before = (tree.find_in(upper.base, stack, name) for stack in ([upper.name], lower))
-        if now is not None and before is not None and sum_of(now) != sum_of(before):
+        if before is None:
+            continue
+        if now is not None and sum_of(now) != sum_of(before):
             changed[name] = target
+        elif now is None and tree.find_in(upper.base, [upper.name, *lower], name) is None:
+            gone[name] = target
     again = {tree.resolved(upper.base, [upper.name, *lower], entry.target) for entry in entries}
     left = changed.keys() - again
+    if taken := _remover(upper, lower, gone):
+        target = gone[taken[0]]
+        return Lost(target=target, layer=below[target], package=taken[1], removes=True)
     if not left:
         return None
-    for listing in tree.matching(upper.path, "var/lib/dpkg/info/*.list"):
+    for listing in tree.matching(upper.path, f"{DPKG_LISTS}/*.list"):
         conffiles = set(_lines(listing.with_suffix(".conffiles")))
         for line in _lines(listing):
             if line in conffiles:
@@ -170,6 +203,31 @@ def replaced(
             if name in left:
                 package = listing.name.removesuffix(".list").partition(":")[0]
                 return Lost(target=changed[name], layer=below[changed[name]], package=package)
+    return None
+
+
+def _remover(
+    upper: tree.Upper, lower: Sequence[str], gone: Iterable[str]
+) -> tuple[str, str] | None:  # fmt: skip
+    """(path, package) of the first of these paths that dpkg removed in this layer, or None.
+
+    A package had it in its list below, and has it no more: it was removed, or its new version has
+    no such file. What a script removed is its own doing.
+    """
+    names = set(gone)
+    folder = upper.path / DPKG_LISTS
+    if not names or not tree.is_folder(folder):
+        return None
+    for path in sorted(folder.glob("*.list")):  # whiteouts of what was removed, too
+        listing = tree.find_in(upper.base, lower, f"{DPKG_LISTS}/{path.name}")
+        if listing is None:
+            continue
+        for line in sorted({*_lines(listing)} - {*_lines(path)}):
+            name = line.lstrip("/")
+            if any(name.endswith(one.rpartition("/")[2]) for one in names):
+                name = tree.resolved(upper.base, lower, name)
+            if name in names:
+                return name, path.name.removesuffix(".list").partition(":")[0]
     return None
 
 

@@ -140,7 +140,7 @@ IOCTLS = (0x5423, 0x8982, 0x8983, 0x8940, 0x8941, 0x89A0, 0x89A1)
 NAMESPACES = {"mount": 0x20000, "PID": 0x20000000, "network": 0x40000000, "IPC": 0x8000000,
               "UTS": 0x4000000, "cgroup": 0x2000000}  # fmt: skip
 """linux/sched.h: what tasks.host.Sandbox asks unshare(1) for."""
-PER_LINUX32 = 8  # linux/personality.h
+PER_LINUX, PER_LINUX32 = 0, 8  # linux/personality.h
 LIMITS = {resource.RLIMIT_NOFILE: (1024, 524288), resource.RLIMIT_STACK: (8 << 20, -1),
           resource.RLIMIT_MEMLOCK: (8 << 20, 8 << 20), resource.RLIMIT_NPROC: (8192, 8192),
           resource.RLIMIT_SIGPENDING: (8192, 8192), resource.RLIMIT_MSGQUEUE: (819200, 819200),
@@ -376,6 +376,9 @@ def bound_resources() -> None:
             highest = resource.getrlimit(limit)[1]
             fits = soft != resource.RLIM_INFINITY and soft <= highest
             resource.setrlimit(limit, (soft if fits else highest, highest))
+    # logname(1) tells it; where audit has locked it, it stays.
+    with suppress(OSError), open("/proc/self/loginuid", "w") as file:
+        file.write("4294967295")
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("500")  # when memory runs out, this stage goes first
     version = re.match(r"(\d+)\.(\d+)", os.uname().release)
@@ -521,6 +524,11 @@ def main(plan: dict[str, Any]) -> int:
     """Mount, confine, run."""
     # The user's own would show in what mounts, tools and scripts make.
     os.umask(0o022)
+    # Nor may what it does with signals, how it counts addresses (setarch(8)), and who logged in.
+    for number in signal.valid_signals() - {signal.SIGPIPE}:  # which Python ignores, for itself
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     # The end of the builder ends unshare(1), its parent; this is for the moment before it.
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     # PID 1 gets no signal from inside that it has no handler for, and Python has one for this.
@@ -546,8 +554,9 @@ def main(plan: dict[str, Any]) -> int:
     if plan["root"] is not None:
         enter(plan)
     if plan["keep"] is not None:
-        if plan["arch"] in ("i386", "armhf", "armel"):
-            libc.personality(ctypes.c_ulong(PER_LINUX32))  # uname -m, as on a kernel of 32 bits
+        # uname -m, as on a kernel of 32 bits
+        narrow = plan["arch"] in ("i386", "armhf", "armel")
+        libc.personality(ctypes.c_ulong(PER_LINUX32 if narrow else PER_LINUX))
         now("capabilities")
         drop_capabilities(plan["keep"])
         now("seccomp")

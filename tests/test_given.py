@@ -13,9 +13,10 @@ import pytest
 
 import samples
 from conftest import World
-from tasks import given, own, tree, zones
+from tasks import given, inputs, own, tree, zones
 from tasks import layer as layers
 from tasks.errors import BuildError
+from tasks.lockfile import LockedLayer
 from test_layers import only_root, tree_of
 
 FILE = {"content": "x"}
@@ -91,6 +92,65 @@ def test_a_debconf_answer_that_contradicts_a_field_is_refused(
             samples.load(tmp_path, layers=layer(debconf=[line]), **fields)
 
 
+def entry(target: str, content: str = "x") -> inputs.Entry:
+    return inputs.Entry(target=target, kind="file", source=None, content=content.encode(),
+                        mode=0o644, owner="0:0")  # fmt: skip
+
+
+def test_a_folders_file_that_is_given_by_itself_with_other_content_is_refused(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some/one").write_text("1\n")
+    for content, fits in (("1\n", True), ("2\n", False)):
+        files = {"/srv": "some", "/srv/one": {"content": content, "mode": "0600"}}
+        spec = samples.load(tmp_path, layers=layer(files=files))
+        if fits:
+            assert inputs.layer_entries(spec.layers[0], spec)[-1].mode == 0o600
+        else:
+            with pytest.raises(BuildError, match="'/srv/one' is given twice"):
+                inputs.layer_entries(spec.layers[0], spec)
+
+
+ZONE = "tzdata tzdata/Zones/Europe select Berlin"
+
+
+@pytest.mark.parametrize(
+    ("line", "settings", "late"),
+    [
+        (ZONE, {}, True),
+        (ZONE, {"timezone": "Europe/Berlin"}, False),
+        ("tzdata tzdata/Areas select Etc", {}, False),
+        ("debconf debconf/frontend select Noninteractive", {}, False),
+        ("less less/add_mime_handler boolean true", {}, True),
+        ("other other/x string y", {}, False),
+        ("new new/x string y", {}, False),
+    ],
+)
+def test_debconf_answers_that_nobody_asks_for(
+    line: str, settings: dict[str, str], late: bool
+) -> None:
+    below = {"tzdata", "less", "debconf", "new"}
+    assert given.unasked([line], below, {"new"}, settings) == ([line] if late else [])
+
+
+def test_an_answer_that_would_be_lost_is_refused_or_told(tmp_path: Path) -> None:
+    (tmp_path / "x.sh").touch()
+    below = [samples.record("tzdata"), samples.record("less")]
+    for fields, refused in (({}, True), ({"script": "x.sh"}, False)):
+        spec = samples.load(tmp_path, layers=layer(debconf=[ZONE], **fields))
+        locked = LockedLayer(name="app", records=(), removes=())
+        if refused:
+            with pytest.raises(
+                BuildError, match=r"layers\.app\.debconf: tzdata tzdata/Zones"
+            ) as no:
+                layers.unasked(spec, 0, locked, below)
+            assert "the spec's timezone" in no.value.hint
+        else:
+            assert "tzdata is installed below" in layers.unasked(spec, 0, locked, below)
+        assert layers.unasked(spec, 0, locked, below[1:]) == ""
+
+
 # ---------------------------------------------------------------- zones
 
 
@@ -160,7 +220,8 @@ def test_a_path_is_resolved_within_the_tree(tmp_path: Path) -> None:
     assert tree.resolved(tmp_path, stack, "/new/place") == "new/place"
     assert tree.resolved(tmp_path, stack, "/etc/loop") == "etc/loop"
     assert tree.resolved(tmp_path, stack, "/etc/loop/x").startswith("etc/loop")
-    made = own.files_made(tmp_path, stack, ["/var/log/a.log", "/etc/machine-id", "/etc/motd"])
+    entries = [entry(target) for target in ("/var/log/a.log", "/etc/machine-id", "/etc/motd")]
+    made = own.files_made(own.places(tmp_path, stack, entries, "x"))
     assert made == {"etc/machine-id"}
 
 
@@ -327,6 +388,29 @@ def test_what_files_and_scripts_make_is_kept_and_what_packages_draw_goes(
 
 
 @pytest.mark.root
+def test_what_is_one_file_in_the_image_is_not_given_twice(built: World, tmp_path: Path) -> None:
+    """/bin is a link; and an empty folder of `files` is no trace, wherever it lies."""
+    only_root(built)
+    for folder in ("logs/empty", "none.log"):
+        (built.root / "specs/files" / folder).mkdir(parents=True)
+    given = """files:
+      /var/log/apt/given: files/logs
+      /var/log/none.log: files/none.log
+      /bin/xx: {content: "one"}
+      /usr/bin/xx: {content: """
+    built.edit("files: {/etc/motd: files/motd}", given + '"two"}')
+    built.doit("lock", "spec=web")
+    built.refused("layers.app.files: '/bin/xx' and '/usr/bin/xx' are one file in the image, "
+                  "/usr/bin/xx", "remove one of the two")  # fmt: skip
+    built.edit('"two"', '"one"')
+    built.build()
+    with tree_of(built, tmp_path) as root:
+        assert (root / "usr/bin/xx").read_text() == "one"
+        for folder in ("apt/given/empty", "none.log"):
+            assert (root / "var/log" / folder).is_dir(), folder
+
+
+@pytest.mark.root
 @pytest.mark.parametrize(
     ("change", "parts"),
     [
@@ -361,6 +445,23 @@ def test_a_package_that_replaces_a_file_of_a_layer_below_is_refused(built: World
     built.refused(f"layers.top: its package delta replaces {path}",
                   "files of the layer app gave", "give it in the layer top")  # fmt: skip
     built.edit("top, packages", f"top, files: {{{path}: {{content: mine}}}}, packages")
+    assert built.build()["top"] == "built"
+
+
+@pytest.mark.root
+def test_a_file_that_goes_with_its_package_is_refused(built: World) -> None:
+    """A new version has it no more; a script may remove it."""
+    path = "/usr/share/beta/version"
+    built.edit("files: {/etc/motd: files/motd}", f"files: {{{path}: {{content: mine}}}}")
+    built.edit("packages: [beta]", "packages: [beta=1]")
+    built.edit("images:", "  - {name: top, packages: [delta]}\nimages:")
+    built.add(built.deb("beta", "2", depends="gamma", files={"/usr/share/beta/other": "2\n"}),
+              built.deb("delta", "2", depends="beta (>= 2)"))  # fmt: skip
+    built.doit("lock", "spec=web")
+    built.refused(f"layers.top: the upgrade or removal of beta takes away {path}, which files "
+                  "of the layer app gave", "give it in the layer top")  # fmt: skip
+    built.write("scripts/top.sh", f"#!/bin/sh\nrm {path}\n")
+    built.edit("top, packages: [delta]", "top, packages: [epsilon], script: scripts/top.sh")
     assert built.build()["top"] == "built"
 
 

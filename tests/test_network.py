@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -268,3 +270,16 @@ def test_locked_version_is_gone_from_the_pool(tiny: World) -> None:
     tiny.doit("build", "spec=web")
     assert versions(tiny)["beta"] == "2"
     assert tiny.results()["/"] == "built"
+
+
+def test_a_caller_that_waits_for_no_child_hides_no_failure(tiny: World) -> None:
+    """Where SIGCHLD is ignored, the kernel keeps no exit status: all seems to have gone well."""
+    code = ("import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
+            "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])")  # fmt: skip
+    tiny.server.faults["InRelease"] = Fault(status=503)
+    tiny.server.faults["Release"] = Fault(status=503)
+    done = subprocess.run([sys.executable, "-c", code, "-m", "doit", "lock", "spec=web"],
+                          cwd=tiny.root, env=tiny.environment(), capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert done.returncode == 1
+    says(done.stderr, "repos.main", "it does not answer")

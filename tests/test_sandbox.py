@@ -93,6 +93,28 @@ print(*enter(Path({str(place)!r}), "cat /proc/self/status"), sep="\\n")
 
 
 @root_only
+def test_what_the_caller_does_with_signals_and_machines_does_not_show(place: Path) -> None:
+    """As nohup(1), a daemon that waits for nobody, and setarch(8) do."""
+    code = f"""
+import ctypes, signal, sys; sys.path[:0] = [{str(PROJECT)!r}, {str(PROJECT / "tests")!r}]
+from pathlib import Path
+from test_sandbox import enter
+for one in (signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT):
+    signal.signal(one, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+ctypes.CDLL(None).personality(ctypes.c_ulong({sandbox.PER_LINUX32} | 0x0040000))
+print(*enter(Path({str(place)!r}), "cat /proc/self/status; uname -m",
+             "cat /proc/self/personality"), sep="\\n")
+"""
+    text = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    *status, machine, personality = text.stdout.splitlines()
+    for name in ("SigIgn", "SigBlk"):
+        assert int(field("\n".join(status), name), 16) == 0, name
+    assert machine == os.uname().machine
+    assert int(personality, 16) == 0
+
+
+@root_only
 def test_keep_null_keeps_all(place: Path) -> None:
     mine = Path("/proc/self/status").read_text()
     status = "\n".join(enter(place, "cat /proc/self/status", root=None, mounts=[]))
