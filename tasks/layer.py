@@ -18,8 +18,8 @@ from typing import IO, Any
 from tasks import apt, debconf, debs, given, host, identities, inputs, own, scripts, tree
 from tasks.cache import Entry
 from tasks.errors import BuildError
-from tasks.lockfile import LockedLayer, Record
-from tasks.plan import Stage
+from tasks.lockfile import LockedLayer
+from tasks.plan import Stage, late_answers
 from tasks.session import Session
 from tasks.spec import Layer, Spec
 
@@ -381,31 +381,6 @@ def script_steps(script: Path, where: str, spec: Spec) -> list[host.Step]:
 # ---------------------------------------------------------------- settings
 
 
-def unasked(spec: Spec, number: int, locked: LockedLayer, below: Sequence[Record]) -> str:
-    """What to tell of debconf answers that come too late to be asked for, or "".
-
-    BuildError for one in whose place a field of the spec works, unless a script may ask for it.
-    """
-    layer = spec.layers[number]
-    late = given.unasked(layer.debconf, {one.package for one in below},
-                         {one.package for one in locked.records}, spec.settings.given)  # fmt: skip
-    if not late:
-        return ""
-    line = next((one for one in late if given.field_of(one)), "")
-    if line and not any(one.script is not None for one in spec.layers[number:]):
-        where = "" if layer.name == "packages" else f"layers.{layer.name}."
-        package, question, *_ = line.split(None, 2)
-        raise BuildError(
-            f"{spec.path}: {where}debconf: {package} {question}: {package} is installed below this "
-            "layer and asks no more, so that the answer would be lost",
-            f"use the spec's {given.field_of(line)}",
-        )  # fmt: skip
-    names = sorted({line.split(None, 1)[0] for line in late})
-    are = "is" if len(names) == 1 else "are"
-    return (f"  layer {layer.name}: debconf: {', '.join(names)} {are} installed below this layer: "
-            "these answers count when something asks again, as dpkg-reconfigure does")  # fmt: skip
-
-
 def settings_entries(
     session: Session, made: Set[str] = frozenset(), only: Set[str] | None = None
 ) -> list[inputs.Entry]:
@@ -608,8 +583,8 @@ def build(session: Session, number: int, log: host.Log) -> None:
     locked = LockedLayer(name=layer.name, records=(), removes=())
     if not settings:
         locked = next(one for one in plan.lock.layers if one.name == layer.name)
-        if late := unasked(spec, number, locked, plan.lock.installed(number)):
-            session.screen.line(late)
+        if late := late_answers(spec, plan.lock, number):
+            session.screen.line(own.late(layer.name, late))
     if locked.records:
         # Passwords are in no layer once it is done; these packages may ask for those given below.
         earlier_answers = [line for lower in spec.layers[:number] for line in lower.debconf

@@ -263,6 +263,14 @@ def warning(layer: Layer, left: str) -> str:
             "in no image, since it is empty until the system boots")  # fmt: skip
 
 
+def late(layer: str, answers: Sequence[str]) -> str:
+    """What to tell of debconf answers for packages that are installed by then."""
+    names = sorted({line.split(None, 1)[0] for line in answers})
+    are = "is" if len(names) == 1 else "are"
+    return (f"  layer {layer}: debconf: {_listed(names)} {are} installed below this layer: these "
+            "answers count when something asks again, as dpkg-reconfigure does")  # fmt: skip
+
+
 def sockets(layer: str, paths: Sequence[str]) -> str:
     """What to tell of sockets that were bound in a tree and belong to no process any more."""
     return (f"  layer {layer}: {_listed(['/' + path for path in paths])}: in no image, since "

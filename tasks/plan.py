@@ -13,7 +13,8 @@ from typing import Any
 
 import xxhash
 
-from tasks import ext, mkfs
+from tasks import ext, given, mkfs
+from tasks.errors import BuildError
 from tasks.lockfile import FORMAT, SCAN, Lock, LockedLayer, Record
 from tasks.spec import Image, Layer, Spec
 
@@ -220,6 +221,7 @@ def layer_inputs(spec: Spec, lock: Lock, number: int, host: Host) -> dict[str, A
 
 def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:
     """The stages of a build."""
+    check_answers(spec, lock)
     base = _stage("base", "base", ".tar.zst", None, base_inputs(spec, lock, host))
     layers: list[Stage] = []
     parent = base
@@ -234,6 +236,30 @@ def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:
     mounts = [image.mount for image in spec.images]
     images = tuple(_image(image, mounts, parent, host) for image in spec.images)
     return Plan(lock=lock, base=base, layers=tuple(layers), images=images)
+
+
+def late_answers(spec: Spec, lock: Lock, number: int) -> list[str]:
+    """A layer's debconf answers for packages that are installed before, and ask no more."""
+    layer = spec.layers[number]
+    comes = next((one.records for one in lock.layers if one.name == layer.name), ())
+    below = {record.package for record in lock.installed(number)}
+    return given.unasked(
+        layer.debconf, below, {record.package for record in comes}, spec.settings.given
+    )
+
+
+def check_answers(spec: Spec, lock: Lock) -> None:
+    """BuildError for a late answer in whose place a field works, unless a script may ask for it."""
+    for number, layer in enumerate(spec.layers):
+        late = [line for line in late_answers(spec, lock, number) if given.field_of(line)]
+        if late and not any(one.script is not None for one in spec.layers[number:]):
+            where = "" if layer.name == "packages" else f"layers.{layer.name}."
+            package, question, *_ = late[0].split(None, 2)
+            raise BuildError(
+                f"{spec.path}: {where}debconf: {package} {question}: {package} is installed below "
+                "this layer and asks no more, so that the answer would be lost",
+                f"use the spec's {given.field_of(late[0])}",
+            )
 
 
 def shown_to(spec: Spec, lock: Lock, number: int, host: Host) -> dict[str, str]:

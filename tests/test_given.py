@@ -13,10 +13,9 @@ import pytest
 
 import samples
 from conftest import World
-from tasks import given, inputs, own, tree, zones
+from tasks import given, inputs, own, plan, tree, zones
 from tasks import layer as layers
 from tasks.errors import BuildError
-from tasks.lockfile import LockedLayer
 from test_layers import only_root, tree_of
 
 FILE = {"content": "x"}
@@ -136,19 +135,19 @@ def test_debconf_answers_that_nobody_asks_for(
 
 def test_an_answer_that_would_be_lost_is_refused_or_told(tmp_path: Path) -> None:
     (tmp_path / "x.sh").touch()
-    below = [samples.record("tzdata"), samples.record("less")]
+    lock = samples.lock([samples.record("tzdata"), samples.record("less")], {"app": []})
     for fields, refused in (({}, True), ({"script": "x.sh"}, False)):
         spec = samples.load(tmp_path, layers=layer(debconf=[ZONE], **fields))
-        locked = LockedLayer(name="app", records=(), removes=())
         if refused:
-            with pytest.raises(
-                BuildError, match=r"layers\.app\.debconf: tzdata tzdata/Zones"
-            ) as no:
-                layers.unasked(spec, 0, locked, below)
+            with pytest.raises(BuildError, match=r"layers\.app\.debconf: tzdata tzdata/Z") as no:
+                plan.make_plan(spec, lock, samples.host(spec))
             assert "the spec's timezone" in no.value.hint
         else:
-            assert "tzdata is installed below" in layers.unasked(spec, 0, locked, below)
-        assert layers.unasked(spec, 0, locked, below[1:]) == ""
+            assert plan.make_plan(spec, lock, samples.host(spec))
+            said = own.late("app", plan.late_answers(spec, lock, 0))
+            assert "app: debconf: tzdata is installed below" in said
+    new = samples.lock([samples.record("less")], {"app": [samples.record("tzdata")]})
+    assert plan.late_answers(spec, new, 0) == []
 
 
 # ---------------------------------------------------------------- zones
