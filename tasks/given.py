@@ -12,11 +12,15 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 MOUNTED = ("/dev", "/proc", "/sys", "/run", "/tmp")
 """Filled anew by each boot, and while a layer is built: what is put there is in no image."""
 
+LOCALE_CONF = "/etc/locale.conf"
+"""locale.conf(5): where /etc/default/locale leads since Debian 13, by its package locales."""
+
 MADE_BY = {
     "/etc/hostname": "hostname",
     "/etc/timezone": "timezone",
     "/etc/localtime": "timezone",
     "/etc/default/locale": "locale",
+    LOCALE_CONF: "locale",
     "/etc/shadow": "root_password",
     "/etc/apt/sources.list.d/strata.sources": "apt_sources",
     "/etc/apt/preferences.d/strata": "apt_sources",

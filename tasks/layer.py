@@ -382,12 +382,13 @@ def script_steps(script: Path, where: str, spec: Spec) -> list[host.Step]:
 
 
 def settings_entries(
-    session: Session, made: Set[str] = frozenset(), only: Set[str] | None = None
-) -> list[inputs.Entry]:
+    session: Session, made: Set[str] = frozenset(), only: Set[str] | None = None, *,
+    locale_file: str,
+) -> list[inputs.Entry]:  # fmt: skip
     """The files that `hostname`, `timezone`, `locale` and `apt_sources` make.
 
     `made` is what is the user's own of the tree: an /etc/hosts of theirs stays as it is. `only`
-    some of these fields count.
+    some of these fields count. `locale_file` is as `locale_file()` found it.
     """
     settings = session.spec.settings
     fields = settings.given.keys() if only is None else only
@@ -410,11 +411,23 @@ def settings_entries(
         add("/etc/timezone", settings.timezone + "\n")
         add("/etc/localtime", f"/usr/share/zoneinfo/{settings.timezone}", "link", 0o777)
     if "locale" in fields:
-        add("/etc/default/locale", f"LANG={settings.locale}\n")
+        add(locale_file, f"LANG={settings.locale}\n")
     if "apt_sources" in fields:
         for target, text in apt_files(session).items():
             add(target, text)
     return found
+
+
+def locale_file(folder: Path, lower: Sequence[str]) -> str:
+    """Where a stack of trees has the LANG of all: since Debian 13 /etc/default/locale is a link.
+
+    systemd reads only what it leads to there, so the link is not to be replaced.
+    """
+    path = tree.find_in(folder, lower, "etc/default/locale")
+    # As text: nothing of a tree is followed on the host.
+    leads = os.readlink(path) if path is not None and path.is_symlink() else "locale"
+    place = os.path.normpath(os.path.join("/etc/default", leads))
+    return place if place == given.LOCALE_CONF else "/etc/default/locale"
 
 
 def own_of(session: Session, number: int) -> dict[str, str]:
@@ -607,11 +620,16 @@ def build(session: Session, number: int, log: host.Log) -> None:
     lower = session.trees.lower(below, log)
     epoch = _epoch(session, stage, below[-1], paths)
     made = own_of(session, number)
+    lang = locale_file(session.trees.folder, lower)
     entries = (
-        settings_entries(session, made.keys()) if settings else inputs.layer_entries(layer, spec)
+        settings_entries(session, made.keys(), locale_file=lang)
+        if settings
+        else inputs.layer_entries(layer, spec)
     )
     shown: dict[str, str] = stage.inputs.get("shown", {})
-    showing = settings_entries(session, made.keys(), shown.keys()) if shown else []
+    showing = []
+    if shown:
+        showing = settings_entries(session, made.keys(), shown.keys(), locale_file=lang)
     uncontradicted(spec, entries if settings else showing, made, session.trees.folder, lower)
     steps = [host.step("/bin/sh", "-e", "-c", SET_POLICY)]
     if shown:

@@ -46,6 +46,7 @@ def test_names_that_only_begin_alike_are_fine(tmp_path: Path, target: str) -> No
         ({"timezone": "Etc/UTC"}, "/etc/localtime"),
         ({"timezone": "Etc/UTC"}, "/etc/timezone"),
         ({"locale": "C.UTF-8"}, "/etc/default/locale"),
+        ({"locale": "C.UTF-8"}, "/etc/locale.conf"),
         ({"root_password": "a"}, "/etc/shadow"),
         ({"hashed_root_password": "$6$a$b"}, "/etc/shadow"),
         ({"apt_sources": True}, "/etc/apt/sources.list.d/strata.sources"),

@@ -210,7 +210,9 @@ def test_settings(built: World, tmp_path: Path) -> None:
     built.add(built.deb("beta", "2", depends="gamma", files={
         "/usr/share/zoneinfo/Europe/Berlin": "TZif", "/usr/sbin/locale-gen": locale_gen,
         "/usr/share/i18n/SUPPORTED": "aa_ER UTF-8\npl_PL.UTF-8 UTF-8\npl_PL ISO-8859-2\n",
-    }))  # fmt: skip
+        # As locales of Debian 13; in two words, since it does not look at its value.
+    }, scripts={"postinst": 'mkdir -p /etc/default; ln -s ../locale.conf "/etc/default/loc""ale"'}
+    ))  # fmt: skip
     path = built.root / "specs/web.yaml"
     path.write_text(path.read_text() + (
         "hostname: web.example.org\ntimezone: Europe/Berlin\nlocale: de_DE.UTF-8\n"
@@ -222,7 +224,8 @@ def test_settings(built: World, tmp_path: Path) -> None:
         assert "127.0.1.1\tweb.example.org web\n" in (root / "etc/hosts").read_text()
         assert os.readlink(root / "etc/localtime") == "/usr/share/zoneinfo/Europe/Berlin"
         assert (root / "etc/timezone").read_text() == "Europe/Berlin\n"
-        assert (root / "etc/default/locale").read_text() == "LANG=de_DE.UTF-8\n"
+        assert (root / "etc/locale.conf").read_text() == "LANG=de_DE.UTF-8\n"
+        assert os.readlink(root / "etc/default/locale") == "../locale.conf"
         assert (root / "generated").read_text() == "de_DE.UTF-8 UTF-8\n"
         shadow = (root / "etc/shadow").read_text()
         field = re.search(r"^root:([^:]*):", shadow, re.M)[1]  # type: ignore[index]
