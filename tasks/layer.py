@@ -91,6 +91,21 @@ if [ -z "$2" ]; then
         exit 1
     fi
 fi
+# locale-gen ends well whatever localedef says.
+if [ -d /usr/share/i18n/locales ]; then
+    definition=${1%%[.@]*}
+    case $1 in *@*) definition=$definition@${1##*@} ;; esac
+    for there in "locales/$definition:$definition" "charmaps/$2:character set $2"; do
+        file=${there%%:*}
+        for path in /usr/local/share/i18n/$file /usr/share/i18n/$file /usr/share/i18n/$file.gz; do
+            if [ -e "$path" ]; then continue 2; fi
+        done
+        near=$(cd /usr/share/i18n/locales && echo "${definition%%_*}"_*)
+        echo "error: locale: the image's package locales has no ${there#*:}, so it cannot make" \
+            "$1; of this language it has $near"
+        exit 1
+    done
+fi
 if ! grep -qxE "[[:space:]]*$1[[:space:]]+$2[[:space:]]*" /etc/locale.gen 2> /dev/null; then
     if [ -s /etc/locale.gen ] && [ -n "$(tail -c 1 /etc/locale.gen)" ]; then
         echo >> /etc/locale.gen
@@ -560,7 +575,8 @@ def settings_steps(session: Session) -> list[host.Step]:
     if settings.timezone:
         steps.append(_needed(f"/usr/share/zoneinfo/{settings.timezone}",
                              f"{where}: timezone: the image has no zone {settings.timezone}; "
-                             "add the package tzdata"))  # fmt: skip
+                             "add the package tzdata, and tzdata-legacy for an old name such as "
+                             "US/Eastern"))  # fmt: skip
     if settings.locale and _generated(settings.locale):
         steps.append(_needed("/usr/sbin/locale-gen",
                              f"{where}: locale: the image cannot make {settings.locale}; "

@@ -210,6 +210,8 @@ def test_settings(built: World, tmp_path: Path) -> None:
     built.add(built.deb("beta", "2", depends="gamma", files={
         "/usr/share/zoneinfo/Europe/Berlin": "TZif", "/usr/sbin/locale-gen": locale_gen,
         "/usr/share/i18n/SUPPORTED": "aa_ER UTF-8\npl_PL.UTF-8 UTF-8\npl_PL ISO-8859-2\n",
+        **{f"/usr/share/i18n/{name}": "" for name in (
+            "locales/de_DE", "locales/pl_PL", "charmaps/UTF-8.gz", "charmaps/ISO-8859-2.gz")},
         # As locales of Debian 13; in two words, since it does not look at its value.
     }, scripts={"postinst": 'mkdir -p /etc/default; ln -s ../locale.conf "/etc/default/loc""ale"'}
     ))  # fmt: skip
@@ -255,6 +257,9 @@ def test_settings(built: World, tmp_path: Path) -> None:
     built.edit("locale: pl_PL", "locale: tlh_QO")
     says(built.doit("build", "spec=web", check=False).text,
          "SUPPORTED of the image knows no tlh_QO", "name its character set")  # fmt: skip
+    for name, part in (("pl_PX.UTF-8", "has no pl_PX"), ("pl_PL.UTF-9", "no character set UTF-9")):
+        path.write_text(re.sub(r"(?m)^locale: .*", f"locale: {name}", path.read_text()))
+        built.refused(part, "of this language it has pl_PL")
 
 
 @pytest.mark.parametrize(
