@@ -303,8 +303,8 @@ def debconf_identity(layer: Layer) -> list[str]:
         if is_password(line) and value:
             salt = hashlib.sha256(f"{package} {question}".encode()).hexdigest()[:16]
             digest = hashlib.sha256(crypted(value[0], salt).encode()).hexdigest()
-            line = f"{package} {question} {kind} sha256:{digest}"
-        lines.append(line)
+            value = [f"sha256:{digest}"]
+        lines.append(" ".join([package, question, kind, *value]))
     return lines
 
 

@@ -26,6 +26,10 @@ from tasks.spec import Layer, Spec
 INSIDE = "/dev/.strata/in"
 """Where a stage's inputs are seen in the sandbox: on the private /dev, so no trace is left."""
 
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+"""Of all but the user's script: what an image has below /usr/local is for its own users, and an
+apt-get of theirs steers no installation."""
+
 NO_MARKS = "/dev/.strata/extended_states"
 """Where apt writes that all it installs was asked for, since it is told each by name.
 
@@ -386,9 +390,10 @@ def _unpack_step(name: str, title: str) -> host.Step:
 def script_steps(script: Path, where: str, spec: Spec) -> list[host.Step]:
     """What runs a layer's script, once the image is seen to have what it is run by."""
     found = inputs.script_program(script, where, spec)
-    command = ["/bin/sh"] if found.by_shell else []
+    command = ["env", f"PATH={host.ENV['PATH']}", *(["/bin/sh"] if found.by_shell else [])]
+    needs = f"PATH={host.ENV['PATH']}\n{scripts.needs(found, where, str(script))}"
     return [
-        host.step("/bin/sh", "-c", scripts.needs(found, where, str(script))),
+        host.step("/bin/sh", "-c", needs),
         host.step(*command, f"{INSIDE}/script", title=f"running {script.name}", blame=str(script)),
     ]
 
@@ -669,7 +674,7 @@ def build(session: Session, number: int, log: host.Log) -> None:
             keep=host.DPKG_CAPABILITIES, cwd="/",
             arches=[spec.arch, *spec.foreign],
             env={"SOURCE_DATE_EPOCH": str(epoch), "APT_CONFIG": f"{INSIDE}/apt.conf",
-                 "SYSTEMD_OFFLINE": "1", "HOME": "/root", **shown_env(shown)},
+                 "SYSTEMD_OFFLINE": "1", "HOME": "/root", "PATH": PATH, **shown_env(shown)},
             hostname=shown.get("hostname", "localhost"),
         )  # fmt: skip
         _give(given_folder, layer, session, stage, settings, log)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from samples import IMAGE, REPO, SCHEMA, load
-from tasks import document, layer
+from tasks import document, inputs, layer
 from tasks.errors import BuildError
 from tasks.spec import find_spec, spec_names
 
@@ -364,6 +364,12 @@ def test_an_answer_that_ends_in_a_backslash_takes_no_other_in(tmp_path: Path) ->
     assert loaded.secrets == ("pass\\",)
     assert layer.preseeds(["1", "2\\", "3", "4\\\r", "5"]) == ["1\n2\\\n", "3\n4\\\r\n", "5\n"]
     assert layer.preseeds(["1\\"]) == ["1\\\n"]
+
+
+def test_a_preseed_line_is_one_key_however_it_is_spaced(tmp_path: Path) -> None:
+    keys = [inputs.debconf_identity(load(tmp_path, debconf=[line]).layers[0])
+            for line in ("a a/b string x  y", " a\ta/b  string\tx  y", "a a/b string x y")]  # fmt: skip
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_an_unknown_type_of_debconf_is_told_without_its_value(tmp_path: Path) -> None:

@@ -544,11 +544,16 @@ layers:
       /etc/apt/auth.conf: {content: "machine\\n"}
       /etc/dpkg/dpkg.cfg.d/docs: {content: "path-exclude=/usr/share/doc/*\\nforce-confnew\\nrefuse-downgrade\\n"}
       /etc/beta.conf: {content: "mine\\n"}
+      /usr/local/bin/apt-get: {content: "#!/bin/sh\\nexit 3\\n", mode: "0755"}
+      /usr/local/sbin/tar: {content: "#!/bin/sh\\nexit 3\\n", mode: "0755"}
 """)  # fmt: skip
+    built.write("scripts/app.sh", "#!/bin/sh\nset -eu\nmkdir -p /boot\necho k > /boot/kernel\n"
+                "command -v apt-get > /script-saw\n", 0o755)  # fmt: skip
     built.build()
     with tree_of(built, tmp_path) as root:
         assert [path.name for path in root.glob("hooked*")] == []
         assert (root / "seen").read_text() == 'Test::Seen "by packages";\n'
+        assert (root / "script-saw").read_text() == "/usr/local/bin/apt-get\n"
         assert (root / "etc/beta.conf").read_text() == "mine\n"
         assert not (root / "usr/share/doc/beta").exists()
         assert (root / "etc/apt/apt.conf").read_text() == APT_CONF
