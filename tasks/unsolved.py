@@ -288,17 +288,17 @@ def _single(
 
 
 def _absent(one: Request, ask: Ask) -> tuple[str, str]:
-    given = list(providers(ask("showpkg", one.package)))
-    if given:
-        names = ", ".join(given[:8]) + (" ..." if given[8:] else "")
-        return (f"{one.package} is a virtual package, provided by {names}",
-                f"name one of them in its place, such as {given[0]}")  # fmt: skip
-
-    def is_there(package: str) -> bool:
-        policy = policies(ask("policy", package)).get(package)
-        return policy is not None and bool(policy.offers)
-
-    if one.arch and is_there(one.name):
+    # Of what another architecture alone has, apt says the name with that one.
+    there = policies(ask("policy", one.name))
+    other = bool(one.arch) and any(policy.offers for policy in there.values())
+    # A package that is there for others may be provided as well, which makes it no virtual one.
+    for package in dict.fromkeys((one.package, one.package if other else one.name)):
+        given = list(providers(ask("showpkg", package)))
+        if given:
+            names = ", ".join(given[:8]) + (" ..." if given[8:] else "")
+            return (f"{package} is a virtual package, provided by {names}",
+                    f"name one of them in its place, such as {given[0]}")  # fmt: skip
+    if other:
         return (f"no repository has {one.package}, though {one.name} for another architecture",
                 f"ask for {one.name}, or add a repository that has {one.arch}")  # fmt: skip
     known = ask("pkgnames", one.name[:1]).split()

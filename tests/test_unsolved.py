@@ -101,6 +101,8 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> World_:
     ("wanted", "cause", "hint"),
     [
         ("netcat", "netcat is a virtual package, provided by nc-a, nc-b", "such as nc-a"),
+        ("netcat:i386", "netcat is a virtual package, provided by nc-a, nc-b", "such as nc-a"),
+        ("wine32:amd64", "no repository has wine32:amd64, though wine32 for another", "for wine32"),
         ("app=9", "no repository has app in version '9'", "there is 2 (backports), 1 (main)"),
         ("lib=1.*", "no repository has lib in version '1.*'", "1 (main)"),
         ("app/sid", "no repository is of the suite 'sid'", "app is in c-backports, c-main, stable"),
