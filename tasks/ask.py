@@ -281,7 +281,8 @@ def _snapshot(
             os.utime(release, (info.st_atime, info.st_mtime - 3))
     fields = apt.release_fields(release.read_text("utf-8", "replace")) if release else {}
     if was is not None:
-        rollback.check(repo, was, fields, f"{session.spec.path}: repos.{repo.name} ({masked(uri)})")
+        rollback.check(repo, was, fields, f"{session.spec.path}: repos.{repo.name} ({masked(uri)})",
+                       keeping=session.lock_mode == "keep")  # fmt: skip
     if release is not None:
         _check_signer(session, repo, release, fields)
     packages = sorted(name for name in files if name.endswith("Packages"))

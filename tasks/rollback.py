@@ -29,8 +29,12 @@ def of_suite(fields: Mapping[str, str], suite: str) -> bool:
     return bool(wanted & named)
 
 
-def check(repo: Repo, was: LockedRepo, fields: Mapping[str, str], where: str) -> None:
+def check(
+    repo: Repo, was: LockedRepo, fields: Mapping[str, str], where: str, *, keeping: bool = False
+) -> None:
     """BuildError if a Release with these fields goes back behind the locked one.
+
+    `keeping`: with lock=keep, which asks only because the spec has changed, so it is no remedy.
 
     A mirror of another archive (Origin, Label) or a suite that the spec has changed is another
     repository, and no older one. Without a Date on both sides there is nothing to compare.
@@ -39,8 +43,9 @@ def check(repo: Repo, was: LockedRepo, fields: Mapping[str, str], where: str) ->
         return
     if any(fields.get(name, "") != was.fields.get(name, "") for name in ("Origin", "Label")):
         return
+    instead = "undo what the spec changed" if keeping else "build with lock=keep or lock=frozen"
     hint = (
-        "use another mirror, or build with lock=keep or lock=frozen; to go back on purpose, set "
+        f"use another mirror, or {instead}; to go back on purpose, set "
         f"repos.{repo.name}.check_rollback: false"
     )
     names = ("Suite", "Codename")

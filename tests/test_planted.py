@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -445,9 +445,29 @@ def test_files_in_the_place_of_folders_and_a_missing_schema(tiny: World, shared:
     assert "Traceback" not in build.text
     (tiny.root / ".doit").unlink()
     schema = tiny.root / "specs/spec.schema.json"
-    for harm in (lambda: schema.write_text("{"), schema.unlink, schema.mkdir):
+    harms: list[Callable[[], object]] = [
+        lambda: schema.write_text("{"), schema.unlink, lambda: os.mkfifo(schema), schema.mkdir,
+    ]  # fmt: skip
+    for harm in harms:
         harm()
         refused(tiny.doit("build", "spec=web", check=False), "spec.schema.json", "restore it")
+        if schema.is_fifo():
+            schema.unlink()
+
+
+@root
+def test_what_has_no_end_in_the_place_of_a_spec_or_a_lock(tiny: World) -> None:
+    """A FIFO would be waited for, and /dev/zero, to which a commit may have a link, read for ever."""
+    for name in ("web.yaml", "web.lock"):
+        path = tiny.root / "specs" / name
+        path.unlink(missing_ok=True)
+        for plant in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+            plant(path)
+            said = "it is a link" if name == "web.lock" and path.is_symlink() else "no regular file"
+            build = tiny.doit("build", "spec=web", check=False)
+            refused(build, f"specs/{name}: cannot be read: ", said)
+            path.unlink()
+        tiny.write("web.yaml", TINY)
 
 
 @root
