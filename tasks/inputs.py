@@ -456,7 +456,9 @@ def signed_by(repo: Repo, spec: Spec, lock: Lock) -> tuple[str, bytes]:
     if repo.keyring is not None and not repo.trusted:
         path = keyring_files(repo, spec)[0]
         keys, content = keys_of(path, repo, spec), path.read_bytes()
-        plain = content.startswith(b"-----BEGIN") and b"\r" not in content
+        # apt's own reader of armor takes a line of blanks for none, and finds no key then.
+        blanks = re.search(rb"[ \t\r\f\v]$", content, re.MULTILINE)
+        plain = content.startswith(b"-----BEGIN") and not blanks
         suffix = "asc" if plain else "gpg"
         return f"/etc/apt/keyrings/{repo.name}.{suffix}", content if plain else keys
     if repo.trusted:

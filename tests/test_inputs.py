@@ -224,6 +224,8 @@ def test_keyring_of_a_spec_goes_into_the_image_as_apt_reads_it(tmp_path: Path) -
         (text, ("/etc/apt/keyrings/main.asc", text.encode())),
         ("\n" + text, ("/etc/apt/keyrings/main.gpg", key)),
         (text.replace("\n", "\r\n"), ("/etc/apt/keyrings/main.gpg", key)),
+        (text.replace("\n\n", "\n \n"), ("/etc/apt/keyrings/main.gpg", key)),
+        (text.replace("\n", "\t\n"), ("/etc/apt/keyrings/main.gpg", key)),
     ):
         file.write_bytes(content.encode())
         assert inputs.signed_by(spec.repos[0], spec, samples.lock([])) == expected
