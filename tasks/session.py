@@ -184,7 +184,7 @@ class Session:
         from tasks.inputs import find_mirrors
 
         given = {name: self.variables.get(name) for name in ("mirror", "security_mirror")}
-        return find_mirrors(given)
+        return find_mirrors(given, self.spec.arch if self.name else "")
 
     @property
     def uris(self) -> dict[str, str]:

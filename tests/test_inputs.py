@@ -229,3 +229,13 @@ def test_keyring_of_a_spec_goes_into_the_image_as_apt_reads_it(tmp_path: Path) -
     ):
         file.write_bytes(content.encode())
         assert inputs.signed_by(spec.repos[0], spec, samples.lock([])) == expected
+
+
+def test_an_address_with_the_architecture_in_it(tmp_path: Path) -> None:
+    repos = [{**REPO, "uri": "${mirror}/$(ARCH)/"}]
+    mirrors = {"mirror": "http://h/$(ARCH)"}
+    spec = samples.load(tmp_path, repos=repos)
+    assert inputs.expand(spec.repos[0].uri, mirrors, spec) == "http://h/amd64/amd64"
+    spec = samples.load(tmp_path, repos=repos, packages=["a:i386"])
+    with pytest.raises(BuildError, match="another address for each architecture"):
+        inputs.expand(spec.repos[0].uri, mirrors, spec)
