@@ -236,6 +236,6 @@ def test_an_address_with_the_architecture_in_it(tmp_path: Path) -> None:
     mirrors = {"mirror": "http://h/$(ARCH)"}
     spec = samples.load(tmp_path, repos=repos)
     assert inputs.expand(spec.repos[0].uri, mirrors, spec) == "http://h/amd64/amd64"
-    spec = samples.load(tmp_path, repos=repos, packages=["a:i386"])
+    spec = samples.load(tmp_path, repos=repos, packages=["alpha:i386"])
     with pytest.raises(BuildError, match="another address for each architecture"):
         inputs.expand(spec.repos[0].uri, mirrors, spec)

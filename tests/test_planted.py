@@ -127,6 +127,11 @@ def test_scratch_where_its_name_could_be_given_away(tiny: World, shared: Path) -
     os.chown(scratch, OTHER, OTHER)
     refused(tiny.doit("build", "spec=web", check=False), f"is user {OTHER}'s", "STRATA_SCRATCH")
     os.chown(scratch, 0, 0)
+    # Nor where that of a folder above could be: no sticky bit holds the owner back.
+    os.chown(scratch.parent, OTHER, OTHER)
+    refused(tiny.doit("build", "spec=web", check=False),
+            f"{scratch.parent}: this folder for scratch is user {OTHER}'s")  # fmt: skip
+    os.chown(scratch.parent, 0, 0)
     tiny.build()
 
 
