@@ -240,12 +240,15 @@ def _what_is_signed(text: str) -> str:
 def release_fields(text: str) -> dict[str, str]:
     """The single-line fields of a Release or InRelease file, whose signature apt has verified.
 
-    Those that are looked at have the names that the format gives them, in whatever case they stand.
+    Those that are looked at have the names that the format gives them, in whatever case they stand,
+    and may be folded, as apt takes them.
     """
-    return {
-        _RELEASE.get(name.lower(), name): value
-        for name, value in stanza_fields(_what_is_signed(text)).items() if "\n" not in value
-    }  # fmt: skip
+    found: dict[str, str] = {}
+    for given, value in stanza_fields(_what_is_signed(text)).items():
+        name = _RELEASE.get(given.lower())
+        if name or "\n" not in value:
+            found[name or given] = value.replace("\n", " ").strip()
+    return found
 
 
 # A comma would end a condition, the others make a pattern of it, as do slashes around it.

@@ -172,6 +172,12 @@ def test_release_fields_are_the_single_lines_that_are_signed(text: str) -> None:
     }  # fmt: skip
 
 
+def test_release_fields_may_be_folded() -> None:
+    text = "Date:\n Sat, 03 Jan 2026 10:00:00 UTC\nComponents: main\n contrib\nSHA256:\n a 1 b\n"
+    assert apt.release_fields(text) == {"Date": "Sat, 03 Jan 2026 10:00:00 UTC",
+                                        "Components": "main contrib"}  # fmt: skip
+
+
 def test_names_of_release_fields_have_no_case() -> None:
     assert apt.release_fields("origin: x\nDATE: y\nSha256:\n a 1 b\nX-Own: z\n") == {
         "Origin": "x", "Date": "y", "X-Own": "z",
