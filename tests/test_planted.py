@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -473,6 +474,14 @@ def test_what_has_no_end_in_the_place_of_a_spec_or_a_lock(tiny: World) -> None:
             refused(build, f"specs/{name}: cannot be read: ", said)
             path.unlink()
         tiny.write("web.yaml", TINY)
+    # Among apt's own lists, too, which apt would wait for.
+    tiny.build()
+    for path in sorted((tiny.root / "cache/index").glob("live-*/*_*")):
+        path.unlink()
+        os.mkfifo(path)
+    shutil.rmtree(tiny.root / "out")
+    tiny.build()
+    assert not any(path.is_fifo() for path in (tiny.root / "cache").rglob("*"))
 
 
 @root
