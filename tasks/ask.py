@@ -478,9 +478,9 @@ def _check_offer(session: Session, repo: Repo, fields: Mapping[str, str]) -> Non
 
 def ask_all(session: Session, log: host.Log, lock: Lock | None = None) -> list[Snapshot]:
     """Ask every repository, at once; the first failure in the spec's order is the one raised."""
-    was = {repo.name: repo for repo in lock.repos} if lock else {}
     uris = session.uris
     repos = session.spec.repos
+    was = rollback.before(repos, lock.repos if lock else ())
     host.apt_tool("apt-get")
     log.step(f"asking {len(repos)} repositories")
     with ThreadPoolExecutor(max_workers=len(repos)) as pool:

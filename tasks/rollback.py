@@ -5,7 +5,7 @@ A mirror, or who is between, can replay any Release that its keys ever signed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from email.utils import mktime_tz, parsedate_tz
 
 from tasks.errors import BuildError
@@ -27,6 +27,22 @@ def of_suite(fields: Mapping[str, str], suite: str) -> bool:
     wanted = {suite, suite.rpartition("/")[0] or suite}
     named = {fields.get(name, "") for name in ("Suite", "Codename")}
     return bool(wanted & named)
+
+
+def before(repos: Sequence[Repo], locked: Sequence[LockedRepo]) -> dict[str, LockedRepo]:
+    """The locked record of each repository by its name; a new name may be of one that had another.
+
+    That is of the same suite, and of an archive that says who it is.
+    """
+    found = {one.name: one for one in locked}
+    names = {repo.name for repo in repos}
+    renamed = [one for one in locked if one.name not in names and one.fields.get("Origin")]
+    for repo in repos:
+        if repo.name not in found:
+            same = [one for one in renamed if of_suite(one.fields, repo.suite)]
+            if len(same) == 1:
+                found[repo.name] = same[0]
+    return found
 
 
 def check(
