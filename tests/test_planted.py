@@ -481,6 +481,11 @@ def test_what_has_no_end_in_the_place_of_a_spec_or_a_lock(tiny: World) -> None:
         os.mkfifo(path)
     shutil.rmtree(tiny.root / "out")
     tiny.build()
+    snapshot = next((tiny.root / "cache/index").glob("snapshot-*"))
+    shutil.rmtree(snapshot)
+    os.mkfifo(snapshot)
+    assert tiny.doit("verify", check=False).code == 1
+    tiny.build()
     assert not any(path.is_fifo() for path in (tiny.root / "cache").rglob("*"))
 
 
