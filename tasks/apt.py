@@ -240,12 +240,15 @@ def _what_is_signed(text: str) -> str:
 def release_fields(text: str) -> dict[str, str]:
     """The single-line fields of a Release or InRelease file, whose signature apt has verified.
 
-    Those that are looked at have the names that the format gives them, in whatever case they stand.
+    Those that are looked at have the names that the format gives them, in whatever case they stand,
+    and may be folded, as apt takes them.
     """
-    return {
-        _RELEASE.get(name.lower(), name): value
-        for name, value in stanza_fields(_what_is_signed(text)).items() if "\n" not in value
-    }  # fmt: skip
+    found: dict[str, str] = {}
+    for given, value in stanza_fields(_what_is_signed(text)).items():
+        name = _RELEASE.get(given.lower())
+        if name or "\n" not in value:
+            found[name or given] = value.replace("\n", " ").strip()
+    return found
 
 
 # A comma would end a condition, the others make a pattern of it, as do slashes around it.
@@ -517,6 +520,7 @@ _ARCHIVE_KEYRING = re.compile(r".*/(debian|ubuntu)-archive-[^/]*\.(gpg|pgp|asc)"
 def host_mirrors(
     texts: Iterable[str],
     *,
+    arch: str = "",
     origin: Callable[[str, str], str] = lambda _uri, _suite: "",
     read: Callable[[str], str] = lambda _path: "",
 ) -> tuple[str, str]:
@@ -529,15 +533,17 @@ def host_mirrors(
     keyring that they name; after them those that are known to be somebody else's, before these
     those that are trusted without a signature, and of the rest those without updates of their own
     or with a keyring of their own. `read` gives the list of mirrors that a mirror+file: source
-    names.
+    names. What is there for other architectures than `arch` alone, as Ubuntu's ports are, is none.
     """
     found: list[tuple[tuple[bool, ...], str, str]] = []
     sources = list(_sources(texts))
     updated = {uri.rstrip("/") for uri, suite, *_ in sources if suite.endswith("-updates")}
-    for given, suite, signed, trusted in sources:
+    for given, suite, signed, trusted, arches in sources:
+        if arch and arches and arch not in arches:
+            continue
         uri = given
         if match := re.match(r"mirror\+file:(?://)?(?=/)(.*)", given):
-            uri = first_mirror(read(match[1]))
+            uri = first_mirror(read(match[1]), arch)
         if not re.match(r"https?://|file:/", uri):
             continue  # cdrom:, or a list of mirrors on the network
         known = origin(given, suite)
@@ -547,7 +553,8 @@ def host_mirrors(
             continue
         # An archive needs nobody's word for what it has signed.
         rank = (not archive, bool(known), trusted, suite == "stable",
-                not security and given.rstrip("/") not in updated, bool(signed))  # fmt: skip
+                not security and given.rstrip("/") not in updated, bool(signed),
+                arch not in arches)  # fmt: skip
         found.append((rank, "security" if security else "mirror", uri.rstrip("/")))
     best = {
         kind: min((one for one in found if one[1] == kind), key=lambda one: one[0])[2]
@@ -556,8 +563,11 @@ def host_mirrors(
     return best.get("mirror", ""), best.get("security", "")
 
 
-def first_mirror(text: str) -> str:
-    """The address of a mirror list (apt-transport-mirror(1)) that apt tries first, "" for none."""
+def first_mirror(text: str, arch: str = "") -> str:
+    """The address of a mirror list (apt-transport-mirror(1)) that apt tries first, "" for none.
+
+    Those that are for other architectures than `arch` alone are passed over.
+    """
     best: tuple[int, str] | None = None
     for line in text.splitlines():
         words = line.partition("#")[0].split()
@@ -568,7 +578,10 @@ def first_mirror(text: str) -> str:
         # Those without a priority come last.
         priority = int(given) if given.isdigit() else 1 << 31
         types = [word.partition(":")[2] for word in words[1:] if word.startswith("type:")]
-        if types and not {"deb", "index"} & set(types):
+        arches = [word.partition(":")[2] for word in words[1:] if word.startswith("arch:")]
+        if (types and not {"deb", "index"} & set(types)) or (
+            arch and arches and arch not in arches
+        ):
             continue
         if best is None or priority < best[0]:
             best = priority, words[0]
@@ -576,22 +589,27 @@ def first_mirror(text: str) -> str:
 
 
 _YES = ("yes", "true", "with", "on", "enable", "1")  # to apt
+_NO = ("no", "false", "without", "off", "disable", "0")
 
 
-def _sources(texts: Iterable[str]) -> Iterator[tuple[str, str, str, bool]]:
-    """(URI, suite, Signed-By, Trusted) of each enabled binary source that an archive could be."""
+def _sources(texts: Iterable[str]) -> Iterator[tuple[str, str, str, bool, list[str]]]:
+    """(URI, suite, Signed-By, Trusted, architectures) of each binary source of an archive, perhaps.
+
+    Those that are disabled are left out; no architectures are all of the host's.
+    """
     for text in texts:
         for stanza in re.split(r"\n\s*\n", text):
             body = "\n".join(line for line in stanza.splitlines() if not line.startswith("#"))
             fields = {name.lower(): value for name, value in stanza_fields(body).items()}
             if "uris" in fields and "deb" in fields.get("types", "").split():
-                if fields.get("enabled", "yes").lower() in ("no", "false", "0"):
+                if fields.get("enabled", "yes").lower() in _NO:
                     continue
                 if "main" in fields.get("components", "").split():
                     signed = " ".join(fields.get("signed-by", "").split())
                     trusted = fields.get("trusted", "").lower() in _YES
+                    arches = fields.get("architectures", "").split()
                     yield from (
-                        (uri, suite, signed, trusted)
+                        (uri, suite, signed, trusted, arches)
                         for uri in fields["uris"].split()
                         for suite in fields.get("suites", "").split()
                     )
@@ -602,4 +620,6 @@ def _sources(texts: Iterable[str]) -> Iterator[tuple[str, str, str, bool]]:
                     option = re.search(r"signed-by=(\S+)", match[1] or "", re.IGNORECASE)
                     said = re.search(r"trusted=(\S+)", match[1] or "", re.IGNORECASE)
                     trusted = said is not None and said[1].lower() in _YES
-                    yield match[2], match[3], option[1] if option else "", trusted
+                    only = re.search(r"\barch=(\S+)", match[1] or "", re.IGNORECASE)
+                    arches = only[1].split(",") if only else []
+                    yield match[2], match[3], option[1] if option else "", trusted, arches

@@ -281,7 +281,8 @@ def _snapshot(
             os.utime(release, (info.st_atime, info.st_mtime - 3))
     fields = apt.release_fields(release.read_text("utf-8", "replace")) if release else {}
     if was is not None:
-        rollback.check(repo, was, fields, f"{session.spec.path}: repos.{repo.name} ({masked(uri)})")
+        rollback.check(repo, was, fields, f"{session.spec.path}: repos.{repo.name} ({masked(uri)})",
+                       keeping=session.lock_mode == "keep")  # fmt: skip
     if release is not None:
         _check_signer(session, repo, release, fields)
     packages = sorted(name for name in files if name.endswith("Packages"))
@@ -477,9 +478,9 @@ def _check_offer(session: Session, repo: Repo, fields: Mapping[str, str]) -> Non
 
 def ask_all(session: Session, log: host.Log, lock: Lock | None = None) -> list[Snapshot]:
     """Ask every repository, at once; the first failure in the spec's order is the one raised."""
-    was = {repo.name: repo for repo in lock.repos} if lock else {}
     uris = session.uris
     repos = session.spec.repos
+    was = rollback.before(repos, lock.repos if lock else ())
     host.apt_tool("apt-get")
     log.step(f"asking {len(repos)} repositories")
     with ThreadPoolExecutor(max_workers=len(repos)) as pool:

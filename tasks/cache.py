@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
@@ -247,12 +248,16 @@ class Cache:
         return path if mine else self.memory.path.parent / "index"
 
     def lists(self, live_id: str) -> Path:
-        """The folder where apt keeps its lists of a repository, with no link in or to it."""
+        """The folder where apt keeps its lists of a repository, with no link in or to it.
+
+        Nor a FIFO or device, which apt would read for ever.
+        """
         lists = self.index / f"live-{live_id}"
         for folder in (lists, lists / "partial"):
             with safe.folder(folder, make=True) as opened:
                 for path in opened.iterdir():
-                    if path.is_symlink():
+                    mode = path.lstat().st_mode
+                    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                         path.unlink()
         return lists
 

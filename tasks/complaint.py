@@ -67,6 +67,8 @@ def explained(
     found = signature.arrived(files)
     if found in (None, signature.NO_RELEASE):
         found = found or signature.gpgv_cause(status) or signature.sqv_cause(told)
+    if found is None and re.search(r"NOSPLIT|Splitting up .* failed", told):
+        found = signature.MALFORMED  # what was signed is whole, and something stands around it
     if found is None:
         for pattern, cause, hint in CAUSES:
             if re.search(pattern, told):

@@ -7,12 +7,15 @@ What a person sees is made of the schema's words: `description`, and beside each
 from __future__ import annotations
 
 import difflib
+import errno
 import json
+import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tasks.errors import BuildError
 
@@ -125,13 +128,21 @@ def near(name: str, known: Iterable[str]) -> str:
 def read_text(path: Path) -> bytes:
     """The bytes of a spec's file; BuildError when it cannot be read or is too large for one."""
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             raw = file.read(SIZE_LIMIT + 1)
     except OSError as error:
         raise BuildError(f"{path}: cannot be read: {error.strerror}") from error
     if len(raw) > SIZE_LIMIT:
         raise BuildError(f"{path}: larger than {SIZE_LIMIT} bytes", "this is no spec")
     return raw
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A regular file, which may be named by a link: a FIFO has no end, and /dev/zero neither."""
+    kind = os.stat(path).st_mode
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+        raise OSError(errno.ENXIO, "it is no regular file", str(path))
+    return open(path, "rb")
 
 
 def parse(path: Path, raw: bytes) -> Document:
@@ -316,7 +327,8 @@ def _depths(value: Any, depth: int = 0) -> Iterator[tuple[int, int]]:
 def read_schema(path: Path) -> bytes:
     """The schema's text; BuildError when it is not there."""
     try:
-        return path.read_bytes()
+        with _opened(path) as file:
+            return file.read()
     except OSError as error:
         raise BuildError(
             f"{path}: cannot be read: {error.strerror}",

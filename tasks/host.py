@@ -613,10 +613,10 @@ def remove(path: Path) -> None:
 def remove_tree(path: Path) -> None:
     """Delete a folder of a build, whatever modes its directories have; a missing one is fine.
 
-    Once more for what the last processes of a sandbox that was killed still write meanwhile.
+    Once more for what the last processes of a sandbox that was killed still write meanwhile. What
+    else is in its place goes as `remove` takes it: rmtree would open a FIFO, and wait.
     """
-    with contextlib.suppress(FileNotFoundError), safe.at(path) as here:
-        _remove_tree(here)
+    remove(path)
 
 
 def _remove_tree(here: Path) -> None:

@@ -359,10 +359,11 @@ ADDRESS = r"(https?://(?=[^/])([^\s\[\]\"'<>\\/]*@)?(\[[0-9A-Fa-f:.]+\](?=[:/]|$
 """An address as a spec's `uri` has it; brackets only around a host of IPv6 (RFC 3986)."""
 
 
-def find_mirrors(given: Mapping[str, str | None]) -> dict[str, str]:
+def find_mirrors(given: Mapping[str, str | None], arch: str = "") -> dict[str, str]:
     """What ${mirror} and ${security_mirror} stand for: command line, environment, host's sources.
 
-    `given` holds the command line's. A name that nothing defines is left out.
+    `given` holds the command line's; of the host's, those for `arch` count. A name that nothing
+    defines is left out.
     """
     found: dict[str, str] = {}
     host_found: tuple[str, str] | None = None
@@ -370,7 +371,7 @@ def find_mirrors(given: Mapping[str, str | None]) -> dict[str, str]:
         value = given.get(name) or os.environ.get(f"STRATA_{name.upper()}")
         if not value:
             host_found = host_found or apt.host_mirrors(
-                _host_sources(), origin=_host_origin, read=_host_text
+                _host_sources(), arch=arch, origin=_host_origin, read=_host_text
             )
             value = host_found[number]
         if value:
@@ -426,7 +427,12 @@ def expand(uri: str, mirrors: Mapping[str, str], spec: Spec) -> str:
                     f"add {name}=ADDRESS, or set STRATA_{name.upper()}",
                 )
             uri = uri.replace(mark, mirrors[name])
-    return uri
+    if "$(ARCH)" in uri and spec.foreign:
+        raise BuildError(
+            f"{spec.path}: {masked(uri)}: $(ARCH) is another address for each architecture",
+            "write one repository for each, with the architecture in place of $(ARCH)",
+        )
+    return uri.replace("$(ARCH)", spec.arch)  # as apt itself does (sources.list(5))
 
 
 def keyring_files(repo: Repo, spec: Spec) -> list[Path]:
@@ -464,7 +470,9 @@ def signed_by(repo: Repo, spec: Spec, lock: Lock) -> tuple[str, bytes]:
     if repo.keyring is not None and not repo.trusted:
         path = keyring_files(repo, spec)[0]
         keys, content = keys_of(path, repo, spec), path.read_bytes()
-        plain = content.startswith(b"-----BEGIN") and b"\r" not in content
+        # apt's own reader of armor takes a line of blanks for none, and finds no key then.
+        blanks = re.search(rb"[ \t\r\f\v]$", content, re.MULTILINE)
+        plain = content.startswith(b"-----BEGIN") and not blanks
         suffix = "asc" if plain else "gpg"
         return f"/etc/apt/keyrings/{repo.name}.{suffix}", content if plain else keys
     if repo.trusted:

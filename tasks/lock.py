@@ -25,7 +25,8 @@ from tasks.lockfile import Lock, LockedLayer, Record
 from tasks.plan import canonical, key, resolution_inputs
 from tasks.session import Session
 
-PINNED = 1001
+PINNED = 32767
+"""Of what lock=keep keeps: apt's highest, which no priority of a spec's reaches then."""
 ANSWERS_KEPT = 64
 """Of apt's, in .doit/resolved/: a spec with four layers has five."""
 
@@ -97,14 +98,18 @@ class Resolver:
                 link = self.folder / "lists" / f"{apt.list_name(apt.site(number))}_{path.name}"
                 link.unlink(missing_ok=True)
                 link.symlink_to(path)
+        highest = PINNED - 1 if keep else PINNED
         try:
             pins = apt.preferences(
-                [(s.repo.name, s.repo.priority, s.fields) for s in snapshots],
+                [(s.repo.name, s.repo.priority and min(s.repo.priority, highest), s.fields)
+                 for s in snapshots],
                 sites=True,
-                pins={s.repo.name: s.repo.pins for s in snapshots},
-            )
+                pins={s.repo.name: [(names, min(priority, highest))
+                                    for names, priority in s.repo.pins] for s in snapshots},
+            )  # fmt: skip
         except BuildError as error:
             raise BuildError(f"{self.spec.path}: {error.message}", error.hint) from error
+        self.kept = {keep.slot(record): record for record in keep.installed()} if keep else {}
         if keep is not None:
             pins = "\n".join([
                 f"Package: {record.package}:{_native(record, self.spec.arch)}\n"
@@ -140,7 +145,8 @@ class Resolver:
 
         `installed` is what came of the calls before this one.
         """
-        self.asked = {**self.asked, "wanted": [*self.asked["wanted"], list(wanted)]}
+        requests = [self._by_version(name) for name in wanted]
+        self.asked = {**self.asked, "wanted": [*self.asked["wanted"], requests]}
         if not wanted:
             return [], []
         unsolved.contradiction(where, wanted, self.spec.arch)
@@ -157,12 +163,16 @@ class Resolver:
         named = {apt.plain_name(name) for name in wanted if name.endswith("-")}
         # Only what is named so may go: see below.
         allowed = ["--allow-remove-essential"] if named & essential else []
-        code, out, err = host.capture(
-            ["apt-get", "--print-uris", "--yes", "--allow-downgrades", *allowed, "install",
-             *wanted],
-            env={"APT_CONFIG": str(self.folder / "apt.conf")},
-        )  # fmt: skip
-        self.log.line(f"# resolving {where}: {' '.join(wanted)}\n{out}{err}")
+        # Where what a kept version needs is gone, its suite may have something in its place.
+        for asking in [requests, wanted] if requests != list(wanted) else [wanted]:
+            code, out, err = host.capture(
+                ["apt-get", "--print-uris", "--yes", "--allow-downgrades", *allowed, "install",
+                 *asking],
+                env={"APT_CONFIG": str(self.folder / "apt.conf")},
+            )  # fmt: skip
+            self.log.line(f"# resolving {where}: {' '.join(asking)}\n{out}{err}")
+            if not code:
+                break
         if code:
             failed = self.log.failure(f"resolving {where}", err)
             if isinstance(failed, NoRoom):
@@ -190,6 +200,25 @@ class Resolver:
         )  # fmt: skip
         self.answers.put(self.asked, added, removed)
         return added, removed
+
+    def _by_version(self, request: str) -> str:
+        """`name/suite` as `name=version` if a version is kept and that suite still has it.
+
+        Else apt takes what is newest in the suite, whatever is pinned.
+        """
+        name, slash, suite = request.rpartition("/")
+        slot = apt.requested(request, self.kept.keys(), self.spec.arch) if slash else None
+        if slot is None:
+            return request
+        record = self.kept[slot]
+        for number, snapshot in enumerate(self.snapshots):
+            if suite in (snapshot.fields.get(field) for field in ("Suite", "Archive", "Codename")):
+                for path in self.packages_paths(number):
+                    if path not in self.places:
+                        self.places[path] = apt.places_by_sha256(path.read_bytes())
+                    if record.sha256.encode() in self.places[path]:
+                        return f"{name}={record.version}"
+        return request
 
     def _apt_cache(self, *words: str) -> str:
         env = {"APT_CONFIG": str(self.folder / "apt.conf")}
@@ -236,11 +265,18 @@ class Resolver:
         status = apt.installed_status(self.stanzas[record.sha256] for record in installed)
         (self.folder / "status").write_text(status, encoding="utf-8")
         marks = self.folder / "extended_states"
+        # By what is there: of a suite apt would take what is newest, and need to fetch it.
+        versions = {(one.package, _native(one, self.spec.arch)): one.version for one in installed}
+        requests = []
+        for name in wanted:
+            slot = apt.requested(name, slots, self.spec.arch) if "/" in name else None
+            plain = name.partition("/")[0]
+            requests.append(name if slot is None else f"{plain}={versions[slot]}")
         names = sorted(f"{package}:{architecture}" for package, architecture in slots)
         marks.write_text(apt.extended_states(names), encoding="ascii")
         code, out, err = host.capture(
             ["apt-get", "--yes", "--allow-downgrades", "--no-download",
-             "--option", "Debug::NoLocking=true", "install", *wanted],
+             "--option", "Debug::NoLocking=true", "install", *requests],
             env={"APT_CONFIG": str(self.folder / "apt.conf")},
         )  # fmt: skip
         self.log.line(f"# what {where} asked for: {' '.join(wanted)}\n{out}{err}")
@@ -379,7 +415,8 @@ def update(session: Session) -> None:
     """Bring specs/NAME.lock up to date, as far as `lock=` allows; sets session.locked.
 
     `latest` asks each repository; the lock is resolved anew only if one of them or the spec
-    changed. `keep` asks nothing while the spec is the same. `frozen` never asks.
+    changed, or if it may be behind since `keep` made it. `keep` asks nothing while the spec is the
+    same. `frozen` never asks.
     """
     spec = session.spec
     mode = session.lock_mode
@@ -401,14 +438,15 @@ def update(session: Session) -> None:
         if snapshots is None:
             snapshots = ask_all(session, log, old)
             session.locked = "asked"
-            if mode == "latest" and current and old is not None and _unchanged(old, snapshots):
+            stands = current and old is not None and not old.kept and _unchanged(old, snapshots)
+            if mode == "latest" and stands:
                 return
             if drop_broken(session, snapshots, log):
                 snapshots = ask_all(session, log, old)
         lock = resolve(session, snapshots, keep, log)
         if spec.settings.shown:
             lock = scanned(session, lock, old, log)
-        text = lockfile.dump(lock)
+        text = lockfile.dump(replace(lock, kept=mode == "keep"))
         if session.lock_text() == text:
             return
         host.write_text(session.lock_path, text)

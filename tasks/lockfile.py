@@ -70,7 +70,8 @@ class Lock:
     """A whole lock; `inputs` is the digest of the spec's fields that it was resolved from.
 
     `manual` is of the base what LockedLayer.manual is of a layer; `form` is that of the text.
-    `scan` is the SCAN by which the layers' `reads` were found, 0 if none was.
+    `scan` is the SCAN by which the layers' `reads` were found, 0 if none was. `kept`: lock=keep
+    made it, so its versions may be older than the ones that its repositories had.
     """
 
     inputs: str
@@ -81,6 +82,7 @@ class Lock:
     layers: tuple[LockedLayer, ...]
     manual: tuple[str, ...] = ()
     form: int = FORMAT
+    kept: bool = False
 
     def installed(self, layers: int | None = None) -> list[Record]:
         """All packages of the finished image, or after the first `layers` layers, by name."""
@@ -162,6 +164,7 @@ def dump(lock: Lock) -> str:
         f'  "format": {FORMAT},\n'
         f'  "inputs": {line(lock.inputs)},\n'
         f'  "arch": {line(lock.arch)},\n'
+        + ('  "kept": true,\n' if lock.kept else "")
         + (f'  "scan": {lock.scan},\n' if lock.scan else "")
         + f'  "repos": {block([line(asdict(repo)) for repo in lock.repos], "  ")},\n'
         f'  "manual": {block([line(name) for name in lock.manual], "  ")},\n'
@@ -214,6 +217,12 @@ def record_of(value: Mapping[str, Any], repos: set[str]) -> Record:
 
 def _number(value: Any, what: str) -> int:
     if type(value) is not int or not 0 <= value < 1 << 31:
+        raise ValueError(f"{what} is malformed: {str(value)[:80]!r}")
+    return value
+
+
+def _truth(value: Any, what: str) -> bool:
+    if type(value) is not bool:
         raise ValueError(f"{what} is malformed: {str(value)[:80]!r}")
     return value
 
@@ -282,6 +291,7 @@ def parse(text: str, *, where: str) -> Lock:
                          for one in _list(document["layers"], "layers")),
             manual=_names_of(document["manual"], "manual") if manual else (),
             form=form,
+            kept=_truth(document.get("kept", False), "kept"),
         )  # fmt: skip
         _once([layer.name for layer in lock.layers], "the layer")
         groups = [("base", lock.base), *((layer.name, layer.records) for layer in lock.layers)]

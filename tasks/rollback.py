@@ -5,7 +5,7 @@ A mirror, or who is between, can replay any Release that its keys ever signed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from email.utils import mktime_tz, parsedate_tz
 
 from tasks.errors import BuildError
@@ -29,8 +29,28 @@ def of_suite(fields: Mapping[str, str], suite: str) -> bool:
     return bool(wanted & named)
 
 
-def check(repo: Repo, was: LockedRepo, fields: Mapping[str, str], where: str) -> None:
+def before(repos: Sequence[Repo], locked: Sequence[LockedRepo]) -> dict[str, LockedRepo]:
+    """The locked record of each repository by its name; a new name may be of one that had another.
+
+    That is of the same suite, and of an archive that says who it is.
+    """
+    found = {one.name: one for one in locked}
+    names = {repo.name for repo in repos}
+    renamed = [one for one in locked if one.name not in names and one.fields.get("Origin")]
+    for repo in repos:
+        if repo.name not in found:
+            same = [one for one in renamed if of_suite(one.fields, repo.suite)]
+            if len(same) == 1:
+                found[repo.name] = same[0]
+    return found
+
+
+def check(
+    repo: Repo, was: LockedRepo, fields: Mapping[str, str], where: str, *, keeping: bool = False
+) -> None:
     """BuildError if a Release with these fields goes back behind the locked one.
+
+    `keeping`: with lock=keep, which asks only because the spec has changed, so it is no remedy.
 
     A mirror of another archive (Origin, Label) or a suite that the spec has changed is another
     repository, and no older one. Without a Date on both sides there is nothing to compare.
@@ -39,8 +59,9 @@ def check(repo: Repo, was: LockedRepo, fields: Mapping[str, str], where: str) ->
         return
     if any(fields.get(name, "") != was.fields.get(name, "") for name in ("Origin", "Label")):
         return
+    instead = "undo what the spec changed" if keeping else "build with lock=keep or lock=frozen"
     hint = (
-        "use another mirror, or build with lock=keep or lock=frozen; to go back on purpose, set "
+        f"use another mirror, or {instead}; to go back on purpose, set "
         f"repos.{repo.name}.check_rollback: false"
     )
     names = ("Suite", "Codename")

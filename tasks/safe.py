@@ -367,11 +367,15 @@ def private(path: Path) -> Path:
                 f"{one}: everybody may rename what is in this folder, so scratch is not safe there",
                 f"chmod +t {one}, or set STRATA_SCRATCH to another folder",
             )
-    if (owner := root.stat().st_uid) not in _trusted():
-        raise BuildError(
-            f"{root}: this folder for scratch is user {owner}'s, who may rename what is in it",
-            "set STRATA_SCRATCH to a folder of your own",
-        )
+    # Who could move the checkout away could give root other code to run.
+    trusted = _trusted() | {one.stat().st_uid for one in Path.cwd().parents}
+    for one in (root, *root.parents):
+        # The sticky bit does not hold a folder's own owner back.
+        if (owner := one.stat().st_uid) not in trusted:
+            raise BuildError(
+                f"{one}: this folder for scratch is user {owner}'s, who may rename what is in it",
+                "set STRATA_SCRATCH to a folder of your own",
+            )
     path = root / path.name
     if stat.S_ISLNK(info.st_mode):
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))

@@ -184,7 +184,7 @@ class Session:
         from tasks.inputs import find_mirrors
 
         given = {name: self.variables.get(name) for name in ("mirror", "security_mirror")}
-        return find_mirrors(given)
+        return find_mirrors(given, self.spec.arch if self.name else "")
 
     @property
     def uris(self) -> dict[str, str]:
@@ -216,7 +216,9 @@ class Session:
         except FileNotFoundError:
             return None
         except OSError as error:
-            reason = "it is a link" if error.errno == errno.ELOOP else error.strerror
+            reason = {errno.ELOOP: "it is a link", errno.ENXIO: "it is no regular file"}.get(
+                error.errno or 0, error.strerror
+            )
             raise BuildError(
                 f"{self.lock_path}: cannot be read: {reason}",
                 "put the lock itself there, or remove what is there",

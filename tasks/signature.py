@@ -157,7 +157,42 @@ def keyring(content: bytes) -> tuple[bytes, str, str]:
         return b"", "holds a secret key, which must not leave its owner", _EXPORT
     if tag != 6:
         return b"", "is no OpenPGP keyring", "fetch it again, and look what it holds"
-    return content, "", ""
+    whole = _packets(content)
+    if content[whole:].strip():
+        # gpgv and sqv would find no key in it at all, and speak of another one's.
+        return b"", "is damaged or cut off: what it holds is no whole key", "fetch it again"
+    return content[:whole], "", ""
+
+
+def _packets(content: bytes) -> int:
+    """How many bytes at the beginning are whole packets (RFC 9580, 4.2)."""
+    whole = 0
+    while whole < len(content) and content[whole] & 0x80:
+        first, at, partial = content[whole], whole + 1, True
+        while partial:
+            size, partial = 0, False
+            if not first & 0x40:
+                octets = 1 << (first & 3)
+                if octets == 8:  # until the end
+                    return len(content)
+                size = int.from_bytes(content[at : at + octets], "big")
+            else:
+                octet = content[at] if at < len(content) else 0
+                octets = 1 if octet < 192 or 224 <= octet < 255 else 2 if octet < 224 else 5
+                size = octet
+                if octets == 2:
+                    size = (
+                        (octet - 192 << 8) + 192 + int.from_bytes(content[at + 1 : at + 2], "big")
+                    )
+                elif octets == 5:
+                    size = int.from_bytes(content[at + 1 : at + 5], "big")
+                elif octet >= 224:
+                    size, partial = 1 << (octet & 0x1F), True
+            at += octets + size
+            if at > len(content):
+                return whole
+        whole = at
+    return whole
 
 
 def _dearmored(block: bytes) -> bytes:

@@ -172,6 +172,12 @@ def test_release_fields_are_the_single_lines_that_are_signed(text: str) -> None:
     }  # fmt: skip
 
 
+def test_release_fields_may_be_folded() -> None:
+    text = "Date:\n Sat, 03 Jan 2026 10:00:00 UTC\nComponents: main\n contrib\nSHA256:\n a 1 b\n"
+    assert apt.release_fields(text) == {"Date": "Sat, 03 Jan 2026 10:00:00 UTC",
+                                        "Components": "main contrib"}  # fmt: skip
+
+
 def test_names_of_release_fields_have_no_case() -> None:
     assert apt.release_fields("origin: x\nDATE: y\nSha256:\n a 1 b\nX-Own: z\n") == {
         "Origin": "x", "Date": "y", "X-Own": "z",
@@ -550,17 +556,33 @@ SIGNED = "/usr/share/keyrings/debian-archive-keyring.gpg"
         pytest.param("Types: deb\nURIs: mirror+file:///etc/apt/m.list\nSuites: noble\n"
                      "Components: main\n", {}, "http://second.example.org/u", id="deb822 mirror list"),
         pytest.param("deb mirror+file:/nowhere noble main\n", {}, "", id="no mirror list"),
+        *(pytest.param(f"Types: deb\nURIs: {PPA}\nSuites: noble\nComponents: main\nEnabled: {no}\n\n"
+                       f"Types: deb\nURIs: {OWN}\nSuites: noble\nComponents: main\n", {}, OWN,
+                       id=f"Enabled: {no}") for no in ("no", "Off", "without", "disable", "0")),
+        *(pytest.param(f"deb [{options}] {PPA} noble main\ndeb {OWN} noble main\n", {PPA: "Ubuntu"},
+                       OWN, id=options)
+          for options in ("arch=arm64", "signed-by=/k Arch=arm64,armhf")),
+        pytest.param(f"Types: deb\nURIs: {PPA}\nSuites: noble\nComponents: main\nArchitectures: arm64\n"
+                     f"\nTypes: deb\nURIs: {OWN}\nSuites: noble\nComponents: main\n"
+                     "Architectures: i386 amd64\n", {}, OWN, id="ports"),
     ],
 )  # fmt: skip
 def test_mirror_beside_others(text: str, origins: Mapping[str, str], mirror: str) -> None:
     lists = {"/etc/apt/m.list": "# a comment\nhttp://first.example.org/u\tpriority:2\n"
              "http://source.example.org/u type:deb-src priority:0\n"
+             "http://ports.example.org/u arch:arm64 arch:armhf priority:0\n"
              "http://second.example.org/u/ priority:1\nhttp://last.example.org/u\n"}  # fmt: skip
     found = apt.host_mirrors(
-        [text], origin=lambda uri, _suite: origins.get(uri, ""),
+        [text], arch="amd64", origin=lambda uri, _suite: origins.get(uri, ""),
         read=lambda path: lists.get(path, ""),
     )  # fmt: skip
     assert found == (mirror, "")
+
+
+def test_mirror_is_the_architectures_own() -> None:
+    text = f"deb {OWN} noble main\ndeb [arch=arm64] {PPA} noble main\n"
+    assert apt.host_mirrors([text], arch="arm64") == (PPA, "")
+    assert apt.host_mirrors([text], arch="amd64") == (OWN, "")
 
 
 def test_phased_updates_do_not_depend_on_the_machine() -> None:

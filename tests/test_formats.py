@@ -162,6 +162,7 @@ FORMATS = {
     "escaped path": Format(folder="sp ace", uri="/sp%20ace"),
     "escaped slash and percent": Format(folder="a%2Fb/c", uri="/a%252Fb/c"),
     "escaped without need": Format(folder="de~b", uri="/%64e%7eb"),
+    "the architecture in the path": Format(folder="amd64", uri="/$(ARCH)"),
     "plain signs in the path": Format(folder="pl+us~t,ilde;x=1", uri="/pl+us~t,ilde;x=1"),
 }  # fmt: skip
 

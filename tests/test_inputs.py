@@ -224,6 +224,18 @@ def test_keyring_of_a_spec_goes_into_the_image_as_apt_reads_it(tmp_path: Path) -
         (text, ("/etc/apt/keyrings/main.asc", text.encode())),
         ("\n" + text, ("/etc/apt/keyrings/main.gpg", key)),
         (text.replace("\n", "\r\n"), ("/etc/apt/keyrings/main.gpg", key)),
+        (text.replace("\n\n", "\n \n"), ("/etc/apt/keyrings/main.gpg", key)),
+        (text.replace("\n", "\t\n"), ("/etc/apt/keyrings/main.gpg", key)),
     ):
         file.write_bytes(content.encode())
         assert inputs.signed_by(spec.repos[0], spec, samples.lock([])) == expected
+
+
+def test_an_address_with_the_architecture_in_it(tmp_path: Path) -> None:
+    repos = [{**REPO, "uri": "${mirror}/$(ARCH)/"}]
+    mirrors = {"mirror": "http://h/$(ARCH)"}
+    spec = samples.load(tmp_path, repos=repos)
+    assert inputs.expand(spec.repos[0].uri, mirrors, spec) == "http://h/amd64/amd64"
+    spec = samples.load(tmp_path, repos=repos, packages=["alpha:i386"])
+    with pytest.raises(BuildError, match="another address for each architecture"):
+        inputs.expand(spec.repos[0].uri, mirrors, spec)

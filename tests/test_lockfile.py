@@ -34,6 +34,8 @@ FULL = replace(lock(
 
 
 def test_text_is_read_back_as_it_was() -> None:
+    text = lockfile.dump(replace(FULL, kept=True))
+    assert lockfile.parse(text, where="x.lock") == replace(FULL, kept=True)
     text = lockfile.dump(FULL)
     assert lockfile.parse(text, where="x.lock") == FULL
     assert lockfile.dump(lockfile.parse(text, where="x.lock")) == text
@@ -189,6 +191,7 @@ BAD: dict[str, tuple[Callable[[Document], Any], str]] = {
                                      "the repository 'main' stands twice"),
     "two layers of one name": (lambda lock: lock["layers"].append(lock["layers"][1]),
                                "the layer 'empty' stands twice"),
+    "kept that is a number": (lambda lock: lock.update(kept=1), "kept is malformed"),
     "format that is a fraction": (lambda lock: lock.update(format=1.0), "format"),
 }  # fmt: skip
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,11 @@ def test_scratch_where_its_name_could_be_given_away(tiny: World, shared: Path) -
     os.chown(scratch, OTHER, OTHER)
     refused(tiny.doit("build", "spec=web", check=False), f"is user {OTHER}'s", "STRATA_SCRATCH")
     os.chown(scratch, 0, 0)
+    # Nor where that of a folder above could be: no sticky bit holds the owner back.
+    os.chown(scratch.parent, OTHER, OTHER)
+    refused(tiny.doit("build", "spec=web", check=False),
+            f"{scratch.parent}: this folder for scratch is user {OTHER}'s")  # fmt: skip
+    os.chown(scratch.parent, 0, 0)
     tiny.build()
 
 
@@ -445,9 +451,42 @@ def test_files_in_the_place_of_folders_and_a_missing_schema(tiny: World, shared:
     assert "Traceback" not in build.text
     (tiny.root / ".doit").unlink()
     schema = tiny.root / "specs/spec.schema.json"
-    for harm in (lambda: schema.write_text("{"), schema.unlink, schema.mkdir):
+    harms: list[Callable[[], object]] = [
+        lambda: schema.write_text("{"), schema.unlink, lambda: os.mkfifo(schema), schema.mkdir,
+    ]  # fmt: skip
+    for harm in harms:
         harm()
         refused(tiny.doit("build", "spec=web", check=False), "spec.schema.json", "restore it")
+        if schema.is_fifo():
+            schema.unlink()
+
+
+@root
+def test_what_has_no_end_in_the_place_of_a_spec_or_a_lock(tiny: World) -> None:
+    """A FIFO would be waited for, and /dev/zero, to which a commit may have a link, read for ever."""
+    for name in ("web.yaml", "web.lock"):
+        path = tiny.root / "specs" / name
+        path.unlink(missing_ok=True)
+        for plant in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+            plant(path)
+            said = "it is a link" if name == "web.lock" and path.is_symlink() else "no regular file"
+            build = tiny.doit("build", "spec=web", check=False)
+            refused(build, f"specs/{name}: cannot be read: ", said)
+            path.unlink()
+        tiny.write("web.yaml", TINY)
+    # Among apt's own lists, too, which apt would wait for.
+    tiny.build()
+    for path in sorted((tiny.root / "cache/index").glob("live-*/*_*")):
+        path.unlink()
+        os.mkfifo(path)
+    shutil.rmtree(tiny.root / "out")
+    tiny.build()
+    snapshot = next((tiny.root / "cache/index").glob("snapshot-*"))
+    shutil.rmtree(snapshot)
+    os.mkfifo(snapshot)
+    assert tiny.doit("verify", check=False).code == 1
+    tiny.build()
+    assert not any(path.is_fifo() for path in (tiny.root / "cache").rglob("*"))
 
 
 @root

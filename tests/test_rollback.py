@@ -73,6 +73,23 @@ def test_what_goes_back(
             rollback.check(spec.repos[0], locked, fields, "s.yaml: repos.r")
 
 
+def test_a_new_name_is_no_way_around(tmp_path: Path) -> None:
+    def before(*names: str, suite: str = "bookworm") -> dict[str, str]:
+        repos = [{"name": name, "uri": "http://h", "suite": suite, "section": "main"}
+                 for name in names]  # fmt: skip
+        spec = load(tmp_path, repos=repos, images={"/": {"file": "a.img", "format": "ext4"}})
+        return {name: one.name for name, one in rollback.before(spec.repos, locked).items()}
+
+    locked = [LockedRepo(name=name, release="a" * 64, date=NEW, fields=fields)
+              for name, fields in (("main", DEBIAN), ("security", SECURITY), ("ours", {}))]  # fmt: skip
+    same = {"main": "main", "security": "security", "ours": "ours"}
+    assert before("main", "security") == same
+    assert before("debian", "security") == {**same, "debian": "main"}
+    assert before("main", "debian") == same, "main is still there: this is another"
+    assert before("x", suite="bookworm-security") == {**same, "x": "security"}
+    assert before("x", suite="trixie") == same
+
+
 @pytest.mark.parametrize("signed", ["InRelease", "Release.gpg", "unsigned"])
 def test_mirror_that_goes_back(tiny: World, tmp_path: Path, signed: str) -> None:
     tiny.repository.inrelease = signed == "InRelease"
@@ -100,6 +117,9 @@ def test_mirror_that_goes_back(tiny: World, tmp_path: Path, signed: str) -> None
         "lock=keep", "repos.main.check_rollback: false",
     )  # fmt: skip
     # A changed spec is no way around it, and what the lock names is built without asking.
+    tiny.edit("name: main", "name: debian")
+    tiny.refused("repos.debian", OLDER)
+    tiny.edit("name: debian", "name: main")
     tiny.edit("include: [baseline, beta]", "include: [beta, baseline]")
     tiny.doit("lock", "spec=web", "lock=keep")
     assert lock.read_text() == text

@@ -230,8 +230,16 @@ def armored(content: bytes, kind: str = "PUBLIC KEY BLOCK", header: str = "") ->
     )
 
 
-PUBLIC = b"\x98\x33\x04 a key" + bytes(range(60))
+PUBLIC = b"\x98\x33\x04 a key" + bytes(range(44))
 NEW_FORMAT = b"\xc6" + PUBLIC[1:]
+LENGTHS = {
+    "two octets": b"\x99\x01\x00" + bytes(256),
+    "four octets": b"\x9a\0\0\x01\x00" + bytes(256),
+    "to the end": b"\x9b" + bytes(99),
+    "new, two octets": b"\xc6\xc1\x01" + bytes(449),
+    "new, four octets": b"\xc6\xff\0\0\0\x05" + bytes(5),
+    "new, in parts": b"\xc6\xe3" + bytes(8) + b"\xe0\0\x02ab",
+}
 GOOD = {
     "binary": PUBLIC,
     "binary, new packets": NEW_FORMAT,
@@ -245,6 +253,19 @@ GOOD = {
     "no newline at the end": armored(PUBLIC).rstrip(b"\n"),
     "blanks at line ends": armored(PUBLIC).replace(b"\n", b" \n"),
 }
+
+
+@pytest.mark.parametrize("name", LENGTHS)
+def test_keyring_that_is_cut_off_or_not(name: str) -> None:
+    """By what its packets say of their lengths, of each form of RFC 9580."""
+    keys = LENGTHS[name]
+    for content in (keys, PUBLIC + keys):
+        assert signature.keyring(content) == (content, "", "")
+        if name != "to the end":
+            assert signature.keyring(content + b"\n")[0] == content
+            assert signature.keyring(content + keys)[0] == content + keys
+            for cut in (content[:-1], content + keys[:-1], content + b"junk", content + keys[:2]):
+                assert "is damaged or cut off" in signature.keyring(cut)[1]
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -290,6 +311,17 @@ def test_keyring_with_windows_line_ends_verifies(tiny: World) -> None:
     text = key._gpg("--armor", "--export", key.fingerprint)
     (tiny.root / "specs/keys/test.gpg").write_bytes(b"\n" + text.replace(b"\n", b"\r\n"))
     tiny.doit("lock", "spec=web")
+
+
+@pytest.mark.parametrize("around", ["before", "after", "mark"])
+def test_text_around_what_is_signed(tiny: World, around: str) -> None:
+    """gpgv finds the signature good, and the keyring is not to blame."""
+    path = tiny.repository.dist / "InRelease"
+    text = path.read_bytes()
+    path.write_bytes({"before": b"Origin: x\n\n" + text, "after": text + b"Origin: x\n",
+                      "mark": b"\xef\xbb\xbf" + text}[around])  # fmt: skip
+    said = tiny.refused("repos.main", "its signature is bad: it cannot be read", "another mirror")
+    assert "keyring" not in said
 
 
 def test_keyring_that_apt_cannot_read_is_told_before_it_is_asked(tiny: World) -> None:
