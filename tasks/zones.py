@@ -21,8 +21,11 @@ def unknown(name: str, folder: Path = FOLDER) -> tuple[str, list[str]] | None:
     if _is_zone(folder / name):
         return None
     version, listed = _listed(folder)
-    if name in listed:
-        # Old names are a package of their own since Debian 13, and the list has them.
+    kin, _, rest = name.partition("/")
+    plain = rest if kin in KIN else name
+    if plain in listed or _is_zone(folder / plain):
+        # Old names and those folders are a package of their own since Debian 13; the list of
+        # names has the old ones, and the image may be of an older release.
         return None
     names = sorted(listed | set(_compiled(folder)))
     if not names:

@@ -170,6 +170,8 @@ def zone_folder(tmp_path: Path, *names: str, listed: bool = True) -> Path:
 @pytest.mark.parametrize("listed", [True, False])
 def test_a_mistyped_zone_is_known_with_near_ones(tmp_path: Path, listed: bool) -> None:
     folder = zone_folder(tmp_path, "Europe/Berlin", "Etc/UTC", "posix/Europe/Berlin", listed=listed)
+    assert zones.unknown("right/Etc/UTC", folder) is None  # tzdata-legacy has it, since Debian 13
+    assert zones.unknown("right/Etc/UTCC", folder) is not None
     version = "2031z" if listed else ""
     for name in ("Europe/Berln", "europe/berlin", "Asia/Berlin", "Berlin", "Europe"):
         assert zones.unknown(name, folder) == (version, ["Europe/Berlin"]), name

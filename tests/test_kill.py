@@ -372,9 +372,15 @@ def test_killed_while_it_waits_for_another(small: World, number: int) -> None:
 @pytest.mark.parametrize("number", SIGNALS)
 def test_killed_while_apt_checks_a_signature(small: World, number: int) -> None:
     """apt's method has files of its own then, and dies with apt: they are in scratch, not in /tmp."""
-    run = Run(small, "lock", "spec=web")
-    while not list(scratch(small).glob("build-*/repo-*/apt.*.*")):
-        assert run.process.poll() is None, "apt has its files elsewhere"
+    for _attempt in range(20):  # they are there for some milliseconds
+        run = Run(small, "lock", "spec=web")
+        while not (found := list(scratch(small).glob("build-*/repo-*/apt.*.*"))):
+            if run.process.poll() is not None:
+                break
+        if found and run.process.poll() is None:
+            break
+        run.process.wait(timeout=60)
+    assert found, "apt has its files elsewhere"
     check(small, run.kill(number), number)
     small.doit("lock", "spec=web")
     assert list(scratch(small).glob("build-*")) == []
