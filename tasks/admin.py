@@ -367,7 +367,8 @@ def test(session: Session) -> None:
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
         ["mypy"],
-        ["pytest"],
+        # A file's tests share what they build, so that each file is one process's.
+        ["pytest", "--numprocesses", "auto", "--dist", "loadfile", "--durations", "25"],
     ):
         session.screen.line("+ " + " ".join(argv))
         code = subprocess.call([sys.executable, "-m", *argv], env=environment, cwd=session.root)
