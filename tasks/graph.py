@@ -20,24 +20,30 @@ from doit import create_after
 from doit.dependency import SqliteDB
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
-from tasks import host, room, safe
-from tasks.cache import remove
-from tasks.errors import BuildError
-from tasks.plan import Plan, Stage
-from tasks.report import Reporter, variables
-from tasks.session import VARIABLES, Session
-from tasks.spec import spec_names
+from .errors import BuildError
+from .host import safe, space
+from .host.files import remove
+from .host.log import Log
+from .host.process import SIGNALS, on_signal
+from .host.scratch import scratch_root
+from .host.streams import speak_utf8, stand_streams
+from .plan.stage import Plan, Stage
+from .session.reporter import Reporter, variables
+from .session.session import VARIABLES, Session
+from .spec.load import spec_names
 
 Task = dict[str, Any]
 
-host.stand_streams()
-host.speak_utf8()
+stand_streams()
+speak_utf8()
 # Where a caller ignores this one, no exit status is ever told, and each command seems to succeed.
 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 signal.pthread_sigmask(signal.SIG_SETMASK, ())
-for _number in host.SIGNALS:
+
+
+for _number in SIGNALS:
     if signal.getsignal(_number) is not signal.SIG_IGN:
-        signal.signal(_number, host.on_signal)
+        signal.signal(_number, on_signal)
 
 
 def _session() -> Session:
@@ -53,7 +59,7 @@ def _session() -> Session:
                 f"unknown variable {name}=\n  {meant}variables: {', '.join(VARIABLES)}"
             )
     session = Session(root=Path.cwd(), variables=given)
-    for path in (session.root, session.cache.root, host.scratch_root()):
+    for path in (session.root, session.cache.root, scratch_root()):
         try:
             str(path).encode()
         except UnicodeEncodeError:
@@ -97,7 +103,7 @@ def _dep_file() -> str:
                 remove(path.with_name(f"{path.name}-journal"))
         kept = path.exists() and path.stat().st_size > 0
         mine = os.access(state, os.W_OK) and (not kept or os.access(path, os.W_OK))
-        if mine and (kept or room.free_bytes(state) > 1 << 16):
+        if mine and (kept or space.free_bytes(state) > 1 << 16):
             return str(path)
     return ":memory:"
 
@@ -123,11 +129,15 @@ def _sound(path: Path) -> bool:
 # What a build makes has the same modes for every user; secrets are given theirs one by one.
 os.umask(0o022)
 
+
 SESSION = _session()
 # Twice: a signal in the moment before the first call is under way ends that one, never the second.
 atexit.register(SESSION.close)
 atexit.register(SESSION.close)
+
+
 Reporter.session = SESSION
+
 
 DOIT_CONFIG = {
     "default_tasks": ["build"],
@@ -156,6 +166,8 @@ def _state_is_spare(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 SqliteDB.dump = _state_is_spare(SqliteDB.dump)
+
+
 SqliteDB.remove = _state_is_spare(SqliteDB.remove)
 
 
@@ -173,7 +185,7 @@ def action(work: Callable[[], Any]) -> Callable[[], Any]:
         except BuildError as error:
             return TaskFailed(SESSION.mask_if_known(str(error)))
         except OSError as error:
-            if error.errno not in room.HOST_ERRORS:
+            if error.errno not in space.HOST_ERRORS:
                 raise
             return TaskFailed(SESSION.mask_if_known(str(SESSION.explained(error, "writing"))))
         except UnicodeEncodeError as error:
@@ -199,7 +211,7 @@ def task_lock() -> Task:
     """look at the repositories, write specs/NAME.lock"""
 
     def work() -> None:
-        from tasks import lock
+        from .repos.resolve import update
 
         if Reporter.selected_of(NEEDS_ROOT):
             SESSION.need_root_first()
@@ -207,7 +219,7 @@ def task_lock() -> Task:
             SESSION.need_arch(early=True)
         # From here on `doit prune` waits: what this run finds in the cache stays until its end.
         SESSION.begin()
-        lock.update(SESSION)
+        update(SESSION)
         if Reporter.selected("lock"):
             SESSION.screen.line(f"{SESSION.lock_path}: {SESSION.locked}")
 
@@ -218,7 +230,7 @@ def _up_to_date(stage: Stage) -> Callable[[], bool]:
     return lambda: SESSION.cache.intact(stage) is not None
 
 
-def _stage(stage: Stage, below: list[str], work: Callable[[host.Log], None]) -> Task:
+def _stage(stage: Stage, below: list[str], work: Callable[[Log], None]) -> Task:
     """One stage's task; `below` are all that it stands on, since its tree is made of all."""
     return {
         "doc": f"key {stage.key}",
@@ -242,26 +254,26 @@ def _planned() -> Plan | None:
 # A build with nothing to do reaches none of these, so that it does not import what they need.
 
 
-def _base(log: host.Log) -> None:
-    from tasks import base
+def _base(log: Log) -> None:
+    from .stages import base
 
     base.build(SESSION, log)
 
 
-def _layer(number: int, log: host.Log) -> None:
-    from tasks import layer
+def _layer(number: int, log: Log) -> None:
+    from .stages import layer
 
     layer.build(SESSION, number, log)
 
 
-def _image(number: int, log: host.Log) -> None:
-    from tasks import image
+def _image(number: int, log: Log) -> None:
+    from .stages import image
 
     image.build(SESSION, number, log)
 
 
 def _images(number: int) -> None:
-    from tasks import image
+    from .stages import image
 
     image.build_all(SESSION, number)
 
@@ -316,7 +328,7 @@ def _no_plan() -> None:
 
 
 def _publish() -> None:
-    from tasks import publish
+    from .stages import publish
 
     with SESSION.clearing():
         publish.publish(SESSION)
@@ -330,7 +342,7 @@ def _publish() -> None:
 
 
 def _clean_out() -> None:
-    from tasks import publish
+    from .stages import publish
 
     # A name like `..` is a folder, too.
     if SESSION.name in spec_names(SESSION.specs):
@@ -349,55 +361,59 @@ def _plain(module: str, function: str, doc: str) -> Task:
     """A task that is one function of the session, whose module is imported when it runs."""
 
     def work() -> None:
-        getattr(importlib.import_module(f"tasks.{module}"), function)(SESSION)
+        getattr(importlib.import_module(f".commands.{module}", __package__), function)(SESSION)
 
     return {"actions": [action(work)], "uptodate": [False], "doc": doc}
 
 
 def task_keys() -> Task:
     """each stage's key, for a CI cache (format=json|text)"""
-    return _plain("admin", "keys", "each stage's key, for a CI cache (format=json|text)")
+    return _plain("why", "keys", "each stage's key, for a CI cache (format=json|text)")
 
 
 def task_why() -> Task:
     """what a build would redo, and why"""
-    return _plain("admin", "why", "what a build would redo, and why")
+    return _plain("why", "why", "what a build would redo, and why")
 
 
 def task_prune() -> Task:
     """drop the cache entries that no lock needs"""
-    return _plain("admin", "prune", "drop the cache entries that no lock needs")
+    return _plain("upkeep", "prune", "drop the cache entries that no lock needs")
 
 
 def task_verify() -> Task:
     """check every cache entry against its digest"""
-    return _plain("admin", "verify", "check every cache entry against its digest")
+    return _plain("upkeep", "verify", "check every cache entry against its digest")
 
 
 def task_reproduce() -> Task:
     """build again from the lock in an empty cache, compare with out/NAME/"""
     return _plain(
-        "reproduce", "run", "build again from the lock in an empty cache, compare with out/"
+        "reproduce", "reproduce", "build again from the lock in an empty cache, compare with out/"
     )
 
 
 def task_doctor() -> Task:
     """what the host lacks"""
-    return _plain("admin", "doctor", "what the host lacks")
+    return _plain("doctor", "doctor", "what the host lacks")
 
 
 def task_import() -> Task:
     """make specs/NAME.yaml from fuel-agent's input (file=provision.json)"""
-    return _plain("migrate", "run", "specs/NAME.yaml from fuel-agent's input (file=provision.json)")
+    return _plain(
+        "fuel_agent",
+        "import_input",
+        "specs/NAME.yaml from fuel-agent's input (file=provision.json)",
+    )
 
 
 def task_bench() -> Task:
     """measure against the rivals, write docs/performance.md (rounds=3, only=ours)"""
     return _plain(
-        "admin", "bench", "measure against the rivals (rounds=3, only=ours,rivals,growth)"
+        "develop", "bench", "measure against the rivals (rounds=3, only=ours,rivals,growth)"
     )
 
 
 def task_test() -> Task:
     """all the tests"""
-    return _plain("admin", "test", "all the tests")
+    return _plain("develop", "test", "all the tests")

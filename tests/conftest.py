@@ -21,7 +21,7 @@ import pytest
 
 from repository import Repository, Server, make_deb, real_debs, session_key
 from tally import TALLY, told
-from tasks import host
+from tasks.host.process import SIGNALS
 
 PROJECT = Path(__file__).resolve().parent.parent
 KEPT = PROJECT / ".doit" / "test"
@@ -103,7 +103,7 @@ def _gpg_agent() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _signals() -> None:
     """A shell's background job ignores SIGINT, nohup(1) SIGHUP: so would all that the tests end."""
-    for number in host.SIGNALS:
+    for number in SIGNALS:
         if signal.getsignal(number) is signal.SIG_IGN:
             # What is ignored stays so in programs that are started, a handler does not.
             signal.signal(number, signal.default_int_handler)

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.lockfile import Lock, LockedLayer, LockedRepo, Record
-from tasks.plan import GZIP_TOOL, Host, tools_for
-from tasks.spec import Spec, load_spec
+from tasks.plan.lockfile import Lock, LockedLayer, LockedRepo, Record
+from tasks.plan.plan import GZIP_TOOL, tools_for
+from tasks.plan.stage import Host
+from tasks.spec.load import load_spec
+from tasks.spec.model import Spec
 
 SCHEMA = Path(__file__).resolve().parent.parent / "specs" / "spec.schema.json"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tasks import apt
+from tasks.debian import answers, apt, deb822, sources
 from tasks.errors import BuildError
 
 SHA = {name: character * 64 for name, character in zip(["one", "two", "old"], "12a", strict=True)}
@@ -165,7 +165,7 @@ INRELEASE = SIGNED
 
 @pytest.mark.parametrize("text", [RELEASE, SIGNED], ids=["Release", "InRelease"])
 def test_release_fields_are_the_single_lines_that_are_signed(text: str) -> None:
-    assert apt.release_fields(text) == {
+    assert deb822.release_fields(text) == {
         "Origin": "Debian", "Label": "Debian: the release", "Suite": "stable",
         "Codename": "trixie", "Version": "13.1", "Date": "Sat, 21 Nov 2026 09:15:44 UTC",
         "No-Support-for-Architecture-all": "Packages",
@@ -174,12 +174,12 @@ def test_release_fields_are_the_single_lines_that_are_signed(text: str) -> None:
 
 def test_release_fields_may_be_folded() -> None:
     text = "Date:\n Sat, 03 Jan 2026 10:00:00 UTC\nComponents: main\n contrib\nSHA256:\n a 1 b\n"
-    assert apt.release_fields(text) == {"Date": "Sat, 03 Jan 2026 10:00:00 UTC",
+    assert deb822.release_fields(text) == {"Date": "Sat, 03 Jan 2026 10:00:00 UTC",
                                         "Components": "main contrib"}  # fmt: skip
 
 
 def test_names_of_release_fields_have_no_case() -> None:
-    assert apt.release_fields("origin: x\nDATE: y\nSha256:\n a 1 b\nX-Own: z\n") == {
+    assert deb822.release_fields("origin: x\nDATE: y\nSha256:\n a 1 b\nX-Own: z\n") == {
         "Origin": "x", "Date": "y", "X-Own": "z",
     }  # fmt: skip
 
@@ -193,14 +193,14 @@ def test_sums_of_a_release(name: str, indent: str, signed: bool) -> None:
         text = INRELEASE.replace(RELEASE, text)
         text += f"{name}:\n 00 1 forged\n"
     kind = name.upper()
-    assert apt.release_sums(text) == {
-        "main/P": apt.Sum(algorithm=kind, digest="ab", size=10),
-        "Q": apt.Sum(algorithm=kind, digest="cd", size=2),
+    assert deb822.release_sums(text) == {
+        "main/P": deb822.Sum(algorithm=kind, digest="ab", size=10),
+        "Q": deb822.Sum(algorithm=kind, digest="cd", size=2),
     }
 
 
 def test_of_two_sums_the_one_that_everybody_has() -> None:
-    found = apt.release_sums("SHA256:\n a 1 P\nSHA512:\n b 1 P\n c 1 Q\n")
+    found = deb822.release_sums("SHA256:\n a 1 P\nSHA512:\n b 1 P\n c 1 Q\n")
     assert [str(found[name]) for name in "PQ"] == ["SHA256:a", "SHA512:c"]
 
 
@@ -208,8 +208,8 @@ def test_a_release_of_many_files_is_read_in_time() -> None:
     """What takes the square of their number took 12 s for 60,000."""
     text = "Origin: x\nSHA256:\n" + f" {'0' * 64} 1 main/x\n" * 120_000
     begun = time.monotonic()
-    assert apt.release_fields(text) == {"Origin": "x"}
-    assert len(apt.release_sums(text)) == 1
+    assert deb822.release_fields(text) == {"Origin": "x"}
+    assert len(deb822.release_sums(text)) == 1
     assert time.monotonic() - begun < 10
 
 
@@ -314,8 +314,10 @@ MD5sum: {"a" * 32}
 """
 
 
-def print_uris(private: Private, *wanted: str) -> tuple[list[apt.Available], list[str]]:
-    return apt.parse_print_uris(private.run("apt-get", "--print-uris", "--yes", "install", *wanted))
+def print_uris(private: Private, *wanted: str) -> tuple[list[answers.Available], list[str]]:
+    return answers.parse_print_uris(
+        private.run("apt-get", "--print-uris", "--yes", "install", *wanted)
+    )
 
 
 def test_what_apt_would_fetch_and_remove(private: Private) -> None:
@@ -323,14 +325,14 @@ def test_what_apt_would_fetch_and_remove(private: Private) -> None:
     private.repository(RELEASE, PACKAGES)
     stanzas = [stanza for stanza in PACKAGES.split("\n\n") if "Package: one" not in stanza]
     (private.folder / "status").write_text(
-        apt.installed_status(stanza for stanza in stanzas if "two" not in stanza)
+        deb822.installed_status(stanza for stanza in stanzas if "two" not in stanza)
     )
     available, removed = print_uris(private, "one")
-    one = apt.Available(
+    one = answers.Available(
         site=1, path="pool/main/o/one/one_1.0+b1~x-1_amd64.deb", package="one",
         version="2:1.0+b1~x-1", architecture="amd64", size=10, sha256=SHA["one"],
     )  # fmt: skip
-    two = apt.Available(site=1, path="pool/a dir/two%_1_all.deb", package="two", version="1",
+    two = answers.Available(site=1, path="pool/a dir/two%_1_all.deb", package="two", version="1",
                         architecture="all", size=11, sha256=SHA["two"])  # fmt: skip
     assert sorted(available, key=lambda item: item.package) == [one, two]
     assert sorted(removed) == ["needs-old", "old"]
@@ -338,7 +340,7 @@ def test_what_apt_would_fetch_and_remove(private: Private) -> None:
 
 def test_what_is_installed_is_not_fetched(private: Private) -> None:
     private.repository(RELEASE, PACKAGES)
-    (private.folder / "status").write_text(apt.installed_status([PACKAGES.split("\n\n")[1]]))
+    (private.folder / "status").write_text(deb822.installed_status([PACKAGES.split("\n\n")[1]]))
     available, removed = print_uris(private, "one", "two")
     assert [item.package for item in available] == ["one"]
     assert removed == []
@@ -360,7 +362,7 @@ def test_package_without_a_sha256_fails(private: Private) -> None:
     ],
 )  # fmt: skip
 def test_removed_packages(text: str, removed: list[str]) -> None:
-    assert apt.parse_print_uris(text) == ([], removed)
+    assert answers.parse_print_uris(text) == ([], removed)
 
 
 # ---------------------------------------------------------------- Packages
@@ -372,13 +374,13 @@ INDEX = PACKAGES.encode()
 def test_stanza_by_sha256_wherever_it_stands(index: bytes) -> None:
     stanzas = PACKAGES.rstrip("\n").split("\n\n")
     expected = dict(zip((SHA["one"], SHA["two"], SHA["old"]), stanzas, strict=False))
-    assert apt.stanzas_by_sha256(index, set(expected)) == expected
+    assert deb822.stanzas_by_sha256(index, set(expected)) == expected
     for digest, stanza in expected.items():
-        assert apt.stanzas_by_sha256(index, {digest}) == {digest: stanza}
-        assert apt.stanzas_by_sha256(f"SHA256: {digest}".encode(), {digest}) == {
+        assert deb822.stanzas_by_sha256(index, {digest}) == {digest: stanza}
+        assert deb822.stanzas_by_sha256(f"SHA256: {digest}".encode(), {digest}) == {
             digest: f"SHA256: {digest}"
         }
-    assert apt.stanzas_by_sha256(index, {"f" * 64}) == {}
+    assert deb822.stanzas_by_sha256(index, {"f" * 64}) == {}
 
 
 def stanza(name: str, priority: str, *, arch: str = "amd64", essential: str = "") -> str:
@@ -410,7 +412,7 @@ ESSENTIAL, REQUIRED = {"ess", "ess-req"}, {"ess", "ess-req", "req", "apt"}
 )
 def test_names_that_a_variant_selects(variants: str, names: set[str]) -> None:
     for variant in variants.split():
-        assert apt.selected_names(SELECTION.encode(), variant, "amd64") == names
+        assert deb822.selected_names(SELECTION.encode(), variant, "amd64") == names
 
 
 @pytest.mark.parametrize(
@@ -419,7 +421,7 @@ def test_names_that_a_variant_selects(variants: str, names: set[str]) -> None:
      ("vim-", "vim"), ("libc6:i386-", "libc6"), ("g++", "g++"), ("g++-12", "g++-12")],
 )  # fmt: skip
 def test_plain_name_of_a_request(wanted: str, name: str) -> None:
-    assert apt.plain_name(wanted) == name
+    assert answers.plain_name(wanted) == name
 
 
 # ---------------------------------------------------------------- list files
@@ -511,7 +513,7 @@ VENDOR = "deb [arch=amd64] https://dl.example.com/linux/chrome/deb/ stable main\
     ],
 )  # fmt: skip
 def test_mirrors_of_the_host(texts: Sequence[str], expected: tuple[str, str]) -> None:
-    assert apt.host_mirrors(texts) == expected
+    assert sources.host_mirrors(texts) == expected
 
 
 OWN, PPA = "http://archive.example.org/ubuntu", "https://ppa.example.net/x/ubuntu"
@@ -572,7 +574,7 @@ def test_mirror_beside_others(text: str, origins: Mapping[str, str], mirror: str
              "http://source.example.org/u type:deb-src priority:0\n"
              "http://ports.example.org/u arch:arm64 arch:armhf priority:0\n"
              "http://second.example.org/u/ priority:1\nhttp://last.example.org/u\n"}  # fmt: skip
-    found = apt.host_mirrors(
+    found = sources.host_mirrors(
         [text], arch="amd64", origin=lambda uri, _suite: origins.get(uri, ""),
         read=lambda path: lists.get(path, ""),
     )  # fmt: skip
@@ -581,8 +583,8 @@ def test_mirror_beside_others(text: str, origins: Mapping[str, str], mirror: str
 
 def test_mirror_is_the_architectures_own() -> None:
     text = f"deb {OWN} noble main\ndeb [arch=arm64] {PPA} noble main\n"
-    assert apt.host_mirrors([text], arch="arm64") == (PPA, "")
-    assert apt.host_mirrors([text], arch="amd64") == (OWN, "")
+    assert sources.host_mirrors([text], arch="arm64") == (PPA, "")
+    assert sources.host_mirrors([text], arch="amd64") == (OWN, "")
 
 
 def test_phased_updates_do_not_depend_on_the_machine() -> None:

@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 from conftest import PROJECT
-from tasks import cache as caches
-from tasks.cache import Cache, Memory, read_sha256, remove
 from tasks.errors import DamagedEntry
-from tasks.plan import Stage
+from tasks.host.files import read_sha256, remove
+from tasks.plan.stage import Stage
+from tasks.store.cache import Cache
+from tasks.store.digests import SEAL, broken, seal
+from tasks.store.seen import SeenFiles
 
 STAGE = Stage(kind="layer", name="app", key="1" * 32, inputs={"a": [1, "ü"]}, suffix=".tar.zst")
 
@@ -34,7 +36,7 @@ def silent(_text: str) -> None:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache", Memory(tmp_path / "seen.json"))
+    return Cache(tmp_path / "cache", SeenFiles(tmp_path / "seen.json"))
 
 
 def put(cache: Cache, stage: Stage = STAGE, content: bytes = b"content") -> Path:
@@ -70,7 +72,7 @@ def test_names_that_are_no_utf8_are_in_records_and_in_memory(cache: Cache, tmp_p
     odd.write_text("x")
     digest = cache.memory.sha256(odd)
     cache.memory.save()
-    assert Memory(cache.memory.path).known[str(odd)][1] == digest
+    assert SeenFiles(cache.memory.path).known[str(odd)][1] == digest
 
 
 def test_a_block_that_fails_puts_nothing(cache: Cache) -> None:
@@ -194,11 +196,11 @@ def test_memory_reads_a_file_again_only_if_it_may_have_changed(
         read.append(path)
         return "d" * 64
 
-    monkeypatch.setattr(caches, "read_sha256", count)
-    memory = Memory(state)
+    monkeypatch.setattr("tasks.store.seen.read_sha256", count)
+    memory = SeenFiles(state)
     assert [memory.sha256(file) for _ in range(2)] == ["d" * 64] * 2
     memory.save()
-    memory = Memory(state)
+    memory = SeenFiles(state)
     assert memory.sha256(file) == "d" * 64
     assert read == [file]
     changes: list[Callable[[], object]] = [
@@ -218,17 +220,17 @@ def test_memory_that_rotted_is_no_memory(tmp_path: Path, text: str) -> None:
     file, state = tmp_path / "file", tmp_path / "seen.json"
     file.write_text("x")
     state.write_bytes(text.replace("FILE", str(file)).encode("latin-1"))
-    assert Memory(state).sha256(file) == hashlib.sha256(b"x").hexdigest()
+    assert SeenFiles(state).sha256(file) == hashlib.sha256(b"x").hexdigest()
 
 
 def test_memory_keeps_nothing_of_what_is_gone(tmp_path: Path) -> None:
-    memory = Memory(tmp_path / "seen.json")
+    memory = SeenFiles(tmp_path / "seen.json")
     for name in ("kept", "gone"):
         (tmp_path / name).write_text(name)
         memory.sha256(tmp_path / name)
     (tmp_path / "gone").unlink()
     memory.save()
-    assert list(Memory(tmp_path / "seen.json").known) == [str(tmp_path / "kept")]
+    assert list(SeenFiles(tmp_path / "seen.json").known) == [str(tmp_path / "kept")]
 
 
 # ---------------------------------------------------------------- .debs and indexes
@@ -260,24 +262,24 @@ def test_a_sealed_folder_says_what_is_broken(tmp_path: Path) -> None:
     folder = tmp_path / "snapshot-a-b"
 
     def fresh() -> Path:
-        caches.remove(folder)
+        remove(folder)
         folder.mkdir()
         for name in ("a", "b"):
             (folder / name).write_text(name)
-        caches.seal(folder)
+        seal(folder)
         return folder
 
-    assert caches.broken(fresh()) == ""
+    assert broken(fresh()) == ""
     for harm, name in (
         (lambda: flip(folder / "a"), "a"), (lambda: (folder / "b").unlink(), "b"),
-        (lambda: (folder / "c").touch(), "c"), (lambda: (folder / caches.SEAL).unlink(), caches.SEAL),
-        (lambda: (folder / caches.SEAL).write_text("{}"), "a"),
-        (lambda: (folder / caches.SEAL).write_text("[]"), caches.SEAL),
-        (lambda: (folder / caches.SEAL).write_text("1"), caches.SEAL),
+        (lambda: (folder / "c").touch(), "c"), (lambda: (folder / SEAL).unlink(), SEAL),
+        (lambda: (folder / SEAL).write_text("{}"), "a"),
+        (lambda: (folder / SEAL).write_text("[]"), SEAL),
+        (lambda: (folder / SEAL).write_text("1"), SEAL),
     ):  # fmt: skip
         fresh()
         harm()
-        assert caches.broken(folder) == name
+        assert broken(folder) == name
 
 
 # ---------------------------------------------------------------- the whole of it
@@ -366,7 +368,7 @@ with cache.building(STAGE, lambda text: None) as entry:
 
 
 def test_rotten_is_what_has_other_bytes_and_the_old_dates(tmp_path: Path) -> None:
-    memory = Memory(tmp_path / "seen.json")
+    memory = SeenFiles(tmp_path / "seen.json")
     for name in ("whole", "rotted", "written", "elsewhere/rotted"):
         path = tmp_path / "out" / name if "/" not in name else tmp_path / name
         path.parent.mkdir(exist_ok=True)

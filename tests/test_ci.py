@@ -593,7 +593,7 @@ def test_github_example_saves_what_it_restores() -> None:
 
 @pytest.mark.parametrize("spec", ["minimal", "server", "layered"])
 def test_github_example_has_steps_for_each_shipped_spec(spec: str) -> None:
-    from tasks.spec import load_spec
+    from tasks.spec.load import load_spec
 
     loaded = load_spec(PROJECT / f"specs/{spec}.yaml", schema=PROJECT / "specs/spec.schema.json")
     text = (EXAMPLES / "github.yml").read_text()

@@ -17,10 +17,18 @@ from random import Random
 
 import pytest
 
-from tasks import inputs
-from tasks.compress import CONTAINERS, GZIP_LEVELS, LEVELS, Digests, compress, digests, piped
 from tasks.errors import BuildError
-from tasks.plan import GZIP_TOOL
+from tasks.formats.compress import (
+    CONTAINERS,
+    GZIP_LEVELS,
+    LEVELS,
+    Digests,
+    compress,
+    digests,
+    piped,
+)
+from tasks.plan.plan import GZIP_TOOL
+from tasks.plan.tools import MODULES
 
 MIB = 1 << 20
 NOISE = Random(1).randbytes(100_000)
@@ -108,7 +116,7 @@ def test_gzip_blocks_look_back_a_whole_window(tmp_path: Path, target: Path, leve
 
 
 def test_key_names_what_deflates_at_each_level() -> None:
-    modules = {level: inputs.MODULES[name] for level, name in GZIP_TOOL.items()}
+    modules = {level: MODULES[name] for level, name in GZIP_TOOL.items()}
     assert modules == {level: library.__name__.partition(".")[0]
                        for level, (library, _number) in GZIP_LEVELS.items()}  # fmt: skip
 

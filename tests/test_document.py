@@ -16,9 +16,12 @@ from typing import Any
 import pytest
 
 from samples import IMAGE, REPO, SCHEMA, load
-from tasks import document, inputs, layer
 from tasks.errors import BuildError
-from tasks.spec import find_spec, spec_names
+from tasks.plan.passwords import debconf_identity
+from tasks.spec import document
+from tasks.spec.load import find_spec, spec_names
+from tasks.spec.schema import validate
+from tasks.stages.install import preseeds
 
 DOCUMENT: dict[str, Any] = json.loads(SCHEMA.read_text())
 REGEX = re.compile(r"\\[dsSwZu.$]|\[a-z|\[A-Z|\[0-9|\[\^|\]\*|\]\+|\)\*|\)\?|\{0,|^\^|'\^")
@@ -362,12 +365,12 @@ def test_an_answer_that_ends_in_a_backslash_takes_no_other_in(tmp_path: Path) ->
     assert loaded.layers[0].debconf == (
         "a a/b password pass\\", "b b/c string x", "c c/d string y\\")  # fmt: skip
     assert loaded.secrets == ("pass\\",)
-    assert layer.preseeds(["1", "2\\", "3", "4\\\r", "5"]) == ["1\n2\\\n", "3\n4\\\r\n", "5\n"]
-    assert layer.preseeds(["1\\"]) == ["1\\\n"]
+    assert preseeds(["1", "2\\", "3", "4\\\r", "5"]) == ["1\n2\\\n", "3\n4\\\r\n", "5\n"]
+    assert preseeds(["1\\"]) == ["1\\\n"]
 
 
 def test_a_preseed_line_is_one_key_however_it_is_spaced(tmp_path: Path) -> None:
-    keys = [inputs.debconf_identity(load(tmp_path, debconf=[line]).layers[0])
+    keys = [debconf_identity(load(tmp_path, debconf=[line]).layers[0])
             for line in ("a a/b string x  y", " a\ta/b  string\tx  y", "a a/b string x y")]  # fmt: skip
     assert keys[0] == keys[1] != keys[2]
 
@@ -545,7 +548,7 @@ def test_a_text_that_is_no_mapping(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
 def test_encodings_and_line_ends(tmp_path: Path, encoding: str, ends: str) -> None:
     """YAML 1.1, 5.2 and 5.4: a byte order mark and any line break."""
-    from tasks.spec import load_spec
+    from tasks.spec.load import load_spec
 
     path = tmp_path / "web.yaml"
     text = PLAIN + 'root_password: "Grüße"\n'
@@ -554,7 +557,7 @@ def test_encodings_and_line_ends(tmp_path: Path, encoding: str, ends: str) -> No
 
 
 def test_a_text_in_latin_1_is_told_by_its_line(tmp_path: Path) -> None:
-    from tasks.spec import load_spec
+    from tasks.spec.load import load_spec
 
     path = tmp_path / "web.yaml"
     path.write_bytes((PLAIN + "# Grüße\n").encode("latin-1"))
@@ -564,7 +567,7 @@ def test_a_text_in_latin_1_is_told_by_its_line(tmp_path: Path) -> None:
 
 
 def test_a_schema_that_is_gone_is_told(tmp_path: Path) -> None:
-    from tasks.spec import load_spec
+    from tasks.spec.load import load_spec
 
     (tmp_path / "web.yaml").write_text(PLAIN)
     for content in (None, "{"):
@@ -614,7 +617,7 @@ def test_a_schema_that_is_none_is_told(tmp_path: Path, schema: str) -> None:
     given = document.parse(tmp_path / "web.yaml", b"a: b\n")
     where = tmp_path / "schema.json"
     with pytest.raises(BuildError) as caught:
-        document.validate(given, schema.encode(), where=where)
+        validate(given, schema.encode(), where=where)
     assert caught.value.message.startswith(f"{where}: ")
     assert "restore it" in caught.value.hint
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks import ext
+from tasks.formats import ext_bytes
 
 UUID = "12345678-1234-4234-8234-123456789abc"
 
@@ -38,7 +38,7 @@ def test_options_are_taken_apart(
     kind: str, options: Sequence[str], features: list[str], extended: list[str], rest: list[str],
     tune: list[list[str]],
 ) -> None:  # fmt: skip
-    assert ext.split_options(options, kind) == (features, extended, rest, tune)
+    assert ext_bytes.split_options(options, kind) == (features, extended, rest, tune)
 
 
 def make(raw: Path, tree: Path, *options: str, clock: int = 1_000_000_000) -> list[tuple[int, int]]:
@@ -51,7 +51,7 @@ def make(raw: Path, tree: Path, *options: str, clock: int = 1_000_000_000) -> li
          "^metadata_csum,^has_journal", "-d", tree, *options, raw],
         check=True, env={**os.environ, "E2FSPROGS_FAKE_TIME": str(clock)},
     )  # fmt: skip
-    return ext.layout(shown(raw, "dumpe2fs"))
+    return ext_bytes.layout(shown(raw, "dumpe2fs"))
 
 
 def shown(raw: Path, *command: str) -> str:
@@ -88,7 +88,7 @@ def test_settled_filesystems_are_the_same(
         with raw.open("r+b") as file:  # a kernel's marks
             file.seek(1024 + 0x88)
             file.write(b"/some/where")
-        ext.settle(raw, groups, epoch)
+        ext_bytes.settle(raw, groups, epoch)
         found.append(raw.read_bytes())
         assert (
             subprocess.run(["e2fsck", "-fn", raw], check=False, capture_output=True).returncode == 0
@@ -115,7 +115,7 @@ def test_what_a_free_inode_held_is_gone(tmp_path: Path, tree: Path) -> None:
                    capture_output=True)  # fmt: skip
     subprocess.run(["debugfs", "-w", "-R", "rm /secret", raw], check=True, capture_output=True)
     assert b"of-the-build-host" in raw.read_bytes()
-    ext.settle(raw, groups, 5)
+    ext_bytes.settle(raw, groups, 5)
     assert b"of-the-build-host" not in raw.read_bytes()
 
 
@@ -123,16 +123,16 @@ def test_a_byte_has_a_place(tmp_path: Path, tree: Path) -> None:
     raw = tmp_path / "raw"
     groups = make(raw, tree)
     inode = int(shown(raw, "debugfs", "-R", "stat /sub/file").split()[1])
-    at = groups[0][1] * ext.read_super(raw).block_size + (inode - 1) * 256
-    assert ext.place(raw, groups, at) == ("mode", inode, 0)
-    assert ext.place(raw, groups, at + 0x64) == ("generation", inode, 0)
-    assert ext.place(raw, groups, at + 0xF0) == ("byte 0xf0", inode, 0)
-    assert ext.place(raw, groups, 1024 + 0x68 + 15) == ("superblock, UUID", 0, 0)
-    bitmap = groups[0][0] * ext.read_super(raw).block_size
-    assert ext.place(raw, groups, bitmap + 1)[0] == "inode bitmap of group 0"
+    at = groups[0][1] * ext_bytes.read_super(raw).block_size + (inode - 1) * 256
+    assert ext_bytes.place(raw, groups, at) == ("mode", inode, 0)
+    assert ext_bytes.place(raw, groups, at + 0x64) == ("generation", inode, 0)
+    assert ext_bytes.place(raw, groups, at + 0xF0) == ("byte 0xf0", inode, 0)
+    assert ext_bytes.place(raw, groups, 1024 + 0x68 + 15) == ("superblock, UUID", 0, 0)
+    bitmap = groups[0][0] * ext_bytes.read_super(raw).block_size
+    assert ext_bytes.place(raw, groups, bitmap + 1)[0] == "inode bitmap of group 0"
     block = int(shown(raw, "debugfs", "-R", "blocks /sub/file").split()[0])
-    offset = block * ext.read_super(raw).block_size
-    assert ext.place(raw, groups, offset) == (f"block {block}", 0, block)
+    offset = block * ext_bytes.read_super(raw).block_size
+    assert ext_bytes.place(raw, groups, offset) == (f"block {block}", 0, block)
 
 
 def test_where_a_filesystem_was_mounted_is_not_where_its_inodes_are(
@@ -145,7 +145,7 @@ def test_where_a_filesystem_was_mounted_is_not_where_its_inodes_are(
         file.write(b"/srv/Inode bitmap at 5/Inode table at 6")
     text = shown(raw, "dumpe2fs")
     assert "/srv/Inode bitmap at 5" in text
-    assert ext.layout(text) == groups
+    assert ext_bytes.layout(text) == groups
     assert len(groups) == 1
 
 
@@ -154,14 +154,14 @@ def test_what_is_no_filesystem_is_said(tmp_path: Path) -> None:
     for content in (b"", b"x" * 5000):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="no ext filesystem"):
-            ext.read_super(path)
+            ext_bytes.read_super(path)
     with pytest.raises(ValueError, match="does not say"):
-        ext.layout("nothing")
+        ext_bytes.layout("nothing")
 
 
 def test_the_first_difference() -> None:
     def first(one: bytes, other: bytes) -> int | None:
-        return ext.first_difference(io.BytesIO(one), io.BytesIO(other))
+        return ext_bytes.first_difference(io.BytesIO(one), io.BytesIO(other))
 
     big = bytes(3 << 20)
     assert first(b"", b"") is None

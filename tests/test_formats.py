@@ -24,9 +24,10 @@ import pytest
 
 from conftest import World, checkout, says
 from repository import Server, _read_stanzas, _release_date, make_deb, session_key
-from tasks import debs, lock
 from tasks.errors import BuildError
-from tasks.session import Session
+from tasks.repos.fetch import fetch
+from tasks.repos.resolve import update
+from tasks.session.session import Session
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
     "": lambda data: data,
@@ -276,12 +277,12 @@ def locked_and_fetched(world: World, **variables: str) -> dict[str, str]:
     """The version and repository of each locked package; all .debs are in the cache."""
     session = Session(root=world.root, variables={"spec": "web", **variables})
     try:
-        lock.update(session)
+        update(session)
         found = session.read_lock()
         assert found is not None
         records = found.installed()
         with session.log("fetch.log", "fetch") as log:
-            debs.fetch(records, session.cache, session.uris, session.spec, session.scratch, log)
+            fetch(records, session.cache, session.uris, session.spec, session.scratch, log)
         assert all(session.cache.has_deb(record.sha256) for record in records)
         return {f"{record.package} {record.version}": record.repository for record in records}
     finally:

@@ -13,9 +13,14 @@ import pytest
 
 import samples
 from conftest import World
-from tasks import given, inputs, own, plan, tree, zones
-from tasks import layer as layers
 from tasks.errors import BuildError
+from tasks.plan.entries import Entry, layer_entries
+from tasks.plan.plan import late_answers, make_plan
+from tasks.rootfs import clean, paths
+from tasks.rootfs.overlay import Upper
+from tasks.spec import given, zones
+from tasks.stages import own
+from tasks.stages.settings import _locale_line
 from test_layers import only_root, tree_of
 
 FILE = {"content": "x"}
@@ -92,8 +97,8 @@ def test_a_debconf_answer_that_contradicts_a_field_is_refused(
             samples.load(tmp_path, layers=layer(debconf=[line]), **fields)
 
 
-def entry(target: str, content: str = "x") -> inputs.Entry:
-    return inputs.Entry(target=target, kind="file", source=None, content=content.encode(),
+def entry(target: str, content: str = "x") -> Entry:
+    return Entry(target=target, kind="file", source=None, content=content.encode(),
                         mode=0o644, owner="0:0")  # fmt: skip
 
 
@@ -106,10 +111,10 @@ def test_a_folders_file_that_is_given_by_itself_with_other_content_is_refused(
         files = {"/srv": "some", "/srv/one": {"content": content, "mode": "0600"}}
         spec = samples.load(tmp_path, layers=layer(files=files))
         if fits:
-            assert inputs.layer_entries(spec.layers[0], spec)[-1].mode == 0o600
+            assert layer_entries(spec.layers[0], spec)[-1].mode == 0o600
         else:
             with pytest.raises(BuildError, match="'/srv/one' is given twice"):
-                inputs.layer_entries(spec.layers[0], spec)
+                layer_entries(spec.layers[0], spec)
 
 
 ZONE = "tzdata tzdata/Zones/Europe select Berlin"
@@ -141,14 +146,14 @@ def test_an_answer_that_would_be_lost_is_refused_or_told(tmp_path: Path) -> None
         spec = samples.load(tmp_path, layers=layer(debconf=[ZONE], **fields))
         if refused:
             with pytest.raises(BuildError, match=r"layers\.app\.debconf: tzdata tzdata/Z") as no:
-                plan.make_plan(spec, lock, samples.host(spec))
+                make_plan(spec, lock, samples.host(spec))
             assert "the spec's timezone" in no.value.hint
         else:
-            assert plan.make_plan(spec, lock, samples.host(spec))
-            said = own.late("app", plan.late_answers(spec, lock, 0))
+            assert make_plan(spec, lock, samples.host(spec))
+            said = own.late("app", late_answers(spec, lock, 0))
             assert "app: debconf: tzdata is installed below" in said
     new = samples.lock([samples.record("less")], {"app": [samples.record("tzdata")]})
-    assert plan.late_answers(spec, new, 0) == []
+    assert late_answers(spec, new, 0) == []
 
 
 # ---------------------------------------------------------------- zones
@@ -204,7 +209,7 @@ def test_sweep_keeps_what_is_the_users(tmp_path: Path) -> None:
                  "var/log/x.log/other", "var/log/y.log/z"):  # fmt: skip
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_text("x")
-    tree.sweep(top, kept={"etc/machine-id", "etc/ssh/ssh_host_a", "var/log/x.log/mine"})
+    clean.sweep(top, kept={"etc/machine-id", "etc/ssh/ssh_host_a", "var/log/x.log/mine"})
     left = sorted(str(path.relative_to(top)) for path in top.rglob("*") if path.is_file())
     assert left == ["etc/machine-id", "etc/ssh/ssh_host_a", "var/log/x.log/mine"]
     assert (top / "etc/machine-id").read_text() == "x"
@@ -217,11 +222,11 @@ def test_a_path_is_resolved_within_the_tree(tmp_path: Path) -> None:
     (tmp_path / "lower/logs").symlink_to("../../etc/../real")
     (tmp_path / "lower/etc/loop").symlink_to("loop")
     stack = ["upper", "lower"]
-    assert tree.resolved(tmp_path, stack, "/var/log/a.log") == "real/a.log"
-    assert tree.resolved(tmp_path, stack, "/./etc/x") == "etc/x"
-    assert tree.resolved(tmp_path, stack, "/new/place") == "new/place"
-    assert tree.resolved(tmp_path, stack, "/etc/loop") == "etc/loop"
-    assert tree.resolved(tmp_path, stack, "/etc/loop/x").startswith("etc/loop")
+    assert paths.resolved(tmp_path, stack, "/var/log/a.log") == "real/a.log"
+    assert paths.resolved(tmp_path, stack, "/./etc/x") == "etc/x"
+    assert paths.resolved(tmp_path, stack, "/new/place") == "new/place"
+    assert paths.resolved(tmp_path, stack, "/etc/loop") == "etc/loop"
+    assert paths.resolved(tmp_path, stack, "/etc/loop/x").startswith("etc/loop")
     entries = [entry(target) for target in ("/var/log/a.log", "/etc/machine-id", "/etc/motd")]
     made = own.files_made(own.places(tmp_path, stack, entries, "x"))
     assert made == {"etc/machine-id"}
@@ -237,13 +242,13 @@ def test_what_a_package_adds_to_a_log_of_a_layer_below_goes(tmp_path: Path) -> N
     for name in names[:-1]:
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_text("mine\n" if "same" in name else "mine\n2031-01-01 by the clock\n")
-    upper = tree.Upper(base=tmp_path, name="upper", lower=["lower"], begun=0)
+    upper = Upper(base=tmp_path, name="upper", lower=["lower"], begun=0)
     kept = own.shielded(upper, ["lower"], names)
     assert kept == {"var/log/same.log", "etc/ssh/ssh_host_a", "var/log/alternatives.log"}
-    tree.sweep(top, kept=kept)
+    clean.sweep(top, kept=kept)
     for name in changed:  # with no whiteout in its place
         assert not (top / name).exists()
-        found = tree.find_in(tmp_path, ["upper", "lower"], name)
+        found = paths.find_in(tmp_path, ["upper", "lower"], name)
         assert found is not None
         assert found.read_text() == "mine\n"
 
@@ -259,7 +264,7 @@ def test_an_empty_machine_id_keeps_its_mode(
     path.parent.mkdir()
     path.write_text(content)
     path.chmod(mode)
-    tree.sweep(tmp_path)
+    clean.sweep(tmp_path)
     assert (path.read_text(), path.stat().st_mode & 0o7777) == ("", left)
 
 
@@ -274,7 +279,7 @@ def test_what_tools_note_is_no_wider_than_what_they_write(tmp_path: Path) -> Non
         (tmp_path / name).write_text("x")
     made = own.script_made(tmp_path, {})
     assert made == set(mine)
-    tree.sweep(tmp_path, kept=made)
+    clean.sweep(tmp_path, kept=made)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert left == set(mine)
 
@@ -309,7 +314,7 @@ def test_nodes_and_empty_folders_that_a_script_makes_are_its_own(tmp_path: Path)
     made = own.script_made(tmp_path, before)
     assert made == {"var/log/dev.log", "var/log/pipe.log", "var/log/dir.log",
                     "var/lib/apt/lists/auxd"}  # fmt: skip
-    tree.sweep(tmp_path, kept=made)
+    clean.sweep(tmp_path, kept=made)
     assert {path.name for path in log.iterdir()} == {"dev.log", "pipe.log", "dir.log", "white.log"}
     assert (tmp_path / "var/lib/apt/lists/auxd").is_dir()
 
@@ -498,4 +503,4 @@ def test_a_script_that_contradicts_a_field_is_refused(
 def test_a_locales_line_says_its_map_only_if_its_name_does(
     locale: str, line: tuple[str, str]
 ) -> None:
-    assert layers._locale_line(locale) == line
+    assert _locale_line(locale) == line

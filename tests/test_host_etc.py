@@ -11,7 +11,7 @@ import pytest
 
 from conftest import World
 from repository import make_deb
-from tasks import etc
+from tasks.host import etc
 
 CHOICES = {
     "mtools.conf": "MTOOLS_LOWER_CASE=1\ndefault_codepage=866\nMTOOLS_NAME_NUMERIC_TAIL=0\n",

@@ -26,9 +26,10 @@ import pytest
 from conftest import PROJECT, Build, World
 from repository import _Stanza, _stanzas
 from tally import TALLY
-from tasks import base, tree
 from tasks.errors import BuildError, DamagedEntry
-from tasks.host import Log
+from tasks.host.log import Log
+from tasks.rootfs import tarball
+from tasks.stages import base
 from test_images import decompress, mounted
 
 pytestmark = pytest.mark.root
@@ -487,9 +488,11 @@ def test_tarball_that_aims_out_of_its_folder(host: Host, tmp_path: Path, trick: 
         subprocess.run(["zstd", "-c"], input=content, check=True, capture_output=True).stdout
     )
     with unchanged(host), contextlib.suppress(BuildError):
-        tree.unpack(path, hashlib.sha256(path.read_bytes()).hexdigest(), tmp_path / "to", Log(None))
+        tarball.unpack(
+            path, hashlib.sha256(path.read_bytes()).hexdigest(), tmp_path / "to", Log(None)
+        )
     with pytest.raises(DamagedEntry):
-        tree.unpack(path, "0" * 64, tmp_path / "other", Log(None))
+        tarball.unpack(path, "0" * 64, tmp_path / "other", Log(None))
     TALLY["hostile attempts"] += 1
 
 

@@ -21,11 +21,14 @@ import yaml
 from conftest import PROJECT, World
 from repository import Fault, Server
 from samples import SCHEMA, lock, record
-from tasks import host, image, lockfile
 from tasks.errors import BuildError
-from tasks.plan import resolution_inputs
-from tasks.session import Session
-from tasks.spec import Spec, load_spec
+from tasks.host.log import Log
+from tasks.plan import lockfile
+from tasks.plan.keys import resolution_inputs
+from tasks.session.session import Session
+from tasks.spec.load import load_spec
+from tasks.spec.model import Spec
+from tasks.stages import image
 
 # ---------------------------------------------------------------- every field of the schema
 
@@ -349,7 +352,7 @@ def test_what_an_option_names_is_no_file_of_the_host(
     session.spec = replace(session.spec, images=(session.spec.images[0], other))
     said = ""
     try:
-        with host.Log(None) as log:
+        with Log(None) as log:
             image.build(session, 1, log)
     except BuildError as error:
         said = str(error)

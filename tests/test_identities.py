@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from conftest import World, says
-from tasks import identities, jks
-from tasks.identities import KEPT, TABLE, Drawn, Notice, Tree
+from tasks.rootfs import drawn, identities, jks
+from tasks.rootfs.drawn import KEPT, TABLE, Drawn
+from tasks.rootfs.identities import Notice, Tree
 from test_images import mounted
 
 PEM = "-----BEGIN {}PRIVATE KEY-----\nMC4CAQ\n-----END {}PRIVATE KEY-----\n"
@@ -46,7 +47,7 @@ def test_each_row_does_what_it_says_and_tells_it(tmp_path: Path, row: Drawn) -> 
     left = files(tmp_path)
     assert beside.exists()
     assert [name for name in names if name in left] == (
-        [] if row.done == identities.REMOVED else sorted(names, key=names.index)
+        [] if row.done == drawn.REMOVED else sorted(names, key=names.index)
     )
     told = identities.told(notices, set())
     if row.again:

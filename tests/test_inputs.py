@@ -14,15 +14,18 @@ import pytest
 
 import samples
 from samples import REPO, record
-from tasks import inputs
 from tasks.errors import BuildError
-from tasks.lockfile import LockedRepo
-from tasks.spec import File
+from tasks.plan.entries import entries, script_identity
+from tasks.plan.inputs import settings_identity
+from tasks.plan.lockfile import LockedRepo
+from tasks.plan.passwords import shadow_field
+from tasks.plan.repositories import expand, signed_by
+from tasks.spec.model import File
 
 
 def entry_of(folder: Path, **fields: Any) -> list[list[Any]]:
     given = {"target": "/t", "source": None, "content": None, "owner": "root:root", "mode": None}
-    return [entry.identity() for entry in inputs.entries(
+    return [entry.identity() for entry in entries(
         File(**{**given, **fields}), "spec", Path("specs/web.yaml"))]  # fmt: skip
 
 
@@ -118,14 +121,14 @@ def test_what_changes_a_script(tmp_path: Path, change: str, differs: bool) -> No
     script = tmp_path / "a.sh"
     script.write_text("true\n")
     spec = samples.load(tmp_path, layers=[{"name": "app", "script": "a.sh"}])
-    before = inputs.script_identity(spec.layers[0], spec)
+    before = script_identity(spec.layers[0], spec)
     if change == "content":
         script.write_text("fals\n")
     elif change == "mode":
         script.chmod(0o755)
     else:
         os.utime(script, (1, 1))
-    assert (inputs.script_identity(spec.layers[0], spec) != before) is differs
+    assert (script_identity(spec.layers[0], spec) != before) is differs
 
 
 SETTINGS: dict[str, Any] = {"hostname": "a", "timezone": "Etc/UTC", "locale": "C.UTF-8",
@@ -137,14 +140,14 @@ def test_every_setting_is_seen(tmp_path: Path, name: str) -> None:
     lock = samples.lock([record("apt")])
     whole = samples.load(tmp_path, **SETTINGS)
     less = samples.load(tmp_path, **{key: SETTINGS[key] for key in SETTINGS if key != name})
-    one, other = (inputs.settings_identity(spec, lock, {}) for spec in (whole, less))
+    one, other = (settings_identity(spec, lock, {}) for spec in (whole, less))
     assert one != other
     assert "secret" not in json.dumps(one)
 
 
 def test_salt_of_a_password_is_of_the_packages(tmp_path: Path) -> None:
     spec = samples.load(tmp_path, root_password="secret")
-    fields = [inputs.shadow_field(spec, samples.lock([record("apt", version)]))
+    fields = [shadow_field(spec, samples.lock([record("apt", version)]))
               for version in ("1", "1", "2")]  # fmt: skip
     assert fields[0] == fields[1] != fields[2]
     assert re.fullmatch(r"\$6\$[0-9a-f]{16}\$[A-Za-z0-9./]{86}", fields[0])
@@ -178,7 +181,7 @@ def sources(folder: Path, repo: dict[str, Any], release: dict[str, str], mirror:
     locked = LockedRepo(name=one["name"], release="a" * 64, date="",
                         fields={"Origin": "Debian", "Label": "Test", **release})  # fmt: skip
     lock = samples.lock([record("debian-archive-keyring")], repos=(locked,))
-    return inputs.settings_identity(spec, lock, {"mirror": mirror})
+    return settings_identity(spec, lock, {"mirror": mirror})
 
 
 @pytest.mark.parametrize(
@@ -198,11 +201,11 @@ def test_source_without_a_keyring_names_the_archives(
     spec = samples.load(tmp_path, apt_sources=True)
     locked = LockedRepo(name="main", release="a" * 64, date="", fields={"Origin": origin})
     lock = samples.lock([record(name) for name in installed], repos=(locked,))
-    found = inputs.signed_by(spec.repos[0], spec, lock)
+    found = signed_by(spec.repos[0], spec, lock)
     assert found[0] == path
     shared = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
     assert found[1] == (shared.read_bytes() if content else b"")
-    assert inputs.settings_identity(spec, lock, {"mirror": "http://h"})["apt_sources"][0][6]
+    assert settings_identity(spec, lock, {"mirror": "http://h"})["apt_sources"][0][6]
 
 
 @pytest.mark.parametrize("origin", ["", "Our Company"])
@@ -211,7 +214,7 @@ def test_source_whose_keyring_nobody_knows_is_refused(tmp_path: Path, origin: st
     locked = LockedRepo(name="main", release="a" * 64, date="",
                         fields={"Origin": origin} if origin else {})  # fmt: skip
     with pytest.raises(BuildError, match=r"repos\.main needs a keyring"):
-        inputs.signed_by(spec.repos[0], spec, samples.lock([], repos=(locked,)))
+        signed_by(spec.repos[0], spec, samples.lock([], repos=(locked,)))
 
 
 def test_keyring_of_a_spec_goes_into_the_image_as_apt_reads_it(tmp_path: Path) -> None:
@@ -228,14 +231,14 @@ def test_keyring_of_a_spec_goes_into_the_image_as_apt_reads_it(tmp_path: Path) -
         (text.replace("\n", "\t\n"), ("/etc/apt/keyrings/main.gpg", key)),
     ):
         file.write_bytes(content.encode())
-        assert inputs.signed_by(spec.repos[0], spec, samples.lock([])) == expected
+        assert signed_by(spec.repos[0], spec, samples.lock([])) == expected
 
 
 def test_an_address_with_the_architecture_in_it(tmp_path: Path) -> None:
     repos = [{**REPO, "uri": "${mirror}/$(ARCH)/"}]
     mirrors = {"mirror": "http://h/$(ARCH)"}
     spec = samples.load(tmp_path, repos=repos)
-    assert inputs.expand(spec.repos[0].uri, mirrors, spec) == "http://h/amd64/amd64"
+    assert expand(spec.repos[0].uri, mirrors, spec) == "http://h/amd64/amd64"
     spec = samples.load(tmp_path, repos=repos, packages=["alpha:i386"])
     with pytest.raises(BuildError, match="another address for each architecture"):
-        inputs.expand(spec.repos[0].uri, mirrors, spec)
+        expand(spec.repos[0].uri, mirrors, spec)

@@ -25,7 +25,7 @@ import pytest
 from conftest import PROJECT, World
 from repository import Fault
 from tally import TALLY
-from tasks import host
+from tasks.host.files import sweep_temporary
 from traces import (
     SMALL,
     distrusted,
@@ -488,12 +488,12 @@ def test_where_a_file_needs_a_name_it_is_removed_once_its_writer_is_dead(tmp_pat
             assert writer.stdin
             assert writer.stdout
             writer.stdout.readline()
-            host.sweep(tmp_path)
+            sweep_temporary(tmp_path)
             assert [path.suffix for path in tmp_path.iterdir()] == [".tmp"]
             if number:
                 writer.send_signal(number)
             writer.stdin.close()
-        host.sweep(tmp_path) if number else None
+        sweep_temporary(tmp_path) if number else None
         assert [path.name for path in tmp_path.iterdir()] == ([] if number else ["target"])
     assert target.read_text() == "whole"
     assert target.stat().st_mode & 0o777 == 0o644

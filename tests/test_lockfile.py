@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from samples import lock, record
-from tasks import lockfile
 from tasks.errors import BuildError
-from tasks.lockfile import LockedLayer, LockedRepo
+from tasks.plan import lockfile
+from tasks.plan.lockfile import LockedLayer, LockedRepo
 
 Document = dict[str, Any]
 

@@ -10,8 +10,9 @@ import pytest
 
 import samples
 from conftest import World
-from tasks import apt, layer
-from tasks.plan import layer_inputs
+from tasks.debian import answers, deb822
+from tasks.plan.plan import layer_inputs
+from tasks.stages.install import CHECK_DPKG, apt_steps
 from test_layers import only_root, tree_of
 
 SLOTS = {
@@ -44,13 +45,13 @@ SLOTS = {
     ],
 )
 def test_package_that_a_request_names_outright(wanted: str, found: tuple[str, str] | None) -> None:
-    assert apt.requested(wanted, SLOTS, "amd64") == found
+    assert answers.requested(wanted, SLOTS, "amd64") == found
 
 
 def test_marks_are_read_as_they_are_written() -> None:
-    text = apt.extended_states(["a:amd64", "b:i386"])
+    text = deb822.extended_states(["a:amd64", "b:i386"])
     text += "Package: c\nArchitecture: amd64\nAuto-Installed: 0\n\n"
-    assert apt.marked_auto(text) == {("a", "amd64"), ("b", "i386")}
+    assert deb822.marked_auto(text) == {("a", "amd64"), ("b", "i386")}
 
 
 def test_steps_are_made_of_what_the_key_is_made_of(tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_steps_are_made_of_what_the_key_is_made_of(tmp_path: Path) -> None:
     known = {*given["foreign"], *given["auto"], *given["manual"],
              *(f"{name}:{'amd64' if arch == 'all' else arch}={version}"
                for name, version, arch, _sha256 in given["records"])}  # fmt: skip
-    words = {word for step in layer.apt_steps(given) for argv in step.pipeline for word in argv}
+    words = {word for step in apt_steps(given) for argv in step.pipeline for word in argv}
     empty = {
         **given,
         "records": [["x", "1", "all", ""]],
@@ -70,7 +71,7 @@ def test_steps_are_made_of_what_the_key_is_made_of(tmp_path: Path) -> None:
         "manual": ["x"],
         "auto": ["x"],
     }
-    fixed = {word for step in layer.apt_steps(empty) for argv in step.pipeline for word in argv}
+    fixed = {word for step in apt_steps(empty) for argv in step.pipeline for word in argv}
     assert words - fixed == known | {"dpkg", "--add-architecture"}
 
 
@@ -176,7 +177,7 @@ def test_dpkg_configuration_with_which_nothing_is_installed(
         (tmp_path / name).rename(tmp_path / "elsewhere")
         (tmp_path / name).symlink_to("../../elsewhere")
     done = subprocess.run(
-        ["/bin/sh", "-c", layer.CHECK_DPKG, "sh", tmp_path / "dpkg", tmp_path / ".dpkg.cfg",
+        ["/bin/sh", "-c", CHECK_DPKG, "sh", tmp_path / "dpkg", tmp_path / ".dpkg.cfg",
          "a remedy"],
         capture_output=True, text=True, check=False, timeout=20,
     )  # fmt: skip

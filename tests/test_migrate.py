@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tasks.commands.fuel_agent import BASE, import_spec, spec_document
 from tasks.errors import BuildError
-from tasks.migrate import BASE, import_spec, spec_document
-from tasks.spec import Spec, load_spec
+from tasks.spec.load import load_spec
+from tasks.spec.model import Spec
 
 SCHEMA = Path(__file__).parent.parent / "specs" / "spec.schema.json"
 HASH = "$6$abcdefgh$0123456789ABCDEFabcdef./"
@@ -438,7 +439,7 @@ def test_a_spec_that_appears_meanwhile_is_not_overwritten(
         project.target.write_text("theirs")
         return load_spec(path, schema=schema)
 
-    monkeypatch.setattr("tasks.migrate.load_spec", load_and_lose_the_race)
+    monkeypatch.setattr("tasks.commands.fuel_agent.load_spec", load_and_lose_the_race)
     with pytest.raises(BuildError, match="this spec exists"):
         import_spec(project.input, project.target, schema=SCHEMA)
     assert project.target.read_text() == "theirs"

@@ -16,8 +16,10 @@ import pytest
 import yaml
 
 from conftest import World, says
-from tasks import ext, ext_xattrs, fat, holes, tree, vfat
-from tasks.host import Log
+from tasks.formats import ext_bytes, ext_xattrs, fat, vfat
+from tasks.host import holes
+from tasks.host.log import Log
+from tasks.rootfs import clean, measure, tarball
 from test_ext import make, shown
 from test_images import mounted
 
@@ -162,7 +164,7 @@ def test_attributes_are_laid_out_by_name(tmp_path: Path, options: Sequence[str])
         before = raw.read_bytes()
         assert ext_xattrs.order(raw, groups) == count
         assert raw.read_bytes() == before
-        ext.settle(raw, groups, 1_000_000_000)
+        ext_bytes.settle(raw, groups, 1_000_000_000)
         check = subprocess.run(["e2fsck", "-fn", raw], check=False, capture_output=True, text=True)
         assert check.returncode == 0, check.stdout
         inode = (
@@ -269,13 +271,13 @@ def test_a_tarball_keeps_holes_and_depends_on_content_alone(tmp_path: Path) -> N
             file.seek(1 << 20)
             file.write(bytes(8192) if zeros else b"")
             file.truncate(20 << 30)
-        rare = tree.clamp_times(top, 1000, tree.begun(tmp_path))
-        assert rare == tree.Rare(several_xattrs=False, sparse=True)
+        rare = clean.clamp_times(top, 1000, clean.begun(tmp_path))
+        assert rare == clean.Rare(several_xattrs=False, sparse=True)
         assert (top / "big").stat().st_mtime == 1000
-        assert tree.measured(top) == (4096, False)
+        assert measure.measured(top) == (4096, False)
         target = tmp_path / f"{number}.tar.zst"
         with Log(None) as log:
-            tree.pack(top, target, log, rare=rare)
+            tarball.pack(top, target, log, rare=rare)
         made.add(target.read_bytes())
         assert target.stat().st_size < 4096
     assert len(made) == 1

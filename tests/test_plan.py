@@ -12,12 +12,14 @@ import pytest
 
 import samples
 from samples import IMAGE, REPO, record
-from tasks import mkfs, plan
-from tasks.lockfile import Lock
-from tasks.plan import Plan, canonical, key, make_plan, resolution_inputs
-from tasks.spec import File, Layer, Spec
+from tasks.formats.options import TOOL, check_options
+from tasks.plan.keys import canonical, key, resolution_inputs
+from tasks.plan.lockfile import Lock
+from tasks.plan.plan import RECIPES, make_plan
+from tasks.plan.stage import Host, Plan
+from tasks.spec.model import File, Layer, Spec
 
-Case = tuple[Spec, Lock, plan.Host]
+Case = tuple[Spec, Lock, Host]
 
 SPEC: dict[str, Any] = {
     "repos": [REPO, {**REPO, "name": "other", "suite": "other"}],
@@ -224,11 +226,11 @@ def test_what_a_change_redoes(case: Case, name: str) -> None:
 def test_options_that_mean_the_same_are_one_key(
     case: Case, kind: str, one: str, other: str, same: bool
 ) -> None:
-    host = replace(case[2], tools={**case[2].tools, **dict.fromkeys(mkfs.TOOL.values(), "1"),
+    host = replace(case[2], tools={**case[2].tools, **dict.fromkeys(TOOL.values(), "1"),
                                    "mcopy": "1"})  # fmt: skip
 
     def key_of(options: str) -> str:
-        mkfs.check_options(options.split(), kind, "x")
+        check_options(options.split(), kind, "x")
         of = of_image("/boot", format=kind, options=tuple(options.split()))
         return make_plan(*of((case[0], case[1], host))[:2], host).images[1].key
 
@@ -294,7 +296,7 @@ def test_stage_holds_all_that_its_key_is_made_of(case: Case) -> None:
         assert stage.key == key(json.loads(json.dumps(stage.inputs)))
         assert (stage.inputs["stage"], stage.inputs["recipe"]) == (
             stage.kind,
-            plan.RECIPES[stage.kind],
+            RECIPES[stage.kind],
         )
         assert stage.entry == f"{stage.kind}-{stage.key}"
 
@@ -303,9 +305,9 @@ def test_recipe_of_a_kind_changes_the_keys_of_that_kind_and_above(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = make_plan(*case)
-    monkeypatch.setitem(plan.RECIPES, "image", 1000)
+    monkeypatch.setitem(RECIPES, "image", 1000)
     assert changed(before, make_plan(*case)) == IMAGES
-    monkeypatch.setitem(plan.RECIPES, "layer", 1000)
+    monkeypatch.setitem(RECIPES, "layer", 1000)
     assert changed(before, make_plan(*case)) == ALL - {"base"}
 
 

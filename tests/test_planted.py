@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from conftest import PROJECT, TINY, Build, World, says
-from tasks import cachedir, host, safe
 from tasks.errors import BuildError
+from tasks.host import cachedir, safe
+from tasks.host.locks import locked, try_lock
 
 OTHER = 65534
 root = pytest.mark.root
@@ -222,19 +223,19 @@ def test_locks_are_files_of_their_own(tmp_path: Path) -> None:
     victim, lock = tmp_path / "victim", tmp_path / "locks/lock"
     victim.write_text("x")
     victim.chmod(0o600)
-    assert host.try_lock(lock) is None
+    assert try_lock(lock) is None
     assert not lock.parent.exists(), "who sweeps makes no lock"
-    with host.locked(lock):
+    with locked(lock):
         assert lock.stat().st_mode & 0o777 == 0o666
     lock.unlink()
     for plant in (lock.symlink_to, lambda _to: os.mkfifo(lock)):
         plant(victim)
-        with pytest.raises(BuildError), host.locked(lock):
+        with pytest.raises(BuildError), locked(lock):
             pass
         lock.unlink()
     os.link(victim, lock)
-    assert host.try_lock(lock) is None
-    with host.locked(lock):
+    assert try_lock(lock) is None
+    with locked(lock):
         assert (lock.stat().st_nlink, victim.stat().st_nlink) == (1, 1)
     assert victim.stat().st_mode & 0o777 == 0o600
 

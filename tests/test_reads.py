@@ -15,9 +15,12 @@ import samples
 from conftest import World
 from repository import make_deb
 from samples import record
-from tasks import layer, lockfile, plan, reads
 from tasks.errors import BuildError
-from tasks.spec import Layer
+from tasks.plan import lockfile, reads
+from tasks.plan.keys import resolution_inputs
+from tasks.plan.plan import make_plan
+from tasks.spec.model import Layer
+from tasks.stages.settings import LOCALES, with_locale
 from test_layers import only_root, tree_of
 
 H, T, L = "hostname", "timezone", "locale"
@@ -125,7 +128,7 @@ def keys(
         replace(one, reads=dict.fromkeys(found.get(one.name, ()), ("x",)))
         for one in lock.layers))  # fmt: skip
     host = samples.host(spec, settings={"hostname": hostname}, reads=scripts)
-    return {stage.name: stage.key for stage in plan.make_plan(spec, lock, host).stages}
+    return {stage.name: stage.key for stage in make_plan(spec, lock, host).stages}
 
 
 def redone(one: Mapping[str, str], other: Mapping[str, str]) -> set[str]:
@@ -181,10 +184,10 @@ def test_a_spec_with_settings_needs_a_lock_that_says_what_reads_them(tmp_path: P
     plain, named = (samples.load(tmp_path, packages=["alpha"], **more)
                     for more in ({}, {"hostname": "a"}))  # fmt: skip
     other = samples.load(tmp_path, packages=["alpha"], hostname="b", timezone="Etc/UTC")
-    assert plan.resolution_inputs(plain) != plan.resolution_inputs(named)
-    assert plan.resolution_inputs(named) == plan.resolution_inputs(other)
+    assert resolution_inputs(plain) != resolution_inputs(named)
+    assert resolution_inputs(named) == resolution_inputs(other)
     password = samples.load(tmp_path, packages=["alpha"], root_password="x")
-    assert plan.resolution_inputs(plain) == plan.resolution_inputs(password)
+    assert resolution_inputs(plain) == resolution_inputs(password)
 
 
 @pytest.mark.parametrize(
@@ -205,13 +208,13 @@ def test_a_users_own_locales_are_generated_beside_the_specs(
 ) -> None:
     here = Layer(name="x", debconf=tuple(answers))
     for one, below in ((here, []), (Layer(name="y"), [here])):
-        given = layer.with_locale(one, below, "de_DE.UTF-8")
+        given = with_locale(one, below, "de_DE.UTF-8")
         if expected is None:
             assert given is one
         else:
-            assert given.debconf[-1] == f"locales {layer.LOCALES} multiselect {expected}"
-    assert layer.with_locale(here, [], "") is here
-    assert layer.with_locale(here, [], "C.UTF-8") is here
+            assert given.debconf[-1] == f"locales {LOCALES} multiselect {expected}"
+    assert with_locale(here, [], "") is here
+    assert with_locale(here, [], "C.UTF-8") is here
 
 
 # ---------------------------------------------------------------- real builds

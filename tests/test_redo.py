@@ -239,7 +239,7 @@ def test_damaged_entry_that_is_needed(built: World, kind: str, harm: str) -> Non
 
 def _harm(world: World, kind: str, harm: str) -> None:
     """Damage the base, the top layer, or the image of /, behind a hard link of its own."""
-    from tasks.session import Session
+    from tasks.session.session import Session
 
     session = Session(root=world.root, variables={"spec": "web"})
     os.environ["STRATA_MIRROR"] = world.server.url

@@ -12,9 +12,9 @@ import pytest
 from conftest import World
 from repository import make_deb
 from samples import load
-from tasks import rollback
 from tasks.errors import BuildError
-from tasks.lockfile import LockedRepo
+from tasks.plan.lockfile import LockedRepo
+from tasks.repos import rollback
 
 OLD, NEW = "Sat, 03 Jan 2026 10:00:00 UTC", "Sat, 10 Jan 2026 09:00:00 UTC"
 DEBIAN = {"Origin": "Debian", "Label": "Debian", "Suite": "stable", "Codename": "bookworm"}

@@ -17,7 +17,7 @@ import pytest
 
 from conftest import World, says
 from tally import TALLY
-from tasks.cache import remove
+from tasks.host.files import remove
 from traces import distrusted, leftovers, make_small
 
 pytestmark = pytest.mark.root

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks import safe
-from tasks.cache import Cache, Memory
 from tasks.errors import BuildError
+from tasks.host import safe
+from tasks.store.cache import Cache
+from tasks.store.seen import SeenFiles
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_an_anchor_that_cannot_be_made(
         assert "name another folder with STRATA_CACHE" in caught.value.hint
         with pytest.raises(FileNotFoundError), safe.folder(inside):
             pass
-    cache = Cache(path, Memory(links / "seen.json"))
+    cache = Cache(path, SeenFiles(links / "seen.json"))
     assert cache.foreign() == cache.own("layers") == []
     assert list(cache.entries()) == []
 

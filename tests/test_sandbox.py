@@ -19,9 +19,13 @@ from typing import Any
 import pytest
 
 from conftest import PROJECT
-from tasks import base, host, sandbox
 from tasks.errors import BuildError
-from tasks.host import DPKG_CAPABILITIES, Log, Overlay, Sandbox, Step, step
+from tasks.host import sandbox_init
+from tasks.host.log import Log
+from tasks.host.process import LINE_LIMIT
+from tasks.host.sandbox import DPKG_CAPABILITIES, Overlay, Sandbox, Step, step
+from tasks.host.tools import ENV
+from tasks.stages import base
 
 root_only = pytest.mark.root
 
@@ -58,7 +62,7 @@ def field(status: str, name: str) -> str:
 def names(mask: str) -> set[str]:
     """The capabilities of a mask of /proc/self/status."""
     bits = int(mask, 16)
-    return {name for number, name in enumerate(sandbox.CAPABILITIES) if bits >> number & 1}
+    return {name for number, name in enumerate(sandbox_init.CAPABILITIES) if bits >> number & 1}
 
 
 # ---------------------------------------------------------------- rights
@@ -102,7 +106,7 @@ from test_sandbox import enter
 for one in (signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT):
     signal.signal(one, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
-ctypes.CDLL(None).personality(ctypes.c_ulong({sandbox.PER_LINUX32} | 0x0040000))
+ctypes.CDLL(None).personality(ctypes.c_ulong({sandbox_init.PER_LINUX32} | 0x0040000))
 print(*enter(Path({str(place)!r}), "cat /proc/self/status; uname -m",
              "cat /proc/self/personality"), sep="\\n")
 """
@@ -159,7 +163,7 @@ def test_dev_proc_sys_and_the_rest(place: Path) -> None:
     assert processes[0][0] == "1"
     assert len(processes) <= 3, processes
     if tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 14):
-        assert rest_of[-2] == str(sandbox.PROCESSES)
+        assert rest_of[-2] == str(sandbox_init.PROCESSES)
     assert rest_of[-1] == "500"
 
 
@@ -195,7 +199,7 @@ def test_limits_of_memory_and_processes(place: Path) -> None:
     """
     if tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 14):
         (count,) = enter(place, step("perl", "-e", bomb))
-        assert 1000 < int(count) < sandbox.PROCESSES
+        assert 1000 < int(count) < sandbox_init.PROCESSES
     assert Path("/proc/sys/kernel/pid_max").read_text() == before
     sizes = enter(place, "df --output=size -B1 /dev/shm /run /dev/.strata | tail -n 3")
     assert all(int(size) <= memory * 0.11 for size in sizes)
@@ -227,12 +231,12 @@ def answer(program: bytes, arch: int, number: int, *arguments: int) -> str:
             at += true if holds else false
 
 
-@pytest.mark.parametrize("arch", sandbox.CALLS)
+@pytest.mark.parametrize("arch", sandbox_init.CALLS)
 def test_filter_of_each_abi(arch: int) -> None:
-    program = sandbox.call_filter("little")
+    program = sandbox_init.call_filter("little")
     assert len(program) // 8 < 4096
-    unshare, clone, sock, pair, *others = sandbox.CALLS[arch]
-    user = sandbox.CLONE_NEWUSER
+    unshare, clone, sock, pair, *others = sandbox_init.CALLS[arch]
+    user = sandbox_init.CLONE_NEWUSER
     flags = (0, user | 17) if arch == 0x80000016 else (user | 17, 0)
     harmless = (0, 0x1200011) if arch == 0x80000016 else (0x1200011, 0)
     assert answer(program, arch, unshare, user | 0x20000) == "EPERM"
@@ -261,30 +265,35 @@ def test_filter_of_each_abi(arch: int) -> None:
         assert got == [0, 9, 15]
         assert answer(program, arch, number, 16, 3, 16) == "EPROTONOSUPPORT"
     for request in (0x5423, 0x8982, 0x8983 | 7 << 32, 0x8940, 0x8941, 0x89A0, 0x89A1):
-        assert answer(program, arch, sandbox.IOCTL[arch], 3, request) == "EPERM"
+        assert answer(program, arch, sandbox_init.IOCTL[arch], 3, request) == "EPERM"
     for request in (0x5401, 0x5413, 0x8912, 0x8914, 0x8933, 0x40086602):
-        assert answer(program, arch, sandbox.IOCTL[arch], 3, request) == "allow"
-    for number in (*others, sandbox.QUOTACTL_FD):
+        assert answer(program, arch, sandbox_init.IOCTL[arch], 3, request) == "allow"
+    for number in (*others, sandbox_init.QUOTACTL_FD):
         assert answer(program, arch, number) == "EPERM"
-    for number in (sandbox.CLONE3, sandbox.IO_URING_SETUP, sandbox.X32, sandbox.X32 | unshare):
+    for number in (
+        sandbox_init.CLONE3,
+        sandbox_init.IO_URING_SETUP,
+        sandbox_init.X32,
+        sandbox_init.X32 | unshare,
+    ):
         assert answer(program, arch, number, user) == "ENOSYS"
-    known_calls = {number for calls in sandbox.CALLS.values() for number in calls}
-    known_calls |= {sandbox.CLONE3, sandbox.IO_URING_SETUP, sandbox.QUOTACTL_FD}
+    known_calls = {number for calls in sandbox_init.CALLS.values() for number in calls}
+    known_calls |= {sandbox_init.CLONE3, sandbox_init.IO_URING_SETUP, sandbox_init.QUOTACTL_FD}
     for number in set(range(470)) - known_calls:
         assert answer(program, arch, number, user, user) == "allow"
 
 
-@pytest.mark.parametrize("arch", sandbox.SOCKETCALL)
+@pytest.mark.parametrize("arch", sandbox_init.SOCKETCALL)
 def test_filter_of_the_call_that_has_all_socket_calls_behind_it(arch: int) -> None:
     """No filter can look at its arguments: no socket, unless the image's programs know no other way."""
-    number = sandbox.SOCKETCALL[arch]
-    program = sandbox.call_filter("little")
+    number = sandbox_init.SOCKETCALL[arch]
+    program = sandbox_init.call_filter("little")
     got = [one for one in range(1, 21) if answer(program, arch, number, one) != "allow"]
     assert got == [1, 8]  # SYS_SOCKET, SYS_SOCKETPAIR
     assert {answer(program, arch, number, one) for one in got} == {"EAFNOSUPPORT"}
-    program = sandbox.call_filter("little", socketcall=True)
+    program = sandbox_init.call_filter("little", socketcall=True)
     assert {answer(program, arch, number, one) for one in range(1, 21)} == {"allow"}
-    sock = sandbox.CALLS[arch][2]
+    sock = sandbox_init.CALLS[arch][2]
     assert answer(program, arch, sock, 40) == "EAFNOSUPPORT"
 
 
@@ -296,10 +305,10 @@ def test_numbers_of_the_filter_are_the_kernels() -> None:
             pytest.skip("no kernel headers of x86")
         text = (folder / name).read_text()
         table = {call: int(number) for call, number in re.findall(r"__NR_(\w+) (\d+)", text)}
-        assert tuple(table[call] for call in sandbox.REFUSED) == sandbox.CALLS[arch]
-        assert table["quotactl_fd"] == sandbox.QUOTACTL_FD
-        assert table["ioctl"] == sandbox.IOCTL[arch]
-        assert table.get("socketcall") == sandbox.SOCKETCALL.get(arch)
+        assert tuple(table[call] for call in sandbox_init.REFUSED) == sandbox_init.CALLS[arch]
+        assert table["quotactl_fd"] == sandbox_init.QUOTACTL_FD
+        assert table["ioctl"] == sandbox_init.IOCTL[arch]
+        assert table.get("socketcall") == sandbox_init.SOCKETCALL.get(arch)
 
 
 @root_only
@@ -357,7 +366,7 @@ def test_no_core_is_dumped_and_limits_are_not_the_shells(place: Path) -> None:
         for limit, both in old.items():
             resource.setrlimit(limit, both)
     assert lines == usual
-    assert set(sandbox.LIMITS) | {resource.RLIMIT_CORE} == set(range(16))  # RLIM_NLIMITS
+    assert set(sandbox_init.LIMITS) | {resource.RLIMIT_CORE} == set(range(16))  # RLIM_NLIMITS
     limits = {line[:25].strip(): line[25:].split()[:2] for line in lines}
     assert limits["Max core file size"] == ["1", "1"]
     assert limits["Max open files"][0] == "1024"
@@ -365,10 +374,10 @@ def test_no_core_is_dumped_and_limits_are_not_the_shells(place: Path) -> None:
 
 
 def test_filter_refuses_an_unknown_abi_and_knows_big_endian() -> None:
-    assert answer(sandbox.call_filter("little"), 0x12345678, 1) == "ENOSYS"
-    big = sandbox.call_filter("big")
+    assert answer(sandbox_init.call_filter("little"), 0x12345678, 1) == "ENOSYS"
+    big = sandbox_init.call_filter("big")
     assert struct.unpack_from(">HBBI", big) == (0x20, 0, 0, 4)
-    assert len(big) == len(sandbox.call_filter("little"))
+    assert len(big) == len(sandbox_init.call_filter("little"))
 
 
 # ---------------------------------------------------------------- mounts and fields
@@ -412,7 +421,7 @@ def test_binds_writable_hostname_env_cwd(place: Path) -> None:
         hostname="inside", env={"GIVEN": "a b"}, cwd="/usr",
     )  # fmt: skip
     assert lines[:4] == ["given", "read-only", "inside", "/usr"]
-    assert {*lines[4:]} == {*(f"{name}={value}" for name, value in host.ENV.items()), "GIVEN=a b",
+    assert {*lines[4:]} == {*(f"{name}={value}" for name, value in ENV.items()), "GIVEN=a b",
                             "PWD=/usr"}  # fmt: skip
     assert (place / "taken/file").read_text() == "written\n"
     assert os.uname().nodename != "inside"
@@ -494,7 +503,7 @@ def test_output_cannot_command_a_terminal_or_fill_memory(place: Path, tmp_path: 
         with pytest.raises(BuildError) as caught:
             enter(place, "printf '\\001\\033]0;title\\007\\n'; printf 'E: \\033[2J\\302\\233x\\n'; "
                   "head -c 3000000 /dev/zero | tr '\\0' x; exit 1", log=log)  # fmt: skip
-        assert max(map(len, log.tail)) <= host.LINE_LIMIT
+        assert max(map(len, log.tail)) <= LINE_LIMIT
     for text in (path.read_text(), str(caught.value), *titles):
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text)
     assert "E: ?[2J?x" in str(caught.value)
@@ -502,7 +511,7 @@ def test_output_cannot_command_a_terminal_or_fill_memory(place: Path, tmp_path: 
 
 
 def test_a_log_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "LOG_LIMIT", 1000)
+    monkeypatch.setattr("tasks.host.log.LOG_LIMIT", 1000)
     with Log(tmp_path / "log") as log:
         for number in range(1000):
             log.line(f"line {number}")
@@ -593,8 +602,8 @@ def test_a_loop_mount_is_gone_with_its_step(place: Path) -> None:
 def test_the_plan_is_json_without_the_builders_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bytes] = []
     monkeypatch.setenv("STRATA_SECRET", "hunter2")
-    monkeypatch.setattr(host, "run", lambda *_args, stdin, **_more: seen.append(stdin))
+    monkeypatch.setattr("tasks.host.sandbox.run", lambda *_args, stdin, **_more: seen.append(stdin))
     Sandbox(base=Path("/x"), env={"A": "b"}).run(step("true"), log=Log(None))
     plan = json.loads(seen[0])
-    assert plan["env"] == {**host.ENV, "A": "b"}
+    assert plan["env"] == {**ENV, "A": "b"}
     assert b"hunter2" not in seen[0]

@@ -10,8 +10,9 @@ import pytest
 
 import samples
 from conftest import World
-from tasks import inputs, scripts
 from tasks.errors import BuildError
+from tasks.plan import scripts
+from tasks.plan.entries import script_identity
 from test_layers import only_root, tree_of
 
 PATH = "specs/scripts/fail.sh"
@@ -134,7 +135,7 @@ def test_script_is_looked_at_before_anything_is_built(tmp_path: Path) -> None:
     (tmp_path / "a.sh").write_bytes(b"#!/bin/sh\r\n")
     spec = samples.load(tmp_path, layers=[{"name": "app", "script": "a.sh"}])
     with pytest.raises(BuildError, match=re.escape("a.sh:1: its lines end in CR LF")):
-        inputs.script_identity(spec.layers[0], spec)
+        script_identity(spec.layers[0], spec)
 
 
 @pytest.mark.root

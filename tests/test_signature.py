@@ -16,7 +16,8 @@ import pytest
 from conftest import World
 from repository import SigningKey
 from samples import load
-from tasks import ask, complaint, signature
+from tasks.debian import signature
+from tasks.repos import complaint
 
 # ---------------------------------------------------------------- real gpgv
 
@@ -113,7 +114,7 @@ def told(
     (trusted / "0.gpg").write_bytes(gpg.run("--export", key))
     for name, content in files.items():
         (partial / name).write_bytes(content)
-    status = ask._gpgv_status(partial, files, trusted)
+    status = complaint.gpgv_status(partial, files, trusted)
     cause, hint = complaint.explained(load(folder / "spec").repos[0], said, files, status, "")
     assert "trusted: true" not in hint or cause == signature.UNSIGNED.what
     assert "{" not in hint

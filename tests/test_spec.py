@@ -16,10 +16,17 @@ from typing import Any
 import pytest
 
 from samples import IMAGE, REPO, SCHEMA, load
-from tasks import apt, compress, document, mkfs, plan, safe, spec
+from tasks.debian import deb822
 from tasks.errors import BuildError
-from tasks.image import mkfs_argv
-from tasks.spec import File, Image, Layer, Spec, load_spec, masked
+from tasks.formats import compress, options
+from tasks.formats.table import LABEL_LENGTH
+from tasks.host import safe
+from tasks.plan.plan import CONTAINER_TOOL, SUFFIX
+from tasks.spec import document
+from tasks.spec.load import load_spec
+from tasks.spec.model import File, Image, Layer, Spec, address_secrets, masked
+from tasks.spec.rules import VARIANTS
+from tasks.stages.image import mkfs_argv
 
 PROJECT = SCHEMA.parent.parent
 DOCUMENT: dict[str, Any] = json.loads(SCHEMA.read_text())
@@ -172,13 +179,13 @@ def test_the_least_spec_sets_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("variant", set(apt.VARIANTS)),
-        ("variant", {name for names in spec.VARIANTS.values() for name in names}),
-        ("tool", set(spec.VARIANTS)),
-        ("format", set(spec.LABEL_LENGTH)),
+        ("variant", set(deb822.VARIANTS)),
+        ("variant", {name for names in VARIANTS.values() for name in names}),
+        ("tool", set(VARIANTS)),
+        ("format", set(LABEL_LENGTH)),
         ("container", set(compress.CONTAINERS)),
-        ("container", set(plan.SUFFIX)),
-        ("container", set(plan.CONTAINER_TOOL)),
+        ("container", set(SUFFIX)),
+        ("container", set(CONTAINER_TOOL)),
         ("level", set(compress.LEVELS)),
     ],
 )
@@ -190,7 +197,7 @@ def test_choices_of_the_schema_are_those_of_the_code(name: str, values: set[str]
 # ---------------------------------------------------------------- images
 
 
-def image(folder: Path, **fields: Any) -> spec.Image:
+def image(folder: Path, **fields: Any) -> Image:
     return load(folder, images={"/": {**IMAGE, **fields}}).images[0]
 
 
@@ -389,18 +396,18 @@ GETOPT: dict[str, tuple[str, list[str]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", sorted(mkfs.TOOL))
+@pytest.mark.parametrize("kind", sorted(options.TOOL))
 def test_mkfs_reads_the_permitted_words_as_the_spec_did(tmp_path: Path, kind: str) -> None:
     """Whatever words come together: the image is the one bare word, and no other option is seen."""
     draw = random.Random(kind)
-    tool = mkfs.TOOL[kind]
+    tool = options.TOOL[kind]
     short, long = GETOPT[tool]
     known = {f"-{letter}" for letter in short if letter != ":"} | {
         f"--{name.rstrip('=')}" for name in long
     }
-    subs = [f"{sub}=1" for takes in mkfs.PERMITTED[tool].values() if isinstance(takes, tuple)
+    subs = [f"{sub}=1" for takes in options.PERMITTED[tool].values() if isinstance(takes, tuple)
             for sub in takes]  # fmt: skip
-    names = [*known, *mkfs.PERMITTED[tool], *mkfs.PERMITTED[tool]]
+    names = [*known, *options.PERMITTED[tool], *options.PERMITTED[tool]]
     given = Image(mount="/", file="x", format=kind, container="raw", level="default", pack="loop",
                   label="", uuid="", options=(), size=None, free=None)  # fmt: skip
     accepted = 0
@@ -414,7 +421,7 @@ def test_mkfs_reads_the_permitted_words_as_the_spec_did(tmp_path: Path, kind: st
             )
         words = [word for word in words if word]  # as the schema wants it
         try:
-            mkfs.check_options(words, kind, "x")
+            options.check_options(words, kind, "x")
         except BuildError:
             continue
         accepted += 1
@@ -424,10 +431,10 @@ def test_mkfs_reads_the_permitted_words_as_the_spec_did(tmp_path: Path, kind: st
         assert bare == ["raw"], argv
         own = {"mke2fs": "-q -F -t -U -d", "mkfs.xfs": "-q -f", "mkfs.btrfs": "-q -f -U",
                "mkfs.vfat": "--invariant -i"}[tool].split()  # fmt: skip
-        assert {name for name, _value in found} <= {*own, *mkfs.PERMITTED[tool]}, argv
+        assert {name for name, _value in found} <= {*own, *options.PERMITTED[tool]}, argv
         for name, value in found:
             assert name != "-d" or tool != "mke2fs" or value == "tree", argv
-            takes = mkfs.PERMITTED[tool].get(name)
+            takes = options.PERMITTED[tool].get(name)
             if isinstance(takes, tuple) and value != "uuid=id":
                 assert {part.partition("=")[0] for part in value.split(",")} <= set(takes), argv
     assert accepted > 300
@@ -435,7 +442,7 @@ def test_mkfs_reads_the_permitted_words_as_the_spec_did(tmp_path: Path, kind: st
 
 def test_the_schema_says_which_options_are_permitted() -> None:
     text = DOCUMENT["properties"]["images"]["additionalProperties"]["properties"]["options"]
-    for tool, permitted in mkfs.PERMITTED.items():
+    for tool, permitted in options.PERMITTED.items():
         said = re.search(rf"{re.escape(tool)}: ([^.]*)\.", text["description"])
         assert said is not None
         assert sorted(said[1].split()) == sorted(permitted), tool
@@ -459,7 +466,7 @@ def test_the_schema_says_which_options_are_permitted() -> None:
 )
 def test_user_and_password_of_an_address_are_masked(uri: str, shown: str) -> None:
     assert masked(f"E: '{uri}' failed") == f"E: '{shown}' failed"
-    assert masked(uri, tuple(spec.address_secrets(uri))) == shown
+    assert masked(uri, tuple(address_secrets(uri))) == shown
 
 
 def test_secrets_of_a_spec_are_its_passwords_and_users(tmp_path: Path) -> None:
@@ -623,7 +630,7 @@ def test_a_text_is_validated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def validate(given: document.Document, schema: bytes, *, where: Path) -> None:
         seen.append(schema)
 
-    monkeypatch.setattr(document, "validate", validate)
+    monkeypatch.setattr("tasks.spec.load.validate", validate)
     schema = tmp_path / "schema.json"
     schema.write_bytes(SCHEMA.read_bytes())
     path = tmp_path / "web.yaml"

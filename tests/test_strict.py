@@ -14,11 +14,19 @@ from typing import Any
 import pytest
 
 from conftest import World
-from tasks import admin, apt, inputs, lockfile, strict
-from tasks import cache as caches
-from tasks.cache import Cache, Memory, read_sha256
+from tasks.commands.why import _reasons, differences
+from tasks.debian import deb822
 from tasks.errors import BuildError
-from tasks.lock import Answers
+from tasks.host import strict
+from tasks.host.files import read_sha256
+from tasks.plan import lockfile
+from tasks.plan.tools import tool_versions
+from tasks.repos.resolutions import ResolutionCache
+from tasks.spec.model import LAST_EPOCH
+from tasks.store.cache import Cache
+from tasks.store.digests import SEAL, broken
+from tasks.store.record import _check_facts, checksum
+from tasks.store.seen import SeenFiles
 from test_cache import IMAGE_FACTS, STAGE, put
 
 IMAGE = replace(STAGE, kind="image", suffix=".img.gz", key="9" * 32)
@@ -61,7 +69,7 @@ def test_text_that_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache", Memory(tmp_path / "seen.json"))
+    return Cache(tmp_path / "cache", SeenFiles(tmp_path / "seen.json"))
 
 
 def forge(cache: Cache, change: Callable[[dict[str, Any]], Any], stage: Any) -> None:
@@ -69,14 +77,14 @@ def forge(cache: Cache, change: Callable[[dict[str, Any]], Any], stage: Any) -> 
     path = cache.record(stage)
     record = json.loads(path.read_text())
     change(record)
-    record["sum"] = caches._sum(record)
+    record["sum"] = checksum(record)
     path.write_text(json.dumps(record))
 
 
 FORGED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no epoch": lambda record: record["facts"].pop("epoch"),
     "an epoch of 2^70": lambda record: record["facts"].update(epoch=2**70),
-    "an epoch after 2100": lambda record: record["facts"].update(epoch=caches.LAST_EPOCH + 1),
+    "an epoch after 2100": lambda record: record["facts"].update(epoch=LAST_EPOCH + 1),
     "an epoch before 1970": lambda record: record["facts"].update(epoch=-1),
     "an epoch of text": lambda record: record["facts"].update(epoch="7"),
     "an epoch that is true": lambda record: record["facts"].update(epoch=True),
@@ -148,23 +156,23 @@ def test_a_text_in_the_place_of_each_file(cache: Cache, tmp_path: Path, name: st
     assert cache.fault([cache.record(STAGE), path]).startswith("its record ")
     state = tmp_path / "state.json"
     state.write_bytes(raw)
-    assert Memory(state).sha256(path) == read_sha256(path)
+    assert SeenFiles(state).sha256(path) == read_sha256(path)
     state.write_bytes(raw)
-    assert inputs.tool_versions(["tar"], state)["tar"]
-    answers = Answers(tmp_path / "resolved")
+    assert tool_versions(["tar"], state)["tar"]
+    answers = ResolutionCache(tmp_path / "resolved")
     answers.put({"wanted": 1}, [], [])
     next((tmp_path / "resolved").iterdir()).write_bytes(raw)
     assert answers.get({"wanted": 1}, set()) is None
-    (path.parent / caches.SEAL).write_bytes(raw)
-    assert caches.broken(path.parent) == caches.SEAL
+    (path.parent / SEAL).write_bytes(raw)
+    assert broken(path.parent) == SEAL
     with pytest.raises(BuildError, match="not a lock that Strata wrote"):
         lockfile.parse(raw.decode("utf-8", "replace"), where="specs/web.lock")
 
 
 def test_answers_are_believed_only_in_their_form(tmp_path: Path) -> None:
-    from tasks.lock import _sum
+    from tasks.repos.resolutions import _sum
 
-    answers = Answers(tmp_path)
+    answers = ResolutionCache(tmp_path)
     for removes in ([1], "abc", ["../x"], [["a"]]):
         kept: dict[str, Any] = {"asked": {}, "adds": [], "removes": removes}
         kept["sum"] = _sum(kept)
@@ -183,7 +191,7 @@ def test_verify_names_and_drops_forged_records_and_a_build_makes_them_again(tiny
     for path, field in zip(records, ("raw", "epoch"), strict=True):
         record = json.loads(path.read_text())
         record["facts"].pop(field)
-        record["sum"] = caches._sum(record)
+        record["sum"] = checksum(record)
         path.write_text(json.dumps(record))
     (tiny.root / ".doit/seen.json").write_text("[" * 200_000)
     (tiny.root / "out/web/build.json").write_text("[" * 200_000)
@@ -193,7 +201,7 @@ def test_verify_names_and_drops_forged_records_and_a_build_makes_them_again(tiny
     forged["facts"]["raw"] = forged["facts"]["packed"]
     forged["file"]["name"] = f"image-{'0' * 32}.img.gz"
     forged["inputs"]["options"] = 5
-    forged["sum"] = caches._sum(forged)
+    forged["sum"] = checksum(forged)
     older.write_text(json.dumps(forged))
     why = tiny.doit("why", "spec=web")
     assert "would be built" in why.out
@@ -212,7 +220,7 @@ def test_verify_names_and_drops_forged_records_and_a_build_makes_them_again(tiny
 
 
 def test_image_facts_are_those_of_the_test() -> None:
-    caches._check_facts("image", dict(IMAGE_FACTS))
+    _check_facts("image", dict(IMAGE_FACTS))
 
 
 @pytest.mark.parametrize("half", [r"\ud800", r"\uDFFF", r"\udc80", r"\udcff", "\ud800"])
@@ -249,9 +257,9 @@ def test_many_names_of_which_the_last_stands_twice_are_read_in_one_pass() -> Non
     with pytest.raises(BuildError, match="manual has 'nowhere', which is not installed there"):
         lockfile.parse(json.dumps(lock), where="x")
     index = b"Package: a\nArchitecture: all\n" + b"Priority: required\n" * 40_000
-    assert apt.selected_names(index, "minbase", "amd64") >= {"a"}
+    assert deb822.selected_names(index, "minbase", "amd64") >= {"a"}
     text = "SHA256:\n" + " x\n" * 40_000
-    assert apt.stanza_fields(text) == {"SHA256": "\nx" * 40_000}
+    assert deb822.stanza_fields(text) == {"SHA256": "\nx" * 40_000}
     assert time.process_time() - began < 15
 
 
@@ -273,12 +281,12 @@ def test_older_inputs_of_no_known_form_are_not_compared(old: dict[str, Any]) -> 
     new = {"manual": ["a"], "shown": {"hostname": "a"}, "records": [["a", "1", "all", "0"]],
            "tools": {"xz": "1"}, "files": [["/a"]]}  # fmt: skip
     with pytest.raises((ValueError, LookupError, TypeError, AttributeError)):
-        admin.differences({**new, **old}, new)
+        differences({**new, **old}, new)
 
 
 def test_why_says_that_older_inputs_cannot_be_compared(cache: Cache) -> None:
     put(cache, replace(STAGE, key="2" * 32, inputs={"manual": [1], "shown": "x"}))
     session: Any = SimpleNamespace(cache=cache, out=cache.root / "out")
     stage = replace(STAGE, inputs={"manual": ["a"], "shown": {}})
-    (line,) = admin._reasons(session, stage)
+    (line,) = _reasons(session, stage)
     assert line.startswith("the inputs of its last build cannot be compared")

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from samples import record
-from tasks import tree
-from tasks.cache import LAST_EPOCH
 from tasks.errors import BuildError, DamagedEntry
-from tasks.host import Log
-from tasks.pax import sort_xattrs
+from tasks.formats.pax import sort_xattrs
+from tasks.host.log import Log
+from tasks.rootfs import clean, dpkg, measure, paths, tarball
+from tasks.spec.model import LAST_EPOCH
 
 
 def deb(path: Path, date: bytes) -> Path:
@@ -47,13 +47,13 @@ def test_epoch_is_the_newest_date_that_debs_carry(
     tmp_path: Path, dates: list[bytes], epoch: int
 ) -> None:
     paths = [deb(tmp_path / str(number), date) for number, date in enumerate(dates)]
-    assert tree.deb_epoch(paths) == tree.deb_epoch(paths[::-1]) == epoch
+    assert dpkg.deb_epoch(paths) == dpkg.deb_epoch(paths[::-1]) == epoch
 
 
 def test_epoch_of_what_is_no_deb(tmp_path: Path) -> None:
     (tmp_path / "x.deb").write_bytes(b"<html>")
     with pytest.raises(BuildError, match=r"x\.deb: not a \.deb"):
-        tree.deb_epoch([tmp_path / "x.deb"])
+        dpkg.deb_epoch([tmp_path / "x.deb"])
 
 
 def test_times_newer_than_the_epoch_are_set_back_others_stay(tmp_path: Path) -> None:
@@ -63,8 +63,8 @@ def test_times_newer_than_the_epoch_are_set_back_others_stay(tmp_path: Path) -> 
     (top / "old").touch()
     (top / "link").symlink_to("/nonexistent")
     os.utime(top / "old", ns=(5, 999_999_999))
-    rare = tree.clamp_times(top, 1000, tree.begun(tmp_path))
-    assert rare == tree.Rare(several_xattrs=False, sparse=False)
+    rare = clean.clamp_times(top, 1000, clean.begun(tmp_path))
+    assert rare == clean.Rare(several_xattrs=False, sparse=False)
     times = {
         str(path.relative_to(top)): path.lstat().st_mtime_ns for path in (top, *top.rglob("*"))
     }
@@ -81,11 +81,11 @@ def test_what_the_stage_wrote_is_set_forward_where_the_clock_is_behind_the_epoch
     top.mkdir()
     (top / "before").touch()
     os.utime(top / "before", (epoch - 2000, epoch - 2000))
-    since = tree.begun(tmp_path)
+    since = clean.begun(tmp_path)
     (top / "written").touch()
     (top / "packaged").touch()
     os.utime(top / "packaged", (epoch - 500, epoch - 500))
-    tree.clamp_times(top, epoch, since)
+    clean.clamp_times(top, epoch, since)
     times = {path.name: path.lstat().st_mtime for path in (top, *top.iterdir())}
     assert times == {"tree": epoch, "before": epoch - 2000, "written": epoch,
                      "packaged": epoch - 500}  # fmt: skip
@@ -96,7 +96,7 @@ def test_a_socket_is_told_and_in_neither_tree_nor_tarball(tmp_path: Path) -> Non
     (top / "srv").mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(os.fspath(top / "srv/s"))
-    rare = tree.clamp_times(top, 1000, 0)
+    rare = clean.clamp_times(top, 1000, 0)
     assert rare.sockets == ("srv/s",)
     assert list((top / "srv").iterdir()) == []
     assert (top / "srv").stat().st_mtime == 1000
@@ -110,7 +110,7 @@ def made(folder: Path, names: list[str]) -> Path:
         for attribute in ("user.b", "user.a") if names[0] == "a" else ("user.a", "user.b"):
             os.setxattr(folder / "d" / name, attribute, attribute.encode())
         (folder / "d" / name).chmod(0o644)
-    tree.clamp_times(folder, 0, 0)
+    clean.clamp_times(folder, 0, 0)
     return folder
 
 
@@ -121,7 +121,7 @@ def test_bytes_of_a_tarball_do_not_depend_on_the_order_of_making(tmp_path: Path)
         source = made(tmp_path / str(number), order)
         target = tmp_path / f"{number}.tar.zst"
         with Log(None) as log:
-            tree.pack(source, target, log)
+            tarball.pack(source, target, log)
         digests.add(hashlib.sha256(target.read_bytes()).hexdigest())
     assert len(digests) == 1
     listed = subprocess.run(["tar", "-tf", target, "--quoting-style=literal"], check=True,
@@ -133,16 +133,16 @@ def test_a_tarball_that_rotted_is_damaged_not_unpacked_in_silence(tmp_path: Path
     source = made(tmp_path / "tree", ["a"])
     path = tmp_path / "x.tar.zst"
     with Log(None) as log:
-        tree.pack(source, path, log)
+        tarball.pack(source, path, log)
         content = path.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
         for number, at in enumerate((0, len(content) // 2, len(content) - 1)):
             path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
             with pytest.raises(DamagedEntry):
-                tree.unpack(path, digest, tmp_path / f"out{number}", log)
+                tarball.unpack(path, digest, tmp_path / f"out{number}", log)
         path.write_bytes(content[:-1])
         with pytest.raises(DamagedEntry):
-            tree.unpack(path, digest, tmp_path / "cut", log)
+            tarball.unpack(path, digest, tmp_path / "cut", log)
 
 
 def pax(*records: tuple[str, str], content: bytes = b"x" * 513, told: bool = True) -> bytes:
@@ -201,7 +201,7 @@ def test_status_of_dpkg_that_is_none(tmp_path: Path) -> None:
     path.touch()
     os.truncate(path, 1 << 40)
     with pytest.raises(BuildError, match="no dpkg status"):
-        tree.dpkg_status(tmp_path, ["top"])
+        dpkg.dpkg_status(tmp_path, ["top"])
 
 
 def test_what_a_stack_of_trees_shows(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_what_a_stack_of_trees_shows(tmp_path: Path) -> None:
     lower = ["top", "low"]
 
     def shown(path: str) -> str | None:
-        found = tree.find_in(tmp_path, lower, path)
+        found = paths.find_in(tmp_path, lower, path)
         return str(found.relative_to(tmp_path)) if found else None
 
     assert shown("a/new") == "top/a/new"
@@ -244,7 +244,7 @@ Architecture: amd64
 
 
 def test_installed_is_exactly_what_is_locked() -> None:
-    tree.check_installed(STATUS, [record("alpha")], "amd64", "layer x")
+    dpkg.check_installed(STATUS, [record("alpha")], "amd64", "layer x")
     for status, wanted, part in (
         (STATUS, [record("alpha", "2")], "alpha 2 is missing; alpha 1 is not in the lock"),
         (STATUS, [], "alpha 1 is not in the lock"),
@@ -255,7 +255,7 @@ def test_installed_is_exactly_what_is_locked() -> None:
         with pytest.raises(
             BuildError, match="layer x: what is installed is not what is locked"
         ) as caught:
-            tree.check_installed(status, wanted, "amd64", "layer x")
+            dpkg.check_installed(status, wanted, "amd64", "layer x")
         assert part in caught.value.message
 
 
@@ -267,4 +267,4 @@ def test_size_of_a_tree_counts_blocks_and_each_link_once(tmp_path: Path) -> None
     (top / "empty").touch()
     (top / "sym").symlink_to("two")
     os.link(top / "two", top / "d/again")
-    assert tree.measured(top)[0] == 3 * 4096
+    assert measure.measured(top)[0] == 3 * 4096

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from conftest import PROJECT, Build, World, says
-from tasks import arches, host, trials
+from tasks.host import arches, trials
+from tasks.host.tools import ENV
 
 pytestmark = pytest.mark.root
 
@@ -185,7 +186,7 @@ def test_binfmt_misc_counts_where_its_interpreter_is_reached_from_within(
     done = subprocess.run(
         ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c",
          script + '\nexec "$@"', "sh", sys.executable, "-c", code],
-        check=False, capture_output=True, text=True, env={**os.environ, **host.ENV},
+        check=False, capture_output=True, text=True, env={**os.environ, **ENV},
     )  # fmt: skip
     if "binfmt_misc" in done.stderr:
         pytest.skip("this kernel's binfmt_misc knows no namespaces")

@@ -11,10 +11,10 @@ import pytest
 
 from conftest import TINY, World
 from repository import Repository, make_deb
-from tasks import apt, unsolved
+from tasks.debian import answers, apt, deb822, unsolved
+from tasks.debian.unsolved import Offer, Policy, Request, Unmet
 from tasks.errors import BuildError
-from tasks.lock import _satisfies
-from tasks.unsolved import Offer, Policy, Request, Unmet
+from tasks.repos.resolve import _satisfies
 from test_apt import Private
 
 SUITES = [("main", "stable"), ("backports", "stable-backports"), ("bad", "bad")]
@@ -69,7 +69,7 @@ class World_:
              in zip(SUITES, priorities, fields, strict=True)], sites=True,
         )  # fmt: skip
         (self.private.folder / "status").write_text(
-            apt.installed_status([stanza("ess", Essential="yes").strip()])
+            deb822.installed_status([stanza("ess", Essential="yes").strip()])
         )
 
     def install(self, *wanted: str) -> subprocess.CompletedProcess[str]:
@@ -161,7 +161,7 @@ def test_what_the_remedies_say_works(asked: World_, wanted: str) -> None:
 def test_what_a_package_of_a_suite_needs_comes_from_it(asked: World_) -> None:
     """As deep as it is needed, and as apt-get(8) promises."""
     out = asked.install("app/stable-backports").stdout
-    available, _removed = apt.parse_print_uris(out)
+    available, _removed = answers.parse_print_uris(out)
     assert {(item.package, item.version) for item in available} == {
         ("app", "2"), ("lib", "2"), ("more", "2"), ("deeper", "2"),
     }  # fmt: skip

@@ -14,8 +14,10 @@ import yaml
 
 from conftest import KEPT, World, says
 from repository import apt_environment, host_mirror
-from tasks import host, inputs, versions
 from tasks.errors import BuildError
+from tasks.host.tools import ENV, TOOLS, tool
+from tasks.plan import versions
+from tasks.plan.tools import tool_versions
 
 
 def test_versions_that_make_the_same_count_as_one_and_others_as_themselves() -> None:
@@ -32,26 +34,26 @@ def test_versions_that_make_the_same_count_as_one_and_others_as_themselves() -> 
 
 def test_debians_revision_is_in_a_version(tmp_path: Path) -> None:
     names = ["mke2fs", "mcopy", "apt-get", "xz"]
-    found = inputs.tool_versions(names, tmp_path / "tools.json")
+    found = tool_versions(names, tmp_path / "tools.json")
     asked = {
-        name: subprocess.run(["dpkg-query", "-W", "-f", "${Version}\n", host.TOOLS[name]],
+        name: subprocess.run(["dpkg-query", "-W", "-f", "${Version}\n", TOOLS[name]],
                              check=True, text=True, capture_output=True).stdout.split()[0]
         for name in names
     }  # fmt: skip
     assert {name: found[name].partition(",")[0] for name in names} == asked
     assert re.search(r", liblzma5 \d", found["xz"])
-    assert inputs.tool_versions(names, tmp_path / "tools.json") == found
+    assert tool_versions(names, tmp_path / "tools.json") == found
 
 
 def test_a_tool_of_no_package_is_known_by_its_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     local = tmp_path / "mke2fs"
-    shutil.copy(host.tool("mke2fs"), local)
-    monkeypatch.setitem(host.ENV, "PATH", f"{tmp_path}:{host.ENV['PATH']}")
+    shutil.copy(tool("mke2fs"), local)
+    monkeypatch.setitem(ENV, "PATH", f"{tmp_path}:{ENV['PATH']}")
     found = []
     for _change in range(2):
-        found.append(inputs.tool_versions(["mke2fs"], tmp_path / "tools.json")["mke2fs"])
+        found.append(tool_versions(["mke2fs"], tmp_path / "tools.json")["mke2fs"])
         with local.open("ab") as file:
             file.write(b"\0")
     assert all(re.fullmatch(r"\d[\w.-]+ sha256:[0-9a-f]{16}", one) for one in found)
@@ -61,10 +63,10 @@ def test_a_tool_of_no_package_is_known_by_its_bytes(
     empty.mkdir()
     for name in ("mke2fs", "setpriv", "sh"):
         (empty / name).symlink_to(shutil.which(name) or "")
-    monkeypatch.setitem(host.ENV, "PATH", str(empty))
+    monkeypatch.setitem(ENV, "PATH", str(empty))
     with pytest.raises(BuildError):
-        host.tool("dpkg-query")
-    assert " sha256:" in inputs.tool_versions(["mke2fs"], tmp_path / "others.json")["mke2fs"]
+        tool("dpkg-query")
+    assert " sha256:" in tool_versions(["mke2fs"], tmp_path / "others.json")["mke2fs"]
 
 
 def test_a_new_state_of_dpkg_is_asked_again(
@@ -73,14 +75,14 @@ def test_a_new_state_of_dpkg_is_asked_again(
     """A library's new version leaves the tool's own file as it is."""
     status = tmp_path / "status"
     status.write_text("one")
-    monkeypatch.setattr(inputs, "DPKG_STATUS", status)
+    monkeypatch.setattr("tasks.plan.tools.DPKG_STATUS", status)
     memory = tmp_path / "tools.json"
-    inputs.tool_versions(["xz"], memory)
+    tool_versions(["xz"], memory)
     first = memory.read_text()
-    inputs.tool_versions(["xz"], memory)
+    tool_versions(["xz"], memory)
     assert memory.read_text() == first
     status.write_text("other")
-    inputs.tool_versions(["xz"], memory)
+    tool_versions(["xz"], memory)
     assert memory.read_text() != first
 
 
@@ -138,7 +140,7 @@ def test_versions_of_mmdebstrap_that_count_as_one_make_the_same_base(
 ) -> None:
     """Each of the table that this host has not, in the place of its own."""
     (first,) = built.root.glob("cache/layers/base-*.tar.zst")
-    installed = inputs.tool_versions(["mmdebstrap"], tmp_path / "tools.json")["mmdebstrap"]
+    installed = tool_versions(["mmdebstrap"], tmp_path / "tools.json")["mmdebstrap"]
     (group,) = versions.SAME["mmdebstrap"]
     for number, version in enumerate(one for one in group if one != installed):
         other = built.clone(tmp_path / str(number))

@@ -24,7 +24,7 @@ from email.utils import formatdate
 from pathlib import Path
 
 from repository import SigningKey
-from tasks.inputs import find_mirrors
+from tasks.plan.repositories import find_mirrors
 
 SUITES = {"debian": "bookworm", "updates": "bookworm-updates", "security": "bookworm-security"}
 """Suite of each repository in specs/server.yaml, by the repository's name."""

@@ -1,0 +1,1 @@
+"""Strata: images of Debian and Ubuntu from content-keyed stages, on doit."""

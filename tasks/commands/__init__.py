@@ -1,0 +1,1 @@
+"""What a user calls beside the graph, a file for each."""

@@ -1,0 +1,82 @@
+"""`doit doctor`: what the host lacks, tried."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import BuildError
+from ..host import trials
+from ..host.scratch import scratch_folder, scratch_root
+from ..host.tools import TOOLS, tool
+from ..session.session import Session
+
+# ---------------------------------------------------------------- the host
+
+
+def doctor(session: Session) -> None:
+    """Say what this host lacks; fails if a build would."""
+    missing: list[str] = []
+
+    def say(good: bool, what: str, advice: str = "", *, needed: bool = True) -> None:
+        session.screen.line(f"{'ok  ' if good else 'MISS' if needed else 'note'} {what}"
+                            + (f": {advice}" if advice and not good else ""))  # fmt: skip
+        if not good and needed:
+            missing.append(what)
+
+    say(sys.version_info >= (3, 10), f"Python {platform.python_version()}", "3.10 or newer")
+    say(os.geteuid() == 0, "root", "builds need it: use sudo")
+    packages: dict[str, list[str]] = {}
+    for name, package in TOOLS.items():
+        try:
+            tool(name)
+        except BuildError:
+            packages.setdefault(package, []).append(name)
+    say(not packages, f"{len(TOOLS)} host tools",
+        f"apt-get install {' '.join(sorted(packages))}")  # fmt: skip
+    if os.geteuid() == 0 and not packages:
+        _try_host(session, say)
+    filesystems = Path("/proc/filesystems").read_text().split()
+    for name in ("xfs", "btrfs"):
+        say(name in filesystems, f"filesystem {name}", f"modprobe {name}", needed=False)
+    for title, path in (("scratch", scratch_root()), ("cache", session.cache.root)):
+        free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
+        say(free > 4 << 30, f"{free / (1 << 30):.1f} GiB free for {title} in {path}",
+            "4 GiB are little", needed=False)  # fmt: skip
+    if session.name:
+        try:
+            session.need_arch()
+            say(True, f"programs of {session.spec.arch}")
+        except BuildError as error:
+            say(False, error.message, error.hint)
+    mirrors = session.mirrors
+    say("mirror" in mirrors, "a mirror for ${mirror}", "set STRATA_MIRROR", needed=False)
+    if missing:
+        raise BuildError(f"this host lacks: {', '.join(missing)}")
+
+
+def _try_host(session: Session, say: Callable[..., None]) -> None:
+    """Try what a build does, and say of each thing whether it works; none is tried after a failure.
+
+    A loop device is needed unless the spec that is named has no image that is made with one.
+    """
+    images = session.spec.images if session.name else ()
+    loops = not images or any(image.pack == "loop" and image.format != "vfat" for image in images)
+    with scratch_folder() as folder:
+        failure = trials.sandbox(folder)
+        for name in trials.SANDBOX:
+            if failure and failure.name not in trials.SANDBOX[trials.SANDBOX.index(name) + 1 :]:
+                break
+            say(True, trials.NEEDS[name].title)
+        if failure:
+            say(False, failure.message, failure.hint)
+        # Without namespaces there is no answer of its own.
+        if not failure or failure.name not in ("namespaces", "propagation", "proc"):
+            failure = trials.loop(folder)
+            advice = failure.hint if failure else ""
+            say(not failure, failure.message if failure else trials.NEEDS["loop"].title, advice,
+                needed=loops)  # fmt: skip

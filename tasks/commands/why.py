@@ -1,0 +1,181 @@
+"""`doit keys` and `doit why`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import BuildError
+from ..host import safe, strict
+from ..plan import lockfile
+from ..plan.keys import canonical
+from ..plan.stage import Stage, other_tools, tools_of
+from ..session.session import Session
+from ..store.record import FOLDERS, read_record
+
+
+def keys(session: Session) -> None:
+    """Print each stage's key and the files that a CI cache keeps under it; asks no repository."""
+    form = session.variables.get("format", "text")
+    if form not in ("text", "json"):
+        raise BuildError(f"format={form}: expected text or json")
+    rows = []
+    for stage in session.plan.stages:
+        files = [session.cache.file(stage), session.cache.record(stage)]
+        rows.append({"stage": stage.kind, "name": stage.name, "key": stage.key,
+                     "files": [os.path.relpath(path, session.root) for path in files]})  # fmt: skip
+    if form == "json":
+        found = {"spec": session.spec.name, "lock": session.lock_digest, "stages": rows}
+        session.screen.line(json.dumps(found, indent=1))
+        return
+    for row in rows:
+        session.screen.line(f"{row['stage']:<6} {row['name']:<16} {row['key']} {row['files'][0]}")
+
+
+# ---------------------------------------------------------------- why
+
+
+def why(session: Session) -> None:
+    """Say of each stage whether a build would redo it, and what changed; asks no repository."""
+    lock = session.read_lock()
+    if lock is None or not session.fits(lock):
+        state = lockfile.state(lock)
+        session.screen.line(f"lock    {session.lock_path} is {state}: a build resolves it first")
+        if lock is None:
+            return
+        session.screen.line("        run `doit lock` to see the rest")
+        return
+    plan = session.plan
+    needed = [stage for stage in plan.images if session.cache.get(stage) is None]
+    if not needed:
+        session.screen.line("nothing would be redone: every image is in the cache")
+        return
+    redo: list[Stage] = list(needed)
+    for stage in reversed(plan.tree):
+        if session.cache.get(stage) is not None:
+            break
+        redo.insert(0, stage)
+    for stage in redo:
+        session.screen.line(f"{stage.kind:<6}  {stage.name:<16} {stage.key[:8]} would be built")
+        for line in _reasons(session, stage):
+            session.screen.line(f"        {line}")
+
+
+def _reasons(session: Session, stage: Stage) -> list[str]:
+    """How the inputs differ from those of the most recent record of the same stage."""
+    records = [path for path in session.cache.own(FOLDERS[stage.kind])
+               if path.suffix == ".json" and path.name.startswith(f"{stage.kind}-")]  # fmt: skip
+    records.sort(key=lambda path: path.lstat().st_mtime, reverse=True)
+    # Before the most recent of all specs comes what this spec's own last build was made of.
+    own = _last_key(session, stage)
+    records.sort(key=lambda path: path.stem != f"{stage.kind}-{own}")
+    for path in records:
+        try:
+            record = read_record(path)
+            if record["name"] != stage.name or record["key"] == stage.key:
+                continue
+        except (OSError, ValueError):
+            continue  # damaged, or with the form of another version
+        try:
+            found = differences(record["inputs"], stage.inputs)
+        except (ValueError, LookupError, TypeError, AttributeError):
+            # A record vouches for its own form, not for that of what it was made of.
+            return ["the inputs of its last build cannot be compared: they have another form"]
+        return found or ["its file in the cache is missing"]
+    # Of another host there may be the results alone.
+    tools = other_tools(_published_tools(session), tools_of(stage.inputs))
+    return ["no earlier build of it is in the cache", *tools]
+
+
+def _published_tools(session: Session) -> dict[str, str]:
+    """The tools that out/NAME/ was built with, as its metadata tells, or nothing."""
+    import yaml
+
+    try:
+        text = safe.read_bytes(session.out / f"{session.name}.yaml", strict.LIST_LIMIT)
+        return {str(name): str(one) for name, one in yaml.safe_load(text)["tools"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
+            yaml.YAMLError):  # fmt: skip
+        return {}
+
+
+def _last_key(session: Session, stage: Stage) -> str:
+    """The key that a stage of this name had in the last build, or ""."""
+    try:
+        stages = strict.read(session.out / "build.json")["stages"]
+        return next(str(one["key"]) for one in stages
+                    if (one["stage"], one["name"]) == (stage.kind, stage.name))  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return ""
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two stages' inputs, in package terms where it is packages.
+
+    ValueError, LookupError, TypeError or AttributeError where the old ones have no form that is
+    known: only what the new ones hold is of a form that can be relied on.
+    """
+    lines: list[str] = []
+    if old.get("recipe") != new.get("recipe"):
+        # What the inputs are called may differ, too.
+        return ["this version of Strata makes it in another way"]
+    tools = other_tools(tools_of(old), tools_of(new))
+    for name in sorted(old.keys() | new.keys()):
+        before, after = old.get(name), new.get(name)
+        if before == after:
+            continue
+        if None not in (before, after) and type(before) is not type(after):
+            raise strict.Damaged(f"its inputs' {name} is malformed")
+        if name in ("tools", "tool_version") and tools:
+            lines += tools
+            tools = []
+            continue
+        if name == "records" and isinstance(before, list) and isinstance(after, list):
+            was = {(row[0], row[2]): row for row in before}
+            now = {(row[0], row[2]): row for row in after}
+            for slot in sorted(was.keys() | now.keys()):
+                if was.get(slot) == now.get(slot):
+                    continue
+                if slot not in now:
+                    lines.append(f"package {slot[0]} {was[slot][1]} is gone")
+                elif slot not in was:
+                    lines.append(f"package {slot[0]} {now[slot][1]} is new")
+                elif was[slot][1] == now[slot][1]:
+                    lines.append(f"package {slot[0]} {now[slot][1]} has other bytes")
+                else:
+                    lines.append(f"package {slot[0]}: {was[slot][1]} → {now[slot][1]}")
+        elif name == "manual":
+            had, has = set(before or ()), set(after or ())
+            lines += [f"package {one.partition(':')[0]} is no longer asked for"
+                      for one in sorted(had - has)]  # fmt: skip
+            lines += [f"package {one.partition(':')[0]} is asked for"
+                      for one in sorted(has - had)]  # fmt: skip
+        elif name == "auto":
+            continue  # what is not asked for: the packages or `manual` tell it
+        elif name == "script":
+            lines.append("its script " + ("is gone" if not after else "is new" if not before
+                                          else "has other bytes"))  # fmt: skip
+        elif name == "shown":
+            was, now = before or {}, after or {}
+            differ = [one for one in sorted({*was, *now}) if was.get(one) != now.get(one)]
+            lines += [f"{one}, which it looks at: {was.get(one, 'unset')} → {now.get(one, 'unset')}"
+                      for one in differ]  # fmt: skip
+        elif name == "parent":
+            lines.append("what it stands on changed")
+        elif isinstance(before, list) and isinstance(after, list):
+            was_there, is_there = ({canonical(value) for value in one} for one in (before, after))
+            gone = [value for value in before if canonical(value) not in is_there]
+            new_ones = [value for value in after if canonical(value) not in was_there]
+            lines += [f"{name}: without {_short(value)}" for value in gone]
+            lines += [f"{name}: with {_short(value)}" for value in new_ones]
+        else:
+            lines.append(f"{name}: {_short(before)} → {_short(after)}")
+    return lines
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list) and value:
+        value = value[0]
+    return str(value)[:80]

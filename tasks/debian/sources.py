@@ -1,0 +1,123 @@
+"""A host's apt sources, in either format: which of them is the archive's mirror."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+from .deb822 import stanza_fields
+
+ARCHIVE_ORIGINS = ("Debian", "Debian Backports", "Ubuntu")
+
+
+_ARCHIVE_KEYRING = re.compile(r".*/(debian|ubuntu)-archive-[^/]*\.(gpg|pgp|asc)")
+
+
+def host_mirrors(
+    texts: Iterable[str],
+    *,
+    arch: str = "",
+    origin: Callable[[str, str], str] = lambda _uri, _suite: "",
+    read: Callable[[str], str] = lambda _path: "",
+) -> tuple[str, str]:
+    """(mirror, security mirror) of a host, from its apt sources in either format; "" for none.
+
+    The first binary http(s) or file source of a suite without a suffix is the mirror, one of a
+    suite named `stable` only for want of another: vendors call theirs so. The first of a suite
+    named *-security is the security mirror. Before these go sources that are known to be the
+    archive's, by the Origin that the host's lists have (`origin` of URI and suite) or by the
+    keyring that they name; after them those that are known to be somebody else's, before these
+    those that are trusted without a signature, and of the rest those without updates of their own
+    or with a keyring of their own. `read` gives the list of mirrors that a mirror+file: source
+    names. What is there for other architectures than `arch` alone, as Ubuntu's ports are, is none.
+    """
+    found: list[tuple[tuple[bool, ...], str, str]] = []
+    sources = list(_sources(texts))
+    updated = {uri.rstrip("/") for uri, suite, *_ in sources if suite.endswith("-updates")}
+    for given, suite, signed, trusted, arches in sources:
+        if arch and arches and arch not in arches:
+            continue
+        uri = given
+        if match := re.match(r"mirror\+file:(?://)?(?=/)(.*)", given):
+            uri = first_mirror(read(match[1]), arch)
+        if not re.match(r"https?://|file:/", uri):
+            continue  # cdrom:, or a list of mirrors on the network
+        known = origin(given, suite)
+        archive = known in ARCHIVE_ORIGINS or bool(_ARCHIVE_KEYRING.fullmatch(signed))
+        security = bool(re.search(r"-security(/|$)|^[a-z]+/updates$", suite))
+        if not security and not (re.fullmatch(r"[a-z]+", suite) and suite != "nodistro"):
+            continue
+        # An archive needs nobody's word for what it has signed.
+        rank = (not archive, bool(known), trusted, suite == "stable",
+                not security and given.rstrip("/") not in updated, bool(signed),
+                arch not in arches)  # fmt: skip
+        found.append((rank, "security" if security else "mirror", uri.rstrip("/")))
+    best = {
+        kind: min((one for one in found if one[1] == kind), key=lambda one: one[0])[2]
+        for kind in {one[1] for one in found}
+    }
+    return best.get("mirror", ""), best.get("security", "")
+
+
+def first_mirror(text: str, arch: str = "") -> str:
+    """The address of a mirror list (apt-transport-mirror(1)) that apt tries first, "" for none.
+
+    Those that are for other architectures than `arch` alone are passed over.
+    """
+    best: tuple[int, str] | None = None
+    for line in text.splitlines():
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        values = dict(word.partition(":")[::2] for word in words[1:])
+        given = values.get("priority", "")
+        # Those without a priority come last.
+        priority = int(given) if given.isdigit() else 1 << 31
+        types = [word.partition(":")[2] for word in words[1:] if word.startswith("type:")]
+        arches = [word.partition(":")[2] for word in words[1:] if word.startswith("arch:")]
+        if (types and not {"deb", "index"} & set(types)) or (
+            arch and arches and arch not in arches
+        ):
+            continue
+        if best is None or priority < best[0]:
+            best = priority, words[0]
+    return best[1] if best else ""
+
+
+_YES = ("yes", "true", "with", "on", "enable", "1")  # to apt
+
+
+_NO = ("no", "false", "without", "off", "disable", "0")
+
+
+def _sources(texts: Iterable[str]) -> Iterator[tuple[str, str, str, bool, list[str]]]:
+    """(URI, suite, Signed-By, Trusted, architectures) of each binary source of an archive, perhaps.
+
+    Those that are disabled are left out; no architectures are all of the host's.
+    """
+    for text in texts:
+        for stanza in re.split(r"\n\s*\n", text):
+            body = "\n".join(line for line in stanza.splitlines() if not line.startswith("#"))
+            fields = {name.lower(): value for name, value in stanza_fields(body).items()}
+            if "uris" in fields and "deb" in fields.get("types", "").split():
+                if fields.get("enabled", "yes").lower() in _NO:
+                    continue
+                if "main" in fields.get("components", "").split():
+                    signed = " ".join(fields.get("signed-by", "").split())
+                    trusted = fields.get("trusted", "").lower() in _YES
+                    arches = fields.get("architectures", "").split()
+                    yield from (
+                        (uri, suite, signed, trusted, arches)
+                        for uri in fields["uris"].split()
+                        for suite in fields.get("suites", "").split()
+                    )
+                continue
+            for line in body.splitlines():
+                match = re.match(r"\s*deb\s+(?:\[([^\]]*)\]\s+)?(\S+)\s+(\S+)\s+(.*)", line)
+                if match and "main" in match[4].split("#")[0].split():
+                    option = re.search(r"signed-by=(\S+)", match[1] or "", re.IGNORECASE)
+                    said = re.search(r"trusted=(\S+)", match[1] or "", re.IGNORECASE)
+                    trusted = said is not None and said[1].lower() in _YES
+                    only = re.search(r"\barch=(\S+)", match[1] or "", re.IGNORECASE)
+                    arches = only[1].split(",") if only else []
+                    yield match[2], match[3], option[1] if option else "", trusted, arches

@@ -1,0 +1,1 @@
+"""Filesystems and containers: their bytes, sizes and options, one file for each."""

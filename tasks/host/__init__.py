@@ -1,0 +1,1 @@
+"""All that touches the machine: commands, sandboxes, files, locks, scratch, room."""

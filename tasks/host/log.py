@@ -1,0 +1,110 @@
+"""One stage's log file, and the lines of a command's output that tell why it failed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import IO
+
+from ..errors import BuildError, printable
+from . import safe, space
+
+LOG_LIMIT = 64 << 20
+"""Characters of a log file: what a package prints without end does not fill the disk."""
+
+
+TAIL = 12
+"""Lines of a failed command's output that are shown."""
+
+
+STEP_MARK = "\x01"
+"""Begins a line of a sandbox's output that says what it does next."""
+
+
+class Log:
+    """One stage's log file: each command as it could be typed, then all of its output.
+
+    `progress` gets what the stage is doing now, in a few words. `mask` takes secrets out of a line.
+    `places` are the folders that the stage writes to, by what they are called.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        progress: Callable[[str], None] = lambda _text: None,
+        mask: Callable[[str], str] = lambda text: text,
+        places: Mapping[str, Path] | None = None,
+    ) -> None:
+        self.path = path
+        self.places = places or {}
+        self.began = {name: space.free_bytes(place) for name, place in self.places.items()}
+        self.progress = progress
+        self.mask = mask
+        self.tail: deque[str] = deque(maxlen=400)
+        self.room = LOG_LIMIT
+        self.file: IO[str] | None = None
+
+    def __enter__(self) -> Log:
+        if self.path is not None:
+            self.file = open(safe.creating(self.path), "w", encoding="utf-8", errors="replace",
+                             buffering=1)  # fmt: skip
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.file is not None:
+            # What a full disk did not take was told when it was written.
+            with contextlib.suppress(OSError):
+                self.file.close()
+            self.file = None
+
+    def line(self, text: str) -> str:
+        """Add one line; as it is shown, without secrets."""
+        text = self.mask(text.rstrip("\n"))
+        if text.startswith(STEP_MARK):
+            text = "# " + printable(text[len(STEP_MARK) :])
+            self.progress(text[2:])
+        text = printable(text)
+        self.tail.append(text)
+        if self.file is not None and self.path is not None and self.room > 0:
+            self.room -= len(text) + 1
+            with space.placed(self.path):
+                self.file.write(text + "\n" if self.room > 0 else "# the rest is left out\n")
+        return text
+
+    def step(self, text: str) -> None:
+        """Say what the stage does now: a heading in the log, and the running line on the screen."""
+        self.line(f"# {text}")
+        self.progress(self.mask(text))
+
+    def need_room(self, name: str, size: int, what: str) -> None:
+        """BuildError unless the folder `name` of `places` has `size` bytes of room for `what`."""
+        if name in self.places:
+            space.need_room(self.places, name, size, what)
+
+    def failure(self, what: str, message: str, hint: str = "") -> BuildError:
+        """The error of a command that said `message`: a full disk's if that is what stopped it.
+
+        To be asked before anything is removed: it looks at what is free now.
+        """
+        if full := space.blamed(message, self.places):
+            return space.no_room(what, self.places, full, self.began)
+        return BuildError(f"{what} {message}", hint)
+
+
+# Lines like these say why a command failed; what follows them is often noise.
+_TELLING = ("E: ", "dpkg: error", "error:", "Error:", "ERROR", "fatal:", "sandbox: ", "Err:", "W: ")
+
+
+_NOISE = ("#", "+ ", "Get:", "Hit:", "Ign:", "Fetched ", "Reading ", "Building ")
+
+
+def last_lines(said: Iterable[str]) -> str:
+    """The last lines that matter of an output: the telling ones if there are any, and the last."""
+    lines = [line for line in said if line.strip() and not line.startswith(_NOISE)]
+    telling = [line for line in lines if any(mark in line for mark in _TELLING)][-TAIL // 2 :]
+    rest = [line for line in lines if line not in telling][-(TAIL - len(telling)) :]
+    chosen = {*telling, *rest}
+    return "\n".join("    " + line[:300] for line in lines if line in chosen)

@@ -1,0 +1,126 @@
+"""Namespaces in which a stage's commands run: what they see and what they may."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .log import Log
+from .process import run
+from .tools import ENV
+
+# ---------------------------------------------------------------- sandbox
+
+# What dpkg and maintainer scripts use. Without sys_admin, sys_module, sys_rawio, sys_time, net_*
+# and the rest, root inside can own files and start processes, and nothing else.
+DPKG_CAPABILITIES = (
+    "chown", "dac_override", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap",
+    "net_bind_service", "sys_chroot", "mknod", "audit_write", "setfcap",
+)  # fmt: skip
+
+
+PROGRAM = (sys.executable, "-I", "-S", str(Path(__file__).with_name("sandbox_init.py")))
+"""tasks/sandbox.py, which runs in a sandbox before all else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlay:
+    """An overlay mount: lower directories from the top one down; with no upper it is read-only."""
+
+    lower: Sequence[str]
+    target: str
+    upper: str = ""
+    work: str = ""
+
+    def mount(self) -> list[str]:
+        """The entry for the sandbox's plan."""
+        # volatile: no fsync reaches the disk. A crash throws the directories away in any case.
+        options = ["lowerdir=" + ":".join(self.lower), "redirect_dir=nofollow", "metacopy=off"]
+        if self.upper:
+            options += [f"upperdir={self.upper}", f"workdir={self.work}", "index=off", "volatile"]
+        return ["overlay", "overlay", self.target, ",".join(options)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One command of a sandbox, or a pipeline of several; `title` says what it does.
+
+    `blame` is what a failure of it is blamed on, up to the next step that has a title.
+    """
+
+    pipeline: Sequence[Sequence[str]]
+    title: str = ""
+    blame: str = ""
+
+
+def step(*argv: str, title: str = "", blame: str = "") -> Step:
+    """A step that is one command."""
+    return Step(pipeline=[argv], title=title, blame=blame)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sandbox:
+    """Where and with what rights commands run; see tasks/sandbox.py for each field's meaning."""
+
+    base: Path
+    mounts: Sequence[Sequence[str]] = ()
+    root: str | None = None
+    chroots: Sequence[str] = ()
+    binds: Sequence[tuple[str, str]] = ()
+    writable: Sequence[tuple[str, str]] = ()
+    keep: Sequence[str] | None = None
+    hostname: str = "localhost"
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/"
+    arches: Sequence[str] = ("",)
+    """Debian's names of the architectures whose programs run in `root`, its own first."""
+
+    def command(self) -> list[str]:
+        """The program inside, in new namespaces; it reads the plan."""
+        from . import sandbox_init
+
+        names = {"mount": "--mount", "PID": "--pid", "network": "--net", "IPC": "--ipc",
+                 "UTS": "--uts", "cgroup": "--cgroup"}  # fmt: skip
+        # A kernel may be built without cgroups. Propagation is the program's own first step.
+        flags = [names[name] for name in sandbox_init.NAMESPACES
+                 if name != "cgroup" or os.path.exists("/proc/self/ns/cgroup")]  # fmt: skip
+        return ["unshare", *flags, "--propagation", "unchanged", "--fork", "--kill-child", "--",
+                *PROGRAM]  # fmt: skip
+
+    def plan(self, *steps: Step, trial: bool = False) -> bytes:
+        """What the program inside reads; with `trial` it runs nothing, but says what failed."""
+        from . import seen
+
+        plan = {
+            "base": str(self.base), "mounts": [list(mount) for mount in self.mounts],
+            "root": self.root, "chroots": list(self.chroots), "binds": list(self.binds),
+            "writable": list(self.writable), "hostname": self.hostname,
+            "keep": None if self.keep is None else list(self.keep),
+            # One that is empty here is not set there.
+            "env": {name: text for name, text in {**ENV, **self.env}.items() if text},
+            "cwd": self.cwd, "trial": trial,
+            "arch": self.arches[0], "seen": seen.content(self.arches[0]),
+            # Debian's libc for these has no other way to a socket.
+            "socketcall": bool({"i386", "s390x"}.intersection(self.arches)),
+            "steps": [[one.title, [list(argv) for argv in one.pipeline]] for one in steps],
+        }  # fmt: skip
+        return json.dumps(plan).encode()
+
+    def run(
+        self, *steps: Step, log: Log, what: str = "", shown: Callable[[str], str] | None = None
+    ) -> None:
+        """Run each step in new namespaces with no network; BuildError for the first that fails.
+
+        `shown` is what becomes of each line that they print.
+        When this process dies, by SIGKILL too, PDEATHSIG ends unshare(1) and --kill-child the
+        namespaces' PID 1; with it go all processes and mounts of the stage.
+        """
+        for one in steps:
+            log.line("+ " + " | ".join(shlex.join(argv) for argv in one.pipeline))
+        run(self.command(), log=log, stdin=self.plan(*steps), what=what, quiet=True, shown=shown,
+            blamed={one.title: one.blame for one in steps if one.title})  # fmt: skip

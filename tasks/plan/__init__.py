@@ -1,0 +1,1 @@
+"""Decides and makes nothing: stages, their keys and inputs, the lock."""

@@ -1,0 +1,200 @@
+"""Spec, lock and what the host has of them → stages with their keys. Pure: no I/O at all.
+
+base ─→ layer "packages" ─→ layer … ─→ layer "settings" ─┬→ image /
+                                                         └→ image /boot …
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import BuildError
+from ..formats import ext_bytes, options
+from ..spec import given
+from ..spec.model import Image, Layer, Spec
+from .keys import identities, key
+from .lockfile import Lock, LockedLayer
+from .stage import Host, Plan, Stage
+
+RECIPES = {"base": 5, "layer": 7, "image": 4}
+"""Raised when a stage's code would make other bytes from the same inputs."""
+
+
+SUFFIX = {"gzip": ".img.gz", "zstd": ".img.zst", "xz": ".img.xz", "raw": ".img"}
+
+
+CONTAINER_TOOL = {"gzip": "", "zstd": "zstd", "xz": "xz", "raw": ""}
+
+
+GZIP_TOOL = {"fast": "isal", "default": "isal", "best": "zlib-ng"}
+"""What deflates at each level: see tasks.compress."""
+
+
+def image_tools(image: Image) -> set[str]:
+    """The tools whose versions decide an image's bytes."""
+    tools = {options.TOOL[image.format]}
+    if image.format == "vfat":
+        tools.add("mcopy")  # which writes all that is in it
+    tools.add(GZIP_TOOL[image.level] if image.container == "gzip"
+              else CONTAINER_TOOL[image.container])  # fmt: skip
+    return tools - {""}
+
+
+def tools_for(spec: Spec) -> list[str]:
+    """The tools whose versions are in this spec's keys."""
+    return sorted({spec.base.tool}.union(*(image_tools(image) for image in spec.images)))
+
+
+def base_inputs(spec: Spec, lock: Lock, host: Host) -> dict[str, Any]:
+    """All that a base is made of: tasks.base renders its command from this and nothing else."""
+    tool, variant = spec.base.tool, spec.base.variant
+    suite = None
+    if tool == "mmdebstrap":
+        # It is told the whole closure, so that of the variants one selects what another does.
+        variant = "extract" if variant == "extract" else "custom"
+    else:
+        # It runs a script for the suite; mmdebstrap has none.
+        suite = spec.repos[0].suite.strip("./") or "sid"
+    auto, _manual = lock.marks(None)
+    # Without apt there is nobody whose marks these would be.
+    marked = spec.base.variant != "extract" and any(one.package == "apt" for one in lock.base)
+    return {
+        "arch": spec.arch,
+        "foreign": list(spec.foreign),
+        "tool": tool,
+        "tool_version": host.tools[tool],
+        "variant": variant,
+        "suite": suite,
+        "records": identities(lock.base),
+        "auto": auto if marked else [],
+        "epoch": host.epoch,
+    }
+
+
+def layer_inputs(spec: Spec, lock: Lock, number: int, host: Host) -> dict[str, Any]:
+    """All that a layer is made of: tasks.layer renders its steps from this and nothing else.
+
+    What was asked for is not in it, only what came of that: `alpha`, `alpha=1` and `alpha/stable`
+    that lock the same package make the same layer.
+    """
+    layer = spec.layers[number]
+    index, locked = next(
+        (index, one) for index, one in enumerate(lock.layers) if one.name == layer.name
+    )
+    auto, manual = lock.marks(index)
+    return {
+        "arch": spec.arch,
+        "foreign": list(spec.foreign),
+        "records": identities(locked.records),
+        "removes": sorted(locked.removes),
+        "auto": auto,
+        "manual": manual,
+        "debconf": host.debconf[layer.name],
+        "files": host.files[layer.name],
+        "script": host.scripts.get(layer.name),
+        "shown": shown_to(spec, lock, number, host),
+        "epoch": host.epoch,
+    }
+
+
+def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:
+    """The stages of a build."""
+    check_answers(spec, lock)
+    base = _stage("base", "base", ".tar.zst", None, base_inputs(spec, lock, host))
+    layers: list[Stage] = []
+    parent = base
+    for number, layer in enumerate(spec.layers):
+        given = layer_inputs(spec, lock, number, host)
+        parent = _stage("layer", layer.name, ".tar.zst", parent, given)
+        layers.append(parent)
+    if spec.settings:
+        parent = _stage("layer", "settings", ".tar.zst", parent,
+                        {"settings": dict(host.settings), "epoch": host.epoch})  # fmt: skip
+        layers.append(parent)
+    mounts = [image.mount for image in spec.images]
+    images = tuple(_image(image, mounts, parent, host) for image in spec.images)
+    return Plan(lock=lock, base=base, layers=tuple(layers), images=images)
+
+
+def late_answers(spec: Spec, lock: Lock, number: int) -> list[str]:
+    """A layer's debconf answers for packages that are installed before, and ask no more."""
+    layer = spec.layers[number]
+    comes = next((one.records for one in lock.layers if one.name == layer.name), ())
+    below = {record.package for record in lock.installed(number)}
+    return given.unasked(
+        layer.debconf, below, {record.package for record in comes}, spec.settings.given
+    )
+
+
+def check_answers(spec: Spec, lock: Lock) -> None:
+    """BuildError for a late answer in whose place a field works, unless a script may ask for it."""
+    for number, layer in enumerate(spec.layers):
+        late = [line for line in late_answers(spec, lock, number) if given.field_of(line)]
+        if late and not any(one.script is not None for one in spec.layers[number:]):
+            where = "" if layer.name == "packages" else f"layers.{layer.name}."
+            package, question, *_ = late[0].split(None, 2)
+            raise BuildError(
+                f"{spec.path}: {where}debconf: {package} {question}: {package} is installed below "
+                "this layer and asks no more, so that the answer would be lost",
+                f"use the spec's {given.field_of(late[0])}",
+            )
+
+
+def shown_to(spec: Spec, lock: Lock, number: int, host: Host) -> dict[str, str]:
+    """The settings that a layer is shown, with their texts: what its packages and script look at.
+
+    And what a layer below was shown: it is in the tree, and this one is redone with it.
+    """
+    locked = {layer.name: layer for layer in lock.layers}
+    found: set[str] = set()
+    for layer in spec.layers[: number + 1]:
+        found |= looks_at(layer, locked[layer.name], host)
+    return {name: text for name, text in spec.settings.shown.items() if name in found}
+
+
+def looks_at(layer: Layer, adds: LockedLayer, host: Host) -> set[str]:
+    """The settings that a layer's packages and script may look at; an empty word of the spec rules.
+
+    Otherwise that word is beside what is found: nobody wants less than a package asks for.
+    """
+    if layer.reads == ():
+        return set()
+    return {*adds.reads, *host.reads.get(layer.name, ()), *(layer.reads or ())}
+
+
+def _image(image: Image, mounts: list[str], tree: Stage, host: Host) -> Stage:
+    prefix = image.mount.rstrip("/") + "/"
+    return _stage("image", image.mount, SUFFIX[image.container], tree, {
+        "mount": image.mount,
+        "below": sorted(m for m in mounts if m != image.mount and m.startswith(prefix)),
+        "format": image.format,
+        "container": image.container,
+        # Without effect on what is not compressed.
+        "level": "" if image.container == "raw" else image.level,
+        "pack": image.pack,
+        "label": image.label,
+        "uuid": image.uuid,
+        "options": _options(image),
+        "size": image.size,
+        "free": image.free,
+        "tools": {name: host.tools[name] for name in sorted(image_tools(image))},
+    })  # fmt: skip
+
+
+def _options(image: Image) -> list[str]:
+    """What an image's options mean to its mkfs: `-m0` is `-m 0`."""
+    words = options.separate(image.options, image.format)
+    return (
+        ext_bytes.meaning(words, image.format)
+        if image.format in ext_bytes.DEFAULT_FEATURES
+        else words
+    )
+
+
+def _stage(
+    kind: str, name: str, suffix: str, parent: Stage | None, inputs: dict[str, Any]
+) -> Stage:
+    inputs = {"stage": kind, "recipe": RECIPES[kind], **inputs}
+    if parent is not None:
+        inputs["parent"] = parent.key
+    return Stage(kind=kind, name=name, key=key(inputs), inputs=inputs, suffix=suffix)

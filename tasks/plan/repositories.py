@@ -1,0 +1,182 @@
+"""Mirrors, addresses and keyrings: what a spec and the host say of repositories."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ..debian import apt, deb822, signature, sources
+from ..errors import BuildError
+from ..spec.model import Repo, Spec, masked
+from ..spec.rules import address_fault, places
+from .lockfile import Lock
+
+# ---------------------------------------------------------------- mirrors
+
+_DEBIAN = ("debian-archive-keyring", "debian-archive-keyring.gpg")
+
+
+ARCHIVES = {"Debian": _DEBIAN, "Debian Backports": _DEBIAN,
+            "Ubuntu": ("ubuntu-keyring", "ubuntu-archive-keyring.gpg")}  # fmt: skip
+"""By a Release's Origin, the package with its archive's keyring and that one's name."""
+
+
+ADDRESS = r"(https?://(?=[^/])([^\s\[\]\"'<>\\/]*@)?(\[[0-9A-Fa-f:.]+\](?=[:/]|$))?|file:/)[^\s\[\]\"'<>\\]*"
+"""An address as a spec's `uri` has it; brackets only around a host of IPv6 (RFC 3986)."""
+
+
+def find_mirrors(given: Mapping[str, str | None], arch: str = "") -> dict[str, str]:
+    """What ${mirror} and ${security_mirror} stand for: command line, environment, host's sources.
+
+    `given` holds the command line's; of the host's, those for `arch` count. A name that nothing
+    defines is left out.
+    """
+    found: dict[str, str] = {}
+    host_found: tuple[str, str] | None = None
+    for number, name in enumerate(("mirror", "security_mirror")):
+        value = given.get(name) or os.environ.get(f"STRATA_{name.upper()}")
+        if not value:
+            host_found = host_found or sources.host_mirrors(
+                _host_sources(), arch=arch, origin=_host_origin, read=_host_text
+            )
+            value = host_found[number]
+        if value:
+            fault, hint = address_fault(value)
+            if fault or not re.fullmatch(ADDRESS, value):
+                raise BuildError(
+                    f"{name}={masked(value)}: expected an http:, https: or file: address"
+                    + (f"; {fault}" if fault else ""),
+                    hint,
+                )
+            found[name] = value.rstrip("/")
+    return found
+
+
+def _host_sources() -> Iterator[str]:
+    folder = Path("/etc/apt")
+    paths = [folder / "sources.list", *sorted((folder / "sources.list.d").glob("*.list")),
+             *sorted((folder / "sources.list.d").glob("*.sources"))]  # fmt: skip
+    for path in paths:
+        try:
+            yield path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+
+
+def _host_text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _host_origin(uri: str, suite: str) -> str:
+    """The Origin of a source in the lists of the host's own apt, "" where it has none."""
+    uri = re.sub(r"^mirror\+", "", uri)
+    for name in ("InRelease", "Release"):
+        path = f"/var/lib/apt/lists/{apt.list_name(uri.rstrip('/'))}_dists_"
+        text = _host_text(path + apt.list_name(suite) + f"_{name}")
+        if text:
+            return deb822.release_fields(text).get("Origin", "")
+    return ""
+
+
+def expand(uri: str, mirrors: Mapping[str, str], spec: Spec) -> str:
+    """An address with ${mirror} and ${security_mirror} replaced; BuildError for one unknown."""
+    for name in ("mirror", "security_mirror"):
+        mark = f"${{{name}}}"
+        if mark in uri:
+            if name not in mirrors:
+                raise BuildError(
+                    f"{spec.path}: {mark}: this host's apt sources name no "
+                    f"{name.replace('_', ' ')}",
+                    f"add {name}=ADDRESS, or set STRATA_{name.upper()}",
+                )
+            uri = uri.replace(mark, mirrors[name])
+    if "$(ARCH)" in uri and spec.foreign:
+        raise BuildError(
+            f"{spec.path}: {masked(uri)}: $(ARCH) is another address for each architecture",
+            "write one repository for each, with the architecture in place of $(ARCH)",
+        )
+    return uri.replace("$(ARCH)", spec.arch)  # as apt itself does (sources.list(5))
+
+
+def keyring_files(repo: Repo, spec: Spec) -> list[Path]:
+    """The keyrings whose keys may sign a repository: the spec's one, or the host's archive ones.
+
+    BuildError when the spec's is missing or no keyring at all is to be found.
+    """
+    if repo.keyring is not None:
+        if not repo.keyring.is_file():
+            raise BuildError(
+                f"{spec.path}: repos.{repo.name}.keyring: {repo.keyring} is missing",
+                places(repo.keyring, spec.path),
+            )
+        return [repo.keyring]
+    shared = Path("/usr/share/keyrings")
+    found = [shared / keyring for _package, keyring in ARCHIVES.values()]
+    found += sorted(Path("/etc/apt/trusted.gpg.d").glob("*.*"))
+    # Of the host's own, apt itself passes over what it cannot read.
+    found = [path for path in dict.fromkeys(found) if path.suffix in (".gpg", ".asc")
+             and path.is_file() and signature.keyring(path.read_bytes())[0]]  # fmt: skip
+    if not found and not repo.trusted:
+        raise BuildError(
+            f"{spec.path}: repos.{repo.name}: this host has no archive keyring",
+            "apt-get install debian-archive-keyring, or name a keyring",
+        )
+    return found
+
+
+def signed_by(repo: Repo, spec: Spec, lock: Lock) -> tuple[str, bytes]:
+    """(path, content) of the keyring that an image's source of a repository names.
+
+    The content is empty where the image has the file already, as a package of the archive's that
+    also brings its next keys. ("", b"") for a repository that is trusted anyway.
+    """
+    if repo.keyring is not None and not repo.trusted:
+        path = keyring_files(repo, spec)[0]
+        keys, content = keys_of(path, repo, spec), path.read_bytes()
+        # apt's own reader of armor takes a line of blanks for none, and finds no key then.
+        blanks = re.search(rb"[ \t\r\f\v]$", content, re.MULTILINE)
+        plain = content.startswith(b"-----BEGIN") and not blanks
+        suffix = "asc" if plain else "gpg"
+        return f"/etc/apt/keyrings/{repo.name}.{suffix}", content if plain else keys
+    if repo.trusted:
+        return "", b""
+    fields = next(one.fields for one in lock.repos if one.name == repo.name)
+    package, keyring = ARCHIVES.get(fields.get("Origin", ""), ("", ""))
+    if not package:
+        raise BuildError(
+            f"{spec.path}: apt_sources: repos.{repo.name} needs a keyring: no keyring of the image "
+            f"is known to verify what comes from {fields.get('Origin') or 'it'}",
+            f"name the one that verifies it here in repos.{repo.name}.keyring",
+        )
+    shared = Path("/usr/share/keyrings") / keyring
+    if any(record.package == package for record in lock.installed()):
+        return str(shared), b""
+    if not shared.is_file():
+        raise BuildError(
+            f"{spec.path}: apt_sources: repos.{repo.name}: neither the image nor this host has "
+            f"{shared}", f"add {package} to packages, or name one in repos.{repo.name}.keyring"
+        )  # fmt: skip
+    return f"/etc/apt/keyrings/{repo.name}.gpg", keys_of(shared, repo, spec)
+
+
+def signed_identity(repo: Repo, spec: Spec, lock: Lock) -> str | None:
+    """What a key sees of it: the digest of what goes into the image, or the path that is there."""
+    path, content = signed_by(repo, spec, lock)
+    return hashlib.sha256(content).hexdigest() if content else path or None
+
+
+def keys_of(path: Path, repo: Repo, spec: Spec) -> bytes:
+    """The keys of a keyring as apt of any release reads them; BuildError for what holds none."""
+    try:
+        content, fault, hint = signature.keyring(path.read_bytes())
+    except OSError as error:
+        content, fault, hint = b"", f"cannot be read: {error.strerror}", ""
+    if fault:
+        raise BuildError(f"{spec.path}: repos.{repo.name}.keyring: {path} {fault}", hint)
+    return content

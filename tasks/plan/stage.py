@@ -1,0 +1,97 @@
+"""A stage of the graph, the plan that has them all, and what keys take from the host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .lockfile import Lock
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One node of the graph; `inputs` is all that its key is made of, as JSON values."""
+
+    kind: str
+    name: str
+    key: str
+    inputs: Mapping[str, Any]
+    suffix: str
+
+    @property
+    def tree(self) -> str:
+        """Names the tree: its own key of base or layer, of an image that of the last layer."""
+        return str(self.inputs["parent"]) if self.kind == "image" else self.key
+
+    @property
+    def entry(self) -> str:
+        """The name of its cache entry, without a suffix."""
+        return f"{self.kind}-{self.key}"
+
+    @property
+    def task(self) -> str:
+        """Its doit task."""
+        return self.kind if self.kind == "base" else f"{self.kind}:{self.name}"
+
+    @property
+    def log(self) -> str:
+        """The name of its log file in out/NAME/log/."""
+        slug = self.name.strip("/").replace("/", "-") or "root"
+        return "base.log" if self.kind == "base" else f"{self.kind}-{slug}.log"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """What keys take from the host: made by tasks.inputs."""
+
+    tools: Mapping[str, str]
+    files: Mapping[str, list[list[Any]]]
+    scripts: Mapping[str, str]
+    debconf: Mapping[str, list[str]]
+    settings: Mapping[str, Any]
+    epoch: int | None
+    reads: Mapping[str, list[str]] = field(default_factory=dict)
+    """The settings that a layer's script may look at, by the layer's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Every stage of one build, in the order in which they are made."""
+
+    lock: Lock
+    base: Stage
+    layers: tuple[Stage, ...]
+    images: tuple[Stage, ...]
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All of them."""
+        return (self.base, *self.layers, *self.images)
+
+    @property
+    def tree(self) -> tuple[Stage, ...]:
+        """Base and layers: what an image is filled from."""
+        return (self.base, *self.layers)
+
+    @property
+    def tools(self) -> dict[str, str]:
+        """The host's tools in the keys, with the versions that these see."""
+        found: dict[str, str] = {}
+        for stage in self.stages:
+            found |= tools_of(stage.inputs)
+        return dict(sorted(found.items()))
+
+
+def tools_of(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """The tools in a stage's inputs, and their versions."""
+    found = inputs.get("tools", {})
+    if "tool_version" in inputs:
+        found = {str(inputs["tool"]): inputs["tool_version"]}
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def other_tools(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """The tools whose versions differ, a line each, of those that both name."""
+    return [f"{name}: {old[name]} → {new[name]}" for name in sorted(old.keys() & new.keys())
+            if old[name] != new[name]]  # fmt: skip

@@ -1,0 +1,1 @@
+"""Repositories → snapshots → lock, and the .debs that a lock names."""

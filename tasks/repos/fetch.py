@@ -1,0 +1,253 @@
+"""The .debs that a stage needs: fetched in parallel by apt, checked, and made a repository of."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from ..debian import apt
+from ..errors import BuildError, NoRoom
+from ..host.files import remove, remove_tree, sync_folder
+from ..host.locks import locked
+from ..host.log import Log
+from ..host.process import apt_tool, run
+from ..plan.lockfile import Record
+from ..spec.model import Spec, masked
+from ..store.cache import Cache
+from .retry import patiently, retries, timeout
+
+
+def fetch(
+    records: Sequence[Record], cache: Cache, uris: Mapping[str, str], spec: Spec,
+    scratch: Path, log: Log,
+) -> None:  # fmt: skip
+    """Bring the .debs of these records into the cache; `uris` gives each repository's address.
+
+    Raises BuildError that names the packages which no repository has any more.
+    """
+    wanted = {record.sha256: record for record in records}
+    for sha256 in list(wanted):
+        if cache.has_deb(sha256):
+            del wanted[sha256]
+    if not wanted:
+        return
+    with locked(cache.debs / ".lock", waiting=log.step):
+        # Looked at again: another build may have brought them meanwhile. Only now is one removed
+        # that is not whole: without the lock it could be what that build has just put there.
+        missing = [record for record in wanted.values() if not cache.has_deb(record.sha256)]
+        for record in missing:
+            remove(cache.deb(record.sha256))
+        total = sum(record.size for record in missing)
+        if not missing:
+            return
+        # They come to scratch first.
+        for place in ("cache", "scratch"):
+            log.need_room(place, total, f"fetching {len(missing)} packages")
+        log.step(f"fetching {len(missing)} packages, {total / 1e6:.1f} MB")
+        _download(missing, cache, uris, spec, scratch, log)
+
+
+@contextlib.contextmanager
+def fetching_ahead(
+    records: Sequence[Record], cache: Cache, uris: Mapping[str, str], spec: Spec,
+    scratch: Path, log: Log,
+) -> Iterator[None]:  # fmt: skip
+    """Fetch .debs that later stages need beside what the block does, in silence.
+
+    What fails here is asked for again by the stage that needs it, and told there.
+    """
+    quiet = Log(None, places=log.places)
+
+    def work() -> None:
+        folder = scratch / "ahead"
+        # A signal ends the main thread, too.
+        with contextlib.suppress(BuildError, OSError, SystemExit):
+            folder.mkdir(exist_ok=True)
+            fetch(records, cache, uris, spec, folder, quiet)
+        remove_tree(folder)
+
+    with ThreadPoolExecutor(1) as pool:
+        if records:
+            pool.submit(work)
+        yield
+
+
+def _download(
+    missing: Sequence[Record], cache: Cache, uris: Mapping[str, str], spec: Spec,
+    scratch: Path, log: Log,
+) -> None:  # fmt: skip
+    folder = scratch / "download"
+    folder.mkdir(exist_ok=True)
+    config = folder / "apt.conf"
+    config.write_text(
+        apt.configuration(
+            str(folder),
+            arch=spec.arch,
+            foreign=spec.foreign,
+            proxies=spec.proxies,
+            direct=spec.direct,
+            timeout=timeout(),
+        ),
+        encoding="utf-8",
+    )
+    config.chmod(0o600)
+    auth = folder / "auth.conf"
+    auth.touch(mode=0o600)
+    auth.write_text(apt.auth_conf(uris.values()), encoding="utf-8")
+    # Not in the cache itself: a killed build's scratch goes as a whole.
+    came = {record.sha256: folder / f"{record.sha256}.deb" for record in missing}
+    left = list(missing)
+    if any(not uris[record.repository].startswith("file:") for record in missing):
+        apt_tool("apt-helper")
+
+    def attempt() -> None:
+        nonlocal left
+        failure = _fetch_into(came, left, uris, folder, config, log)
+        left = [record for record in left if not _taken(came[record.sha256], record, cache)]
+        if left:
+            raise BuildError(failure)
+
+    tries = retries()
+    try:
+        patiently(attempt, log, "fetching packages", tries=tries)
+    except NoRoom:
+        raise
+    except BuildError as error:
+        raise _lost(left, uris, error.message) from error
+    finally:
+        sync_folder(cache.debs)
+
+
+def _fetch_into(
+    came: Mapping[str, Path], records: Sequence[Record], uris: Mapping[str, str], folder: Path,
+    config: Path, log: Log,
+) -> str:  # fmt: skip
+    """Fetch .debs to the paths that `came` has by SHA-256; what was said of those that failed."""
+    remote: list[str] = []
+    hidden: dict[str, list[Record]] = {}
+    failure = ""
+    for record in records:
+        address = uris[record.repository]
+        if address.startswith("file:"):
+            # Not joined as a Path: a path that begins with `/` must stay below the repository.
+            source = f"{unquote(re.sub('^file:(//)?(?=/)', '', address))}/{record.path}"
+            try:
+                shutil.copyfile(source, came[record.sha256])
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise
+                failure = f"{source}: {error.strerror}"
+        elif apt.source_uri(address) != apt.without_user(address):
+            hidden.setdefault(address, []).append(record)
+        else:
+            uri = f"{apt.without_user(address)}/{quote(record.path, safe='/+~:')}"
+            remote += [uri, str(came[record.sha256]), f"SHA256:{record.sha256}"]
+    try:
+        if remote:
+            _apt_helper(remote, folder, config, log)
+    except NoRoom:
+        raise
+    except BuildError as error:
+        failure = error.message
+    for address, some in hidden.items():
+        try:
+            by_source(address, some, came, folder, log)
+        except NoRoom:
+            raise
+        except BuildError as error:
+            failure = error.message
+    return failure
+
+
+def by_source(
+    address: str, records: Sequence[Record], came: Mapping[str, Path], folder: Path, log: Log,
+    algorithm: str = "SHA256",
+) -> None:  # fmt: skip
+    """Fetch .debs of an address whose password only a source can hold: see apt.source_uri.
+
+    An argument would show it to everybody. apt takes the index that stands here for what a
+    repository said. `folder` has the apt.conf; `algorithm` is that of the records' digests.
+    """
+    for name in ("lists/partial", "cache", "trusted.gpg.d"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for name in ("status", "preferences"):
+        (folder / name).touch()
+    source = folder / "apt.sources"
+    source.touch(mode=0o600)
+    source.write_text(apt.source(address, "./", [], trusted=True), encoding="utf-8")
+    stanzas = [
+        f"Package: {one.package}\nVersion: {one.version}\nArchitecture: {one.architecture}\n"
+        f"Maintainer: none\nFilename: {one.path}\nSize: {one.size}\n"
+        f"{algorithm}: {one.sha256}\n"
+        for one in records
+    ]
+    index = folder / "lists" / f"{apt.list_name(address)}_._Packages"
+    index.write_text("\n".join(stanzas), encoding="utf-8")
+    names = {record: folder / _downloaded_name(record) for record in records}
+    try:
+        for record in records:
+            with contextlib.suppress(FileNotFoundError):
+                came[record.sha256].unlink()
+        run(
+            ["apt-get", "download",
+             *(f"{one.package}:{one.architecture}={one.version}" for one in records)],
+            log=log, env={"APT_CONFIG": str(folder / "apt.conf"), "TMPDIR": str(folder)},
+            cwd=folder, what="fetching packages", quiet=True,
+        )  # fmt: skip
+    finally:
+        source.unlink()
+        index.unlink()
+        for record, path in names.items():
+            if path.exists():
+                path.replace(came[record.sha256])
+
+
+def _downloaded_name(record: Record) -> str:
+    """As `apt-get download` calls what it fetches.
+
+    Its ending is what follows the last dot of the path; then folders are left away.
+    """
+    version = record.version.replace(":", "%3a")
+    name = f"{record.package}_{version}_{record.architecture}.{record.path.rpartition('.')[2]}"
+    return name.rpartition("/")[2]
+
+
+def _taken(path: Path, record: Record, cache: Cache) -> bool:
+    """Whether what came is the .deb; it is in the cache then. apt has checked what it fetched."""
+    whole = path.exists() and path.stat().st_size == record.size
+    taken = whole and cache.take_deb(path, record.sha256)
+    path.unlink(missing_ok=True)
+    return taken
+
+
+def _apt_helper(arguments: Sequence[str], folder: Path, config: Path, log: Log) -> None:
+    run(
+        ["apt-helper", "download-file", *arguments],
+        log=log, env={"APT_CONFIG": str(config), "TMPDIR": str(folder)}, cwd=folder,
+        what="fetching packages", quiet=True,
+    )  # fmt: skip
+
+
+def _lost(lost: Sequence[Record], uris: Mapping[str, str], failure: str) -> BuildError:
+    lines = [line.strip() for line in failure.splitlines() if "E: " in line]
+    # What was said of the package that is named first.
+    own = [line for line in lines if quote(lost[0].path.rpartition("/")[2], safe="+~:") in line]
+    failure = (own or lines or [failure])[0]
+    names = ", ".join(f"{record.package} {record.version}" for record in lost[:5])
+    more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+    first = lost[0]
+    hint = "otherwise check that it answers"
+    if not failure or re.search("Hash Sum mismatch|unexpected size", failure):
+        failure = f"what came is not what is locked {failure and f'({failure})'}".rstrip()
+        hint = "otherwise use another mirror"
+    return BuildError(
+        f"cannot fetch {names}{more} from repository {first.repository} "
+        f"({masked(uris[first.repository])}):\n    {masked(failure)}",
+        f"if the repository has changed since it was locked, build with lock=latest; {hint}",
+    )

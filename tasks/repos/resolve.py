@@ -1,0 +1,422 @@
+"""Snapshots of repositories → lock: resolve the whole closure with apt itself.
+
+spec ──→ one private apt with all snapshots ──→ base, then each layer on it ──→ specs/NAME.lock
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..debian import answers, apt, deb822, unsolved
+from ..errors import BuildError, NoRoom
+from ..host.files import write_text
+from ..host.log import Log, last_lines
+from ..host.process import capture
+from ..plan import lockfile, reads
+from ..plan.keys import resolution_inputs
+from ..plan.lockfile import Lock, LockedLayer, Record
+from ..plan.tools import tool_versions
+from ..session.session import Session
+from ..store.digests import SEAL
+from .fetch import fetch
+from .resolutions import ResolutionCache
+from .snapshot import Snapshot, drop_broken, kept_snapshots
+from .update import ask_all
+
+PINNED = 32767
+"""Of what lock=keep keeps: apt's highest, which no priority of a spec's reaches then."""
+
+
+class Resolver:
+    """One private apt that sees all snapshots, each at a site of its own."""
+
+    def __init__(
+        self, session: Session, snapshots: Sequence[Snapshot], keep: Lock | None, log: Log
+    ) -> None:
+        self.session = session
+        self.spec = session.spec
+        self.snapshots = snapshots
+        self.log = log
+        self.folder = session.scratch / "resolve"
+        self.stanzas: dict[str, str] = {}
+        self.places: dict[Path, dict[bytes, int]] = {}
+        for name in ("lists/partial", "cache", "trusted.gpg.d"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        sources = []
+        for number, snapshot in enumerate(snapshots):
+            repo = snapshot.repo
+            sources.append(apt.source(apt.site(number), repo.suite, repo.components, trusted=True))
+            for path in snapshot.folder.iterdir():
+                if path.name == SEAL:
+                    continue
+                link = self.folder / "lists" / f"{apt.list_name(apt.site(number))}_{path.name}"
+                link.unlink(missing_ok=True)
+                link.symlink_to(path)
+        highest = PINNED - 1 if keep else PINNED
+        try:
+            pins = apt.preferences(
+                [(s.repo.name, s.repo.priority and min(s.repo.priority, highest), s.fields)
+                 for s in snapshots],
+                sites=True,
+                pins={s.repo.name: [(names, min(priority, highest))
+                                    for names, priority in s.repo.pins] for s in snapshots},
+            )  # fmt: skip
+        except BuildError as error:
+            raise BuildError(f"{self.spec.path}: {error.message}", error.hint) from error
+        self.kept = {keep.slot(record): record for record in keep.installed()} if keep else {}
+        if keep is not None:
+            pins = "\n".join([
+                f"Package: {record.package}:{_native(record, self.spec.arch)}\n"
+                f"Pin: version {record.version}\nPin-Priority: {PINNED}\n"
+                for record in keep.installed()
+            ]) + "\n" + pins  # fmt: skip
+        self.answers = ResolutionCache(session.state / "resolved")
+        # Snapshots are what their Release says, by whose digest they are called.
+        self.asked: dict[str, Any] = {
+            "recipe": 2,
+            "apt": tool_versions(["apt-get"], session.state / "tools.json")["apt-get"],
+            "sources": sources, "releases": [snapshot.release for snapshot in snapshots],
+            "names": [snapshot.repo.name for snapshot in snapshots], "pins": pins,
+            "arch": [self.spec.arch, *self.spec.foreign], "recommends": self.spec.recommends,
+            "wanted": [],
+        }  # fmt: skip
+        for name, text in (
+            ("apt.sources", "\n".join(sources)), ("preferences", pins), ("auth.conf", ""),
+            ("apt.conf", apt.configuration(str(self.folder), arch=self.spec.arch,
+                                           foreign=self.spec.foreign,
+                                           recommends=self.spec.recommends)),
+        ):  # fmt: skip
+            (self.folder / name).write_text(text, encoding="utf-8")
+
+    def packages_paths(self, number: int) -> list[Path]:
+        """The Packages files of one snapshot."""
+        return sorted(self.snapshots[number].folder.glob("*Packages"))
+
+    def solve(
+        self, wanted: Sequence[str], installed: Sequence[Record], where: str
+    ) -> tuple[list[Record], list[str]]:
+        """(what apt adds, what it removes) to install `wanted` on `installed`.
+
+        `installed` is what came of the calls before this one.
+        """
+        requests = [self._by_version(name) for name in wanted]
+        self.asked = {**self.asked, "wanted": [*self.asked["wanted"], requests]}
+        if not wanted:
+            return [], []
+        unsolved.contradiction(where, wanted, self.spec.arch)
+        known = self.answers.get(self.asked, set(self.asked["names"]))
+        if known is not None:
+            self.log.line(f"# resolved {where} before: {' '.join(wanted)}")
+            return known
+        self._read_stanzas(installed, where)
+        status = deb822.installed_status(self.stanzas[record.sha256] for record in installed)
+        (self.folder / "status").write_text(status, encoding="utf-8")
+        essential = {record.package for record in installed
+                     if re.search(r"^(Essential|Protected|Important): yes$",
+                                  self.stanzas[record.sha256], re.MULTILINE)}  # fmt: skip
+        named = {answers.plain_name(name) for name in wanted if name.endswith("-")}
+        # Only what is named so may go: see below.
+        allowed = ["--allow-remove-essential"] if named & essential else []
+        # Where what a kept version needs is gone, its suite may have something in its place.
+        for asking in [requests, wanted] if requests != list(wanted) else [wanted]:
+            code, out, err = capture(
+                ["apt-get", "--print-uris", "--yes", "--allow-downgrades", *allowed, "install",
+                 *asking],
+                env={"APT_CONFIG": str(self.folder / "apt.conf")},
+            )  # fmt: skip
+            self.log.line(f"# resolving {where}: {' '.join(asking)}\n{out}{err}")
+            if not code:
+                break
+        if code:
+            failed = self.log.failure(f"resolving {where}", err)
+            if isinstance(failed, NoRoom):
+                raise failed
+            self._refuse_removal(where, answers.parse_removed(out), essential - named)
+            raise unsolved.explained(
+                where, wanted, out, err, self._apt_cache,
+                repos=[one.repo.name for one in self.snapshots],
+                suites=[[one.fields[name] for name in ("Suite", "Archive", "Codename")
+                         if one.fields.get(name)] for one in self.snapshots],
+                essential=essential, arches=[self.spec.arch, *self.spec.foreign],
+                satisfies=_satisfies,
+                missing=[f"repos.{one.repo.name} has no index of its component {component}"
+                         for one in self.snapshots for component in one.without_index()],
+            )  # fmt: skip
+        available, removed = answers.parse_print_uris(out)
+        self._refuse_removal(where, removed, essential - named)
+        added = sorted(
+            Record(
+                package=item.package, version=item.version, architecture=item.architecture,
+                sha256=item.sha256, size=item.size, path=item.path,
+                repository=self.snapshots[item.site].repo.name,
+            )
+            for item in available
+        )  # fmt: skip
+        self.answers.put(self.asked, added, removed)
+        return added, removed
+
+    def _by_version(self, request: str) -> str:
+        """`name/suite` as `name=version` if a version is kept and that suite still has it.
+
+        Else apt takes what is newest in the suite, whatever is pinned.
+        """
+        name, slash, suite = request.rpartition("/")
+        slot = answers.requested(request, self.kept.keys(), self.spec.arch) if slash else None
+        if slot is None:
+            return request
+        record = self.kept[slot]
+        for number, snapshot in enumerate(self.snapshots):
+            if suite in (snapshot.fields.get(field) for field in ("Suite", "Archive", "Codename")):
+                for path in self.packages_paths(number):
+                    if path not in self.places:
+                        self.places[path] = deb822.places_by_sha256(path.read_bytes())
+                    if record.sha256.encode() in self.places[path]:
+                        return f"{name}={record.version}"
+        return request
+
+    def _apt_cache(self, *words: str) -> str:
+        env = {"APT_CONFIG": str(self.folder / "apt.conf")}
+        return capture(["apt-cache", *words], env=env)[1]
+
+    def _refuse_removal(self, where: str, removed: Sequence[str], essential: set[str]) -> None:
+        """BuildError for what is essential and would go without having been named."""
+        lost = sorted({name.partition(":")[0] for name in removed} & essential)
+        if lost:
+            raise BuildError(
+                f"{where}: apt would remove {', '.join(lost)}, which is essential",
+                f"leave out what does not go with it, or list {lost[0]}- here if the image can "
+                "do without",
+            )
+
+    def manual(
+        self, wanted: Sequence[str], installed: Sequence[Record], where: str
+    ) -> tuple[str, ...]:
+        """The packages that apt took for what is wanted, of all that is installed after it.
+
+        What a request names outright is read off; for the rest, as a virtual package, apt is asked.
+        """
+        arch = self.spec.arch
+        slots = {(one.package, _native(one, arch)) for one in installed}
+        found = {name: answers.requested(name, slots, arch) for name in wanted}
+        asked = {slot for slot in found.values() if slot is not None}
+        if any(slot is None and not name.endswith("-") for name, slot in found.items()):
+            asked = self._manual_by_apt(wanted, installed, slots, where)
+        return tuple(sorted(lockfile.short_name(*slot, arch) for slot in asked))
+
+    def _manual_by_apt(
+        self, wanted: Sequence[str], installed: Sequence[Record], slots: set[tuple[str, str]],
+        where: str,
+    ) -> set[tuple[str, str]]:  # fmt: skip
+        """Ask the same of an apt that has it all, marked automatic: what it unmarks it would take.
+
+        It has nothing to install then, writes its marks and ends.
+        """
+        asked = {**self.asked, "marks": True}
+        known = self.answers.get(asked, set(self.asked["names"]))
+        if known is not None:
+            return {lockfile.slot(name, self.spec.arch) for name in known[1]}
+        self._read_stanzas(installed, where)
+        status = deb822.installed_status(self.stanzas[record.sha256] for record in installed)
+        (self.folder / "status").write_text(status, encoding="utf-8")
+        marks = self.folder / "extended_states"
+        # By what is there: of a suite apt would take what is newest, and need to fetch it.
+        versions = {(one.package, _native(one, self.spec.arch)): one.version for one in installed}
+        requests = []
+        for name in wanted:
+            slot = answers.requested(name, slots, self.spec.arch) if "/" in name else None
+            plain = name.partition("/")[0]
+            requests.append(name if slot is None else f"{plain}={versions[slot]}")
+        names = sorted(f"{package}:{architecture}" for package, architecture in slots)
+        marks.write_text(deb822.extended_states(names), encoding="ascii")
+        code, out, err = capture(
+            ["apt-get", "--yes", "--allow-downgrades", "--no-download",
+             "--option", "Debug::NoLocking=true", "install", *requests],
+            env={"APT_CONFIG": str(self.folder / "apt.conf")},
+        )  # fmt: skip
+        self.log.line(f"# what {where} asked for: {' '.join(wanted)}\n{out}{err}")
+        taken = slots - deb822.marked_auto(marks.read_text(encoding="utf-8"))
+        marks.unlink()
+        if code or not taken:
+            raise BuildError(f"{where}: apt does not tell which package it takes for "
+                             f"{' '.join(wanted)}:\n{last_lines((out + err).splitlines())}",
+                             "name the packages themselves, not what they provide")  # fmt: skip
+        self.answers.put(asked, [], [lockfile.short_name(*slot, self.spec.arch) for slot in taken])
+        return taken
+
+    def _read_stanzas(self, records: Sequence[Record], where: str) -> None:
+        for number, snapshot in enumerate(self.snapshots):
+            wanted = {one.sha256 for one in records if one.repository == snapshot.repo.name}
+            if wanted <= self.stanzas.keys():
+                continue
+            for path in self.packages_paths(number):
+                index = path.read_bytes()
+                if path not in self.places:
+                    self.places[path] = deb822.places_by_sha256(index)
+                left = wanted - self.stanzas.keys()
+                self.stanzas.update(deb822.stanzas_by_sha256(index, left, self.places[path]))
+        lost = [one.package for one in records if one.sha256 not in self.stanzas]
+        if lost:
+            raise BuildError(f"{where}: no index has the stanza of {', '.join(lost[:5])}")
+
+    def base(self) -> list[str]:
+        """What the base variant asks for, by the first repository's own indexes."""
+        names: set[str] = set()
+        for path in self.packages_paths(0):
+            index = path.read_bytes()
+            names |= deb822.selected_names(index, self.spec.base.variant, self.spec.arch)
+            if self.spec.base.tool == "debootstrap" and b"\nPackage: usr-is-merged\n" in index:
+                # bookworm's script asks for it by name, and for usrmerge not to be there.
+                names.add("usr-is-merged")
+        return sorted(names | set(self.spec.base.include))
+
+
+def _satisfies(version: str, relation: str) -> bool:
+    """Whether a version fits `>= 2` or the like, as dpkg compares them."""
+    sign, _, other = relation.partition(" ")
+    if not other:
+        return True
+    return capture(["dpkg", "--compare-versions", version, sign, other])[0] == 0
+
+
+def _native(record: Record, arch: str) -> str:
+    return arch if record.architecture == "all" else record.architecture
+
+
+def resolve(session: Session, snapshots: Sequence[Snapshot], keep: Lock | None, log: Log) -> Lock:
+    """The whole closure, base first, then each layer on what lies below it."""
+    spec = session.spec
+    resolver = Resolver(session, snapshots, keep, log)
+    log.step("resolving base")
+    wanted = resolver.base()
+    if not wanted:
+        raise BuildError(
+            f"{spec.path}: base.variant: {spec.repos[0].name} has no package for "
+            f"{spec.base.variant!r}", "the first of repos must be the distribution's own"
+        )  # fmt: skip
+    where = f"{spec.path}: base"
+    base, _ = resolver.solve(wanted, [], where)
+    lock = Lock(
+        inputs=resolution_inputs(spec), arch=spec.arch,
+        repos=tuple(snapshot.locked() for snapshot in snapshots), base=tuple(base), layers=(),
+        manual=resolver.manual(wanted, base, where),
+    )  # fmt: skip
+    for number, layer in enumerate(spec.layers):
+        log.step(f"resolving {layer.name}")
+        where = f"{spec.path}: " + (
+            "packages" if layer.name == "packages" and number == 0 else f"layers.{layer.name}"
+        )
+        wanted = sorted(set(layer.packages))
+        added, removed = resolver.solve(wanted, lock.installed(), where)
+        earlier = {name for below in lock.layers for name in below.manual}
+        lost = sorted(
+            earlier & set(removed) - {answers.plain_name(name) for name in layer.packages}
+        )
+        if lost:
+            raise BuildError(
+                f"{where}: apt would remove {', '.join(lost)}, which an earlier layer asks for",
+                f"leave one of them out, or list {lost[0]}- here to have it removed",
+            )
+        locked = LockedLayer(name=layer.name, records=tuple(added), removes=tuple(sorted(removed)))
+        lock = replace(lock, layers=(*lock.layers, locked))
+        if wanted:
+            locked = replace(locked, manual=resolver.manual(wanted, lock.installed(), where))
+            lock = replace(lock, layers=(*lock.layers[:-1], locked))
+    return lock
+
+
+def scanned(session: Session, lock: Lock, old: Lock | None, log: Log) -> Lock:
+    """The lock with what the scripts of its layers' packages look at.
+
+    The .debs tell, which the build needs in any case; of those that the old lock has, it tells.
+    """
+    known: dict[str, set[str]] = {}
+    if old is not None and old.scan == lockfile.SCAN:
+        for layer in old.layers:
+            for record in layer.records:
+                known[record.sha256] = {name for name, packages in layer.reads.items()
+                                        if record.package in packages}  # fmt: skip
+    # No variant selects a package that looks at any of them.
+    base = lock.base if session.spec.base.include else ()
+    layered = [record for layer in lock.layers for record in layer.records]
+    new = [record for record in (*base, *layered)
+           if record.sha256 not in known and record.package not in reads.NOTHING]  # fmt: skip
+    if new:
+        fetch(new, session.cache, session.uris, session.spec, session.scratch, log)
+        log.step(f"looking at what the scripts of {len(new)} packages read")
+        # Unpacking does not hold the interpreter's lock.
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            paths = [session.cache.deb(record.sha256) for record in new]
+            found = pool.map(reads.of_deb, paths, [record.package for record in new])
+            known |= {record.sha256: what for record, what in zip(new, found, strict=True)}
+    for record in base:
+        if missed := sorted(known.get(record.sha256, set()) & session.spec.settings.shown.keys()):
+            session.screen.line(
+                f"  base: the scripts of {record.package} look at {', '.join(missed)}, which a "
+                "base is not shown: packages or a layer is the place for it"
+            )  # fmt: skip
+    layers = []
+    for layer in lock.layers:
+        readers: dict[str, set[str]] = {}
+        for record in layer.records:
+            for name in known.get(record.sha256, ()):
+                readers.setdefault(name, set()).add(record.package)
+        listed = {name: tuple(sorted(packages)) for name, packages in sorted(readers.items())}
+        layers.append(replace(layer, reads=listed))
+    return replace(lock, scan=lockfile.SCAN, layers=tuple(layers))
+
+
+def update(session: Session) -> None:
+    """Bring specs/NAME.lock up to date, as far as `lock=` allows; sets session.locked.
+
+    `latest` asks each repository; the lock is resolved anew only if one of them or the spec
+    changed, or if it may be behind since `keep` made it. `keep` asks nothing while the spec is the
+    same. `frozen` never asks.
+    """
+    spec = session.spec
+    mode = session.lock_mode
+    old = session.read_lock()
+    current = old is not None and session.fits(old)
+    if mode == "frozen":
+        if not current:
+            raise BuildError(
+                f"{session.lock_path}: lock=frozen, and the lock is {lockfile.state(old)}",
+                f"run `doit lock spec={spec.name}` and commit the result",
+            )
+        return
+    if mode == "keep" and current:
+        return
+    keep = old if mode == "keep" else None
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(session.log("lock.log", "lock"))
+        snapshots = kept_snapshots(session, keep) if keep else None
+        if snapshots is None:
+            snapshots = ask_all(session, log, old)
+            session.locked = "asked"
+            stands = current and old is not None and not old.kept and _unchanged(old, snapshots)
+            if mode == "latest" and stands:
+                return
+            if drop_broken(session, snapshots, log):
+                snapshots = ask_all(session, log, old)
+        lock = resolve(session, snapshots, keep, log)
+        if spec.settings.shown:
+            lock = scanned(session, lock, old, log)
+        text = lockfile.dump(replace(lock, kept=mode == "keep"))
+        if session.lock_text() == text:
+            return
+        write_text(session.lock_path, text)
+        session.locked = "written"
+        shutil.rmtree(session.scratch / "resolve", ignore_errors=True)
+
+
+def _unchanged(lock: Lock, snapshots: Sequence[Snapshot]) -> bool:
+    return [(repo.name, repo.release) for repo in lock.repos] == [
+        (snapshot.repo.name, snapshot.release) for snapshot in snapshots
+    ]

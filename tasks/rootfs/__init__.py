@@ -1,0 +1,1 @@
+"""The tree itself: overlays, tarballs, what is cleaned, measured and found in it."""

@@ -1,0 +1,96 @@
+"""Trees as tarballs: packed in bytes that depend on the tree alone, and unpacked."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shlex
+import tempfile
+from pathlib import Path
+
+from ..errors import DamagedEntry
+from ..formats import pax
+from ..host.log import Log, last_lines
+from ..host.process import PIPE, STDOUT, popen, run, running
+from .clean import OVERLAY_OWN, Rare
+
+SPARSE = ("--sparse", "--hole-detection=seek", "--sparse-version=0.0")
+"""For GNU tar; of its three formats 0.0 alone has no process number in its names."""
+
+
+def pack(tree: Path, target: Path, log: Log, *, rare: Rare = Rare(), size: int = 0) -> None:
+    """Write a tree as a zstd-compressed tar whose bytes depend on the tree alone.
+
+    Each filesystem lists extended attributes in an order of its own, and GNU tar keeps it. Where
+    something has several, what tar writes is put in order on its way. `size` is what is told of it.
+    """
+    if size:
+        log.step(f"packing {size / 1e6:.0f} MB")
+    # Never one: newer versions then leave the multi-threaded mode, and with it its bytes.
+    compressor = ["zstd", "-3", f"-T{max(2, len(os.sched_getaffinity(0)))}"]
+    tar = ["tar", "--create", "--directory", str(tree), "--sort=name", "--numeric-owner",
+           "--format=posix", "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+           "--xattrs", "--xattrs-include=*",
+           *(f"--xattrs-exclude={name}" for name in OVERLAY_OWN),
+           *(SPARSE if rare.sparse else ())]  # fmt: skip
+    what = "packing the tree"
+    if not rare.several_xattrs:
+        run([*tar, "--file", str(target), "--use-compress-program", " ".join(compressor), "."],
+                 log=log, what=what)  # fmt: skip
+        return
+    argv = [*tar, "--file", "-", "."]
+    log.line("+ " + shlex.join(argv) + " | " + shlex.join(compressor))
+    with (
+        target.open("wb") as file,
+        tempfile.TemporaryFile() as said,
+        running(popen(argv, stdout=PIPE, stderr=said)) as reader,
+        running(popen(compressor, stdin=PIPE, stdout=file, stderr=said)) as writer,
+    ):
+        assert reader.stdout is not None
+        assert writer.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            pax.sort_xattrs(reader.stdout, writer.stdin)
+            writer.stdin.close()
+        reader.stdout.close()
+        status = writer.wait() or reader.wait()
+        said.seek(0)
+        for line in said.read().decode("utf-8", "replace").splitlines():
+            log.line(line)
+        if status:
+            raise log.failure(what, f"failed (exit status {status}):\n{last_lines(log.tail)}")
+
+
+def unpack(source: Path, sha256: str, target: Path, log: Log) -> None:
+    """Extract a layer tarball, checking its SHA-256 on the way: DamagedEntry when it is another."""
+    target.mkdir()
+    log.line(f"# unpacking {source.name}")
+    digest = hashlib.sha256()
+    # A file for what tar says: nobody reads a pipe while the archive is being written to another.
+    with tempfile.TemporaryFile() as output, source.open("rb") as file:
+        process = popen(
+            ["tar", "--extract", "--file", "-", "--directory", str(target), "--zstd",
+             "--numeric-owner", "--same-permissions", "--xattrs", "--xattrs-include=*",
+             "--delay-directory-restore"],
+            stdin=PIPE, stdout=output, stderr=STDOUT,
+        )  # fmt: skip
+        with running(process):
+            assert process.stdin is not None
+            listening = True
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+                # When tar gives up, the digest of the rest tells a damaged file from a full disk.
+                if listening:
+                    try:
+                        process.stdin.write(chunk)
+                    except BrokenPipeError:
+                        listening = False
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            status = process.wait()
+        output.seek(0)
+        message = output.read().decode("utf-8", "replace").strip()
+    if digest.hexdigest() != sha256:
+        raise DamagedEntry(f"{source}: its SHA-256 is not its record's", "run the command again")
+    if status:
+        raise log.failure(f"unpacking {source.name}", f"failed: {message[-500:]}")

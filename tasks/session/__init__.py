@@ -1,0 +1,1 @@
+"""doit's side of one run: its variables, screen, reporter and state."""

@@ -1,0 +1,86 @@
+"""doit's reporter: a line per stage, one clear message per failure, and what is being run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+def variables() -> dict[str, str]:
+    """The name=value words of the command line; doit keeps them in a dictionary of its own."""
+    from doit import doit_cmd
+
+    return dict(doit_cmd._CMDLINE_VARS or {})
+
+
+class Reporter:
+    """What doit tells while it runs; stages print their own lines when they are done."""
+
+    desc = "a line per stage"
+    session: ClassVar[Session]
+    running: ClassVar[bool] = False
+    chosen: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, outstream: Any, options: dict[str, Any]) -> None:
+        self.failed = False
+
+    @classmethod
+    def selected(cls, name: str) -> bool:
+        """Whether the user asked for this task by name."""
+        return name in cls.chosen
+
+    @classmethod
+    def selected_of(cls, names: Sequence[str]) -> bool:
+        """Whether the user asked for one of these tasks, or for one stage of them."""
+        return any(task.partition(":")[0] in names for task in cls.chosen)
+
+    def initialize(self, tasks: dict[str, Any], selected_tasks: list[str]) -> None:
+        """Before the first task."""
+        Reporter.running = True
+        Reporter.chosen = tuple(selected_tasks)
+
+    def get_status(self, task: Any) -> None:
+        """A task is looked at."""
+
+    def execute_task(self, task: Any) -> None:
+        """A task begins."""
+
+    def add_success(self, task: Any) -> None:
+        """A task ended well."""
+
+    def skip_uptodate(self, task: Any) -> None:
+        """A stage is in the cache."""
+
+    def skip_ignore(self, task: Any) -> None:
+        """A task that `doit ignore` put aside."""
+        self.session.screen.line(f"{task.name}: ignored, as `doit ignore` asked")
+
+    def add_failure(self, task: Any, fail: Any) -> None:
+        """A task failed: its message, or the traceback of a bug."""
+        if not fail.report or self.failed:
+            return
+        self.failed = True
+        self.session.screen.line(f"{task.name}: failed")
+        sys.stdout.flush()
+        if fail.traceback:
+            sys.stderr.write(self.session.mask_if_known("".join(fail.traceback)))
+        sys.stderr.write(f"ERROR: {fail.message}\n" if fail.message else "")
+
+    def cleanup_error(self, exception: Any) -> None:
+        """Clean-up failed."""
+        sys.stderr.write(exception.get_msg() + "\n")
+
+    def runtime_error(self, msg: str) -> None:
+        """doit itself failed."""
+        sys.stderr.write(f"ERROR: {msg}\n")
+
+    def teardown_task(self, task: Any) -> None:
+        """A task's clean-up begins."""
+
+    def complete_run(self) -> None:
+        """After the last task."""
+        Reporter.running = False

@@ -1,0 +1,432 @@
+"""One run of doit on one spec: its project folder, variables, logs, scratch and results."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import BuildError
+from ..formats.table import EXT_TOOLS, IMAGE_TOOLS
+from ..host import holes, safe, space, strict
+from ..host.files import sweep_temporary
+from ..host.log import Log
+from ..host.process import closing, need_root, popen, running
+from ..host.scratch import scratch_folder, scratch_root
+from ..host.space import REASONS
+from ..host.tools import tool
+from ..plan import lockfile
+from ..plan.keys import resolution_inputs
+from ..plan.plan import make_plan
+from ..plan.stage import Plan, Stage
+from ..spec.load import find_spec, load_spec
+from ..spec.model import Spec, masked
+from ..store.cache import Cache
+from ..store.seen import SeenFiles
+from .screen import Screen
+
+if TYPE_CHECKING:
+    from ..rootfs.overlay import Trees
+
+
+VARIABLES = {
+    "spec": "a name in specs/",
+    "lock": "latest, keep or frozen",
+    "mirror": "what ${mirror} stands for",
+    "security_mirror": "what ${security_mirror} stands for",
+    "format": "of `doit keys`: text or json",
+    "file": "of `doit import`: the file to read",
+    "rounds": "of `doit bench`: how often each way is measured",
+    "only": "of `doit bench`: some of ours, rivals, growth",
+}
+
+
+LOCK_MODES = ("latest", "keep", "frozen")
+
+
+@dataclass(kw_only=True)
+class Result:
+    """What became of one stage; `bytes` is what its file takes, holes left out."""
+
+    result: str
+    seconds: float
+    bytes: int
+
+
+@dataclass(kw_only=True)
+class Session:
+    """Everything that the rooms of one run share; made once, by dodo.py."""
+
+    root: Path
+    variables: Mapping[str, str]
+    started: float = field(default_factory=time.monotonic)
+    results: dict[str, Result] = field(default_factory=dict)
+    locked: str = "kept"
+    lock_digest: str = ""
+    """Of the lock's text as it was read last, for the plan: others may write a new one."""
+    published: bool = False
+    tried: set[str] = field(default_factory=set)
+    """What was found to work on this host, of tasks.trials and tasks.arches."""
+    logs: str = "log"
+    screen: Screen = field(default_factory=Screen)
+    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    # ------------------------------------------------------------ where things are
+
+    @property
+    def specs(self) -> Path:
+        """Folder of the specs and their locks."""
+        return self.root / "specs"
+
+    @property
+    def state(self) -> Path:
+        """Folder of what this checkout remembers; nothing is lost with it."""
+        return self.root / ".doit"
+
+    @property
+    def out(self) -> Path:
+        """Folder of the spec's results."""
+        return self.root / "out" / self.name
+
+    @property
+    def name(self) -> str:
+        """The spec's name, "" when none is given."""
+        return self.variables.get("spec", "")
+
+    @cached_property
+    def cache(self) -> Cache:
+        """The cache, here or where STRATA_CACHE says."""
+        root = Path(os.environ.get("STRATA_CACHE") or self.root / "cache").absolute()
+        return Cache(root, SeenFiles(self.state / "seen.json"))
+
+    @cached_property
+    def scratch(self) -> Path:
+        """This process's scratch folder, made when the first stage runs."""
+        return self.stack.enter_context(scratch_folder(self.screen.line))
+
+    @cached_property
+    def trees(self) -> Trees:
+        """The trees at hand."""
+        from ..rootfs.overlay import Trees
+
+        folder = self.scratch / "trees"
+        folder.mkdir()
+        return Trees(folder, self.cache)
+
+    @property
+    def places(self) -> dict[str, Path]:
+        """The folders that a build writes to, by the names that a user knows."""
+        return {"cache": self.cache.root, "scratch": scratch_root(), "out": self.out,
+                "specs": self.specs, ".doit": self.state}  # fmt: skip
+
+    # ------------------------------------------------------------ spec, lock, plan
+
+    @cached_property
+    def spec(self) -> Spec:
+        """The spec; BuildError when none or a bad one is named."""
+        path = find_spec(self.specs.relative_to(self.root), self.name)
+        return load_spec(
+            path,
+            schema=self.specs / "spec.schema.json",
+            validated=self.state / "validated",
+        )
+
+    @property
+    def lock_path(self) -> Path:
+        """specs/NAME.lock, relative as the user knows it."""
+        return self.spec.path.with_suffix(".lock")
+
+    @cached_property
+    def mirrors(self) -> dict[str, str]:
+        """What ${mirror} and ${security_mirror} stand for."""
+        from ..plan.repositories import find_mirrors
+
+        given = {name: self.variables.get(name) for name in ("mirror", "security_mirror")}
+        return find_mirrors(given, self.spec.arch if self.name else "")
+
+    @property
+    def uris(self) -> dict[str, str]:
+        """Each repository's address, by its name."""
+        from ..plan.repositories import expand
+
+        return {repo.name: expand(repo.uri, self.mirrors, self.spec) for repo in self.spec.repos}
+
+    @property
+    def lock_mode(self) -> str:
+        """latest, keep or frozen."""
+        mode = self.variables.get("lock", "latest")
+        if mode not in LOCK_MODES:
+            raise BuildError(f"lock={mode}: expected one of {', '.join(LOCK_MODES)}")
+        return mode
+
+    def read_lock(self) -> lockfile.Lock | None:
+        """The lock as it is, or None; BuildError for one that is broken."""
+        text = self.lock_text()
+        if text is None:
+            return None
+        self.lock_digest = lockfile.digest(text)
+        return lockfile.parse(text, where=str(self.lock_path))
+
+    def lock_text(self) -> str | None:
+        """The lock's text, None if there is none; BuildError for what is no file of text."""
+        try:
+            return safe.read_bytes(self.lock_path, strict.LIST_LIMIT).decode("utf-8")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            reason = {errno.ELOOP: "it is a link", errno.ENXIO: "it is no regular file"}.get(
+                error.errno or 0, error.strerror
+            )
+            raise BuildError(
+                f"{self.lock_path}: cannot be read: {reason}",
+                "put the lock itself there, or remove what is there",
+            ) from error
+        except ValueError as error:
+            raise BuildError(f"{self.lock_path}: cannot be read: {error}",
+                             lockfile.RESTORE) from error  # fmt: skip
+
+    def fits(self, lock: lockfile.Lock) -> bool:
+        """Whether a lock is of this very spec: by its digest, and by its names if it was edited."""
+        return (
+            lock.inputs == resolution_inputs(self.spec)
+            and lock.arch == self.spec.arch
+            and [repo.name for repo in lock.repos] == [repo.name for repo in self.spec.repos]
+            and [layer.name for layer in lock.layers] == [layer.name for layer in self.spec.layers]
+        )
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The stages; BuildError when there is no lock for this spec yet."""
+        from ..plan.inputs import host_inputs
+
+        lock = self.read_lock()
+        if lock is None or not self.fits(lock):
+            raise BuildError(
+                f"{self.lock_path}: the lock is {lockfile.state(lock)}",
+                f"doit lock spec={self.spec.name}",
+            )
+        found = host_inputs(self.spec, lock, self.mirrors, self.state / "tools.json")
+        return make_plan(self.spec, lock, found)
+
+    @property
+    def has_plan(self) -> bool:
+        """Whether there is a lock to plan from."""
+        try:
+            return bool(self.plan)
+        except BuildError:
+            return False
+
+    def mask(self, text: str) -> str:
+        """text without the spec's secrets."""
+        return masked(text, self.spec.secrets)
+
+    def mask_if_known(self, text: str) -> str:
+        """The same, also when the spec itself is what could not be read."""
+        try:
+            return self.mask(text)
+        except BuildError:
+            return masked(text)
+
+    # ------------------------------------------------------------ running a stage
+
+    @contextlib.contextmanager
+    def log(self, name: str, title: str) -> Iterator[Log]:
+        """The log out/NAME/log/`name`, whose steps are shown with `title`."""
+        path = (self.out / self.logs / name).relative_to(self.root)
+
+        def progress(text: str) -> None:
+            self.screen.progress(f"{title}: {text}")
+
+        with Log(path, progress=progress, mask=self.mask, places=self.places) as log:
+            yield log
+
+    def need_arch(self, *, early: bool = False) -> None:
+        """BuildError where this host cannot run the spec's programs.
+
+        `early`, before anything is asked or fetched: unless all that is wanted is in the cache.
+        """
+        spec = self.spec
+        runs = spec.base.variant != "extract" or spec.layers or spec.settings
+        if not runs or "arch" in self.tried:
+            return
+        from ..host import arches
+
+        if not arches.native(spec.arch):
+            with scratch_folder() as folder:
+                refusal = arches.refusal(spec.arch, folder)
+            if refusal is not None:
+                # Another session, since this one's plan is made of what the lock will be.
+                kept = Session(root=self.root, variables=self.variables)
+                if early and kept.has_plan and all(map(kept.cache.get, kept.plan.images)):
+                    return
+                raise BuildError(f"{spec.path}: {refusal.message}", refusal.hint)
+        self.tried.add("arch")
+
+    def need_host(self, stage: Stage) -> None:
+        """BuildError where this host lets no stage be made: what it does is tried, once each."""
+        from ..host import trials
+
+        failure = None
+        try:
+            if "sandbox" not in self.tried:
+                failure = trials.sandbox(self.scratch)
+                self.tried.add("sandbox")
+            if stage.inputs.get("pack") == "loop" and stage.inputs["format"] != "vfat":
+                if not failure and "loop" not in self.tried:
+                    failure = trials.loop(self.scratch)
+                self.tried.add("loop")
+        except OSError as error:
+            if error.errno not in space.HOST_ERRORS:
+                raise
+            raise self.explained(error, _title(stage)) from error
+        if failure:
+            self.tried.clear()
+            if failure.errno in (errno.ENOSPC, errno.EDQUOT):
+                full = space.full_places(self.places) or ["scratch"]
+                raise space.no_room(_title(stage), self.places, full)
+            raise failure.error()
+
+    def make(self, stage: Stage, work: Callable[[Log], None]) -> None:
+        """Run a stage unless another build makes it meanwhile, note the result, say a line."""
+        need_root(f"building {stage.name}")
+        for name in _tools(stage):
+            tool(name)
+        began = time.monotonic()
+
+        def waiting(text: str) -> None:
+            self.screen.progress(f"{_title(stage)}: {text}")
+
+        with self.cache.used(waiting), self.cache.building(stage, waiting) as entry:
+            if entry is None:
+                self.need_host(stage)
+                if stage.kind != "image":
+                    self.need_arch()
+                # The log begins here, not where this waits: its builder may be writing to it.
+                with self.log(stage.log, _title(stage)) as log:
+                    try:
+                        work(log)
+                    except OSError as error:
+                        if error.errno not in space.HOST_ERRORS:
+                            raise
+                        raise self.explained(error, _title(stage), log.began) from error
+        made = self.cache.get(stage)
+        assert made is not None
+        result = Result(result="hit" if entry else "built", seconds=time.monotonic() - began,
+                        bytes=holes.used(made.path))  # fmt: skip
+        self.results[stage.task] = result
+        self.say(stage)
+
+    def explained(
+        self, error: OSError, what: str, began: Mapping[str, int] | None = None
+    ) -> BuildError:
+        """What the kernel refused, where, and what to do; `began` has what was free in bytes."""
+        places = self.places
+        given = error.filename2 or error.filename
+        at = Path(os.fsdecode(given)) if isinstance(given, (str, bytes)) else None
+        if error.errno == errno.ENAMETOOLONG:
+            return BuildError(f"{what}: {str(at)[:200]}...: a path is longer than Linux takes",
+                              "does some package or script make such folders?")  # fmt: skip
+        names = list(places)
+        if at is not None:
+            mount = space.mount_point(at)
+            names = [name for name in places if space.mount_point(places[name]) == mount]
+        # The one that holds the path itself is the one to give advice for.
+        names.sort(key=lambda name: at is None or places[name] not in (at / "x").absolute().parents)
+        if error.errno == errno.ENOSPC and names:
+            full = names if at else space.full_places(places) or ["scratch"]
+            return space.no_room(what, places, full, began)
+        place = f"{at}: " if at else ""
+        number = error.errno or 0
+        if number not in REASONS:
+            hint = "is it another user's? sudo, or a checkout or STRATA_CACHE of your own, may help"
+            return BuildError(f"{place}{error.strerror}", hint)
+        reason, hint = REASONS[number]
+        if number == errno.EDQUOT:
+            hint = space.ADVICE.get(names[0], "free some room there") if names else ""
+        if number == errno.EROFS and names:
+            hint = space.WRITABLE[names[0]]
+        return BuildError(f"{what}: {place}{reason}", hint)
+
+    def result(self, stage: Stage) -> Result:
+        """What became of a stage: what ran says so, else the cache."""
+        known = self.results.get(stage.task)
+        if known is None:
+            entry = self.cache.get(stage)
+            known = Result(result="hit" if entry else "skipped", seconds=0.0,
+                           bytes=holes.used(entry.path) if entry else 0)  # fmt: skip
+        return known
+
+    def shown(self, path: Path) -> str:
+        """A path as a user knows it: relative if it is in the checkout."""
+        return str(path.relative_to(self.root) if self.root in path.parents else path)
+
+    def say(self, stage: Stage) -> None:
+        """The line of a stage."""
+        known = self.result(stage)
+        size = f"{known.bytes / 1e6:10.1f} MB" if known.bytes else f"{'-':>13}"
+        self.screen.line(
+            f"{_title(stage):<22} {stage.key[:8]}  {known.result:<8}{known.seconds:7.1f} s{size}"
+        )
+
+    def need_root_first(self) -> None:
+        """BuildError, before anything is asked or written, if a build will need root for a stage.
+
+        Whoever is not root may still publish what the cache has.
+        """
+        if os.geteuid() == 0:
+            return
+        lock = self.read_lock()
+        lacking = "base"
+        if lock is not None and self.fits(lock):
+            stages = [stage for stage in self.plan.images if self.cache.get(stage) is None]
+            if not stages:
+                return
+            lacking = stages[0].name
+        may = os.access(self.root, os.W_OK)
+        here = "" if may else f", and this user may not write to {self.root} (Permission denied)"
+        raise BuildError(f"building {lacking} needs root{here}", "run the same command with sudo")
+
+    def begin(self) -> None:
+        """From here to its end this run uses the cache; what killed runs left is removed."""
+        self.stack.enter_context(self.cache.used(self.screen.progress))
+        left = self.cache.sweep()
+        for folder in (self.specs, self.state, self.state / "resolved", self.out):
+            left += sweep_temporary(folder)
+        for path in left:
+            self.screen.line(f"{self.shown(path)}: it is not Strata's; left alone")
+
+    @contextlib.contextmanager
+    def clearing(self) -> Iterator[None]:
+        """Remove the trees beside what the block does; no stage may need them any more."""
+        trees = self.__dict__.pop("trees", None)
+        with contextlib.ExitStack() as stack:
+            for path in trees.folder.iterdir() if trees else ():
+                stack.enter_context(running(popen(["rm", "-rf", "--", str(path)])))
+            yield
+
+    def close(self) -> None:
+        """Remove the scratch folder and keep what was learned of files; a second time is fine."""
+        closing()
+        with contextlib.suppress(OSError):
+            self.cache.memory.save()
+        self.stack.close()
+
+
+def _title(stage: Stage) -> str:
+    return stage.kind if stage.kind == "base" else f"{stage.kind} {stage.name}"
+
+
+def _tools(stage: Stage) -> list[str]:
+    """The host's commands that a stage will run: asked for before it begins."""
+    tools = ["setpriv", "unshare", "tar", "zstd"]
+    if stage.kind == "base":
+        tools.append(stage.inputs["tool"])
+    if stage.kind == "image":
+        return tools + list(IMAGE_TOOLS.get(stage.inputs["format"], EXT_TOOLS))
+    return [*tools, "apt-ftparchive"]

@@ -1,0 +1,1 @@
+"""A spec's text → values that are checked, told in words that a person understands."""

@@ -1,0 +1,216 @@
+"""A spec's file, found, read and checked, as the model."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from ..errors import BuildError
+from ..host import safe
+from . import document
+from .model import Base, File, Image, Layer, Repo, Settings, Spec
+from .rules import check_spec
+from .schema import read_schema, validate
+from .words import near, short
+
+UNITS = {"": 1, **{letter: 1 << 10 * power for power, letter in enumerate("KMGT", 1)},
+         **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)}}  # fmt: skip
+"""As truncate(1) reads them; KiB is K."""
+
+
+def spec_names(folder: Path) -> list[str]:
+    """Names of the specs in a folder; an editor's hidden files are none."""
+    return sorted(path.stem for path in folder.glob("*.yaml") if not path.name.startswith("."))
+
+
+def find_spec(folder: Path, name: str) -> Path:
+    """The file of a spec; BuildError lists the good names for a bad one."""
+    names = spec_names(folder)
+    listing = f"specs here: {', '.join(names)}" if names else f"there is no spec in {folder}/"
+    if not name:
+        raise BuildError("no spec is named", f"add spec=NAME; {listing}")
+    if name not in names:
+        shown = "".join(sign if sign.isprintable() else "?" for sign in name)
+        raise BuildError(f"{folder}/{shown}.yaml: there is no such spec",
+                         _meant(folder, name, names) + listing)  # fmt: skip
+    return folder / f"{name}.yaml"
+
+
+def _meant(folder: Path, name: str, names: Sequence[str]) -> str:
+    """What is to be done where no spec has this name, as the beginning of a hint."""
+    stem = re.sub(r"\.(ya?ml|json|lock)$", "", name.rpartition("/")[2])
+    if stem in names and stem != name:
+        return f"did you mean spec={stem}? "
+    for suffix in (".yml", ".json"):
+        other = folder / f"{stem}{suffix}"
+        if other.is_file():
+            return f"{other} is there: rename it to {stem}.yaml. "
+    meant = near(name, names)
+    return f"did you mean spec={meant}? " if meant else ""
+
+
+def load_spec(path: Path, *, schema: Path, validated: Path | None = None) -> Spec:
+    """Read, check and return a spec.
+
+    `validated` is a folder that remembers by digest which texts passed the schema: importing
+    jsonschema would take longer than all the rest of a build that has nothing to do.
+    Raises BuildError with file, path in the document and what was expected.
+    """
+    raw = document.read_text(path)
+    given = document.parse(path, raw)
+    rules = read_schema(schema)
+    stamp: Path | None = None
+    if validated is not None:
+        digest = hashlib.sha256(raw + b"\0" + rules).hexdigest()
+        stamp = validated / digest
+    if stamp is None or not safe.noted(stamp):
+        validate(given, rules, where=schema)
+        if stamp is not None:
+            # Who may only read this checkout; a full disk; something else in the folder's place.
+            with contextlib.suppress(OSError):
+                safe.note(stamp)
+    try:
+        spec = _build(path, given.values)
+        check_spec(spec)
+    except BuildError as error:
+        raise BuildError(short(error.message), error.hint) from error
+    return spec
+
+
+def _size(value: str | int | None) -> int | None:
+    """Bytes; a fraction of one is left out."""
+    if value is None or isinstance(value, int):
+        return value
+    number = value.rstrip("kKmMgGtTiB")
+    unit = value[len(number) :].replace("iB", "")
+    return int(Fraction(number) * UNITS[unit[:1].upper() + unit[1:]])
+
+
+def _owner(given: str) -> str:
+    """`user:group`; a group alone leaves the user that a new file has."""
+    return f"root{given}" if given.startswith(":") else given
+
+
+def _debconf_lines(given: Sequence[str]) -> tuple[str, ...]:
+    """Preseed lines of their own: as debconf-set-selections joins them, and without comments.
+
+    Each item is a file to it: the last line keeps a backslash at its end and takes no other in.
+    """
+    lines = [line for item in given
+             for line in item.rstrip("\n").replace("\\\n", "").split("\n")]  # fmt: skip
+    return tuple(line for line in lines if line.strip() and not line.lstrip().startswith("#"))
+
+
+def _words(value: str | list[str]) -> tuple[str, ...]:
+    return tuple(shlex.split(value) if isinstance(value, str) else value)
+
+
+def _build(path: Path, document: dict[str, Any]) -> Spec:
+    folder = path.parent
+
+    def find(name: str) -> Path:
+        given = Path(name)
+        if given.is_absolute():
+            return given
+        inside = folder / given
+        return inside if os.path.lexists(inside) else _beside(folder, given)
+
+    def layer(entry: Mapping[str, Any]) -> Layer:
+        files = []
+        for target, value in sorted(entry.get("files", {}).items()):
+            fields = {"source": value} if isinstance(value, str) else value
+            files.append(File(
+                target=target,
+                source=find(fields["source"]) if "source" in fields else None,
+                content=fields.get("content"),
+                owner=_owner(fields.get("owner", "root:root")),
+                mode=int(fields["mode"], 8) if "mode" in fields else None,
+            ))  # fmt: skip
+        return Layer(
+            name=entry["name"],
+            packages=tuple(entry.get("packages", ())),
+            debconf=_debconf_lines(entry.get("debconf", ())),
+            files=tuple(files),
+            script=find(entry["script"]) if "script" in entry else None,
+            reads=tuple(entry["reads"]) if "reads" in entry else None,
+        )
+
+    base = document.get("base", {})
+    layers = [layer(entry) for entry in document.get("layers", ())]
+    if document.get("packages") or document.get("debconf"):
+        named = ("packages", "debconf", "reads")
+        first = {name: document[name] for name in named if name in document}
+        layers.insert(0, layer({"name": "packages", **first}))
+    elif "reads" in document:
+        raise BuildError(f"{path}: reads: it is of the layer `packages`, and there is none",
+                         "put it into the layer that it is of")  # fmt: skip
+    proxies = document.get("proxies", {})
+    return Spec(
+        name=path.stem,
+        path=path,
+        arch=document.get("arch", "amd64"),
+        base=Base(
+            tool=base.get("tool", "mmdebstrap"),
+            variant=base.get("variant", "minbase"),
+            include=tuple(base.get("include", ())),
+        ),
+        repos=tuple(
+            Repo(
+                name=repo["name"],
+                uri=repo["uri"].rstrip("/"),
+                suite=repo["suite"],
+                section=" ".join(repo.get("section", "").split()),
+                priority=repo.get("priority"),
+                keyring=find(repo["keyring"]) if "keyring" in repo else None,
+                trusted=repo.get("trusted", False),
+                check_valid_until=repo.get("check_valid_until", True),
+                check_rollback=repo.get("check_rollback", True),
+                pins=tuple(
+                    (" ".join(pin["packages"].split()), pin["priority"])
+                    for pin in repo.get("pins", ())
+                ),
+                meta=repo.get("meta"),
+            )
+            for repo in document["repos"]
+        ),
+        layers=tuple(layers),
+        recommends=document.get("recommends", False),
+        settings=Settings(
+            hostname=document.get("hostname", ""),
+            timezone=document.get("timezone", ""),
+            locale=document.get("locale", ""),
+            root_password=document.get("root_password", ""),
+            hashed_root_password=document.get("hashed_root_password", ""),
+            apt_sources=document.get("apt_sources", False),
+        ),
+        proxies={key: proxies[key] for key in ("http", "https") if key in proxies},
+        direct=tuple(proxies.get("direct", ())),
+        images=tuple(
+            Image(
+                mount=mount,
+                file=image["file"],
+                format=image["format"],
+                container=image.get("container", "gzip"),
+                level=image.get("level", "default"),
+                pack=image.get("pack", "loop"),
+                label=image.get("label", ""),
+                uuid=image.get("uuid", "").lower(),
+                options=_words(image.get("options", "")),
+                size=_size(image.get("size")),
+                free=_size(image.get("free")),
+            )
+            for mount, image in sorted(document["images"].items())
+        ),
+    )
+
+
+def _beside(folder: Path, given: Path) -> Path:
+    other = folder.parent / given
+    return other if os.path.lexists(other) else folder / given

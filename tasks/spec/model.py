@@ -1,0 +1,191 @@
+"""A spec as frozen dataclasses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .words import without_users
+
+LAST_EPOCH = 4102444800
+"""2100-01-01: what a .deb or a record says of its date is not believed beyond it."""
+
+
+SETTINGS = ("hostname", "timezone", "locale")
+"""Of a spec: those that packages' scripts may look at while they are installed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """How the base chroot is bootstrapped."""
+
+    tool: str
+    variant: str
+    include: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repo:
+    """One apt repository; `uri` may still hold ${mirror}."""
+
+    name: str
+    uri: str
+    suite: str
+    section: str
+    priority: int | None
+    keyring: Path | None
+    trusted: bool
+    check_valid_until: bool
+    check_rollback: bool
+    pins: tuple[tuple[str, int], ...]
+    meta: Any
+
+    @property
+    def flat(self) -> bool:
+        """True for a repository without components, whose suite is a path."""
+        return self.suite.endswith("/")
+
+    @property
+    def components(self) -> list[str]:
+        """`section` apart."""
+        return self.section.split()
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """One entry of a layer's `files`; exactly one of source and content is set."""
+
+    target: str
+    source: Path | None
+    content: str | None
+    owner: str
+    mode: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """Packages, then files, then a script, on the layer before."""
+
+    name: str
+    packages: tuple[str, ...] = ()
+    debconf: tuple[str, ...] = ()
+    files: tuple[File, ...] = ()
+    script: Path | None = None
+    reads: tuple[str, ...] | None = None
+    """What the spec itself says of which settings it looks at; None: what is found."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """One filesystem image; sizes in bytes."""
+
+    mount: str
+    file: str
+    format: str
+    container: str
+    level: str
+    pack: str
+    label: str
+    uuid: str
+    options: tuple[str, ...]
+    size: int | None
+    free: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is written into the finished tree; empty when the spec sets none of it."""
+
+    hostname: str
+    timezone: str
+    locale: str
+    root_password: str
+    hashed_root_password: str
+    apt_sources: bool
+
+    def __bool__(self) -> bool:
+        return bool(self.given)
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """Those that packages' scripts may look at while they are installed."""
+        return {name: value for name, value in self.given.items() if name in SETTINGS}
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The fields that the spec sets, with their texts."""
+        values = {
+            "hostname": self.hostname, "timezone": self.timezone, "locale": self.locale,
+            "root_password": self.root_password,
+            "hashed_root_password": self.hashed_root_password,
+            "apt_sources": "true" if self.apt_sources else "",
+        }  # fmt: skip
+        return {name: value for name, value in values.items() if value}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """A whole spec; `path` is its file."""
+
+    name: str
+    path: Path
+    arch: str
+    base: Base
+    repos: tuple[Repo, ...]
+    layers: tuple[Layer, ...]
+    recommends: bool
+    settings: Settings
+    proxies: Mapping[str, str]
+    direct: tuple[str, ...]
+    images: tuple[Image, ...]
+
+    @cached_property
+    def foreign(self) -> tuple[str, ...]:
+        """Architectures other than the image's own that its packages are asked for in."""
+        wanted = (name for layer in self.layers for name in layer.packages)
+        found = {_architecture(name) for name in (*wanted, *self.base.include)}
+        return tuple(sorted(found - {"", "all", "any", "native", self.arch}))
+
+    @cached_property
+    def secrets(self) -> tuple[str, ...]:
+        """Strings that no log, record or metadata may show, the longest first."""
+        found = {self.settings.root_password, self.settings.hashed_root_password}
+        for address in (*self.proxies.values(), *(repo.uri for repo in self.repos)):
+            found |= address_secrets(address)
+        for line in (line for layer in self.layers for line in layer.debconf):
+            _package, _question, kind, *value = debconf_fields(line)
+            # A shorter one is no secret, and its letters are in every word.
+            if kind == "password" and value and len(value[0]) > 3:
+                found.add(value[0])
+        return tuple(sorted((text for text in found if text), key=len, reverse=True))
+
+
+def _architecture(package: str) -> str:
+    return re.split(r"[=/]", package)[0].rstrip("+-").partition(":")[2]
+
+
+def address_secrets(uri: str) -> set[str]:
+    """The user and password of an address, as written: what must not be shown."""
+    found: set[str] = set()
+    netloc = re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://", "", uri).partition("/")[0]
+    if "@" in netloc:
+        userinfo = netloc.rpartition("@")[0]
+        found |= {userinfo, userinfo.partition(":")[2]}
+    return found - {""}
+
+
+def masked(text: str, secrets: tuple[str, ...] = ()) -> str:
+    """text without these secrets and without the user and password of any address."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return without_users(text)
+
+
+def debconf_fields(line: str) -> list[str]:
+    """Package, question, type and, if there is one, the value, as debconf-set-selections reads."""
+    found = re.match(r"\s*(\S+)\s+(\S+)\s+(\S+)(?:\s(.*))?", line)
+    return [text for text in found.groups() if text is not None] if found else []

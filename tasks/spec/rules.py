@@ -1,0 +1,238 @@
+"""What the schema cannot say of a spec."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ..errors import BuildError
+from ..formats.options import check_options
+from ..formats.table import EXT, LABEL_LENGTH
+from . import given, zones
+from .model import File, Layer, Spec, debconf_fields, masked
+from .words import near
+
+VARIANTS = {
+    "mmdebstrap": (
+        "extract", "custom", "essential", "apt", "required", "minbase", "buildd", "important",
+        "debootstrap", "-", "standard",
+    ),
+    "debootstrap": ("minbase", "buildd", "-"),
+}  # fmt: skip
+
+
+LARGEST = 16 << 40
+"""Bytes of the largest ext4 with blocks of 4 KiB."""
+
+
+PUBLISHED = ("packages.txt", "SHA256SUMS", "build.json", "log")
+"""What out/NAME/ holds beside the images and NAME.yaml."""
+
+
+VFAT_LABEL = re.compile(r"[!#-)\-0-9@A-Z^_`a-z{}~][ !#-)\-0-9@A-Z^_`a-z{}~]*")
+"""What mkfs.fat(8) writes into a label: anything else it refuses, or reads by the host's locale."""
+
+
+DEBCONF_TYPES = ("select", "boolean", "string", "multiselect", "note", "password", "text", "title",
+                 "seen")  # fmt: skip
+"""Those of debconf-set-selections(1), which skips a line of any other with a mere warning."""
+
+
+PASSWORD_LIMIT = 511
+"""Bytes of a password that crypt(3) takes."""
+
+
+PATH_LIMIT, NAME_LIMIT = 4095, 255
+"""Bytes of a path and of a name in it: limits.h's PATH_MAX without its NUL, and NAME_MAX."""
+
+
+LARGEST_ID = (1 << 32) - 2
+"""Of a user or group: (uid_t) -1 means none."""
+
+
+def address_fault(uri: str) -> tuple[str, str]:
+    """What is wrong with an address's host or port, and what would be right; "" if nothing is."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return ("its host is none",
+                "a host of IPv6 stands in brackets: http://[::1]:8080/debian")  # fmt: skip
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        return (
+            "its port is none",
+            "a port is a number from 1 to 65535: http://127.0.0.1:8080/debian",
+        )
+    if parts.scheme in ("http", "https") and not parts.hostname:
+        return "it names no host", "an address is as http://127.0.0.1:8080/debian"
+    return "", ""
+
+
+def places(path: Path, spec: Path) -> str:
+    """Where a path that a spec names was looked for in vain: the hint of a message that has it."""
+    folder = spec.parent
+    if os.path.lexists(path) or not path.is_relative_to(folder):
+        return "paths are relative to the spec's folder"
+    other = folder.parent / path.relative_to(folder)
+    return (f"there is no {other} either: paths are relative to the spec's folder, or to the "
+            "folder that it is in")  # fmt: skip
+
+
+def check_target(spec: Spec, layer: Layer, target: str, *, folder: bool = False) -> None:
+    """BuildError if what `files` puts there would be lost, or is what a field makes, too."""
+    where = f"{spec.path}: layers.{layer.name}.files"
+    if lost := given.vanishing(target, folder=folder):
+        raise BuildError(f"{where}: {lost[0]}", lost[1])
+    fields = spec.settings.given
+    if not folder and (
+        field := given.contradicted(target, fields, [repo.name for repo in spec.repos])
+    ):
+        raise BuildError(
+            f"{where}: {target!r} is what {field} makes, too", f"leave one of the two out: {field} "
+            "or the file"
+        )  # fmt: skip
+
+
+def _check_timezone(spec: Spec) -> None:
+    """Mistyped ones: as far as this host knows them, and no layer brings its own."""
+    zone = spec.settings.timezone
+    unknown = zones.unknown(zone) if zone else None
+    own = any(given.plain(file.target).startswith("/usr/share/zoneinfo")
+              for layer in spec.layers for file in layer.files)  # fmt: skip
+    if unknown is None or own:
+        return
+    version, near = unknown
+    known = f"tzdata {version}".rstrip()
+    meant = f"did you mean {', '.join(near)}? " if near else ""
+    raise BuildError(
+        f"{spec.path}: timezone: there is no zone {zone!r}",
+        f"{meant}if it is newer than this host's {known}, upgrade tzdata here",
+    )
+
+
+def _unique(path: Path, what: str, names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BuildError(f"{path}: {what}: {twice[0]!r} stands twice", "names must differ")
+
+
+def check_spec(spec: Spec) -> None:
+    """What the schema cannot say."""
+    path = spec.path
+    _unique(path, "repos", [repo.name for repo in spec.repos])
+    _unique(path, "layers", [layer.name for layer in spec.layers])
+    _unique(path, "images: file", [image.file for image in spec.images])
+    taken = {"base", "settings", *(["packages"] if spec.layers[:1] else [])}
+    for number, layer in enumerate(spec.layers):
+        if layer.name in taken and not (number == 0 and layer.name == "packages"):
+            raise BuildError(f"{path}: layers: the name {layer.name!r} is taken", "choose another")
+        where = f"{path}: layers.{layer.name}"
+        above = number == 0 and layer.name == "packages"
+        for line in layer.debconf:
+            _check_debconf(f"{path}: debconf" if above else f"{where}.debconf", line)
+        for file in layer.files:
+            _check_file(file, f"{where}.files")
+            # Of a source, only the plan knows whether it is a folder.
+            check_target(spec, layer, file.target, folder=file.source is not None)
+        if wrong := given.misanswered(layer.debconf, spec.settings.given):
+            line, field = wrong
+            raise BuildError(
+                f"{path}: debconf: {line!r} contradicts {field}: "
+                f"{spec.settings.given[field]!r}", f"leave one of the two out: {field} suffices"
+            )  # fmt: skip
+    _check_timezone(spec)
+    if len(spec.settings.root_password.encode()) > PASSWORD_LIMIT:
+        raise BuildError(f"{path}: root_password: longer than the {PASSWORD_LIMIT} bytes that "
+                         "crypt(3) takes")  # fmt: skip
+    for repo in spec.repos:
+        if repo.flat and repo.section:
+            raise BuildError(
+                f"{path}: repos.{repo.name}.section: a flat repository has no components",
+                "remove section, or name a suite that does not end in `/`",
+            )
+        if not repo.flat and not repo.section:
+            raise BuildError(
+                f"{path}: repos.{repo.name}: missing field 'section'",
+                "name its components, or end suite in `/` if it is a flat repository",
+            )
+        fault, hint = address_fault(repo.uri)
+        if fault:
+            raise BuildError(
+                f"{path}: repos.{repo.name}.uri: {masked(repo.uri)!r} is no address: {fault}", hint
+            )
+        if ".." in repo.suite.split("/") or ".." in urlsplit(repo.uri).path.split("/"):
+            raise BuildError(f"{path}: repos.{repo.name}: `..` is not allowed in uri and suite")
+    variants = VARIANTS[spec.base.tool]
+    if spec.base.variant not in variants:
+        raise BuildError(
+            f"{path}: base.variant: {spec.base.variant!r} is not one of {spec.base.tool}'s "
+            f"variants: {', '.join(variants)}"
+        )
+    if spec.base.variant in ("extract", "custom") and not spec.base.include:
+        raise BuildError(
+            f"{path}: base.include: the variant {spec.base.variant!r} selects no package by itself",
+            "name the base's packages in base.include",
+        )
+    if not any(image.mount == "/" for image in spec.images):
+        raise BuildError(f"{path}: images: nothing is mounted at `/`", "add an image for `/`")
+    for image in spec.images:
+        where = f"{path}: images.{image.mount}"
+        if image.file in (*PUBLISHED, f"{spec.name}.yaml"):
+            raise BuildError(
+                f"{where}.file: {image.file!r} is the name of what is published beside the images",
+                "choose another",
+            )
+        for name, size in (("size", image.size), ("free", image.free)):
+            if size == 0:
+                raise BuildError(f"{where}.{name}: less than a byte")
+            if size is not None and size > LARGEST:
+                raise BuildError(f"{where}.{name}: larger than {LARGEST >> 40} TiB")
+        if image.pack == "direct" and image.format not in EXT:
+            raise BuildError(f"{where}.pack: direct works for ext2, ext3 and ext4 only")
+        if len(image.label.encode()) > LABEL_LENGTH[image.format]:
+            raise BuildError(
+                f"{where}.label: {image.format} takes {LABEL_LENGTH[image.format]} characters",
+                "of UTF-8: an umlaut counts as two" if not image.label.isascii() else "",
+            )
+        if image.format == "vfat" and image.label and not VFAT_LABEL.fullmatch(image.label):
+            raise BuildError(
+                f"{where}.label: {image.label!r} is none for vfat",
+                'of ASCII, none of *?.,;:/\\|+=<>[]" and no space at the beginning (mkfs.fat(8))',
+            )
+        if image.uuid and (len(image.uuid) == 9) != (image.format == "vfat"):
+            raise BuildError(f"{where}.uuid: {image.uuid!r} is not of {image.format}'s form")
+        check_options(image.options, image.format, f"{where}.options")
+
+
+def _check_debconf(where: str, line: str) -> None:
+    fields = debconf_fields(line)
+    # Its first three words: the rest may be a password.
+    told = " ".join(line.split()[:3])
+    if len(fields) < 3:
+        raise BuildError(f"{where}: {told!r} is not `PACKAGE QUESTION TYPE VALUE`")
+    if fields[2] not in DEBCONF_TYPES:
+        meant = near(fields[2], DEBCONF_TYPES)
+        raise BuildError(
+            f"{where}: {told!r}: {fields[2]!r} is no type of debconf's",
+            f"did you mean {meant!r}?" if meant else f"types: {', '.join(DEBCONF_TYPES)}",
+        )
+
+
+def _check_file(file: File, where: str) -> None:
+    parts = file.target.split("/")
+    if ".." in parts or "." in parts or "" in parts[1:]:
+        raise BuildError(f"{where}: {file.target!r} is no plain absolute path",
+                         "without `..`, `.` and `//` in it")  # fmt: skip
+    raw = file.target.encode()
+    if len(raw) > PATH_LIMIT or any(len(part) > NAME_LIMIT for part in raw.split(b"/")):
+        raise BuildError(f"{where}: {file.target!r} is longer than Linux takes",
+                         f"{PATH_LIMIT} bytes in all, {NAME_LIMIT} between slashes")  # fmt: skip
+    for number in file.owner.split(":"):
+        if number.isdecimal() and int(number) > LARGEST_ID:
+            raise BuildError(f"{where}.{file.target}.owner: {number} is more than {LARGEST_ID}",
+                             "the largest number of a user or group")  # fmt: skip

@@ -1,0 +1,32 @@
+"""?"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+MESSAGE_LIMIT = 400
+"""Characters of what is said of a value."""
+
+
+_ADDRESS = re.compile(r"(?<![A-Za-z])([A-Za-z]+://)[^/\s'\"]+@")
+
+
+def without_users(text: str) -> str:
+    """text without the user and password of any address in it."""
+    # To the last @ before a slash: a password may hold one.
+    return _ADDRESS.sub(r"\1***@", text)
+
+
+def short(text: str) -> str:
+    """text without its middle if it is long: a value in it may be."""
+    half = MESSAGE_LIMIT // 2
+    return text if len(text) <= MESSAGE_LIMIT else f"{text[:half]} ... {text[-half:]}"
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """The one of these names that was meant, or ""."""
+    names = list(known)
+    found = difflib.get_close_matches(name.lower().replace("-", "_"), names, 1)
+    return (found or difflib.get_close_matches(name, names, 1) or [""])[0]

@@ -1,0 +1,1 @@
+"""What makes each stage: base, layer, settings, image, and what is published of them."""

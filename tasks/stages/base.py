@@ -1,0 +1,169 @@
+"""Lock → base tarball: bootstraps from the locked .debs alone, confined, with no network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import BuildError
+from ..host import etc
+from ..host.files import remove_tree
+from ..host.log import Log
+from ..host.sandbox import DPKG_CAPABILITIES, Sandbox, step
+from ..plan.lockfile import short_name
+from ..repos.fetch import fetch, fetching_ahead
+from ..repos.pool import local_repository
+from ..rootfs import clean, debconf, dpkg, identities, measure, tarball
+from ..session.session import Session
+from . import own
+
+
+def skeleton(folder: Path) -> None:
+    """The root in which a bootstrap tool of the host runs: its programs, and nothing that is its.
+
+    /usr is bound read-only over it; a package's script that leaves its chroot finds only this.
+    """
+    for name in ("etc", "usr", "root", "target", "repo", "var/lib/dpkg",
+                 "var/lib/apt/lists/partial",
+                 "var/cache/apt/archives/partial", "etc/apt/apt.conf.d", "etc/apt/trusted.gpg.d",
+                 "etc/apt/preferences.d", "etc/apt/sources.list.d", "dev", "proc", "sys", "tmp",
+                 "run"):  # fmt: skip
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "var/lib/dpkg/status").touch()
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        if os.path.islink(f"/{name}"):
+            (folder / name).symlink_to(os.readlink(f"/{name}"))
+    etc.make(folder / "etc")
+
+
+def programs() -> Iterator[tuple[str, str]]:
+    """The host's programs: /usr, and /bin and its kin where they are no links into it."""
+    for name in ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}"):
+            yield f"/{name}", f"/{name}"
+
+
+def bootstrap_argv(given: Mapping[str, Any]) -> list[str]:
+    """The command that makes a base of the stage's inputs, of which its key is made."""
+    names = [short_name(package, architecture, given["arch"])
+             for package, _version, architecture, _sha256 in given["records"]]  # fmt: skip
+    if given["tool"] == "mmdebstrap":
+        return _mmdebstrap_argv(given["variant"], [given["arch"], *given["foreign"]], names)
+    return _debootstrap_argv(given["variant"], given["arch"], given["suite"], names)
+
+
+def _mmdebstrap_argv(variant: str, arches: Sequence[str], packages: Sequence[str]) -> list[str]:
+    """`custom` with the whole closure named, since the variant's selection is locked.
+
+    chroot/mount is skipped because /dev, /proc and /sys are there already, and because without
+    CAP_SYS_ADMIN it could not mount them. No --dpkgopt and no --aptopt: they would stay in the
+    image's /etc, and the overlay is volatile, so that dpkg's fsyncs cost nothing.
+    """
+    return [
+        "mmdebstrap", "--mode=root", "--format=directory", f"--variant={variant}",
+        f"--architectures={','.join(arches)}",
+        "--skip=check/empty,check/signed-by,chroot/mount,output/dev,output/mknod,cleanup/run,"
+        "cleanup/tmp",
+        *(f"--include={name}" for name in packages),
+        "", "/target", "deb [trusted=yes] copy:/repo ./",
+    ]  # fmt: skip
+
+
+def _debootstrap_argv(variant: str, arch: str, suite: str, packages: Sequence[str]) -> list[str]:
+    """The whole closure is named, from a repository that holds nothing else."""
+    argv = ["debootstrap", f"--arch={arch}", "--no-check-gpg", "--no-check-certificate",
+            "--components=main", f"--include={','.join(packages)}"]  # fmt: skip
+    if variant != "-":
+        argv.append(f"--variant={variant}")
+    return [*argv, suite, "/target", "file:///repo", debootstrap_script(suite)]
+
+
+def debootstrap_script(suite: str) -> str:
+    """The suite's own script, or sid's: a newer suite than the host's debootstrap knows.
+
+    Ubuntu's newer suites are links to its script `gutsy`, Debian's to `sid`; they differ in where
+    the keyring and the default mirror are, of which neither is used here.
+    """
+    folder = Path("/usr/share/debootstrap/scripts")
+    own = folder / suite
+    return str(own if own.exists() else folder / "sid")
+
+
+def build(session: Session, log: Log) -> None:
+    """Make the base and put it into the cache."""
+    spec, plan = session.spec, session.plan
+    stage = plan.base
+    records = plan.lock.base
+    fetch(records, session.cache, session.uris, spec, session.scratch, log)
+    repository = session.scratch / "base-repo"
+    remove_tree(repository)
+    log.step(f"preparing {len(records)} packages")
+    dists = stage.inputs["suite"] or ""
+    paths = local_repository(
+        repository, records, session.cache, log, suite=dists, arch=spec.arch, copied=True
+    )
+    override = stage.inputs["epoch"]
+    epoch: int = override if override is not None else dpkg.deb_epoch(paths)
+    if spec.base.tool == "debootstrap" and any(
+        record.architecture not in ("all", spec.arch) for record in records
+    ):
+        raise BuildError(f"{spec.path}: base.include: debootstrap knows one architecture only",
+                         "use base.tool: mmdebstrap")  # fmt: skip
+    argv = bootstrap_argv(stage.inputs)
+    tool_root = session.scratch / "tool-root"
+    remove_tree(tool_root)
+    skeleton(tool_root)
+    # One CPU bootstraps; what asks for the base needs every layer that is lacking.
+    lacking = {layer.name for layer in plan.layers if session.cache.get(layer) is None}
+    later = [record for layer in plan.lock.layers if layer.name in lacking
+             for record in layer.records]  # fmt: skip
+    ahead = fetching_ahead(later, session.cache, session.uris, spec, session.scratch, log)
+    with session.trees.upper(stage, []) as upper, ahead:
+        Sandbox(
+            base=upper.base,
+            mounts=[["bind", str(tool_root), "root", ""], upper.mount("root/target")],
+            root="root",
+            chroots=["/target"],
+            binds=[*programs(), (str(repository), "/repo")],
+            keep=DPKG_CAPABILITIES,
+            arches=[spec.arch, *spec.foreign],
+            env={
+                "SOURCE_DATE_EPOCH": str(epoch), "TMPDIR": "/tmp", "HOME": "/root",
+                # debootstrap would else insist on making a device node that works, which a nodev
+                # target forbids; those that it needs are there already.
+                "container": "lxc",
+            },
+        ).run(
+            step(*argv, title=f"bootstrapping {len(records)} packages"),
+            log=log, what=f"{spec.base.tool} of the base",
+        )  # fmt: skip
+        log.step("packing")
+        if spec.base.variant != "extract":
+            text = dpkg.dpkg_status(upper.base, [upper.name])
+            dpkg.check_installed(text, records, spec.arch, "base")
+        drawn = identities.sweep(identities.Tree(upper=upper.path, epoch=epoch))
+        identities.note(drawn, log)
+        dpkg.write_marks(upper.path, stage.inputs["auto"])
+        clean.sweep(upper.path, (*clean.REMOVED, *clean.REMOVED_FROM_BASE))
+        debconf.sweep(upper.base, upper.name, [])
+        for name in ("dev", "proc", "run", "sys", "tmp"):
+            _folder(upper.path / name)
+        (upper.path / "tmp").chmod(0o1777)
+        rare = clean.clamp_times(upper.path, epoch, upper.begun)
+        if rare.sockets:
+            session.screen.line(own.sockets("base", rare.sockets))
+        facts: dict[str, Any] = measure.facts(epoch, records, upper.path)
+        facts["drawn"] = identities.facts(drawn)
+        with session.cache.put(stage, facts) as target:
+            tarball.pack(upper.path, target, log, rare=rare, size=facts["size"])
+    remove_tree(repository)
+    remove_tree(tool_root)
+
+
+def _folder(path: Path) -> None:
+    """Make a top folder of the tree unless it is there; a link in its place may lead anywhere."""
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise BuildError(f"base: /{path.name} is no folder", "a package of the base replaced it")
+    path.mkdir(exist_ok=True)

@@ -1,0 +1,296 @@
+"""Images → out/NAME/: images, metadata for provisioners, packages, digests, build.json."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ..errors import DamagedEntry
+from ..host import holes, safe, space, strict
+from ..host.files import OWN_TEMPORARY, remove, written
+from ..host.locks import locked
+from ..plan import lockfile
+from ..plan.stage import Stage
+from ..rootfs import identities
+from ..session.session import Session
+from ..spec.model import masked
+from ..store.record import Entry
+
+VERSION = "0.1.0"
+
+
+OWN = re.compile(rf"SHA256SUMS|build\.json|{OWN_TEMPORARY.pattern}")
+"""What each build writes into out/NAME/, beside what build.json lists."""
+
+
+OWN_LOG = re.compile(r"(lock|compare|base|(layer|image)-[A-Za-z0-9+._-]+)\.log|diffoscope-.+\.txt")
+
+
+def metadata(session: Session, entries: list[Entry]) -> dict[str, Any]:
+    """foo.yaml: fuel-agent's fields, which provisioners read, and what Strata adds."""
+    spec, plan = session.spec, session.plan
+    first = plan.lock.repos[0].fields
+    major, _, minor = first.get("Version", "").partition(".")
+    return {
+        "os": {
+            "name": first.get("Origin", ""),
+            "codename": first.get("Codename", ""),
+            "version": first.get("Version", ""),
+            "major": major,
+            "minor": minor,
+            "arch": spec.arch,
+        },
+        "repos": [
+            {
+                "type": "deb",
+                "name": repo.name,
+                # Only an address's own secrets: a password may be a word of a host's name.
+                "uri": masked(session.uris[repo.name]),
+                "suite": repo.suite,
+                "section": repo.section,
+                "priority": repo.priority,
+                "meta": repo.meta,
+            }
+            for repo in spec.repos
+        ],
+        "packages": sorted({name for layer in spec.layers for name in layer.packages}),
+        "images": [
+            {
+                "raw_md5": entry.facts["raw"]["md5"],
+                "raw_sha256": entry.facts["raw"]["sha256"],
+                "raw_size": entry.facts["raw"]["size"],
+                "raw_name": None,
+                "container_name": image.file,
+                "container_md5": entry.facts["packed"]["md5"],
+                "container_sha256": entry.facts["packed"]["sha256"],
+                "container_size": entry.facts["packed"]["size"],
+                "container": image.container,
+                "format": image.format,
+                "mount": image.mount,
+                "uuid": entry.facts["uuid"],
+                "label": image.label,
+                "key": stage.key,
+            }
+            for image, stage, entry in zip(spec.images, plan.images, entries, strict=True)
+        ],
+        "keys": {stage.task: stage.key for stage in plan.stages},
+        "installed": {
+            lockfile.short_name(record.package, record.architecture, spec.arch): record.version
+            for record in plan.lock.installed()
+        },
+        "lock": session.lock_digest,
+        "tools": plan.tools,
+        "strata": VERSION,
+    }
+
+
+def packages_text(lock: lockfile.Lock) -> str:
+    """packages.txt: name, version and architecture, a line each."""
+    return "".join(
+        f"{record.package} {record.version} {record.architecture}\n" for record in lock.installed()
+    )
+
+
+def publish(session: Session) -> None:
+    """Bring out/NAME/ to what the plan says; what is right already is not touched.
+
+    An image's SHA-256 is checked while it is copied. Files of an earlier build that no longer
+    belong are removed. BuildError, and out/ as it was, where there is no room for all of it.
+    One build at a time: two of one spec, with other locks, would leave a mixture.
+    """
+    with safe.folder(session.out, make=True):
+        pass
+    with locked(session.out, waiting=session.screen.progress):
+        _publish(session)
+
+
+def _publish(session: Session) -> None:
+    import yaml
+
+    spec, plan = session.spec, session.plan
+    out = session.out
+    entries = []
+    for stage in plan.images:
+        entry = session.cache.get(stage)
+        if entry is None:
+            raise DamagedEntry(f"the cache has lost {session.cache.file(stage).name}",
+                               "run the same command again")  # fmt: skip
+        entries.append(entry)
+    texts = {
+        f"{spec.name}.yaml": yaml.safe_dump(metadata(session, entries), sort_keys=False,
+                                            default_flow_style=False, allow_unicode=True),
+        "packages.txt": packages_text(plan.lock),
+    }  # fmt: skip
+    sums = {image.file: entry.sha256 for image, entry in zip(spec.images, entries, strict=True)}
+    sums |= {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    texts["SHA256SUMS"] = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
+    stale = _stale(session, set(sums))
+    copies = [(stage, entry, out / image.file)
+              for image, stage, entry in zip(spec.images, plan.images, entries, strict=True)
+              if not _same(session, out / image.file, entry)]  # fmt: skip
+    changed = [name for name, text in texts.items() if not _holds(out / name, text)]
+    needed = sum(holes.used(entry.path) for _stage, entry, _target in copies)
+    space.need_room(session.places, "out", needed, f"publishing {len(copies)} images")
+    # All is written before anything gets its name: a full disk leaves the earlier build as it was.
+    # SHA256SUMS comes last, so that a killed build's next one still knows what is stale, and then
+    # build.json, which is no part of it.
+    session.published = bool(stale or copies or changed)
+    with contextlib.ExitStack() as last, contextlib.ExitStack() as first:
+        # No sync: it is rewritten by every build, and says nothing that a build relies on.
+        report = last.enter_context(written(out / "build.json", sync=False))
+        for name in changed:
+            stack = last if name == "SHA256SUMS" else first
+            stack.enter_context(written(out / name)).write_text(texts[name], encoding="utf-8")
+        for stage, entry, target in copies:
+            _copy(session, stage, entry, first.enter_context(written(target)), target.name)
+        report.write_text(_build_json(session, sums), encoding="utf-8")
+        first.close()
+        for name in stale:
+            remove(out / name)
+    for _stage, entry, target in copies:
+        session.cache.memory.note(target, entry.sha256)
+
+
+def published(out: Path) -> dict[str, str]:
+    """The SHA-256 of each file that the last build put into a folder of out/, by its name.
+
+    By its build.json, which is written last, so that what a killed build leaves is still known; by
+    SHA256SUMS for what an older Strata published. Nothing is known where these are damaged.
+    """
+    try:
+        known = strict.read(out / "build.json").get("files")
+        if known is None:
+            lines = safe.read_bytes(out / "SHA256SUMS", strict.LIST_LIMIT).decode().splitlines()
+            known = {line[66:]: line[:64] for line in lines}
+        files = strict.mapping(known, "files")
+        return {name: strict.text(files, name, strict.SHA256) for name in files
+                if name not in ("", ".", "..") and "/" not in name}  # fmt: skip
+    except (OSError, ValueError):
+        return {}
+
+
+def _stale(session: Session, names: set[str]) -> list[str]:
+    """Files that the last build published and this one no longer has, if they are still those."""
+    found = []
+    known = published(session.out)
+    for name in sorted(known.keys() - names):
+        path = session.out / name
+        if _is_published(session, path, known[name]):
+            found.append(name)
+        elif os.path.lexists(path):
+            session.screen.line(f"{session.shown(path)}: another file than Strata published; "
+                                "left alone")  # fmt: skip
+    return found
+
+
+def _is_published(session: Session, path: Path, sha256: str) -> bool:
+    """Whether a file is still what was published: only that may be removed."""
+    try:
+        return session.cache.memory.holds(path, sha256)
+    except OSError:
+        return False
+
+
+def clean(session: Session) -> None:
+    """`doit clean`: remove what builds of this spec put into out/NAME/, and nothing else."""
+    out = session.out
+    known = published(out)
+    wanted = [out / name for name in known if _is_published(session, out / name, known[name])]
+    for folder, own in ((out, OWN), (out / "log", OWN_LOG), (out / "log/reproduce", OWN_LOG)):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with safe.folder(folder) as opened:
+                names = os.listdir(opened)
+            wanted += [folder / name for name in names if own.fullmatch(name)]
+    for path in wanted:
+        remove(path)
+    for folder in (out / "log/reproduce", out / "log", out):
+        with contextlib.suppress(OSError), safe.at(folder) as here:
+            here.rmdir()
+    with contextlib.suppress(FileNotFoundError):
+        for name in sorted(os.listdir(out)):
+            session.screen.line(f"{session.shown(out / name)}: it is not Strata's; left alone")
+
+
+def _same(session: Session, path: Path, entry: Entry) -> bool:
+    try:
+        same = path.lstat().st_size == entry.size
+        return same and session.cache.memory.holds(path, entry.sha256)
+    except OSError:
+        return False
+
+
+def _holds(path: Path, text: str) -> bool:
+    wanted = text.encode()
+    try:
+        return safe.read_bytes(path, len(wanted)) == wanted
+    except OSError:
+        return False
+
+
+def _copy(session: Session, stage: Stage, entry: Entry, temporary: Path, name: str) -> None:
+    from ..formats import compress
+
+    session.screen.progress(f"publish: copying {name}")
+    digest = hashlib.sha256()
+    with (
+        ThreadPoolExecutor(1) as lane,
+        open(safe.reading(entry.path), "rb") as source,
+        temporary.open("wb", buffering=compress.BLOCK) as copy,
+        compress.sparse_copy(copy) as write,
+    ):
+        for block in compress.blocks(source):
+            hashed = lane.submit(digest.update, block)
+            write(block)
+            hashed.result()
+    if digest.hexdigest() != entry.sha256:
+        session.cache.damaged(stage, session.screen.progress)
+        raise DamagedEntry(f"{entry.path}: its SHA-256 is not its record's; it is dropped",
+                           "run the same command again")  # fmt: skip
+
+
+def warned(session: Session) -> list[identities.Notice]:
+    """What the images share with each other, or lack, since packages drew it while they were built.
+
+    It is told by each build, also by one with nothing to do: the image is as it was.
+    """
+    entry = session.cache.get(session.plan.images[0])  # all have the same tree
+    installed = {record.package for record in session.plan.lock.installed()}
+    return identities.told(identities.read(entry.facts.get("drawn") if entry else None), installed)
+
+
+def _build_json(session: Session, sums: Mapping[str, str]) -> str:
+    """build.json: what this very build did.
+
+    `locked`, `published` and `files` are beside the contract's; `files` is how the next build knows
+    what in out/ is Strata's.
+    """
+    stages = []
+    for stage in session.plan.stages:
+        result = session.result(stage)
+        stages.append({"stage": stage.kind, "name": stage.name, "key": stage.key,
+                       "result": result.result, "seconds": round(result.seconds, 3),
+                       "bytes": result.bytes})  # fmt: skip
+    warnings = [
+        {"layer": notice.layer, "package": notice.package, "paths": list(notice.paths),
+         "done": notice.done, "message": notice.text()}
+        for notice in warned(session)
+    ]  # fmt: skip
+    content = {
+        "spec": session.spec.name,
+        "lock": session.lock_digest,
+        "seconds": round(time.monotonic() - session.started, 3),
+        "locked": session.locked,
+        "published": session.published,
+        "files": dict(sorted(sums.items())),
+        "stages": stages,
+        "warnings": warnings,
+    }
+    return json.dumps(content, indent=1) + "\n"

@@ -1,0 +1,1 @@
+"""Owns cache/: entries, their records and digests."""

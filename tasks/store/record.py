@@ -1,0 +1,106 @@
+"""A cache entry's record: its form, read strictly."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..host import strict
+from ..host.files import OWN_TEMPORARY
+from ..plan.keys import canonical
+from ..spec.model import LAST_EPOCH
+
+FORMAT = 2
+
+
+FOLDERS = {"base": "layers", "layer": "layers", "image": "images"}
+
+
+LARGEST = 1 << 46
+"""Bytes of a file, or of the files of a tree: four times the largest filesystem of an image."""
+
+
+TEMPORARY_NAME = OWN_TEMPORARY.pattern
+
+
+_ENTRY = "[0-9a-f]{32}"
+
+
+OWN = {
+    "layers": re.compile(rf"(base|layer)-{_ENTRY}\.(json|tar\.zst)"),
+    "images": re.compile(rf"image-{_ENTRY}\.(json|img(\.gz|\.zst|\.xz)?)"),
+    "debs": re.compile(r"[0-9a-f]{64}\.deb"),
+    "locks": re.compile(rf"prune|(base|layer|image)-{_ENTRY}"),
+    "index": re.compile(
+        r"(live|\.new)-[0-9a-f]{16}|snapshot-[0-9a-f]{16}-[0-9a-f]{32}|\.[0-9a-f]{16}\.lock"
+    ),
+}
+"""The names, in full, of what Strata puts into the folders of its cache; no other is removed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A record and its file: `size` in bytes, `facts` what the stage found out while it ran."""
+
+    path: Path
+    sha256: str
+    size: int
+    facts: Mapping[str, Any]
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record, whole and of the form that `put` writes; Damaged (a ValueError) or OSError."""
+    record = strict.read(path, paths=True)
+    if record.get("format") != FORMAT or type(record["format"]) is not int:
+        raise strict.Damaged(f"its format is not {FORMAT}")
+    stage = strict.text(record, "stage", "|".join(FOLDERS))
+    strict.text(record, "name")
+    entry = f"{stage}-{strict.text(record, 'key', strict.KEY)}"
+    if path.name != f"{entry}.json":
+        raise strict.Damaged("it is another entry's")
+    file = strict.mapping(strict.field(record, "file"), "its file")
+    name = strict.text(file, "name", OWN[FOLDERS[stage]].pattern, what="file's ")
+    if name.partition(".")[0] != entry or name == path.name:
+        raise strict.Damaged(f"its file's name is another entry's: {name!r}")
+    strict.text(file, "sha256", strict.SHA256, what="file's ")
+    strict.number(file, "size", LARGEST, "file's ")
+    strict.mapping(strict.field(record, "inputs"), "its inputs")
+    _check_facts(stage, strict.mapping(strict.field(record, "facts"), "its facts"))
+    if strict.text(record, "sum", strict.SHA256) != checksum(record):
+        raise strict.Damaged("it was changed since it was written")
+    return record
+
+
+def _check_facts(stage: str, facts: dict[str, Any]) -> None:
+    """Damaged unless all is there that a later stage or `out/` takes from a record of this kind."""
+    # Entries of older versions lack what has a default here.
+    if type(facts.get("private", False)) is not bool:
+        raise strict.Damaged(f"its facts' private is malformed: {str(facts['private'])[:80]!r}")
+    for notice in strict.items(facts.get("drawn", []), "its facts' drawn"):
+        strict.mapping(notice, "of its facts' drawn")
+    if stage != "image":
+        strict.number(facts, "epoch", LAST_EPOCH, "facts' ")
+        for name in ("installed", "size"):
+            if name in facts:
+                strict.number(facts, name, LARGEST, "facts' ")
+        for path in strict.items(facts.get("own", []), "its facts' own"):
+            if not isinstance(path, str):
+                raise strict.Damaged(f"its facts' own is malformed: {str(path)[:80]!r}")
+        return
+    strict.text(facts, "uuid", what="facts' ")
+    for part in ("raw", "packed"):
+        what = f"facts' {part}'s "
+        digests = strict.mapping(strict.field(facts, part, "facts' "), f"its facts' {part}")
+        strict.text(digests, "md5", strict.MD5, what)
+        strict.text(digests, "sha256", strict.SHA256, what)
+        strict.number(digests, "size", LARGEST, what)
+
+
+def checksum(record: Mapping[str, Any]) -> str:
+    """SHA-256 of a record without its `sum`: a flipped bit of its facts is seen, too."""
+    rest = {name: value for name, value in record.items() if name != "sum"}
+    return hashlib.sha256(canonical(rest).encode()).hexdigest()
