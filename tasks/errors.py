@@ -1,4 +1,4 @@
-"""The one error that is shown to a user without a traceback."""
+"""The errors that are shown to a user without a traceback, and what they carry."""
 
 from __future__ import annotations
 
@@ -35,3 +35,20 @@ class DamagedEntry(BuildError):
 
 class NoRoom(BuildError):
     """A filesystem is full or too small: not what the command that met it thinks of it."""
+
+
+class RepositoryFault(BuildError):
+    """What a repository sent is not to be used; what is kept of it here may be the reason."""
+
+
+class CommandFailed(BuildError):
+    """A command ended with another status than it may; `message` has the lines that matter.
+
+    Whoever has to decide by what it said looks at `output`, its last lines as the log has them,
+    never at `message`, which is cut for people.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, status: int, output: str) -> None:
+        super().__init__(message, hint)
+        self.status = status
+        self.output = output

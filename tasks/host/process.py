@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, NoReturn
 
-from ..errors import BuildError
+from ..errors import BuildError, CommandFailed
 from . import space
 from .log import STEP_MARK, Log, last_lines
 from .tools import ENV, tool
@@ -173,7 +173,7 @@ def run(
 ) -> int:
     """Run a command, its whole output line by line into the log; the exit status.
 
-    A status that is not in `ok` is a BuildError with the last lines that matter. `what` says in
+    A status that is not in `ok` is a CommandFailed with the last lines that matter. `what` says in
     the message what the command was for. `quiet` keeps a very long argument list out of the log.
     `shown` is what becomes of each line. `blamed` says whose fault a failure is, by the title of
     the sandbox's step that failed.
@@ -212,11 +212,11 @@ def run(
     if status not in ok:
         where = f"the whole output is in {log.path}" if log.path else ""
         lines = last_lines(said)
-        raise BuildError(
+        raise CommandFailed(
             f"{what or shlex.join(argv[:2])} failed ({_status(status)}){blame and ': ' + blame}"
             + (f":\n{lines}" if lines else "; it said nothing"),
-            where,
-        )
+            where, status=status, output="\n".join(said),
+        )  # fmt: skip
     return status
 
 
@@ -264,8 +264,3 @@ def pause(seconds: float) -> None:
     while (left := until - time.monotonic()) > 0:
         check_signal()
         time.sleep(min(left, POLL))
-
-
-def now() -> float:
-    """Seconds of a clock that only durations are read from."""
-    return time.monotonic()

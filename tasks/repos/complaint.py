@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..debian import apt, signature
-from ..errors import BuildError
+from ..errors import BuildError, CommandFailed, RepositoryFault
 from ..host.process import capture
 from ..session.session import Session
 from ..spec.model import Repo, masked
@@ -88,10 +88,10 @@ def explained(
 
 
 def refusal(
-    session: Session, repo: Repo, uri: str, error: BuildError, lists: Path, trusted: Path
-) -> BuildError:
+    session: Session, repo: Repo, uri: str, error: CommandFailed, lists: Path, trusted: Path
+) -> RepositoryFault:
     """apt's complaint about a repository as one sentence and what to do."""
-    text = session.mask(error.message)
+    text = session.mask(error.output)
     told = text.replace(apt.without_user(uri), "")  # which may have a 404 in its name
     files: dict[str, bytes] = {}
     for path in sorted((lists / "partial").glob("*Release*")):
@@ -108,9 +108,9 @@ def refusal(
         repo, told, files, gpgv_status(lists / "partial", files, trusted), given
     )
     lines = [line for line in text.splitlines() if re.search(r"\b[EW]: |Err:|Redirection", line)]
-    detail = "\n".join("    " + line.strip() for line in lines[:4])
+    detail = "\n".join("    " + line.strip() for line in lines[-6:][:4])
     where = f"{masked(uri)} {repo.suite}"
-    return BuildError(
+    return RepositoryFault(
         f"{session.spec.path}: repos.{repo.name} ({where}): {cause}\n{detail}".rstrip(), hint
     )
 

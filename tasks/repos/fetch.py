@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from ..debian import apt
-from ..errors import BuildError, NoRoom
+from ..errors import BuildError, CommandFailed
 from ..host.files import remove, remove_tree, sync_folder
 from ..host.locks import locked
 from ..host.log import Log
@@ -111,15 +111,12 @@ def _download(
         failure = _fetch_into(came, left, uris, folder, config, log)
         left = [record for record in left if not _taken(came[record.sha256], record, cache)]
         if left:
-            raise BuildError(failure)
+            raise CommandFailed("packages are missing", status=1, output=failure)
 
-    tries = retries()
     try:
-        patiently(attempt, log, "fetching packages", tries=tries)
-    except NoRoom:
-        raise
-    except BuildError as error:
-        raise _lost(left, uris, error.message) from error
+        patiently(attempt, log, "fetching packages", tries=retries())
+    except CommandFailed as error:
+        raise _lost(left, uris, error.output) from error
     finally:
         sync_folder(cache.debs)
 
@@ -151,17 +148,13 @@ def _fetch_into(
     try:
         if remote:
             _apt_helper(remote, folder, config, log)
-    except NoRoom:
-        raise
-    except BuildError as error:
-        failure = error.message
+    except CommandFailed as error:
+        failure = error.output
     for address, some in hidden.items():
         try:
             by_source(address, some, came, folder, log)
-        except NoRoom:
-            raise
-        except BuildError as error:
-            failure = error.message
+        except CommandFailed as error:
+            failure = error.output
     return failure
 
 

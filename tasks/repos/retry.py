@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 from ..debian import answers
-from ..errors import BuildError
+from ..errors import BuildError, CommandFailed
 from ..host.log import Log
 from ..host.process import pause
 
@@ -34,13 +34,13 @@ def patiently(
 ) -> None:
     """Do `work` again, after growing pauses, while apt's complaint may pass: see apt.transient.
 
-    `tries` times at most after the first, after 1, 2, 4 ... seconds; then its last BuildError.
+    `tries` times at most after the first, after 1, 2, 4 ... seconds; then its last CommandFailed.
     """
     for number in range(tries + 1):
         try:
             return work()
-        except BuildError as error:
-            cause = answers.transient(error.message, changing=changing)
+        except CommandFailed as error:
+            cause = answers.transient(error.output, changing=changing)
             if not cause or number == tries:
                 raise
             seconds = min(2**number, 30)

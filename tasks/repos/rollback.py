@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from email.utils import mktime_tz, parsedate_tz
 
-from ..errors import BuildError
+from ..errors import RepositoryFault
 from ..plan.lockfile import LockedRepo
 from ..spec.model import Repo
 
@@ -48,7 +48,7 @@ def before(repos: Sequence[Repo], locked: Sequence[LockedRepo]) -> dict[str, Loc
 def check(
     repo: Repo, was: LockedRepo, fields: Mapping[str, str], where: str, *, keeping: bool = False
 ) -> None:
-    """BuildError if a Release with these fields goes back behind the locked one.
+    """RepositoryFault if a Release with these fields goes back behind the locked one.
 
     `keeping`: with lock=keep, which asks only because the spec has changed, so it is no remedy.
 
@@ -68,7 +68,7 @@ def check(
     was_asked, is_asked = of_suite(was.fields, repo.suite), of_suite(fields, repo.suite)
     if was_asked and not is_asked and any(fields.get(name) for name in names):
         told = " ".join(fields[name] for name in names if fields.get(name))
-        raise BuildError(f"{where}: the Release in the place of {repo.suite}'s is that of {told}",
+        raise RepositoryFault(f"{where}: the Release in the place of {repo.suite}'s is that of {told}",
                          hint)  # fmt: skip
     if was_asked != is_asked or (
         not is_asked and any(fields.get(name, "") != was.fields.get(name, "") for name in names)
@@ -76,6 +76,6 @@ def check(
         return
     before, now = seconds(was.date), seconds(fields.get("Date", ""))
     if before is not None and now is not None and now < before:
-        raise BuildError(
+        raise RepositoryFault(
             f"{where}: its Release of {fields['Date']} is older than the lock's of {was.date}", hint
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from ..debian import apt, deb822
-from ..errors import BuildError, DamagedEntry, NoRoom
+from ..errors import BuildError, CommandFailed, DamagedEntry, RepositoryFault
 from ..host import safe
 from ..host.files import read_sha256, remove_tree
 from ..host.locks import locked
@@ -203,7 +203,7 @@ def _check_signer(session: Session, repo: Repo, release: Path, fields: Mapping[s
         1
     ]
     if "[GNUPG:] VALIDSIG " not in status:
-        raise BuildError(
+        raise RepositoryFault(
             f"{spec.path}: apt_sources: repos.{repo.name}: this host verifies it with a key that "
             f"is not in {path}, so the image could not",
             f"name the keyring that verifies it in repos.{repo.name}.keyring",
@@ -232,9 +232,7 @@ def _only_compressed(
                 partial(_fetch_index, session, uri, place, sums[path], came, scratch, log), log,
                 f"repository {repo.name}", tries=retries(), changing=True,
             )  # fmt: skip
-        except NoRoom:
-            raise
-        except BuildError as error:
+        except CommandFailed as error:
             lists = session.cache.index / target.name.replace(".new-", "live-")
             raise refusal(session, repo, uri, error, lists, scratch / "trusted.gpg.d") from error
         before = release.name.removeprefix(apt.list_name(uri) + "_")
@@ -287,7 +285,9 @@ def _unpacked(path: Path, name: str, repo: Repo) -> bytes:
         unpack = {"gz": gzip.decompress, "bz2": bz2.decompress}
         return unpack.get(name.rpartition(".")[2], lzma.decompress)(data)
     except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
-        raise BuildError(f"repository {repo.name}: {name} cannot be unpacked: {error}") from error
+        raise RepositoryFault(
+            f"repository {repo.name}: {name} cannot be unpacked: {error}"
+        ) from error
 
 
 def _check_sums(repo: Repo, files: Mapping[str, Path], release: Path | None) -> None:
@@ -324,11 +324,11 @@ def _check_offer(session: Session, repo: Repo, fields: Mapping[str, str]) -> Non
     known = {*components, *(name.rpartition("/")[2] for name in components)}
     lacking = [name for name in repo.components if name not in known]
     if components and lacking:
-        raise BuildError(f"{where}.section: it has no component {lacking[0]!r}",
+        raise RepositoryFault(f"{where}.section: it has no component {lacking[0]!r}",
                          f"it has {', '.join(components)}")  # fmt: skip
     arches = fields.get("Architectures", "").split()
     if arches and not {session.spec.arch, *session.spec.foreign, "all"} & set(arches):
-        raise BuildError(f"{where}: it has no packages for {session.spec.arch}",
+        raise RepositoryFault(f"{where}: it has no packages for {session.spec.arch}",
                          f"it has {', '.join(arches)}")  # fmt: skip
 
 

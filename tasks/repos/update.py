@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..debian import apt
-from ..errors import BuildError, DamagedEntry, NoRoom
+from ..errors import CommandFailed, DamagedEntry, RepositoryFault
 from ..host.files import remove_tree
 from ..host.locks import locked
 from ..host.log import Log
@@ -42,13 +42,11 @@ def ask(
         lists = index / f"live-{live_id}"
         try:
             return _asked(session, repo, uri, live_id, keyrings, log, was)
-        except NoRoom:
-            raise
-        except BuildError as error:
+        except DamagedEntry:
+            pass
+        except RepositoryFault:
             # apt believes what it has; where that has rotted, the repository is not to blame.
-            if not isinstance(error, DamagedEntry) and not (
-                repo.check_rollback and rotten(session, live_id)
-            ):
+            if not (repo.check_rollback and rotten(session, live_id)):
                 raise
         log.step(f"repository {repo.name}: its lists in the cache are damaged; fetching them again")
         remove_tree(lists)
@@ -74,19 +72,13 @@ def _asked(
             what="asking",
         )  # fmt: skip
 
-    problem: BuildError | None = None
-    tries = retries()
     try:
-        patiently(update, log, f"repository {repo.name}", tries=tries, changing=True)
-    except NoRoom:
-        raise
-    except BuildError as error:
-        problem = refusal(session, repo, uri, error, lists, folder / "trusted.gpg.d")
+        patiently(update, log, f"repository {repo.name}", tries=retries(), changing=True)
+    except CommandFailed as error:
+        raise refusal(session, repo, uri, error, lists, folder / "trusted.gpg.d") from error
     finally:
         for path in (lists / "partial").iterdir():
             path.unlink(missing_ok=True)
-    if problem is not None:
-        raise problem
     return keep_snapshot(session, repo, uri, live_id, lists, was, folder, log)
 
 

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import BuildError, NoRoom, printable
+from ..errors import BuildError, CommandFailed, printable
 from ..formats import compress, ext_bytes, ext_xattrs, fat, pax, vfat
 from ..formats.btrfs import btrfs_size
 from ..formats.ext import (
@@ -271,8 +271,8 @@ class Filling:
                 if self.image.format in EXT:
                     self._settle_ext()
                 break
-            except BuildError as error:
-                full = any(text in str(error) for text in FULL)
+            except CommandFailed as error:
+                full = any(text in error.output for text in FULL)
                 if not full or size == last:
                     if full and self._scratch_has_room():
                         raise self._too_small(size) from error
@@ -412,9 +412,7 @@ class Filling:
                 return
             try:
                 self._run("resize2fs", raw, str(target), what="shrinking the filesystem")
-            except NoRoom:
-                raise  # anything larger would be another image than where there is room
-            except BuildError as error:
+            except CommandFailed as error:
                 raise ShrinkFailed(f"resize2fs cannot reach {target} blocks") from error
 
     def _run(self, *argv: str, what: str, ok: Sequence[int] = (0,)) -> None:
