@@ -12,7 +12,6 @@ the lock is, so their creators run after it.
 from __future__ import annotations
 
 from tasks.graph import (  # noqa: F401 - doit looks for task_* here
-    DOIT_CONFIG,
     task_base,
     task_bench,
     task_build,
@@ -28,3 +27,6 @@ from tasks.graph import (  # noqa: F401 - doit looks for task_* here
     task_verify,
     task_why,
 )
+from tasks.session.start import start
+
+DOIT_CONFIG = start()

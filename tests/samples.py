@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tasks.formats.filesystem import Making
+from tasks.formats.footprint import Footprint
+from tasks.host.log import Log
 from tasks.plan.lockfile import Lock, LockedLayer, LockedRepo, Record
 from tasks.plan.plan import GZIP_TOOL, tools_for
 from tasks.plan.stage import Host
@@ -67,3 +70,16 @@ def host(spec: Spec, **fields: Any) -> Host:
         **fields,
     }
     return Host(**known)
+
+
+def making(folder: Path, kind: str, **fields: Any) -> Making:
+    """A filesystem of this kind that is about to be made of nothing."""
+    content = Footprint(
+        size=0, apparent=0, inodes=1, several_xattrs=False, sparse=False, entries={}
+    )
+    return Making(**{
+        "raw": folder / "raw", "kind": kind, "label": "", "uuid": "id", "options": (),
+        "direct": False, "size": None, "free": None, "content": content, "epoch": 1,
+        "spec": "specs/x.yaml", "mount": "/", "log": Log(None), "private": folder,
+        "nowhere": folder, "env": {}, **fields,
+    })  # fmt: skip

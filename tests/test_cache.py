@@ -350,7 +350,9 @@ def test_two_processes_that_need_one_entry_make_it_once(tmp_path: Path) -> None:
     code = f"""
 import sys, time; sys.path[:0] = [{str(PROJECT)!r}, {str(PROJECT / "tests")!r}]
 from pathlib import Path
-from tasks.cache import Cache, Memory, read_sha256, remove
+from tasks.host.files import read_sha256, remove
+from tasks.store.cache import Cache
+from tasks.store.seen import SeenFiles as Memory
 from test_cache import STAGE
 cache = Cache(Path({str(tmp_path)!r}) / "cache", Memory(Path(sys.argv[1])))
 with cache.building(STAGE, lambda text: None) as entry:

@@ -213,13 +213,13 @@ TABLE: dict[str, Field] = {
          "6ba7b810-9dad-11d1-80b4-00c04fd430cg"],
     ),
     "/images/*/options/oneOf/0": Field(
-        image("options"), "images./.options", "mke2fs(8); tasks/mkfs.py",
+        image("options"), "images./.options", "mke2fs(8); tasks/formats/",
         ["-m 1 -i 8192", "", "-E stride=16,stripe_width=64", "-O ^64bit"],
         ["-m 1; reboot", "/dev/sda", "'-m 1'", "a\nb", "-m\t1"],
     ),
     "/images/*/options/oneOf/1[]": Field(
         lambda value: {"images": {"/": {**IMAGE, "options": ["-m", value]}}}, "images./.options[1]",
-        "mke2fs(8); tasks/mkfs.py", ["1", "0.5"], ["", "1 2", "/x", "'1'"],
+        "mke2fs(8); tasks/formats/", ["1", "0.5"], ["", "1 2", "/x", "'1'"],
     ),
     "/definitions/name": Field(
         repo("name"), "repos[0].name", "Strata's own: a word of a task, of a pin and of a file's name",

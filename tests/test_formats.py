@@ -24,9 +24,9 @@ import pytest
 
 from conftest import World, checkout, says
 from repository import Server, _read_stanzas, _release_date, make_deb, session_key
+from tasks.commands.lock import update
 from tasks.errors import BuildError
 from tasks.repos.fetch import fetch
-from tasks.repos.resolve import update
 from tasks.session.session import Session
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
@@ -282,7 +282,7 @@ def locked_and_fetched(world: World, **variables: str) -> dict[str, str]:
         assert found is not None
         records = found.installed()
         with session.log("fetch.log", "fetch") as log:
-            fetch(records, session.cache, session.uris, session.spec, session.scratch, log)
+            fetch(records, session.builder(log))
         assert all(session.cache.has_deb(record.sha256) for record in records)
         return {f"{record.package} {record.version}": record.repository for record in records}
     finally:

@@ -20,7 +20,8 @@ from tasks.rootfs import clean, paths
 from tasks.rootfs.overlay import Upper
 from tasks.spec import given, zones
 from tasks.stages import own
-from tasks.stages.settings import _locale_line
+from tasks.stages.inside import SCRIPTS
+from tasks.stages.shown import locale_line
 from test_layers import only_root, tree_of
 
 FILE = {"content": "x"}
@@ -295,8 +296,8 @@ def test_nodes_and_empty_folders_that_a_script_makes_are_its_own(tmp_path: Path)
     (log / "deep.log/in").mkdir(parents=True)
     (log / "deep.log/in/x").write_text("1")
     (log / "link.log").symlink_to("nowhere")
-    code = own.BEFORE.replace(own.LISTING, "true").replace("/dev/.strata/leaving", "/dev/null")
-    code = code.replace(own.LISTED, str(notes))
+    code = (SCRIPTS / "note-before.sh").read_text()
+    code = code.replace("/dev/.strata/leaving", "/dev/null").replace(own.LISTED, str(notes))
     subprocess.run(["/bin/sh", "-c", f"set -- {log}/*.log {log}/none/*\n{code}"], check=True)
     before = {name.removeprefix(f"{tmp_path}/".lstrip("/")): value
               for name, value in own.sums(notes.read_text()).items()}  # fmt: skip
@@ -319,10 +320,8 @@ def test_nodes_and_empty_folders_that_a_script_makes_are_its_own(tmp_path: Path)
     assert (tmp_path / "var/lib/apt/lists/auxd").is_dir()
 
 
-def test_of_a_folder_that_a_script_left_its_content_is_not_told(tmp_path: Path) -> None:
-    (tmp_path / "x.sh").touch()
-    spec = samples.load(tmp_path, layers=layer(script="x.sh"))
-    text = own.warning(spec.layers[0], "/dev/foo\n/dev/bar\n/dev/bar/a\n/dev/bar/a/b\n/run/x/y\n")
+def test_of_a_folder_that_a_script_left_its_content_is_not_told() -> None:
+    text = own.warning("app", "x.sh", "/dev/foo\n/dev/bar\n/dev/bar/a\n/dev/bar/a/b\n/run/x/y\n")
     assert "x.sh left /dev/foo, /dev/bar, /run/x/y: in no image" in text
 
 
@@ -503,4 +502,4 @@ def test_a_script_that_contradicts_a_field_is_refused(
 def test_a_locales_line_says_its_map_only_if_its_name_does(
     locale: str, line: tuple[str, str]
 ) -> None:
-    assert _locale_line(locale) == line
+    assert locale_line(locale) == line

@@ -24,11 +24,12 @@ from samples import SCHEMA, lock, record
 from tasks.errors import BuildError
 from tasks.host.log import Log
 from tasks.plan import lockfile
+from tasks.plan.jobs import image_job
 from tasks.plan.keys import resolution_inputs
 from tasks.session.session import Session
 from tasks.spec.load import load_spec
 from tasks.spec.model import Spec
-from tasks.stages import image
+from tasks.stages.image import build
 
 # ---------------------------------------------------------------- every field of the schema
 
@@ -353,7 +354,7 @@ def test_what_an_option_names_is_no_file_of_the_host(
     said = ""
     try:
         with Log(None) as log:
-            image.build(session, 1, log)
+            build(image_job(session.spec, session.plan, 1), session.builder(log))
     except BuildError as error:
         said = str(error)
     finally:

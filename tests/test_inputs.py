@@ -16,10 +16,10 @@ import samples
 from samples import REPO, record
 from tasks.errors import BuildError
 from tasks.plan.entries import entries, script_identity
-from tasks.plan.inputs import settings_identity
 from tasks.plan.lockfile import LockedRepo
 from tasks.plan.passwords import shadow_field
 from tasks.plan.repositories import expand, signed_by
+from tasks.plan.settings import settings_identity
 from tasks.spec.model import File
 
 

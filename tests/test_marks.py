@@ -12,7 +12,8 @@ import samples
 from conftest import World
 from tasks.debian import answers, deb822
 from tasks.plan.plan import layer_inputs
-from tasks.stages.install import CHECK_DPKG, apt_steps
+from tasks.stages.inside import SCRIPTS
+from tasks.stages.install import apt_steps
 from test_layers import only_root, tree_of
 
 SLOTS = {
@@ -177,7 +178,7 @@ def test_dpkg_configuration_with_which_nothing_is_installed(
         (tmp_path / name).rename(tmp_path / "elsewhere")
         (tmp_path / name).symlink_to("../../elsewhere")
     done = subprocess.run(
-        ["/bin/sh", "-c", CHECK_DPKG, "sh", tmp_path / "dpkg", tmp_path / ".dpkg.cfg",
+        ["/bin/sh", SCRIPTS / "check-dpkg.sh", tmp_path / "dpkg", tmp_path / ".dpkg.cfg",
          "a remedy"],
         capture_output=True, text=True, check=False, timeout=20,
     )  # fmt: skip

@@ -12,7 +12,8 @@ import pytest
 
 import samples
 from samples import IMAGE, REPO, record
-from tasks.formats.options import TOOL, check_options
+from tasks.formats.options import check_options
+from tasks.formats.table import FILESYSTEMS
 from tasks.plan.keys import canonical, key, resolution_inputs
 from tasks.plan.lockfile import Lock
 from tasks.plan.plan import RECIPES, make_plan
@@ -226,11 +227,11 @@ def test_what_a_change_redoes(case: Case, name: str) -> None:
 def test_options_that_mean_the_same_are_one_key(
     case: Case, kind: str, one: str, other: str, same: bool
 ) -> None:
-    host = replace(case[2], tools={**case[2].tools, **dict.fromkeys(TOOL.values(), "1"),
+    host = replace(case[2], tools={**case[2].tools, **dict.fromkeys((row.tool for row in FILESYSTEMS.values()), "1"),
                                    "mcopy": "1"})  # fmt: skip
 
     def key_of(options: str) -> str:
-        check_options(options.split(), kind, "x")
+        check_options(options.split(), FILESYSTEMS[kind], "x")
         of = of_image("/boot", format=kind, options=tuple(options.split()))
         return make_plan(*of((case[0], case[1], host))[:2], host).images[1].key
 

@@ -19,8 +19,7 @@ from tasks.errors import BuildError
 from tasks.plan import lockfile, reads
 from tasks.plan.keys import resolution_inputs
 from tasks.plan.plan import make_plan
-from tasks.spec.model import Layer
-from tasks.stages.settings import LOCALES, with_locale
+from tasks.stages.shown import LOCALES, with_locale
 from test_layers import only_root, tree_of
 
 H, T, L = "hostname", "timezone", "locale"
@@ -206,15 +205,15 @@ def test_a_spec_with_settings_needs_a_lock_that_says_what_reads_them(tmp_path: P
 def test_a_users_own_locales_are_generated_beside_the_specs(
     answers: list[str], expected: str | None
 ) -> None:
-    here = Layer(name="x", debconf=tuple(answers))
-    for one, below in ((here, []), (Layer(name="y"), [here])):
+    here = tuple(answers)
+    for one, below in ((here, ()), ((), here)):
         given = with_locale(one, below, "de_DE.UTF-8")
         if expected is None:
-            assert given is one
+            assert given == one
         else:
-            assert given.debconf[-1] == f"locales {LOCALES} multiselect {expected}"
-    assert with_locale(here, [], "") is here
-    assert with_locale(here, [], "C.UTF-8") is here
+            assert given[-1] == f"locales {LOCALES} multiselect {expected}"
+    assert with_locale(here, (), "") == here
+    assert with_locale(here, (), "C.UTF-8") == here
 
 
 # ---------------------------------------------------------------- real builds

@@ -15,18 +15,18 @@ from typing import Any
 
 import pytest
 
+import samples
 from samples import IMAGE, REPO, SCHEMA, load
 from tasks.debian import deb822
 from tasks.errors import BuildError
 from tasks.formats import compress, options
-from tasks.formats.table import LABEL_LENGTH
+from tasks.formats.table import FILESYSTEMS
 from tasks.host import safe
 from tasks.plan.plan import CONTAINER_TOOL, SUFFIX
 from tasks.spec import document
 from tasks.spec.load import load_spec
 from tasks.spec.model import File, Image, Layer, Spec, address_secrets, masked
 from tasks.spec.rules import VARIANTS
-from tasks.stages.image import mkfs_argv
 
 PROJECT = SCHEMA.parent.parent
 DOCUMENT: dict[str, Any] = json.loads(SCHEMA.read_text())
@@ -182,7 +182,7 @@ def test_the_least_spec_sets_nothing_else(tmp_path: Path) -> None:
         ("variant", set(deb822.VARIANTS)),
         ("variant", {name for names in VARIANTS.values() for name in names}),
         ("tool", set(VARIANTS)),
-        ("format", set(LABEL_LENGTH)),
+        ("format", set(FILESYSTEMS)),
         ("container", set(compress.CONTAINERS)),
         ("container", set(SUFFIX)),
         ("container", set(CONTAINER_TOOL)),
@@ -396,20 +396,20 @@ GETOPT: dict[str, tuple[str, list[str]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", sorted(options.TOOL))
+@pytest.mark.parametrize("kind", sorted(FILESYSTEMS))
 def test_mkfs_reads_the_permitted_words_as_the_spec_did(tmp_path: Path, kind: str) -> None:
     """Whatever words come together: the image is the one bare word, and no other option is seen."""
     draw = random.Random(kind)
-    tool = options.TOOL[kind]
+    row = FILESYSTEMS[kind]
+    tool = row.tool
     short, long = GETOPT[tool]
     known = {f"-{letter}" for letter in short if letter != ":"} | {
         f"--{name.rstrip('=')}" for name in long
     }
-    subs = [f"{sub}=1" for takes in options.PERMITTED[tool].values() if isinstance(takes, tuple)
+    subs = [f"{sub}=1" for takes in row.permitted.values() if isinstance(takes, tuple)
             for sub in takes]  # fmt: skip
-    names = [*known, *options.PERMITTED[tool], *options.PERMITTED[tool]]
-    given = Image(mount="/", file="x", format=kind, container="raw", level="default", pack="loop",
-                  label="", uuid="", options=(), size=None, free=None)  # fmt: skip
+    names = [*known, *row.permitted, *row.permitted]
+    making = samples.making(tmp_path, kind)
     accepted = 0
     for _round in range(20_000):
         words = []
@@ -421,20 +421,20 @@ def test_mkfs_reads_the_permitted_words_as_the_spec_did(tmp_path: Path, kind: st
             )
         words = [word for word in words if word]  # as the schema wants it
         try:
-            options.check_options(words, kind, "x")
+            options.check_options(words, row, "x")
         except BuildError:
             continue
         accepted += 1
         fill = "tree" if tool == "mke2fs" else ""
-        argv = mkfs_argv(replace(given, options=tuple(words)), "raw", "id", inodes=1, fill=fill)
+        argv = row.argv(replace(making, options=tuple(words)), fill)
         found, bare = getopt.gnu_getopt(argv[1:], short, long)
-        assert bare == ["raw"], argv
+        assert bare == [str(making.raw)], argv
         own = {"mke2fs": "-q -F -t -U -d", "mkfs.xfs": "-q -f", "mkfs.btrfs": "-q -f -U",
                "mkfs.vfat": "--invariant -i"}[tool].split()  # fmt: skip
-        assert {name for name, _value in found} <= {*own, *options.PERMITTED[tool]}, argv
+        assert {name for name, _value in found} <= {*own, *row.permitted}, argv
         for name, value in found:
             assert name != "-d" or tool != "mke2fs" or value == "tree", argv
-            takes = options.PERMITTED[tool].get(name)
+            takes = row.permitted.get(name)
             if isinstance(takes, tuple) and value != "uuid=id":
                 assert {part.partition("=")[0] for part in value.split(",")} <= set(takes), argv
     assert accepted > 300
@@ -442,7 +442,8 @@ def test_mkfs_reads_the_permitted_words_as_the_spec_did(tmp_path: Path, kind: st
 
 def test_the_schema_says_which_options_are_permitted() -> None:
     text = DOCUMENT["properties"]["images"]["additionalProperties"]["properties"]["options"]
-    for tool, permitted in options.PERMITTED.items():
+    rows = {row.tool: row.permitted for row in FILESYSTEMS.values()}
+    for tool, permitted in rows.items():
         said = re.search(rf"{re.escape(tool)}: ([^.]*)\.", text["description"])
         assert said is not None
         assert sorted(said[1].split()) == sorted(permitted), tool

@@ -25,7 +25,7 @@ from tasks.repos.resolutions import ResolutionCache
 from tasks.spec.model import LAST_EPOCH
 from tasks.store.cache import Cache
 from tasks.store.digests import SEAL, broken
-from tasks.store.record import _check_facts, checksum
+from tasks.store.record import _check_facts, record_sum
 from tasks.store.seen import SeenFiles
 from test_cache import IMAGE_FACTS, STAGE, put
 
@@ -77,7 +77,7 @@ def forge(cache: Cache, change: Callable[[dict[str, Any]], Any], stage: Any) -> 
     path = cache.record(stage)
     record = json.loads(path.read_text())
     change(record)
-    record["sum"] = checksum(record)
+    record["sum"] = record_sum(record)
     path.write_text(json.dumps(record))
 
 
@@ -191,7 +191,7 @@ def test_verify_names_and_drops_forged_records_and_a_build_makes_them_again(tiny
     for path, field in zip(records, ("raw", "epoch"), strict=True):
         record = json.loads(path.read_text())
         record["facts"].pop(field)
-        record["sum"] = checksum(record)
+        record["sum"] = record_sum(record)
         path.write_text(json.dumps(record))
     (tiny.root / ".doit/seen.json").write_text("[" * 200_000)
     (tiny.root / "out/web/build.json").write_text("[" * 200_000)
@@ -201,7 +201,7 @@ def test_verify_names_and_drops_forged_records_and_a_build_makes_them_again(tiny
     forged["facts"]["raw"] = forged["facts"]["packed"]
     forged["file"]["name"] = f"image-{'0' * 32}.img.gz"
     forged["inputs"]["options"] = 5
-    forged["sum"] = checksum(forged)
+    forged["sum"] = record_sum(forged)
     older.write_text(json.dumps(forged))
     why = tiny.doit("why", "spec=web")
     assert "would be built" in why.out

@@ -114,7 +114,7 @@ def test_a_network_that_cannot_be_raised_is_no_reason_to_fail(tiny: World, tmp_p
 
 
 def test_each_need_has_a_title_and_is_tried(tmp_path: Path) -> None:
-    program = (PROJECT / "tasks/sandbox.py").read_text()
+    program = (PROJECT / "tasks/host/sandbox_init.py").read_text()
     done = {*re.findall(r'now\("(\w+)"\)', program), "namespaces", "overlay", "loop", "bind"}
     assert done == set(trials.NEEDS)
     assert set(trials.SANDBOX) <= done
@@ -181,7 +181,7 @@ def test_binfmt_misc_counts_where_its_interpreter_is_reached_from_within(
     script = BINFMT.replace("FLAGS", flags).replace("INTERPRETER", str(interpreter))
     code = (
         f"import sys; sys.path.insert(0, {str(PROJECT)!r}); from pathlib import Path; "
-        f"from tasks import arches; print(arches.refusal('s390x', Path({str(tmp_path)!r})))"
+        f"from tasks.host import arches; print(arches.refusal('s390x', Path({str(tmp_path)!r})))"
     )
     done = subprocess.run(
         ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c",

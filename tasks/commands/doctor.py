@@ -13,7 +13,7 @@ from ..errors import BuildError
 from ..host import trials
 from ..host.scratch import scratch_folder, scratch_root
 from ..host.tools import TOOLS, tool
-from ..session.session import Session
+from ..session.session import Session, loops
 
 # ---------------------------------------------------------------- the host
 
@@ -65,7 +65,7 @@ def _try_host(session: Session, say: Callable[..., None]) -> None:
     A loop device is needed unless the spec that is named has no image that is made with one.
     """
     images = session.spec.images if session.name else ()
-    loops = not images or any(image.pack == "loop" and image.format != "vfat" for image in images)
+    needed = not images or any(loops(image.format, image.pack) for image in images)
     with scratch_folder() as folder:
         failure = trials.sandbox(folder)
         for name in trials.SANDBOX:
@@ -79,4 +79,4 @@ def _try_host(session: Session, say: Callable[..., None]) -> None:
             failure = trials.loop(folder)
             advice = failure.hint if failure else ""
             say(not failure, failure.message if failure else trials.NEEDS["loop"].title, advice,
-                needed=loops)  # fmt: skip
+                needed=needed)  # fmt: skip

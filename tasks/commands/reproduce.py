@@ -13,12 +13,12 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from ..errors import BuildError
 from ..formats import compress, ext_bytes
-from ..formats.table import EXT
+from ..formats.filesystem import Filesystem
+from ..formats.table import FILESYSTEMS
 from ..host import etc, safe, strict
 from ..host.files import read_sha256, remove_tree
 from ..host.log import Log
@@ -30,17 +30,11 @@ from ..rootfs import identities
 from ..rootfs.drawn import KEPT
 from ..session.session import Session
 from ..spec.model import Image
-from ..stages import base, image, layer
+from ..stages import base
+from ..stages.make import build
 from ..store.cache import Cache
 from ..store.record import Entry
 from ..store.seen import SeenFiles
-
-NEVER_SAME = {
-    "xfs": "the kernel draws inode generations by chance, and log positions are in every block",
-    "btrfs": "mkfs and the kernel draw UUIDs by chance, and transaction numbers are in every block",
-}
-"""Formats whose files are compared instead of their bytes, and why."""
-
 
 DECOMPRESS = {"gzip": ["gzip", "-dc"], "zstd": ["zstd", "-dcq"], "xz": ["xz", "-dc"]}
 
@@ -63,19 +57,15 @@ def reproduce(session: Session) -> None:
         compared = 0
         drawn = Drawn()
         with session.cache.used(session.screen.progress), log as said:
-            stages = [(plan.base, partial(base.build, fresh))]
-            stages += [(stage, partial(layer.build, fresh, number))
-                       for number, stage in enumerate(plan.layers)]  # fmt: skip
-            for stage, work in stages:
-                fresh.make(stage, work)
+            for stage in plan.tree:
+                fresh.make(stage, build)
                 old = session.cache.intact(stage)
                 new = fresh.cache.require(stage)
                 drawn.add(new)
                 found = _compare_trees(old, new, drawn, fresh, said)
                 differences += _told(session, stage, found, old is not None)
-            for number, stage in enumerate(plan.images):
-                fresh.make(stage, partial(image.build, fresh, number))
-                one = session.spec.images[number]
+            for one, stage in zip(session.spec.images, plan.images, strict=True):
+                fresh.make(stage, build)
                 entry = fresh.cache.require(stage)
                 found = _compare_images(session.out / one.file, entry, one, drawn, fresh, said)
                 differences += _told(session, stage, found, True)
@@ -87,6 +77,17 @@ def reproduce(session: Session) -> None:
         )
     but = f", but for what {', '.join(drawn.seen)} drew by chance" if drawn.seen else ""
     session.screen.line(f"reproduced {_out(session)}/: {compared} images{but}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Whether two results are the same in what counts; `text` says how they differ."""
+
+    same: bool
+    text: str
+
+
+SAME = Verdict(same=True, text="")
 
 
 @dataclass(kw_only=True)
@@ -108,27 +109,27 @@ class Drawn:
             self.seen.setdefault(notice.package, path)
         return notice is not None
 
-    def told(self) -> str:
+    def told(self) -> Verdict:
         """A sentence on what was found to differ."""
         found = ", ".join(f"{package} ({path})" for package, path in self.seen.items())
-        return f"=the same files, but for what packages drew by chance: {found}"
+        return Verdict(
+            same=True, text=f"the same files, but for what packages drew by chance: {found}"
+        )
 
 
 def _out(session: Session) -> str:
     return str(session.out.relative_to(session.root))
 
 
-def _told(session: Session, stage: Stage, found: str, known: bool) -> list[str]:
+def _told(session: Session, stage: Stage, found: Verdict, known: bool) -> list[str]:
     """Say what came of one stage; the difference, if there is one."""
     if not known:
         session.screen.line("    the cache has no other one to compare with")
-    elif not found:
-        session.screen.line("    the same bytes")
-    elif found.startswith("="):
-        session.screen.line(f"    {found[1:]}")
+    elif found.same:
+        session.screen.line(f"    {found.text or 'the same bytes'}")
     else:
-        session.screen.line(f"    differs: {found}")
-        return [f"{stage.task}: {found}"]
+        session.screen.line(f"    differs: {found.text}")
+        return [f"{stage.task}: {found.text}"]
     return []
 
 
@@ -184,19 +185,20 @@ def _fresh(session: Session) -> Iterator[Session]:
 
 def _compare_trees(
     old: Entry | None, new: Entry, drawn: Drawn, fresh: Session, log: Log
-) -> str:  # fmt: skip
-    """How two layer tarballs differ, "" if not at all; begins with = when only the packing does."""
+) -> Verdict:  # fmt: skip
+    """How two layer tarballs differ, if they do."""
     if old is None or old.sha256 == new.sha256:
-        return ""
+        return SAME
     own = Drawn(notices=drawn.notices)
     found = compare_tars(old.path, new.path, log, own.expected)
     drawn.seen |= own.seen
     if not found and own.seen:
         return own.told()
     if not found:
-        return "=the same files, packed by another version of tar or zstd"
+        text = "the same files, packed by another version of tar or zstd"
+        return Verdict(same=True, text=text)
     _diffoscope(old.path, new.path, fresh, log)
-    return found
+    return Verdict(same=False, text=found)
 
 
 def compare_tars(
@@ -273,12 +275,12 @@ def _compare_members(
 
 def _compare_images(
     old: Path, new: Entry, spec: Image, drawn: Drawn, fresh: Session, log: Log
-) -> str:  # fmt: skip
-    """How a published image differs from the new one; "" and = as for trees."""
+) -> Verdict:  # fmt: skip
+    """How a published image differs from the new one, if it does."""
     if not old.is_file():
-        return f"{old.name} is missing"
+        return Verdict(same=False, text=f"{old.name} is missing")
     if read_sha256(old) == new.sha256:
-        return ""
+        return SAME
     raws = [fresh.scratch / f"{side}.raw" for side in ("old", "new")]
     try:
         for path, raw in zip((old, new.path), raws, strict=True):
@@ -287,43 +289,45 @@ def _compare_images(
     finally:
         for raw in raws:
             raw.unlink(missing_ok=True)
-    if not found.startswith("="):
+    if not found.same:
         _diffoscope(old, new.path, fresh, log)
     return found
 
 
 def _compare_raw(
     raws: list[Path], spec: Image, drawn: Drawn, fresh: Session, log: Log
-) -> str:  # fmt: skip
+) -> Verdict:  # fmt: skip
+    kind = FILESYSTEMS[spec.format]
     with raws[0].open("rb") as one, raws[1].open("rb") as other:
         offset = ext_bytes.first_difference(one, other)
     if offset is None:
-        return f"the same filesystem, but {spec.container} was written by another compressor"
+        text = f"the same filesystem, but {spec.container} was written by another compressor"
+        return Verdict(same=False, text=text)
     if any(notice.done == KEPT for notice in drawn.notices):
         own = Drawn(notices=drawn.notices)
         below = spec.mount.rstrip("/")
-        found = _file_difference(raws, spec.format, fresh, log,
+        found = _file_difference(raws, kind, fresh, log,
                                  lambda path: own.expected(f"{below}{path}"))  # fmt: skip
         if found:
-            return f"{below}{found}" if found.startswith("/") else found
+            text = f"{below}{found}" if found.startswith("/") else found
+            return Verdict(same=False, text=text)
         if own.seen:
             return own.told()
-    if spec.format in EXT:
+    if kind.direct:
         found = _ext_difference(raws[0], spec, offset)
-        if spec.pack == "loop" and not _file_difference(raws, spec.format, fresh, log):
+        if spec.pack == "loop" and not _file_difference(raws, kind, fresh, log):
             found += (
                 f"; every file is the same: `pack: loop` leaves the layout to the kernel, which is "
                 f"Linux {platform.release()} here; `pack: direct` does not"
             )
-        return found
-    found = _file_difference(raws, spec.format, fresh, log)
+        return Verdict(same=False, text=found)
+    found = _file_difference(raws, kind, fresh, log)
     if found:
-        return found
-    if spec.format in NEVER_SAME:
-        return (
-            f"=the same files; {spec.format} has other bytes each time: {NEVER_SAME[spec.format]}"
-        )
-    return f"byte {offset}, in no file"
+        return Verdict(same=False, text=found)
+    if kind.varies:
+        text = f"the same files; {spec.format} has other bytes each time: {kind.varies}"
+        return Verdict(same=True, text=text)
+    return Verdict(same=False, text=f"byte {offset}, in no file")
 
 
 def _ext_difference(raw: Path, spec: Image, offset: int) -> str:
@@ -349,7 +353,7 @@ def _ext_difference(raw: Path, spec: Image, offset: int) -> str:
 
 
 def _file_difference(
-    raws: list[Path], kind: str, fresh: Session, log: Log,
+    raws: list[Path], kind: Filesystem, fresh: Session, log: Log,
     expected: Callable[[str], bool] = lambda _path: False,
 ) -> str:  # fmt: skip
     """The first file in which two filesystems differ, "" if none does, or why it cannot be told."""
@@ -364,7 +368,7 @@ def _file_difference(
             raw.with_suffix(".tar").unlink(missing_ok=True)
 
 
-def _files(raw: Path, kind: str, fresh: Session, log: Log) -> Path:
+def _files(raw: Path, kind: Filesystem, fresh: Session, log: Log) -> Path:
     """A sorted tar of the files in an image."""
     target = raw.with_suffix(".tar")
     folder = fresh.scratch / "files"
@@ -373,17 +377,16 @@ def _files(raw: Path, kind: str, fresh: Session, log: Log) -> Path:
            "--format=posix", "--pax-option=delete=atime,delete=ctime", "--xattrs",
            "--xattrs-include=*", "--directory", str(folder), "."]  # fmt: skip
     try:
-        if kind == "vfat":
+        if not kind.mounted_as:
             read = ["mcopy", "-s", "-m", "-n", "-i", str(raw), "::", str(folder)]
             private = etc.make(fresh.scratch / f"{raw.stem}.etc")
             run(etc.argv(private, read), log=log)
             run(tar, log=log)
         else:
-            options = {"xfs": "ro,nouuid,norecovery", "btrfs": "ro"}.get(kind, "ro,noload")
-            kind = "ext4" if kind in EXT else kind
-            Sandbox(base=fresh.scratch, mounts=[[f"loop:{kind}", str(raw), "files", options]]).run(
-                step(*tar), log=log, what=f"reading {raw.name}"
-            )
+            Sandbox(
+                base=fresh.scratch,
+                mounts=[[f"loop:{kind.mounted_as}", str(raw), "files", kind.read_options]],
+            ).run(step(*tar), log=log, what=f"reading {raw.name}")
     finally:
         remove_tree(folder)
     return target

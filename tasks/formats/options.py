@@ -7,88 +7,17 @@ Strata gives itself or has a field for, and those that make no filesystem (-n, -
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ..errors import BuildError
-
-TOOL = {
-    "ext2": "mke2fs", "ext3": "mke2fs", "ext4": "mke2fs",
-    "xfs": "mkfs.xfs", "btrfs": "mkfs.btrfs", "vfat": "mkfs.vfat",
-}  # fmt: skip
-"""The program that makes each format."""
+from .filesystem import Filesystem, Permitted
 
 
-def _each(names: str, takes: bool) -> dict[str, bool | tuple[str, ...]]:
-    return dict.fromkeys(names.split(), takes)
-
-
-PERMITTED: Mapping[str, Mapping[str, bool | tuple[str, ...]]] = {
-    "mke2fs": {
-        **_each("-b -C -e -G -g -I -i -M -m -N -O -o -r -T", True),
-        **_each("-j", False),
-        "-J": ("fast_commit_size", "location", "size"),
-        # Not offset, with which the superblock is elsewhere, nor android_sparse: another format.
-        "-E": (
-            "assume_storage_prezeroed", "desc-size", "desc_size", "discard", "encoding",
-            "encoding_flags", "hash_seed", "lazy_itable_init", "lazy_journal_init",
-            "mmp_update_interval", "no_copy_xattrs", "nodiscard", "num_backup_sb",
-            "orphan_file_size", "packed_meta_blocks", "quotatype", "resize", "root_owner",
-            "root_perms", "root_selinux", "stride", "stripe-width", "stripe_width", "test_fs",
-        ),
-    },
-    "mkfs.xfs": {
-        **_each("-K", False),
-        "-b": ("size",),
-        "-d": (
-            "agcount", "agsize", "concurrency", "cowextsize", "daxinherit", "extszinherit",
-            "noalign", "projinherit", "sectsize", "su", "sunit", "sw", "swidth",
-        ),
-        "-i": (
-            "align", "attr", "exchange", "maxpct", "nrext64", "perblock", "projid32bit", "size",
-            "sparse",
-        ),
-        "-l": (
-            "agnum", "concurrency", "internal", "lazy-count", "sectsize", "size", "su", "sunit",
-            "version",
-        ),
-        "-m": (
-            "autofsck", "bigtime", "crc", "finobt", "inobtcount", "metadir", "reflink", "rmapbt",
-        ),
-        "-n": ("ftype", "parent", "size", "version"),
-        "-s": ("sectsize", "size"),
-    },
-    "mkfs.btrfs": {
-        **_each("-d --data -m --metadata -n --nodesize -O --features -R --runtime-features "
-                "-s --sectorsize --checksum --csum --device-uuid", True),
-        **_each("-K --nodiscard -M --mixed", False),
-    },
-    "mkfs.vfat": {
-        **_each("-b -D -F -f -g -h -M -R -r -S -s --codepage --variant", True),
-        **_each("-A -a --mbr", False),
-    },
-}  # fmt: skip
-"""Each program's options: False for one without a value, True for any value, or suboptions' names.
-
-Long names stand here in full: getopt_long(3) would take `--root` for `--rootdir`.
-"""
-
-
-INSTEAD = {
-    "mke2fs": {"-L": "label", "-t": "format", "-U": "uuid"},
-    "mkfs.xfs": {"-L": "label", "-d size": "size", "-m uuid": "uuid"},
-    "mkfs.btrfs": {"-L": "label", "--label": "label", "-U": "uuid", "--uuid": "uuid",
-                   "-b": "size", "--byte-count": "size"},
-    "mkfs.vfat": {"-n": "label", "-i": "uuid"},
-}  # fmt: skip
-"""The image's field that stands for an option or suboption."""
-
-
-def separate(options: Sequence[str], kind: str) -> list[str]:
+def separate(options: Sequence[str], permitted: Permitted) -> list[str]:
     """The words of options that `check_options` let pass, each value a word of its own.
 
     As getopt_long(3) reads them, in the order in which they were given: `-m0` as `-m 0`.
     """
-    permitted = PERMITTED[TOOL[kind]]
     found: list[str] = []
     words = iter(options)
     for word in words:
@@ -100,13 +29,12 @@ def separate(options: Sequence[str], kind: str) -> list[str]:
     return found
 
 
-def check_options(options: Sequence[str], kind: str, where: str) -> None:
+def check_options(options: Sequence[str], kind: Filesystem, where: str) -> None:
     """BuildError, about the field `where`, unless a filesystem's mkfs may be given these words."""
-    tool = TOOL[kind]
-    permitted = PERMITTED[tool]
+    tool, permitted = kind.tool, kind.permitted
 
     def refuse(word: str, names: Sequence[str], of: str = "") -> BuildError:
-        field = INSTEAD[tool].get(word)
+        field = kind.instead.get(word)
         return BuildError(
             f"{where}: {word!r} is not one of the options that {tool} may be given",
             f"set the image's `{field}` instead"

@@ -11,7 +11,11 @@ import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from ..host.process import filtered
+from ..host.sandbox import Step, step
 from . import fat
+from .filesystem import SCRIPTS, Filesystem, Making, each, guesses, labelled
+from .footprint import MIB
 
 LARGEST = (1 << 32) - 1
 """Bytes of a file: its size is a number of 32 bits."""
@@ -26,40 +30,6 @@ RESERVED = re.compile(r"con|aux|prn|nul|com[1-4]|lpt[1-4]", re.IGNORECASE)
 
 SHORT = re.compile(r"[^.]{1,8}(\.[^.]{1,3})?")
 """A name that may do without a long one: then there is nothing but mtools' code page for it."""
-
-
-# mtools write a vfat without the kernel, which may lack it, and in the order they are told. Names
-# end in NUL: a newline in one would make a path of the host's out of what follows it. In the folder
-# part of a target [ begins a pattern, in its last part and in the source it does not. A long name
-# gets an alias like LONGNA~1, and a file that has just this as its name would be written over it:
-# what could be an alias is written before all others of its folder, and mtools take another then.
-# For that a part that could be one begins with 0 while sorted, all others with 1.
-FILL = r"""
-marked() {
-    c='[^][/. +,;=]'
-    sed -zE "s#/#/1#g; :again
-        s#/1(($c{1,6}~[0-9]|$c{1,5}~[0-9]{2}|$c{1,4}~[0-9]{3})(\.$c{1,3})?)(/|\$)#/0\1\4#
-        t again" | sort -z
-}
-put() {
-    folder=${name%/*}
-    target="::${folder//[/[[]}/${name##*/}"
-    if [ -d "$name" ]; then
-        mmd -D s -i "$1" "$target" < /dev/null
-    else
-        mcopy -m -D o -i "$1" "$name" "$target" < /dev/null
-    fi
-}
-find . -mindepth 1 '(' -type d -o -type f -name '*~[0-9]*' ')' -print0 | marked |
-while IFS= read -r -d '' key; do
-    name=${key//\/[01]/\/}
-    if [ -d "$name" ] || [[ ${key##*/} = 0* ]]; then put "$1"; fi
-done
-find . -type f -print0 | marked | while IFS= read -r -d '' key; do
-    name=${key//\/[01]/\/}
-    if [[ ${key##*/} = 1* ]]; then put "$1"; fi
-done
-"""
 
 
 def unfit(path: str, mode: int, size: int) -> str:
@@ -161,3 +131,61 @@ def lost(raw: Path, expected: Mapping[str, int]) -> str:
     """
     found = fat.files(raw)
     return next((path for path in sorted(expected) if found.get(path) != expected[path]), "")
+
+
+# ---------------------------------------------------------------- making one
+
+
+def argv(making: Making, _fill: str) -> list[str]:
+    """mkfs.vfat(8)."""
+    return ["mkfs.vfat", "--invariant", "-i", making.uuid.replace("-", ""),
+            *labelled(making, "-n"), *making.options, str(making.raw)]  # fmt: skip
+
+
+def check(making: Making) -> None:
+    """BuildError that names what a vfat cannot hold of a tree."""
+    entries = making.content.entries
+    for path, (mode, size) in sorted(entries.items()):
+        if reason := unfit(path, mode, size):
+            raise making.unfit(path, reason)
+    if both := same_name(entries):
+        other = f"{making.mount.rstrip('/')}/{both[1]}"
+        raise making.unfit(both[0], f"it is one with {other} there, where upper and lower case "
+                           "are the same")  # fmt: skip
+    if chars := doubtful(entries):
+        words = ["iconv", "-c", "-f", "UTF-8", "-t", f"{fat.CODEPAGE}//TRANSLIT"]
+        _status, said, _error = filtered(words, "".join(char + "\n" for char in chars).encode())
+        if path := replaced(entries, transliterated(chars, said)):
+            raise making.unfit(path, "its name is short, and mtools would write another letter "
+                               "for one of its own")  # fmt: skip
+
+
+def fill(making: Making) -> Step:
+    """The command that fills it with what is in its working directory."""
+    return step("/bin/bash", str(SCRIPTS / "fill-vfat.sh"), str(making.raw), title="filling")
+
+
+def filled(making: Making) -> None:
+    """BuildError where mtools wrote something otherwise."""
+    expected = {path: -1 if stat.S_ISDIR(mode) else size
+                for path, (mode, size) in making.content.entries.items()}  # fmt: skip
+    if name := lost(making.raw, expected):
+        raise making.unfit(name, "mtools wrote it otherwise")
+
+
+ROW = Filesystem(
+    name="vfat", tool="mkfs.vfat", tools=("mkfs.vfat", "mcopy", "iconv"),
+    # mcopy writes all that is in it.
+    keyed=("mkfs.vfat", "mcopy"),
+    permitted={
+        **each("-b -D -F -f -g -h -M -R -r -S -s --codepage --variant", True),
+        **each("-A -a --mbr", False),
+    },
+    instead={"-n": "label", "-i": "uuid"},
+    label_length=11,
+    # What mkfs.fat(8) writes: anything else it refuses, or reads by the host's locale.
+    label_form=r"[!#-)\-0-9@A-Z^_`a-z{}~][ !#-)\-0-9@A-Z^_`a-z{}~]*",
+    label_hint='of ASCII, none of *?.,;:/\\|+=<>[]" and no space at the beginning (mkfs.fat(8))',
+    short_uuid=True, smallest=1 * MIB, overhead=1 * MIB, keeps_holes=False,
+    argv=argv, sizes=guesses, check=check, fill=fill, filled=filled,
+)  # fmt: skip

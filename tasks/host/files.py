@@ -24,13 +24,18 @@ from .tools import ENV
 
 
 def read_sha256(path: Path) -> str:
-    """SHA-256 of a regular file's content, read now."""
+    """SHA-256 of a regular file's content, read now, and through no link: others may write there."""
     return digest_of(open(safe.reading(path), "rb"))
 
 
-def digest_of(opened: BinaryIO) -> str:
-    """SHA-256 of an open file's content, which is closed then."""
-    digest = hashlib.sha256()
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file of the user's or of this host's: a link to it will do."""
+    return digest_of(path.open("rb"))
+
+
+def digest_of(opened: BinaryIO, algorithm: str = "sha256") -> str:
+    """The digest of an open file's content, which is closed then."""
+    digest = hashlib.new(algorithm)
     with opened as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)

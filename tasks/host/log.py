@@ -43,6 +43,7 @@ class Log:
         self.began = {name: space.free_bytes(place) for name, place in self.places.items()}
         self.progress = progress
         self.mask = mask
+        self.hidden: list[str] = []
         self.tail: deque[str] = deque(maxlen=400)
         self.room = LOG_LIMIT
         self.file: IO[str] | None = None
@@ -60,9 +61,15 @@ class Log:
                 self.file.close()
             self.file = None
 
+    def hide(self, secret: str) -> None:
+        """Take this out of all lines from here on, too."""
+        self.hidden.append(secret)
+
     def line(self, text: str) -> str:
         """Add one line; as it is shown, without secrets."""
         text = self.mask(text.rstrip("\n"))
+        for secret in self.hidden:
+            text = text.replace(secret, "***")
         if text.startswith(STEP_MARK):
             text = "# " + printable(text[len(STEP_MARK) :])
             self.progress(text[2:])

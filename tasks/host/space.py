@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ..errors import NoRoom
+from ..errors import BuildError, NoRoom
 
 MIB = 1 << 20
 
@@ -147,3 +147,34 @@ REASONS = {
     errno.EIO: ("the disk failed (see dmesg)", ""),
 }
 """What the kernel refused, in words, and what to do; no entry: its own words, and whose it is."""
+
+
+def explained(
+    error: OSError, what: str, places: Mapping[str, Path], began: Mapping[str, int] | None = None
+) -> BuildError:
+    """What the kernel refused, where, and what to do; `began` has what was free in bytes."""
+    given = error.filename2 or error.filename
+    at = Path(os.fsdecode(given)) if isinstance(given, (str, bytes)) else None
+    if error.errno == errno.ENAMETOOLONG:
+        return BuildError(f"{what}: {str(at)[:200]}...: a path is longer than Linux takes",
+                          "does some package or script make such folders?")  # fmt: skip
+    names = list(places)
+    if at is not None:
+        mount = mount_point(at)
+        names = [name for name in places if mount_point(places[name]) == mount]
+    # The one that holds the path itself is the one to give advice for.
+    names.sort(key=lambda name: at is None or places[name] not in (at / "x").absolute().parents)
+    if error.errno == errno.ENOSPC and names:
+        full = names if at else full_places(places) or ["scratch"]
+        return no_room(what, places, full, began)
+    place = f"{at}: " if at else ""
+    number = error.errno or 0
+    if number not in REASONS:
+        hint = "is it another user's? sudo, or a checkout or STRATA_CACHE of your own, may help"
+        return BuildError(f"{place}{error.strerror}", hint)
+    reason, hint = REASONS[number]
+    if number == errno.EDQUOT:
+        hint = ADVICE.get(names[0], "free some room there") if names else ""
+    if number == errno.EROFS and names:
+        hint = WRITABLE[names[0]]
+    return BuildError(f"{what}: {place}{reason}", hint)

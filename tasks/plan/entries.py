@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BuildError
+from ..host.files import sha256_of
 from ..spec.model import File, Layer, Spec
 from ..spec.rules import check_target, places
 from . import reads, scripts
@@ -48,7 +49,7 @@ class Entry:
     def identity(self) -> list[Any]:
         """What a key sees of it."""
         if self.kind == "file" and self.source is not None:
-            digest = file_digest(self.source)
+            digest = sha256_of(self.source)
         else:
             digest = hashlib.sha256(self.content).hexdigest()
         return self.identified(digest)
@@ -56,15 +57,6 @@ class Entry:
     def identified(self, digest: str) -> list[Any]:
         """The same of a file whose content has this SHA-256."""
         return [self.target, self.kind, digest, self.mode, ":".join(self.account)]
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def entries(file: File, where: str, spec: Path) -> Iterator[Entry]:
@@ -125,19 +117,31 @@ def layer_entries(layer: Layer, spec: Spec) -> list[Entry]:
     return found
 
 
-def script_identity(layer: Layer, spec: Spec) -> str:
-    """SHA-256 of a layer's script, whose bytes, not its mode, say how it is run.
+@dataclass(frozen=True, kw_only=True)
+class Script:
+    """A layer's script: `path` is what messages call it, `where` the field that names it."""
+
+    path: str
+    where: str
+    program: scripts.Program
+    source: Path | None
+    content: bytes = b""
+
+    @property
+    def name(self) -> str:
+        """Without its folder."""
+        return self.path.rpartition("/")[2]
+
+
+def layer_script(layer: Layer, spec: Spec) -> Script | None:
+    """A layer's script, if it has one, with how it is run.
 
     BuildError when it is missing, or would not run as it is: see scripts.program.
     """
-    assert layer.script is not None
+    path = layer.script
+    if path is None:
+        return None
     where = f"{spec.path}: layers.{layer.name}.script"
-    script_program(layer.script, where, spec)
-    return file_digest(layer.script)
-
-
-def script_program(path: Path, where: str, spec: Spec) -> scripts.Program:
-    """How a layer's script is run; `where` is the field that names it."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise BuildError(f"{where}: {path} is no file")
@@ -148,7 +152,16 @@ def script_program(path: Path, where: str, spec: Spec) -> scripts.Program:
             f"{where}: {path} cannot be read: {error.strerror}",
             places(path, spec.path),
         ) from error
-    return scripts.program(head, where, str(path), spec.arch)
+    program = scripts.program(head, where, str(path), spec.arch)
+    return Script(path=str(path), where=where, program=program, source=path)
+
+
+def script_identity(layer: Layer, spec: Spec) -> str:
+    """SHA-256 of a layer's script, whose bytes, not its mode, say how it is run."""
+    script = layer_script(layer, spec)
+    assert script is not None
+    assert script.source is not None
+    return sha256_of(script.source)
 
 
 def script_reads(layer: Layer) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -46,3 +47,8 @@ def resolution_inputs(spec: Spec) -> str:
 def identities(records: tuple[Record, ...]) -> list[list[str]]:
     """The part of records that a key sees: the repo hash is made of these."""
     return sorted(list(record.identity) for record in records)
+
+
+def checksum(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON: shows a bit that was lost."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()

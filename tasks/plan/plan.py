@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import BuildError
-from ..formats import ext_bytes, options
+from ..formats import options
+from ..formats.table import FILESYSTEMS
 from ..spec import given
 from ..spec.model import Image, Layer, Spec
 from .keys import identities, key
@@ -32,9 +33,7 @@ GZIP_TOOL = {"fast": "isal", "default": "isal", "best": "zlib-ng"}
 
 def image_tools(image: Image) -> set[str]:
     """The tools whose versions decide an image's bytes."""
-    tools = {options.TOOL[image.format]}
-    if image.format == "vfat":
-        tools.add("mcopy")  # which writes all that is in it
+    tools = set(FILESYSTEMS[image.format].keyed)
     tools.add(GZIP_TOOL[image.level] if image.container == "gzip"
               else CONTAINER_TOOL[image.container])  # fmt: skip
     return tools - {""}
@@ -183,12 +182,9 @@ def _image(image: Image, mounts: list[str], tree: Stage, host: Host) -> Stage:
 
 def _options(image: Image) -> list[str]:
     """What an image's options mean to its mkfs: `-m0` is `-m 0`."""
-    words = options.separate(image.options, image.format)
-    return (
-        ext_bytes.meaning(words, image.format)
-        if image.format in ext_bytes.DEFAULT_FEATURES
-        else words
-    )
+    kind = FILESYSTEMS[image.format]
+    words = options.separate(image.options, kind.permitted)
+    return kind.meaning(words)
 
 
 def _stage(

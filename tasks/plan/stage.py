@@ -35,6 +35,11 @@ class Stage:
         return self.kind if self.kind == "base" else f"{self.kind}:{self.name}"
 
     @property
+    def title(self) -> str:
+        """What it is called on the screen."""
+        return self.kind if self.kind == "base" else f"{self.kind} {self.name}"
+
+    @property
     def log(self) -> str:
         """The name of its log file in out/NAME/log/."""
         slug = self.name.strip("/").replace("/", "-") or "root"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import Any
 
 from ..errors import BuildError
 from ..host import strict
-from ..host.files import remove, write_text
+from ..host.files import remove, sha256_of, write_text
 from ..host.process import capture
 from ..host.tools import TOOLS, tool
-from .entries import file_digest
-from .keys import canonical
+from .keys import checksum
 
 MODULES = {"zlib-ng": "zlib_ng", "isal": "isal"}
 """Tools that are Python packages, by the module's name."""
@@ -48,9 +46,9 @@ def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
         entry = known.get(name)
         # With a digest: a version that rotted would give all stages other keys, and other UUIDs.
         if (not isinstance(entry, list) or len(entry) != 3 or entry[0] != mark
-                or entry[2] != _sum(entry[:2])):  # fmt: skip
+                or entry[2] != checksum(entry[:2])):  # fmt: skip
             entry = [mark, _ask_version(name, path)]
-            known[name] = entry = [*entry, _sum(entry)]
+            known[name] = entry = [*entry, checksum(entry)]
             changed = True
         asked[name] = str(entry[1])
     if changed:
@@ -65,10 +63,6 @@ def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
 def _mark(path: Path) -> str:
     info = path.stat()
     return f"{path} {info.st_size} {info.st_mtime_ns} {info.st_ino} "
-
-
-def _sum(entry: list[Any]) -> str:
-    return hashlib.sha256(canonical(entry).encode()).hexdigest()
 
 
 def _module_file(name: str) -> str:
@@ -96,7 +90,7 @@ def _ask_version(name: str, path: str) -> str:
         match = re.search(r"\d+\.[\w.+~-]+", out + err)
         if match is None:
             raise BuildError(f"{name} does not tell its version (exit status {status})")
-        found = f"{match[0]} sha256:{file_digest(Path(path))[:16]}"
+        found = f"{match[0]} sha256:{sha256_of(Path(path))[:16]}"
     library = _dpkg("--show", "--showformat", "${Version}\n", LIBRARIES.get(name, ""))
     return f"{found}, {LIBRARIES[name]} {library[0]}" if library else found
 

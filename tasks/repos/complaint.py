@@ -5,7 +5,6 @@ Signatures are judged by what came and by gpgv's status lines; apt's words say t
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,8 +12,8 @@ from pathlib import Path
 from ..debian import apt, signature
 from ..errors import BuildError, CommandFailed, RepositoryFault
 from ..host.process import capture
-from ..session.session import Session
 from ..spec.model import Repo, masked
+from .private import PrivateApt
 
 BEGINNING = 1 << 16
 """Bytes of what came that are looked at: a signed Release says so in its first line."""
@@ -87,32 +86,23 @@ def explained(
     return found.what, found.hint.format(name=repo.name)
 
 
-def refusal(
-    session: Session, repo: Repo, uri: str, error: CommandFailed, lists: Path, trusted: Path
-) -> RepositoryFault:
+def refusal(private: PrivateApt, error: CommandFailed) -> RepositoryFault:
     """apt's complaint about a repository as one sentence and what to do."""
-    text = session.mask(error.output)
+    repo, uri, text = private.repo, private.uri, error.output
+    partial = private.live / "partial"
     told = text.replace(apt.without_user(uri), "")  # which may have a 404 in its name
     files: dict[str, bytes] = {}
-    for path in sorted((lists / "partial").glob("*Release*")):
+    for path in sorted(partial.glob("*Release*")):
         with path.open("rb") as file:
             files[path.name] = file.read(BEGINNING)
     variable = re.search(r"\$\{(\w+)\}", repo.uri)
     name = variable[1] if variable else ""
-    given = ""
-    if session.variables.get(name):
-        given = f"{name}="
-    elif name and os.environ.get(f"STRATA_{name.upper()}"):
-        given = f"STRATA_{name.upper()}"
-    cause, hint = explained(
-        repo, told, files, gpgv_status(lists / "partial", files, trusted), given
-    )
+    given = private.builder.reach.named.get(name, "")
+    cause, hint = explained(repo, told, files, gpgv_status(partial, files, private.trusted), given)
     lines = [line for line in text.splitlines() if re.search(r"\b[EW]: |Err:|Redirection", line)]
     detail = "\n".join("    " + line.strip() for line in lines[-6:][:4])
     where = f"{masked(uri)} {repo.suite}"
-    return RepositoryFault(
-        f"{session.spec.path}: repos.{repo.name} ({where}): {cause}\n{detail}".rstrip(), hint
-    )
+    return RepositoryFault(f"{private.where} ({where}): {cause}\n{detail}".rstrip(), hint)
 
 
 def gpgv_status(partial: Path, names: Iterable[str], trusted: Path) -> str:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from ..builder import Builder
 from ..debian import apt
 from ..errors import BuildError, CommandFailed
 from ..host.files import remove, remove_tree, sync_folder
@@ -18,19 +19,19 @@ from ..host.locks import locked
 from ..host.log import Log
 from ..host.process import apt_tool, run
 from ..plan.lockfile import Record
-from ..spec.model import Spec, masked
+from ..spec.model import masked
 from ..store.cache import Cache
 from .retry import patiently, retries, timeout
 
 
 def fetch(
-    records: Sequence[Record], cache: Cache, uris: Mapping[str, str], spec: Spec,
-    scratch: Path, log: Log,
-) -> None:  # fmt: skip
-    """Bring the .debs of these records into the cache; `uris` gives each repository's address.
+    records: Sequence[Record], builder: Builder, *, log: Log | None = None, folder: str = "download"
+) -> None:
+    """Bring the .debs of these records into the cache; `folder` of scratch is where they come.
 
     Raises BuildError that names the packages which no repository has any more.
     """
+    cache, log = builder.cache, log or builder.log
     wanted = {record.sha256: record for record in records}
     for sha256 in list(wanted):
         if cache.has_deb(sha256):
@@ -50,27 +51,22 @@ def fetch(
         for place in ("cache", "scratch"):
             log.need_room(place, total, f"fetching {len(missing)} packages")
         log.step(f"fetching {len(missing)} packages, {total / 1e6:.1f} MB")
-        _download(missing, cache, uris, spec, scratch, log)
+        _download(missing, builder, builder.scratch / folder, log)
 
 
 @contextlib.contextmanager
-def fetching_ahead(
-    records: Sequence[Record], cache: Cache, uris: Mapping[str, str], spec: Spec,
-    scratch: Path, log: Log,
-) -> Iterator[None]:  # fmt: skip
+def fetching_ahead(records: Sequence[Record], builder: Builder) -> Iterator[None]:
     """Fetch .debs that later stages need beside what the block does, in silence.
 
     What fails here is asked for again by the stage that needs it, and told there.
     """
-    quiet = Log(None, places=log.places)
+    quiet = Log(None, places=builder.log.places)
 
     def work() -> None:
-        folder = scratch / "ahead"
         # A signal ends the main thread, too.
         with contextlib.suppress(BuildError, OSError, SystemExit):
-            folder.mkdir(exist_ok=True)
-            fetch(records, cache, uris, spec, folder, quiet)
-        remove_tree(folder)
+            fetch(records, builder, log=quiet, folder="ahead")
+        remove_tree(builder.scratch / "ahead")
 
     with ThreadPoolExecutor(1) as pool:
         if records:
@@ -78,20 +74,18 @@ def fetching_ahead(
         yield
 
 
-def _download(
-    missing: Sequence[Record], cache: Cache, uris: Mapping[str, str], spec: Spec,
-    scratch: Path, log: Log,
-) -> None:  # fmt: skip
-    folder = scratch / "download"
+def _download(missing: Sequence[Record], builder: Builder, folder: Path, log: Log) -> None:
+    reach, cache = builder.reach, builder.cache
+    uris = reach.uris
     folder.mkdir(exist_ok=True)
     config = folder / "apt.conf"
     config.write_text(
         apt.configuration(
             str(folder),
-            arch=spec.arch,
-            foreign=spec.foreign,
-            proxies=spec.proxies,
-            direct=spec.direct,
+            arch=reach.arch,
+            foreign=reach.foreign,
+            proxies=reach.proxies,
+            direct=reach.direct,
             timeout=timeout(),
         ),
         encoding="utf-8",

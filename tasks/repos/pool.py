@@ -9,17 +9,16 @@ from collections.abc import Sequence
 from email.utils import formatdate
 from pathlib import Path
 
+from ..builder import Builder
 from ..host import safe
-from ..host.log import Log
 from ..host.process import capture
 from ..plan.lockfile import Record
-from ..store.cache import Cache
 
 # ---------------------------------------------------------------- a repository of them
 
 
 def local_repository(
-    folder: Path, records: Sequence[Record], cache: Cache, log: Log,
+    folder: Path, records: Sequence[Record], builder: Builder,
     *, suite: str = "", arch: str = "", copied: bool = False,
 ) -> list[Path]:  # fmt: skip
     """A repository of exactly these .debs in `folder`, flat or, for debootstrap, with dists/.
@@ -28,13 +27,14 @@ def local_repository(
     that they will be copied into the tree, too. Returns the paths of the .debs; NoRoom unless
     scratch can take what they install.
     """
+    log = builder.log
     pool = folder / "pool"
     pool.mkdir(parents=True)
     paths = []
     for record in records:
         version = record.version.replace(":", "%3a")
         path = pool / f"{record.package}_{version}_{record.architecture}.deb"
-        source = cache.deb(record.sha256)
+        source = builder.cache.deb(record.sha256)
         safe.link_or_copy(source, path)
         paths.append(path)
     # The host's apt.conf may say what it reads, and APT_CONFIG is read first.

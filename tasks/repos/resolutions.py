@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 from ..host import safe, strict
 from ..host.files import write_text
 from ..plan import lockfile
-from ..plan.keys import canonical, key
+from ..plan.keys import checksum, key
 from ..plan.lockfile import Record
 
 ANSWERS_KEPT = 64
@@ -59,5 +58,4 @@ class ResolutionCache:
 
 
 def _sum(kept: Mapping[str, Any]) -> str:
-    content = [kept["asked"], kept["adds"], kept["removes"]]
-    return hashlib.sha256(canonical(content).encode()).hexdigest()
+    return checksum([kept["asked"], kept["adds"], kept["removes"]])

@@ -5,26 +5,25 @@ spec ──→ one private apt with all snapshots ──→ base, then each laye
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..builder import Builder
 from ..debian import answers, apt, deb822, unsolved
 from ..errors import BuildError, NoRoom
-from ..host.files import write_text
-from ..host.log import Log, last_lines
+from ..host.log import last_lines
 from ..host.process import capture
 from ..plan import lockfile, reads
 from ..plan.keys import resolution_inputs
 from ..plan.lockfile import Lock, LockedLayer, Record
 from ..plan.tools import tool_versions
-from ..session.session import Session
+from ..spec.model import Spec
 from ..store.digests import SEAL
 from .fetch import fetch
 from .resolutions import ResolutionCache
@@ -39,13 +38,12 @@ class Resolver:
     """One private apt that sees all snapshots, each at a site of its own."""
 
     def __init__(
-        self, session: Session, snapshots: Sequence[Snapshot], keep: Lock | None, log: Log
+        self, spec: Spec, builder: Builder, snapshots: Sequence[Snapshot], keep: Lock | None
     ) -> None:
-        self.session = session
-        self.spec = session.spec
+        self.spec = spec
         self.snapshots = snapshots
-        self.log = log
-        self.folder = session.scratch / "resolve"
+        self.log = builder.log
+        self.folder = builder.scratch / "resolve"
         self.stanzas: dict[str, str] = {}
         self.places: dict[Path, dict[bytes, int]] = {}
         for name in ("lists/partial", "cache", "trusted.gpg.d"):
@@ -78,11 +76,11 @@ class Resolver:
                 f"Pin: version {record.version}\nPin-Priority: {PINNED}\n"
                 for record in keep.installed()
             ]) + "\n" + pins  # fmt: skip
-        self.answers = ResolutionCache(session.state / "resolved")
+        self.answers = ResolutionCache(builder.state / "resolved")
         # Snapshots are what their Release says, by whose digest they are called.
         self.asked: dict[str, Any] = {
             "recipe": 2,
-            "apt": tool_versions(["apt-get"], session.state / "tools.json")["apt-get"],
+            "apt": tool_versions(["apt-get"], builder.state / "tools.json")["apt-get"],
             "sources": sources, "releases": [snapshot.release for snapshot in snapshots],
             "names": [snapshot.repo.name for snapshot in snapshots], "pins": pins,
             "arch": [self.spec.arch, *self.spec.foreign], "recommends": self.spec.recommends,
@@ -290,11 +288,10 @@ def _native(record: Record, arch: str) -> str:
     return arch if record.architecture == "all" else record.architecture
 
 
-def resolve(session: Session, snapshots: Sequence[Snapshot], keep: Lock | None, log: Log) -> Lock:
+def resolve(spec: Spec, builder: Builder, snapshots: Sequence[Snapshot], keep: Lock | None) -> Lock:
     """The whole closure, base first, then each layer on what lies below it."""
-    spec = session.spec
-    resolver = Resolver(session, snapshots, keep, log)
-    log.step("resolving base")
+    resolver = Resolver(spec, builder, snapshots, keep)
+    builder.log.step("resolving base")
     wanted = resolver.base()
     if not wanted:
         raise BuildError(
@@ -309,7 +306,7 @@ def resolve(session: Session, snapshots: Sequence[Snapshot], keep: Lock | None, 
         manual=resolver.manual(wanted, base, where),
     )  # fmt: skip
     for number, layer in enumerate(spec.layers):
-        log.step(f"resolving {layer.name}")
+        builder.log.step(f"resolving {layer.name}")
         where = f"{spec.path}: " + (
             "packages" if layer.name == "packages" and number == 0 else f"layers.{layer.name}"
         )
@@ -332,7 +329,7 @@ def resolve(session: Session, snapshots: Sequence[Snapshot], keep: Lock | None, 
     return lock
 
 
-def scanned(session: Session, lock: Lock, old: Lock | None, log: Log) -> Lock:
+def scanned(spec: Spec, builder: Builder, lock: Lock, old: Lock | None) -> Lock:
     """The lock with what the scripts of its layers' packages look at.
 
     The .debs tell, which the build needs in any case; of those that the old lock has, it tells.
@@ -344,21 +341,21 @@ def scanned(session: Session, lock: Lock, old: Lock | None, log: Log) -> Lock:
                 known[record.sha256] = {name for name, packages in layer.reads.items()
                                         if record.package in packages}  # fmt: skip
     # No variant selects a package that looks at any of them.
-    base = lock.base if session.spec.base.include else ()
+    base = lock.base if spec.base.include else ()
     layered = [record for layer in lock.layers for record in layer.records]
     new = [record for record in (*base, *layered)
            if record.sha256 not in known and record.package not in reads.NOTHING]  # fmt: skip
     if new:
-        fetch(new, session.cache, session.uris, session.spec, session.scratch, log)
-        log.step(f"looking at what the scripts of {len(new)} packages read")
+        fetch(new, builder)
+        builder.log.step(f"looking at what the scripts of {len(new)} packages read")
         # Unpacking does not hold the interpreter's lock.
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            paths = [session.cache.deb(record.sha256) for record in new]
+            paths = [builder.cache.deb(record.sha256) for record in new]
             found = pool.map(reads.of_deb, paths, [record.package for record in new])
             known |= {record.sha256: what for record, what in zip(new, found, strict=True)}
     for record in base:
-        if missed := sorted(known.get(record.sha256, set()) & session.spec.settings.shown.keys()):
-            session.screen.line(
+        if missed := sorted(known.get(record.sha256, set()) & spec.settings.shown.keys()):
+            builder.say(
                 f"  base: the scripts of {record.package} look at {', '.join(missed)}, which a "
                 "base is not shown: packages or a layer is the place for it"
             )  # fmt: skip
@@ -373,47 +370,36 @@ def scanned(session: Session, lock: Lock, old: Lock | None, log: Log) -> Lock:
     return replace(lock, scan=lockfile.SCAN, layers=tuple(layers))
 
 
-def update(session: Session) -> None:
-    """Bring specs/NAME.lock up to date, as far as `lock=` allows; sets session.locked.
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of bringing a lock up to date; `lock` is None where the old one stays."""
 
-    `latest` asks each repository; the lock is resolved anew only if one of them or the spec
-    changed, or if it may be behind since `keep` made it. `keep` asks nothing while the spec is the
-    same. `frozen` never asks.
+    asked: bool
+    lock: Lock | None
+
+
+def renew(spec: Spec, builder: Builder, old: Lock | None, *, keep: bool, current: bool) -> Outcome:
+    """The lock of a spec, by what its repositories have now.
+
+    With `keep`, versions that the old lock names stay, and nothing is asked where its indexes are
+    still here. Otherwise it is resolved anew only if a repository or, as `current` says, the spec
+    changed, or if it may be behind since `keep` made it.
     """
-    spec = session.spec
-    mode = session.lock_mode
-    old = session.read_lock()
-    current = old is not None and session.fits(old)
-    if mode == "frozen":
-        if not current:
-            raise BuildError(
-                f"{session.lock_path}: lock=frozen, and the lock is {lockfile.state(old)}",
-                f"run `doit lock spec={spec.name}` and commit the result",
-            )
-        return
-    if mode == "keep" and current:
-        return
-    keep = old if mode == "keep" else None
-    with contextlib.ExitStack() as stack:
-        log = stack.enter_context(session.log("lock.log", "lock"))
-        snapshots = kept_snapshots(session, keep) if keep else None
-        if snapshots is None:
-            snapshots = ask_all(session, log, old)
-            session.locked = "asked"
-            stands = current and old is not None and not old.kept and _unchanged(old, snapshots)
-            if mode == "latest" and stands:
-                return
-            if drop_broken(session, snapshots, log):
-                snapshots = ask_all(session, log, old)
-        lock = resolve(session, snapshots, keep, log)
-        if spec.settings.shown:
-            lock = scanned(session, lock, old, log)
-        text = lockfile.dump(replace(lock, kept=mode == "keep"))
-        if session.lock_text() == text:
-            return
-        write_text(session.lock_path, text)
-        session.locked = "written"
-        shutil.rmtree(session.scratch / "resolve", ignore_errors=True)
+    pinned = old if keep else None
+    snapshots = kept_snapshots(spec, builder, pinned) if pinned else None
+    asked = snapshots is None
+    if snapshots is None:
+        snapshots = ask_all(spec, builder, old, keep=keep)
+        stands = current and old is not None and not old.kept and _unchanged(old, snapshots)
+        if not keep and stands:
+            return Outcome(asked=True, lock=None)
+        if drop_broken(builder, snapshots):
+            snapshots = ask_all(spec, builder, old, keep=keep)
+    lock = resolve(spec, builder, snapshots, pinned)
+    if spec.settings.shown:
+        lock = scanned(spec, builder, lock, old)
+    shutil.rmtree(builder.scratch / "resolve", ignore_errors=True)
+    return Outcome(asked=asked, lock=replace(lock, kept=keep))
 
 
 def _unchanged(lock: Lock, snapshots: Sequence[Snapshot]) -> bool:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from doit.reporter import ZeroReporter
+
 if TYPE_CHECKING:
     from .session import Session
 
@@ -17,7 +19,7 @@ def variables() -> dict[str, str]:
     return dict(doit_cmd._CMDLINE_VARS or {})
 
 
-class Reporter:
+class Reporter(ZeroReporter):  # type: ignore[misc]  # doit has no types
     """What doit tells while it runs; stages print their own lines when they are done."""
 
     desc = "a line per stage"
@@ -43,18 +45,6 @@ class Reporter:
         Reporter.running = True
         Reporter.chosen = tuple(selected_tasks)
 
-    def get_status(self, task: Any) -> None:
-        """A task is looked at."""
-
-    def execute_task(self, task: Any) -> None:
-        """A task begins."""
-
-    def add_success(self, task: Any) -> None:
-        """A task ended well."""
-
-    def skip_uptodate(self, task: Any) -> None:
-        """A stage is in the cache."""
-
     def skip_ignore(self, task: Any) -> None:
         """A task that `doit ignore` put aside."""
         self.session.screen.line(f"{task.name}: ignored, as `doit ignore` asked")
@@ -77,9 +67,6 @@ class Reporter:
     def runtime_error(self, msg: str) -> None:
         """doit itself failed."""
         sys.stderr.write(f"ERROR: {msg}\n")
-
-    def teardown_task(self, task: Any) -> None:
-        """A task's clean-up begins."""
 
     def complete_run(self) -> None:
         """After the last task."""

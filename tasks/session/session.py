@@ -7,19 +7,20 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..builder import Result
 from ..errors import BuildError
-from ..formats.table import EXT_TOOLS, IMAGE_TOOLS
+from ..formats.table import FILESYSTEMS
 from ..host import holes, safe, space, strict
 from ..host.files import sweep_temporary
 from ..host.log import Log
 from ..host.process import closing, need_root, popen, running
 from ..host.scratch import scratch_folder, scratch_root
-from ..host.space import REASONS
 from ..host.tools import tool
 from ..plan import lockfile
 from ..plan.keys import resolution_inputs
@@ -32,6 +33,8 @@ from ..store.seen import SeenFiles
 from .screen import Screen
 
 if TYPE_CHECKING:
+    from ..builder import Builder
+    from ..plan.job import Job
     from ..rootfs.overlay import Trees
 
 
@@ -51,15 +54,6 @@ LOCK_MODES = ("latest", "keep", "frozen")
 
 
 @dataclass(kw_only=True)
-class Result:
-    """What became of one stage; `bytes` is what its file takes, holes left out."""
-
-    result: str
-    seconds: float
-    bytes: int
-
-
-@dataclass(kw_only=True)
 class Session:
     """Everything that the rooms of one run share; made once, by dodo.py."""
 
@@ -70,7 +64,6 @@ class Session:
     locked: str = "kept"
     lock_digest: str = ""
     """Of the lock's text as it was read last, for the plan: others may write a new one."""
-    published: bool = False
     tried: set[str] = field(default_factory=set)
     """What was found to work on this host, of tasks.trials and tasks.arches."""
     logs: str = "log"
@@ -118,6 +111,33 @@ class Session:
         folder = self.scratch / "trees"
         folder.mkdir()
         return Trees(folder, self.cache)
+
+    def builder(self, log: Log) -> Builder:
+        """What this run lends a stage, and those that ask repositories."""
+        from ..builder import Builder, Reach
+
+        return Builder(
+            cache=self.cache, scratch=self.scratch, trees=self.trees, log=log,
+            reach=Reach.of(self.spec, self.uris, self._named), state=self.state,
+            say=self.screen.line,
+        )  # fmt: skip
+
+    @property
+    def _named(self) -> dict[str, str]:
+        """Who named what ${mirror} and its kin stand for, but for the host itself."""
+        found = {}
+        for name in ("mirror", "security_mirror"):
+            if self.variables.get(name):
+                found[name] = f"{name}="
+            elif os.environ.get(f"STRATA_{name.upper()}"):
+                found[name] = f"STRATA_{name.upper()}"
+        return found
+
+    def job(self, stage: Stage) -> Job:
+        """All that a stage of this run's plan is made of."""
+        from ..plan.jobs import job_of
+
+        return job_of(stage, self.spec, self.plan, self.mirrors)
 
     @property
     def places(self) -> dict[str, Path]:
@@ -214,11 +234,10 @@ class Session:
         found = host_inputs(self.spec, lock, self.mirrors, self.state / "tools.json")
         return make_plan(self.spec, lock, found)
 
-    @property
-    def has_plan(self) -> bool:
-        """Whether there is a lock to plan from."""
+    def complete(self) -> bool:
+        """Whether there is a lock to plan from, and every image of it in the cache."""
         try:
-            return bool(self.plan)
+            return all(map(self.cache.get, self.plan.images))
         except BuildError:
             return False
 
@@ -263,7 +282,7 @@ class Session:
             if refusal is not None:
                 # Another session, since this one's plan is made of what the lock will be.
                 kept = Session(root=self.root, variables=self.variables)
-                if early and kept.has_plan and all(map(kept.cache.get, kept.plan.images)):
+                if early and kept.complete():
                     return
                 raise BuildError(f"{spec.path}: {refusal.message}", refusal.hint)
         self.tried.add("arch")
@@ -277,30 +296,30 @@ class Session:
             if "sandbox" not in self.tried:
                 failure = trials.sandbox(self.scratch)
                 self.tried.add("sandbox")
-            if stage.inputs.get("pack") == "loop" and stage.inputs["format"] != "vfat":
+            if stage.kind == "image" and loops(stage.inputs["format"], stage.inputs["pack"]):
                 if not failure and "loop" not in self.tried:
                     failure = trials.loop(self.scratch)
                 self.tried.add("loop")
         except OSError as error:
             if error.errno not in space.HOST_ERRORS:
                 raise
-            raise self.explained(error, _title(stage)) from error
+            raise self.explained(error, stage.title) from error
         if failure:
             self.tried.clear()
             if failure.errno in (errno.ENOSPC, errno.EDQUOT):
                 full = space.full_places(self.places) or ["scratch"]
-                raise space.no_room(_title(stage), self.places, full)
+                raise space.no_room(stage.title, self.places, full)
             raise failure.error()
 
-    def make(self, stage: Stage, work: Callable[[Log], None]) -> None:
-        """Run a stage unless another build makes it meanwhile, note the result, say a line."""
+    def make(self, stage: Stage, build: Callable[[Any, Builder], None]) -> None:
+        """Build a stage unless another run makes it meanwhile, note the result, say a line."""
         need_root(f"building {stage.name}")
         for name in _tools(stage):
             tool(name)
         began = time.monotonic()
 
         def waiting(text: str) -> None:
-            self.screen.progress(f"{_title(stage)}: {text}")
+            self.screen.progress(f"{stage.title}: {text}")
 
         with self.cache.used(waiting), self.cache.building(stage, waiting) as entry:
             if entry is None:
@@ -308,13 +327,13 @@ class Session:
                 if stage.kind != "image":
                     self.need_arch()
                 # The log begins here, not where this waits: its builder may be writing to it.
-                with self.log(stage.log, _title(stage)) as log:
+                with self.log(stage.log, stage.title) as log:
                     try:
-                        work(log)
+                        build(self.job(stage), self.builder(log))
                     except OSError as error:
                         if error.errno not in space.HOST_ERRORS:
                             raise
-                        raise self.explained(error, _title(stage), log.began) from error
+                        raise self.explained(error, stage.title, log.began) from error
         made = self.cache.get(stage)
         assert made is not None
         result = Result(result="hit" if entry else "built", seconds=time.monotonic() - began,
@@ -322,36 +341,33 @@ class Session:
         self.results[stage.task] = result
         self.say(stage)
 
+    def make_images(self, stage: Stage, build: Callable[[Any, Builder], None]) -> None:
+        """Make an image, and beside it the others that are lacking: all are wanted.
+
+        What fails of these is silent here: doit comes to each of them, which then fails by itself.
+        doit's own threads would run stages side by side that wait for one another's trees.
+        """
+        if stage.task in self.results:
+            return  # doit looked before it was made beside another
+        lacking = [other for other in self.plan.images
+                   if other != stage and other.task not in self.results
+                   and self.cache.intact(other) is None]  # fmt: skip
+
+        def beside(other: Stage) -> None:
+            with contextlib.suppress(BuildError, OSError, SystemExit):
+                self.make(other, build)
+
+        assert self.trees  # made now, and once
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            for other in lacking:
+                pool.submit(beside, other)
+            self.make(stage, build)
+
     def explained(
         self, error: OSError, what: str, began: Mapping[str, int] | None = None
     ) -> BuildError:
         """What the kernel refused, where, and what to do; `began` has what was free in bytes."""
-        places = self.places
-        given = error.filename2 or error.filename
-        at = Path(os.fsdecode(given)) if isinstance(given, (str, bytes)) else None
-        if error.errno == errno.ENAMETOOLONG:
-            return BuildError(f"{what}: {str(at)[:200]}...: a path is longer than Linux takes",
-                              "does some package or script make such folders?")  # fmt: skip
-        names = list(places)
-        if at is not None:
-            mount = space.mount_point(at)
-            names = [name for name in places if space.mount_point(places[name]) == mount]
-        # The one that holds the path itself is the one to give advice for.
-        names.sort(key=lambda name: at is None or places[name] not in (at / "x").absolute().parents)
-        if error.errno == errno.ENOSPC and names:
-            full = names if at else space.full_places(places) or ["scratch"]
-            return space.no_room(what, places, full, began)
-        place = f"{at}: " if at else ""
-        number = error.errno or 0
-        if number not in REASONS:
-            hint = "is it another user's? sudo, or a checkout or STRATA_CACHE of your own, may help"
-            return BuildError(f"{place}{error.strerror}", hint)
-        reason, hint = REASONS[number]
-        if number == errno.EDQUOT:
-            hint = space.ADVICE.get(names[0], "free some room there") if names else ""
-        if number == errno.EROFS and names:
-            hint = space.WRITABLE[names[0]]
-        return BuildError(f"{what}: {place}{reason}", hint)
+        return space.explained(error, what, self.places, began)
 
     def result(self, stage: Stage) -> Result:
         """What became of a stage: what ran says so, else the cache."""
@@ -371,7 +387,7 @@ class Session:
         known = self.result(stage)
         size = f"{known.bytes / 1e6:10.1f} MB" if known.bytes else f"{'-':>13}"
         self.screen.line(
-            f"{_title(stage):<22} {stage.key[:8]}  {known.result:<8}{known.seconds:7.1f} s{size}"
+            f"{stage.title:<22} {stage.key[:8]}  {known.result:<8}{known.seconds:7.1f} s{size}"
         )
 
     def need_root_first(self) -> None:
@@ -418,8 +434,9 @@ class Session:
         self.stack.close()
 
 
-def _title(stage: Stage) -> str:
-    return stage.kind if stage.kind == "base" else f"{stage.kind} {stage.name}"
+def loops(form: str, pack: str) -> bool:
+    """Whether an image of this format, packed so, is made with a loop device."""
+    return pack == "loop" and bool(FILESYSTEMS[form].mounted_as)
 
 
 def _tools(stage: Stage) -> list[str]:
@@ -428,5 +445,5 @@ def _tools(stage: Stage) -> list[str]:
     if stage.kind == "base":
         tools.append(stage.inputs["tool"])
     if stage.kind == "image":
-        return tools + list(IMAGE_TOOLS.get(stage.inputs["format"], EXT_TOOLS))
+        return [*tools, *FILESYSTEMS[stage.inputs["format"]].tools]
     return [*tools, "apt-ftparchive"]

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from ..errors import BuildError
 from ..formats.options import check_options
-from ..formats.table import EXT, LABEL_LENGTH
+from ..formats.table import FILESYSTEMS
 from . import given, zones
 from .model import File, Layer, Spec, debconf_fields, masked
 from .words import near
@@ -29,10 +29,6 @@ LARGEST = 16 << 40
 
 PUBLISHED = ("packages.txt", "SHA256SUMS", "build.json", "log")
 """What out/NAME/ holds beside the images and NAME.yaml."""
-
-
-VFAT_LABEL = re.compile(r"[!#-)\-0-9@A-Z^_`a-z{}~][ !#-)\-0-9@A-Z^_`a-z{}~]*")
-"""What mkfs.fat(8) writes into a label: anything else it refuses, or reads by the host's locale."""
 
 
 DEBCONF_TYPES = ("select", "boolean", "string", "multiselect", "note", "password", "text", "title",
@@ -182,6 +178,7 @@ def check_spec(spec: Spec) -> None:
         raise BuildError(f"{path}: images: nothing is mounted at `/`", "add an image for `/`")
     for image in spec.images:
         where = f"{path}: images.{image.mount}"
+        kind = FILESYSTEMS[image.format]
         if image.file in (*PUBLISHED, f"{spec.name}.yaml"):
             raise BuildError(
                 f"{where}.file: {image.file!r} is the name of what is published beside the images",
@@ -192,21 +189,19 @@ def check_spec(spec: Spec) -> None:
                 raise BuildError(f"{where}.{name}: less than a byte")
             if size is not None and size > LARGEST:
                 raise BuildError(f"{where}.{name}: larger than {LARGEST >> 40} TiB")
-        if image.pack == "direct" and image.format not in EXT:
+        if image.pack == "direct" and not kind.direct:
             raise BuildError(f"{where}.pack: direct works for ext2, ext3 and ext4 only")
-        if len(image.label.encode()) > LABEL_LENGTH[image.format]:
+        if len(image.label.encode()) > kind.label_length:
             raise BuildError(
-                f"{where}.label: {image.format} takes {LABEL_LENGTH[image.format]} characters",
+                f"{where}.label: {image.format} takes {kind.label_length} characters",
                 "of UTF-8: an umlaut counts as two" if not image.label.isascii() else "",
             )
-        if image.format == "vfat" and image.label and not VFAT_LABEL.fullmatch(image.label):
-            raise BuildError(
-                f"{where}.label: {image.label!r} is none for vfat",
-                'of ASCII, none of *?.,;:/\\|+=<>[]" and no space at the beginning (mkfs.fat(8))',
-            )
-        if image.uuid and (len(image.uuid) == 9) != (image.format == "vfat"):
+        if kind.label_form and image.label and not re.fullmatch(kind.label_form, image.label):
+            raise BuildError(f"{where}.label: {image.label!r} is none for {image.format}",
+                             kind.label_hint)  # fmt: skip
+        if image.uuid and (len(image.uuid) == 9) != kind.short_uuid:
             raise BuildError(f"{where}.uuid: {image.uuid!r} is not of {image.format}'s form")
-        check_options(image.options, image.format, f"{where}.options")
+        check_options(image.options, kind, f"{where}.options")
 
 
 def _check_debconf(where: str, line: str) -> None:

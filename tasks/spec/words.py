@@ -1,4 +1,4 @@
-"""?"""
+"""Words for messages: shortened, without passwords, and near ones for mistyped names."""
 
 from __future__ import annotations
 

@@ -7,16 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..builder import Builder
 from ..errors import BuildError
 from ..host import etc
 from ..host.files import remove_tree
-from ..host.log import Log
 from ..host.sandbox import DPKG_CAPABILITIES, Sandbox, step
+from ..plan.job import BaseJob
 from ..plan.lockfile import short_name
 from ..repos.fetch import fetch, fetching_ahead
 from ..repos.pool import local_repository
 from ..rootfs import clean, debconf, dpkg, identities, measure, tarball
-from ..session.session import Session
+from ..rootfs.overlay import Upper
 from . import own
 
 
@@ -91,75 +92,82 @@ def debootstrap_script(suite: str) -> str:
     return str(own if own.exists() else folder / "sid")
 
 
-def build(session: Session, log: Log) -> None:
+def build(job: BaseJob, builder: Builder) -> None:
     """Make the base and put it into the cache."""
-    spec, plan = session.spec, session.plan
-    stage = plan.base
-    records = plan.lock.base
-    fetch(records, session.cache, session.uris, spec, session.scratch, log)
-    repository = session.scratch / "base-repo"
+    stage, log = job.stage, builder.log
+    if stage.inputs["tool"] == "debootstrap" and any(
+        record.architecture not in ("all", job.arch) for record in job.records
+    ):
+        raise BuildError(f"{job.spec}: base.include: debootstrap knows one architecture only",
+                         "use base.tool: mmdebstrap")  # fmt: skip
+    fetch(job.records, builder)
+    repository, root = builder.scratch / "base-repo", builder.scratch / "tool-root"
     remove_tree(repository)
-    log.step(f"preparing {len(records)} packages")
-    dists = stage.inputs["suite"] or ""
+    remove_tree(root)
+    log.step(f"preparing {len(job.records)} packages")
     paths = local_repository(
-        repository, records, session.cache, log, suite=dists, arch=spec.arch, copied=True
-    )
+        repository, job.records, builder, suite=stage.inputs["suite"] or "", arch=job.arch,
+        copied=True,
+    )  # fmt: skip
     override = stage.inputs["epoch"]
     epoch: int = override if override is not None else dpkg.deb_epoch(paths)
-    if spec.base.tool == "debootstrap" and any(
-        record.architecture not in ("all", spec.arch) for record in records
-    ):
-        raise BuildError(f"{spec.path}: base.include: debootstrap knows one architecture only",
-                         "use base.tool: mmdebstrap")  # fmt: skip
-    argv = bootstrap_argv(stage.inputs)
-    tool_root = session.scratch / "tool-root"
-    remove_tree(tool_root)
-    skeleton(tool_root)
+    skeleton(root)
     # One CPU bootstraps; what asks for the base needs every layer that is lacking.
-    lacking = {layer.name for layer in plan.layers if session.cache.get(layer) is None}
-    later = [record for layer in plan.lock.layers if layer.name in lacking
-             for record in layer.records]  # fmt: skip
-    ahead = fetching_ahead(later, session.cache, session.uris, spec, session.scratch, log)
-    with session.trees.upper(stage, []) as upper, ahead:
-        Sandbox(
-            base=upper.base,
-            mounts=[["bind", str(tool_root), "root", ""], upper.mount("root/target")],
-            root="root",
-            chroots=["/target"],
-            binds=[*programs(), (str(repository), "/repo")],
-            keep=DPKG_CAPABILITIES,
-            arches=[spec.arch, *spec.foreign],
-            env={
-                "SOURCE_DATE_EPOCH": str(epoch), "TMPDIR": "/tmp", "HOME": "/root",
-                # debootstrap would else insist on making a device node that works, which a nodev
-                # target forbids; those that it needs are there already.
-                "container": "lxc",
-            },
-        ).run(
-            step(*argv, title=f"bootstrapping {len(records)} packages"),
-            log=log, what=f"{spec.base.tool} of the base",
-        )  # fmt: skip
+    later = [record for one in job.later if builder.cache.get(one.stage) is None
+             for record in one.records]  # fmt: skip
+    with builder.trees.upper(stage, []) as upper, fetching_ahead(later, builder):
+        _bootstrap(job, builder, upper, epoch, root, repository)
         log.step("packing")
-        if spec.base.variant != "extract":
+        if job.configured:
             text = dpkg.dpkg_status(upper.base, [upper.name])
-            dpkg.check_installed(text, records, spec.arch, "base")
-        drawn = identities.sweep(identities.Tree(upper=upper.path, epoch=epoch))
-        identities.note(drawn, log)
-        dpkg.write_marks(upper.path, stage.inputs["auto"])
-        clean.sweep(upper.path, (*clean.REMOVED, *clean.REMOVED_FROM_BASE))
-        debconf.sweep(upper.base, upper.name, [])
-        for name in ("dev", "proc", "run", "sys", "tmp"):
-            _folder(upper.path / name)
-        (upper.path / "tmp").chmod(0o1777)
-        rare = clean.clamp_times(upper.path, epoch, upper.begun)
-        if rare.sockets:
-            session.screen.line(own.sockets("base", rare.sockets))
-        facts: dict[str, Any] = measure.facts(epoch, records, upper.path)
-        facts["drawn"] = identities.facts(drawn)
-        with session.cache.put(stage, facts) as target:
-            tarball.pack(upper.path, target, log, rare=rare, size=facts["size"])
+            dpkg.check_installed(text, job.records, job.arch, "base")
+        _finish(job, builder, upper, epoch)
     remove_tree(repository)
-    remove_tree(tool_root)
+    remove_tree(root)
+
+
+def _bootstrap(
+    job: BaseJob, builder: Builder, upper: Upper, epoch: int, root: Path, repository: Path
+) -> None:
+    """Run the bootstrap tool, confined, from a repository of the locked .debs alone."""
+    argv = bootstrap_argv(job.stage.inputs)
+    Sandbox(
+        base=upper.base,
+        mounts=[["bind", str(root), "root", ""], upper.mount("root/target")],
+        root="root",
+        chroots=["/target"],
+        binds=[*programs(), (str(repository), "/repo")],
+        keep=DPKG_CAPABILITIES,
+        arches=job.arches,
+        env={
+            "SOURCE_DATE_EPOCH": str(epoch), "TMPDIR": "/tmp", "HOME": "/root",
+            # debootstrap would else insist on making a device node that works, which a nodev
+            # target forbids; those that it needs are there already.
+            "container": "lxc",
+        },
+    ).run(
+        step(*argv, title=f"bootstrapping {len(job.records)} packages"),
+        log=builder.log, what=f"{job.stage.inputs['tool']} of the base",
+    )  # fmt: skip
+
+
+def _finish(job: BaseJob, builder: Builder, upper: Upper, epoch: int) -> None:
+    """Clean the tree, give it its times and put it into the cache."""
+    drawn = identities.sweep(identities.Tree(upper=upper.path, epoch=epoch))
+    identities.note(drawn, builder.log)
+    dpkg.write_marks(upper.path, job.stage.inputs["auto"])
+    clean.sweep(upper.path, (*clean.REMOVED, *clean.REMOVED_FROM_BASE))
+    debconf.sweep(upper.base, upper.name, [])
+    for name in ("dev", "proc", "run", "sys", "tmp"):
+        _folder(upper.path / name)
+    (upper.path / "tmp").chmod(0o1777)
+    rare = clean.clamp_times(upper.path, epoch, upper.begun)
+    if rare.sockets:
+        builder.say(own.sockets("base", rare.sockets))
+    facts: dict[str, Any] = measure.facts(epoch, job.records, upper.path)
+    facts["drawn"] = identities.facts(drawn)
+    with builder.cache.put(job.stage, facts) as target:
+        tarball.pack(upper.path, target, builder.log, rare=rare, size=facts["size"])
 
 
 def _folder(path: Path) -> None:

@@ -13,23 +13,7 @@ from typing import IO, Any
 
 from ..host.sandbox import Step, step
 from ..plan.entries import Entry
-from .install import INSIDE
-
-# Before tar, which fails where a link leads to what is not there yet; and after it, for its own.
-REACHED = """
-message=$1; shift
-lost='^/(dev|proc|sys|run|tmp)(/|$)'
-readlink -m -- "$@" | grep -qE "$lost" || exit 0
-for path do
-    there=$(readlink -m -- "$path")
-    if printf '%s\\n' "$there" | grep -qE "$lost"; then
-        printf 'error: %s: %s leads to %s, and %s\\n' "${message%%|*}" "$path" "$there" \\
-            "${message#*|}"
-        exit 1
-    fi
-done
-"""
-
+from .inside import INSIDE, shell
 
 # ---------------------------------------------------------------- files
 
@@ -111,7 +95,7 @@ def reached_steps(entries: Sequence[Entry], where: str) -> list[Step]:
     folders = sorted({os.path.dirname(entry.target) for entry in entries})
     message = (f"{where}|what is there is in no image: it is empty until the system boots; "
                "let the image make it at boot (tmpfiles.d(5)), or name another place")  # fmt: skip
-    return [step("/bin/sh", "-c", REACHED, "sh", message, *folders[start : start + 500])
+    return [shell("links-out", message, *folders[start : start + 500])
             for start in range(0, len(folders), 500)]  # fmt: skip
 
 

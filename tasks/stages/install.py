@@ -2,115 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..debian import apt
 from ..host.sandbox import Step, step
-
-INSIDE = "/dev/.strata/in"
-"""Where a stage's inputs are seen in the sandbox: on the private /dev, so no trace is left."""
-
+from .inside import INSIDE, SCRIPTS, shell
 
 NO_MARKS = "/dev/.strata/extended_states"
 """Where apt writes that all it installs was asked for, since it is told each by name.
 
 The tree's own marks stay as they are, whoever made them, but for what `apt_steps` sets."""
 
-
 APT = ("env", f"APT_CONFIG={INSIDE}/own.conf")
-
-
-# What dpkg runs is the packages' again.
-DPKG = f"""#!/bin/sh
-export APT_CONFIG={INSIDE}/apt.conf
-exec /usr/bin/dpkg "$@"
-"""
-
-
 PRESEED = ("/bin/sh", "-c", f"exec debconf-set-selections {INSIDE}/debconf/*")
-
-
-# invoke-rc.d(8) asks it before it starts anything; 101 says no.
-# Not the bare two lines: that is what a user's own says in many images, and it must stay.
-POLICY = "#!/bin/sh\n# Strata's, while it builds\nexit 101\n"
-
-
-# Any name in the tree may be a script's own, so the tree's file waits on the private /dev.
-SET_POLICY = f"""
-mkdir -p /dev/.strata/lists/partial /dev/.strata/cache/archives/partial /dev/.strata/log
-if [ -e /usr/sbin/policy-rc.d ] || [ -L /usr/sbin/policy-rc.d ]; then
-    mv /usr/sbin/policy-rc.d /dev/.strata/policy-rc.d
-fi
-mkdir -p /usr/sbin && cat {INSIDE}/policy-rc.d > /usr/sbin/policy-rc.d
-chmod 755 /usr/sbin/policy-rc.d
-"""
-
-
-UNSET_POLICY = f"""
-mkdir -p /dev/.strata/lists/partial /dev/.strata/cache/archives/partial /dev/.strata/log
-if cmp -s {INSIDE}/policy-rc.d /usr/sbin/policy-rc.d; then
-    rm /usr/sbin/policy-rc.d
-    if [ -e /dev/.strata/policy-rc.d ] || [ -L /dev/.strata/policy-rc.d ]; then
-        mv /dev/.strata/policy-rc.d /usr/sbin/policy-rc.d
-    fi
-fi  # else it was replaced or removed, and the tree has what did that
-"""
-
-
-# A kernel's postinst makes an initramfs, and the trigger of initramfs-tools makes it again when all
-# is configured. Found first in dpkg's PATH while packages are installed, this puts an empty one in
-# place for what looks whether there is one (boot loaders' hooks run with it), and MAKE_INITRAMFS
-# makes it once, in the end. Called otherwise than by update-initramfs(8) it is mkinitramfs(8).
-MKINITRAMFS = """#!/bin/sh
-real=/usr/sbin/mkinitramfs
-if [ "$1" = -v ]; then verbose=-v; shift; else verbose=; fi
-if ! [ -e /dev/.strata/later ] || [ $# -ne 3 ] || [ "$1" != -o ] ||
-        [ "${2##*/}" != "initrd.img-$3.new" ]; then
-    exec $real $verbose "$@"
-fi
-echo "$3 ${2%/*}" >> /dev/.strata/later
-: > "$2"
-"""
-
-
 LATER = ": > /dev/.strata/later"
-
-
-# The list is not the commands' input: a hook that reads its own would take the rest of it.
-MAKE_INITRAMFS = """
-sort -u /dev/.strata/later > /dev/.strata/now
-rm /dev/.strata/later
-while read -r version folder <&3; do
-    file=$folder/initrd.img-$version
-    if ! [ -e "$file" ] || [ -s "$file" ]; then continue; fi
-    update-initramfs -u -k "$version" -b "$folder" < /dev/null
-    if ! [ -s "$file" ]; then  # update_initramfs=no in update-initramfs.conf(5)
-        rm "$file"
-        update-initramfs -c -k "$version" -b "$folder" < /dev/null
-    fi
-    [ -s "$file.bak" ] || rm -f "$file.bak"
-    if ! [ -s "$file" ]; then echo "error: $file is empty"; exit 1; fi
-done 3< /dev/.strata/now
-"""
-
-
-# dpkg(1) reads these of the files whose names run-parts(8) would take, and no option turns it off.
-# What is said with its default value says nothing.
-CHECK_DPKG = r"""
-for file in "$1"/dpkg.cfg "$1"/dpkg.cfg.d/* "$2"; do
-    case $file in "$1"/dpkg.cfg.d/*[!A-Za-z0-9_-]*) continue ;; esac
-    [ -f "$file" ] || continue
-    line=$(grep -anE '^(no-act|dry-run|simulate|admindir|instdir|root)([^[:alnum:]-]|$)' "$file" |
-        grep -avE ':(admindir[= ]+"?/var/lib/dpkg/?|(instdir|root)[= ]+"?/)"?[[:space:]]*$' |
-        head -n 1)
-    if [ -n "$line" ]; then
-        printf 'error: %s: line %s: %s: %s\n' "$file" "${line%%:*}" "${line#*:}" \
-            "with this, dpkg installs nothing that is locked into the image; $3"
-        exit 1
-    fi
-done
-"""
 
 
 def apt_steps(given: Mapping[str, Any]) -> list[Step]:
@@ -126,17 +34,8 @@ def apt_steps(given: Mapping[str, Any]) -> list[Step]:
     removes = [f"{name}-" for name in given["removes"]]
     steps = []
     if wanted or removes or given["foreign"]:
-        steps.append(
-            step(
-                "/bin/sh",
-                "-c",
-                CHECK_DPKG,
-                "sh",
-                "/etc/dpkg",
-                "/root/.dpkg.cfg",
-                "give the file in a layer after the last one with packages",
-            )
-        )
+        steps.append(shell("check-dpkg", "/etc/dpkg", "/root/.dpkg.cfg",
+                           "give the file in a layer after the last one with packages"))  # fmt: skip
     steps += [step("dpkg", "--add-architecture", name) for name in given["foreign"]]
     if given["debconf"]:
         steps.append(step(*PRESEED, title="preseeding"))
@@ -154,7 +53,7 @@ def apt_steps(given: Mapping[str, Any]) -> list[Step]:
                 title=f"installing {len(wanted)} packages",
             )
         )  # fmt: skip
-        steps.append(step("/bin/sh", "-e", "-c", MAKE_INITRAMFS))
+        steps.append(shell("make-initramfs"))
     for mark in ("auto", "manual"):
         if given[mark]:
             steps.append(step(*APT, "apt-mark", mark, *given[mark]))
@@ -215,3 +114,18 @@ def inside_apt_conf(*, own: bool) -> str:
                "--no-force-confask", "--force-downgrade"]  # fmt: skip
     lines += [f"DPkg::Options:: {apt.quoted(option)};" for option in options]
     return "\n".join(lines) + "\n"
+
+
+def give(folder: Path, answers: Sequence[str]) -> None:
+    """Fill the folder that the sandbox sees at INSIDE with what apt, dpkg and debconf need."""
+    (folder / "apt.conf").write_text(inside_apt_conf(own=False))
+    (folder / "own.conf").write_text(inside_apt_conf(own=True))
+    (folder / "sources.list").write_text(f"deb [trusted=yes] file:{INSIDE}/repo ./\n")
+    (folder / "bin").mkdir()
+    for script, name in (("dpkg", "dpkg"), ("mkinitramfs", "bin/mkinitramfs")):
+        shutil.copyfile(SCRIPTS / f"{script}.sh", folder / name)
+        (folder / name).chmod(0o755)
+    if answers:
+        (folder / "debconf").mkdir()
+        for number, text in enumerate(preseeds(answers)):
+            (folder / f"debconf/{number:06}").write_text(text, encoding="utf-8")

@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BuildError, printable
-from ..host.sandbox import Step, step
 from ..plan.entries import Entry
 from ..rootfs import clean, identities, paths
 from ..rootfs.overlay import Upper
 from ..spec import given
-from ..spec.model import Layer
 
 LISTED = "/dev/.strata/before"
 """Where the sandbox writes what was there before the script: a file of scratch, bound there."""
@@ -45,40 +43,8 @@ SETTINGS = ("etc/hosts", "etc/locale.gen", *(
 DPKG_LISTS = "var/lib/dpkg/info"
 
 
-# Without Strata's own, and what the kernel lists there. A tree without find has none of it told.
-LISTING = """find /tmp /run /dev \\( -path /dev/.strata -o -path /dev/pts \\) -prune -o -print \\
-    2> /dev/null"""
-
-
-# A tree without these tools has no packages that draw keys either.
-BEFORE = f"""
-{LISTING} > /dev/.strata/leaving
-for tool in sha256sum readlink stat find; do
-    command -v "$tool" > /dev/null || exit 0
-done
-find "$@" 2> /dev/null | while IFS= read -r path; do
-    if [ -L "$path" ]; then
-        sum=$(readlink -n -- "$path" | sha256sum)
-    elif [ -f "$path" ]; then
-        sum=$(sha256sum < "$path")
-    else
-        sum=$(stat -c node:%f:%t:%T -- "$path") || continue
-    fi
-    printf '%s %s\\n' "${{sum%% *}}" "$path"
-done > {LISTED}
-exit 0
-"""
-
-
 LEFT_LINES = 1000
 """Lines that are told of at the most: as many names of the longest kind are within LIMIT."""
-
-
-AFTER = f"""
-{LISTING} > /dev/.strata/leaves
-grep -vxF -f /dev/.strata/leaving /dev/.strata/leaves | head -n {LEFT_LINES} > {LEFT}
-exit 0
-"""
 
 
 def watched() -> list[str]:
@@ -86,16 +52,9 @@ def watched() -> list[str]:
     return [*clean.REMOVED, *identities.patterns(), "etc/machine-id", *SETTINGS]
 
 
-def before_step() -> Step:
-    """The step just before a script: notes what is there."""
-    # The shell's own expansion of each pattern, as words.
-    words = " ".join("/" + pattern for pattern in watched())
-    return step("/bin/sh", "-c", f"set -- {words}\n{BEFORE}")
-
-
-def after_step() -> Step:
-    """The step just after a script: notes what it left where no image keeps it."""
-    return step("/bin/sh", "-c", AFTER)
+def patterns() -> str:
+    """Those patterns as words of a shell, which expands them in the tree."""
+    return " ".join("/" + pattern for pattern in watched())
 
 
 def sums(text: str) -> dict[str, str]:
@@ -271,15 +230,14 @@ def _leaves(path: Path) -> list[Path]:
     return found
 
 
-def warning(layer: Layer, left: str) -> str:
+def warning(layer: str, script: str, left: str) -> str:
     """What to tell of what a script left in folders that no image keeps."""
-    assert layer.script is not None
     lines = [line for line in left.split("\n") if line]
     new = set(lines)
     # Of a folder, what is in it is not told, too.
     names = [line for line in lines
              if not any(str(parent) in new for parent in Path(line).parents)]  # fmt: skip
-    return (f"  layer {layer.name}: {layer.script.name} left {_listed(names)}: "
+    return (f"  layer {layer}: {script} left {_listed(names)}: "
             "in no image, since it is empty until the system boots")  # fmt: skip
 
 

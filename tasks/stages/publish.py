@@ -8,20 +8,22 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..builder import Result
 from ..errors import DamagedEntry
 from ..host import holes, safe, space, strict
 from ..host.files import OWN_TEMPORARY, remove, written
 from ..host.locks import locked
 from ..plan import lockfile
-from ..plan.stage import Stage
+from ..plan.stage import Plan, Stage
 from ..rootfs import identities
-from ..session.session import Session
-from ..spec.model import masked
+from ..spec.model import Spec, masked
+from ..store.cache import Cache
 from ..store.record import Entry
 
 VERSION = "0.1.0"
@@ -34,9 +36,29 @@ OWN = re.compile(rf"SHA256SUMS|build\.json|{OWN_TEMPORARY.pattern}")
 OWN_LOG = re.compile(r"(lock|compare|base|(layer|image)-[A-Za-z0-9+._-]+)\.log|diffoscope-.+\.txt")
 
 
-def metadata(session: Session, entries: list[Entry]) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Publication:
+    """What is published where: of one build of a spec, whose images are in the cache."""
+
+    out: Path
+    spec: Spec
+    plan: Plan
+    uris: Mapping[str, str]
+    cache: Cache
+    places: Mapping[str, Path]
+    lock_digest: str
+    locked: str
+    """kept, asked or written: what became of the lock."""
+    started: float
+    """When the build began, by time.monotonic()."""
+    result: Callable[[Stage], Result]
+    say: Callable[[str], None]
+    progress: Callable[[str], None]
+
+
+def metadata(to: Publication, entries: list[Entry]) -> dict[str, Any]:
     """foo.yaml: fuel-agent's fields, which provisioners read, and what Strata adds."""
-    spec, plan = session.spec, session.plan
+    spec, plan = to.spec, to.plan
     first = plan.lock.repos[0].fields
     major, _, minor = first.get("Version", "").partition(".")
     return {
@@ -53,7 +75,7 @@ def metadata(session: Session, entries: list[Entry]) -> dict[str, Any]:
                 "type": "deb",
                 "name": repo.name,
                 # Only an address's own secrets: a password may be a word of a host's name.
-                "uri": masked(session.uris[repo.name]),
+                "uri": masked(to.uris[repo.name]),
                 "suite": repo.suite,
                 "section": repo.section,
                 "priority": repo.priority,
@@ -86,7 +108,7 @@ def metadata(session: Session, entries: list[Entry]) -> dict[str, Any]:
             lockfile.short_name(record.package, record.architecture, spec.arch): record.version
             for record in plan.lock.installed()
         },
-        "lock": session.lock_digest,
+        "lock": to.lock_digest,
         "tools": plan.tools,
         "strata": VERSION,
     }
@@ -99,50 +121,50 @@ def packages_text(lock: lockfile.Lock) -> str:
     )
 
 
-def publish(session: Session) -> None:
-    """Bring out/NAME/ to what the plan says; what is right already is not touched.
+def publish(to: Publication) -> bool:
+    """Bring out/NAME/ to what the plan says, and whether that changed anything.
 
     An image's SHA-256 is checked while it is copied. Files of an earlier build that no longer
     belong are removed. BuildError, and out/ as it was, where there is no room for all of it.
     One build at a time: two of one spec, with other locks, would leave a mixture.
     """
-    with safe.folder(session.out, make=True):
+    with safe.folder(to.out, make=True):
         pass
-    with locked(session.out, waiting=session.screen.progress):
-        _publish(session)
+    with locked(to.out, waiting=to.progress):
+        return _publish(to)
 
 
-def _publish(session: Session) -> None:
+def _publish(to: Publication) -> bool:
     import yaml
 
-    spec, plan = session.spec, session.plan
-    out = session.out
+    spec, plan = to.spec, to.plan
+    out = to.out
     entries = []
     for stage in plan.images:
-        entry = session.cache.get(stage)
+        entry = to.cache.get(stage)
         if entry is None:
-            raise DamagedEntry(f"the cache has lost {session.cache.file(stage).name}",
+            raise DamagedEntry(f"the cache has lost {to.cache.file(stage).name}",
                                "run the same command again")  # fmt: skip
         entries.append(entry)
     texts = {
-        f"{spec.name}.yaml": yaml.safe_dump(metadata(session, entries), sort_keys=False,
+        f"{spec.name}.yaml": yaml.safe_dump(metadata(to, entries), sort_keys=False,
                                             default_flow_style=False, allow_unicode=True),
         "packages.txt": packages_text(plan.lock),
     }  # fmt: skip
     sums = {image.file: entry.sha256 for image, entry in zip(spec.images, entries, strict=True)}
     sums |= {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
     texts["SHA256SUMS"] = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
-    stale = _stale(session, set(sums))
+    stale = _stale(to, set(sums))
     copies = [(stage, entry, out / image.file)
               for image, stage, entry in zip(spec.images, plan.images, entries, strict=True)
-              if not _same(session, out / image.file, entry)]  # fmt: skip
+              if not _same(to, out / image.file, entry)]  # fmt: skip
     changed = [name for name, text in texts.items() if not _holds(out / name, text)]
     needed = sum(holes.used(entry.path) for _stage, entry, _target in copies)
-    space.need_room(session.places, "out", needed, f"publishing {len(copies)} images")
+    space.need_room(to.places, "out", needed, f"publishing {len(copies)} images")
     # All is written before anything gets its name: a full disk leaves the earlier build as it was.
     # SHA256SUMS comes last, so that a killed build's next one still knows what is stale, and then
     # build.json, which is no part of it.
-    session.published = bool(stale or copies or changed)
+    published = bool(stale or copies or changed)
     with contextlib.ExitStack() as last, contextlib.ExitStack() as first:
         # No sync: it is rewritten by every build, and says nothing that a build relies on.
         report = last.enter_context(written(out / "build.json", sync=False))
@@ -150,16 +172,17 @@ def _publish(session: Session) -> None:
             stack = last if name == "SHA256SUMS" else first
             stack.enter_context(written(out / name)).write_text(texts[name], encoding="utf-8")
         for stage, entry, target in copies:
-            _copy(session, stage, entry, first.enter_context(written(target)), target.name)
-        report.write_text(_build_json(session, sums), encoding="utf-8")
+            _copy(to, stage, entry, first.enter_context(written(target)), target.name)
+        report.write_text(_build_json(to, sums, published), encoding="utf-8")
         first.close()
         for name in stale:
             remove(out / name)
     for _stage, entry, target in copies:
-        session.cache.memory.note(target, entry.sha256)
+        to.cache.memory.note(target, entry.sha256)
+    return published
 
 
-def published(out: Path) -> dict[str, str]:
+def known_files(out: Path) -> dict[str, str]:
     """The SHA-256 of each file that the last build put into a folder of out/, by its name.
 
     By its build.json, which is written last, so that what a killed build leaves is still known; by
@@ -177,33 +200,38 @@ def published(out: Path) -> dict[str, str]:
         return {}
 
 
-def _stale(session: Session, names: set[str]) -> list[str]:
+def _shown(out: Path, path: Path) -> str:
+    """A path as a user knows it: relative to the checkout that has this folder of out/."""
+    root = out.parent.parent
+    return str(path.relative_to(root) if root in path.parents else path)
+
+
+def _stale(to: Publication, names: set[str]) -> list[str]:
     """Files that the last build published and this one no longer has, if they are still those."""
     found = []
-    known = published(session.out)
+    known = known_files(to.out)
     for name in sorted(known.keys() - names):
-        path = session.out / name
-        if _is_published(session, path, known[name]):
+        path = to.out / name
+        if _is_published(to.cache, path, known[name]):
             found.append(name)
         elif os.path.lexists(path):
-            session.screen.line(f"{session.shown(path)}: another file than Strata published; "
+            to.say(f"{_shown(to.out, path)}: another file than Strata published; "
                                 "left alone")  # fmt: skip
     return found
 
 
-def _is_published(session: Session, path: Path, sha256: str) -> bool:
+def _is_published(cache: Cache, path: Path, sha256: str) -> bool:
     """Whether a file is still what was published: only that may be removed."""
     try:
-        return session.cache.memory.holds(path, sha256)
+        return cache.memory.holds(path, sha256)
     except OSError:
         return False
 
 
-def clean(session: Session) -> None:
+def clean(out: Path, cache: Cache, say: Callable[[str], None]) -> None:
     """`doit clean`: remove what builds of this spec put into out/NAME/, and nothing else."""
-    out = session.out
-    known = published(out)
-    wanted = [out / name for name in known if _is_published(session, out / name, known[name])]
+    known = known_files(out)
+    wanted = [out / name for name in known if _is_published(cache, out / name, known[name])]
     for folder, own in ((out, OWN), (out / "log", OWN_LOG), (out / "log/reproduce", OWN_LOG)):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             with safe.folder(folder) as opened:
@@ -216,13 +244,13 @@ def clean(session: Session) -> None:
             here.rmdir()
     with contextlib.suppress(FileNotFoundError):
         for name in sorted(os.listdir(out)):
-            session.screen.line(f"{session.shown(out / name)}: it is not Strata's; left alone")
+            say(f"{_shown(out, out / name)}: it is not Strata's; left alone")
 
 
-def _same(session: Session, path: Path, entry: Entry) -> bool:
+def _same(to: Publication, path: Path, entry: Entry) -> bool:
     try:
         same = path.lstat().st_size == entry.size
-        return same and session.cache.memory.holds(path, entry.sha256)
+        return same and to.cache.memory.holds(path, entry.sha256)
     except OSError:
         return False
 
@@ -235,10 +263,10 @@ def _holds(path: Path, text: str) -> bool:
         return False
 
 
-def _copy(session: Session, stage: Stage, entry: Entry, temporary: Path, name: str) -> None:
+def _copy(to: Publication, stage: Stage, entry: Entry, temporary: Path, name: str) -> None:
     from ..formats import compress
 
-    session.screen.progress(f"publish: copying {name}")
+    to.progress(f"publish: copying {name}")
     digest = hashlib.sha256()
     with (
         ThreadPoolExecutor(1) as lane,
@@ -251,44 +279,44 @@ def _copy(session: Session, stage: Stage, entry: Entry, temporary: Path, name: s
             write(block)
             hashed.result()
     if digest.hexdigest() != entry.sha256:
-        session.cache.damaged(stage, session.screen.progress)
+        to.cache.damaged(stage, to.progress)
         raise DamagedEntry(f"{entry.path}: its SHA-256 is not its record's; it is dropped",
                            "run the same command again")  # fmt: skip
 
 
-def warned(session: Session) -> list[identities.Notice]:
+def warned(to: Publication) -> list[identities.Notice]:
     """What the images share with each other, or lack, since packages drew it while they were built.
 
     It is told by each build, also by one with nothing to do: the image is as it was.
     """
-    entry = session.cache.get(session.plan.images[0])  # all have the same tree
-    installed = {record.package for record in session.plan.lock.installed()}
+    entry = to.cache.get(to.plan.images[0])  # all have the same tree
+    installed = {record.package for record in to.plan.lock.installed()}
     return identities.told(identities.read(entry.facts.get("drawn") if entry else None), installed)
 
 
-def _build_json(session: Session, sums: Mapping[str, str]) -> str:
+def _build_json(to: Publication, sums: Mapping[str, str], published: bool) -> str:
     """build.json: what this very build did.
 
     `locked`, `published` and `files` are beside the contract's; `files` is how the next build knows
     what in out/ is Strata's.
     """
     stages = []
-    for stage in session.plan.stages:
-        result = session.result(stage)
+    for stage in to.plan.stages:
+        result = to.result(stage)
         stages.append({"stage": stage.kind, "name": stage.name, "key": stage.key,
                        "result": result.result, "seconds": round(result.seconds, 3),
                        "bytes": result.bytes})  # fmt: skip
     warnings = [
         {"layer": notice.layer, "package": notice.package, "paths": list(notice.paths),
          "done": notice.done, "message": notice.text()}
-        for notice in warned(session)
+        for notice in warned(to)
     ]  # fmt: skip
     content = {
-        "spec": session.spec.name,
-        "lock": session.lock_digest,
-        "seconds": round(time.monotonic() - session.started, 3),
-        "locked": session.locked,
-        "published": session.published,
+        "spec": to.spec.name,
+        "lock": to.lock_digest,
+        "seconds": round(time.monotonic() - to.started, 3),
+        "locked": to.locked,
+        "published": published,
         "files": dict(sorted(sums.items())),
         "stages": stages,
         "warnings": warnings,

@@ -27,7 +27,7 @@ from ..host.files import (
 )
 from ..host.locks import locked, try_lock
 from ..plan.stage import Stage
-from .record import FOLDERS, FORMAT, OWN, TEMPORARY_NAME, Entry, checksum, read_record
+from .record import FOLDERS, FORMAT, OWN, TEMPORARY_NAME, Entry, read_record, record_sum
 from .seen import SeenFiles
 
 
@@ -202,7 +202,7 @@ class Cache:
             "facts": facts,
             "inputs": stage.inputs,
         }
-        record["sum"] = checksum(record)
+        record["sum"] = record_sum(record)
         write_text(self.record(stage), json.dumps(record, indent=1, sort_keys=True) + "\n")
         self.memory.note(path, digest)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 from ..host import strict
 from ..host.files import OWN_TEMPORARY
-from ..plan.keys import canonical
+from ..plan.keys import checksum
 from ..spec.model import LAST_EPOCH
 
 FORMAT = 2
@@ -70,7 +69,7 @@ def read_record(path: Path) -> dict[str, Any]:
     strict.number(file, "size", LARGEST, "file's ")
     strict.mapping(strict.field(record, "inputs"), "its inputs")
     _check_facts(stage, strict.mapping(strict.field(record, "facts"), "its facts"))
-    if strict.text(record, "sum", strict.SHA256) != checksum(record):
+    if strict.text(record, "sum", strict.SHA256) != record_sum(record):
         raise strict.Damaged("it was changed since it was written")
     return record
 
@@ -100,7 +99,6 @@ def _check_facts(stage: str, facts: dict[str, Any]) -> None:
         strict.number(digests, "size", LARGEST, what)
 
 
-def checksum(record: Mapping[str, Any]) -> str:
-    """SHA-256 of a record without its `sum`: a flipped bit of its facts is seen, too."""
-    rest = {name: value for name, value in record.items() if name != "sum"}
-    return hashlib.sha256(canonical(rest).encode()).hexdigest()
+def record_sum(record: Mapping[str, Any]) -> str:
+    """The checksum of a record without its `sum`: a flipped bit of its facts is seen, too."""
+    return checksum({name: value for name, value in record.items() if name != "sum"})

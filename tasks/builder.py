@@ -1,0 +1,55 @@
+"""What a machine lends a stage: its cache, trees, scratch, log and the way to repositories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .host.log import Log
+from .rootfs.overlay import Trees
+from .spec.model import Spec
+from .store.cache import Cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """How packages are reached: each repository's address by its name, and proxies."""
+
+    arch: str
+    foreign: tuple[str, ...] = ()
+    uris: Mapping[str, str] = field(default_factory=dict)
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    direct: tuple[str, ...] = ()
+    named: Mapping[str, str] = field(default_factory=dict)
+    """Who named what ${mirror} and ${security_mirror} stand for, but for the host itself."""
+
+    @classmethod
+    def of(cls, spec: Spec, uris: Mapping[str, str], named: Mapping[str, str]) -> Reach:
+        """A spec's."""
+        return cls(arch=spec.arch, foreign=spec.foreign, uris=uris, proxies=spec.proxies,
+                   direct=spec.direct, named=named)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Builder:
+    """What a stage works with; `scratch` is this process's own, and the trees lie in it."""
+
+    cache: Cache
+    scratch: Path
+    trees: Trees
+    log: Log
+    reach: Reach
+    state: Path
+    """Folder of what may be remembered from run to run; nothing is lost with it."""
+    say: Callable[[str], None] = lambda _text: None
+    """Gets a line for a person."""
+
+
+@dataclass(kw_only=True)
+class Result:
+    """What became of one stage; `bytes` is what its file takes, holes left out."""
+
+    result: str
+    seconds: float
+    bytes: int

@@ -1,0 +1,36 @@
+"""`doit lock`: specs/NAME.lock by what the repositories have now, as far as `lock=` allows."""
+
+from __future__ import annotations
+
+from ..errors import BuildError
+from ..host.files import write_text
+from ..plan import lockfile
+from ..session.session import Session
+
+
+def update(session: Session) -> None:
+    """Bring the lock up to date; sets session.locked.
+
+    `latest` asks each repository. `keep` asks nothing while the spec is the same. `frozen` never
+    asks.
+    """
+    mode = session.lock_mode
+    old = session.read_lock()
+    current = old is not None and session.fits(old)
+    if mode == "frozen" and not current:
+        raise BuildError(
+            f"{session.lock_path}: lock=frozen, and the lock is {lockfile.state(old)}",
+            f"run `doit lock spec={session.spec.name}` and commit the result",
+        )
+    if mode != "latest" and current:
+        return
+    from ..repos.resolve import renew
+
+    with session.log("lock.log", "lock") as log:
+        builder = session.builder(log)
+        outcome = renew(session.spec, builder, old, keep=mode == "keep", current=current)
+        session.locked = "asked" if outcome.asked else session.locked
+        text = None if outcome.lock is None else lockfile.dump(outcome.lock)
+        if text is not None and text != session.lock_text():
+            write_text(session.lock_path, text)
+            session.locked = "written"

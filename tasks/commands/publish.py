@@ -1,0 +1,47 @@
+"""`doit build` once the images are there: out/NAME/ is brought up to date, or cleaned."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import BuildError
+from ..session.session import Session
+from ..spec.load import spec_names
+from ..stages import publish as stage
+from ..stages.publish import Publication
+
+
+def _publication(session: Session) -> Publication:
+    return Publication(
+        out=session.out, spec=session.spec, plan=session.plan, uris=session.uris,
+        cache=session.cache, places=session.places, lock_digest=session.lock_digest,
+        locked=session.locked, started=session.started, result=session.result,
+        say=session.screen.line, progress=session.screen.progress,
+    )  # fmt: skip
+
+
+def publish(session: Session) -> None:
+    """Publish the images, and say what else there is to say of a build."""
+    with session.clearing():
+        to = _publication(session)
+        changed = stage.publish(to)
+    for one in session.plan.stages:
+        if one.task not in session.results:
+            session.say(one)
+    for notice in stage.warned(to):
+        session.screen.line(f"warning: {notice.layer}: {notice.text()}")
+    state = "published to" if changed else "unchanged in"
+    session.screen.line(f"{state} {os.path.relpath(session.out)}/")
+
+
+def clean(session: Session) -> None:
+    """`doit clean`: remove what builds of this spec put into out/NAME/, and nothing else."""
+    # A name like `..` is a folder, too.
+    if session.name not in spec_names(session.specs):
+        return
+    try:
+        stage.clean(session.out, session.cache, session.screen.line)
+    except (BuildError, OSError) as error:
+        # doit has no failed clean-up.
+        told = error if isinstance(error, BuildError) else session.explained(error, "removing")
+        raise SystemExit(f"ERROR: {session.mask_if_known(str(told))}") from error

@@ -1,0 +1,154 @@
+"""Jobs: what one stage is made of, as plain data, so that any machine can be given one.
+
+`dump` writes a job as JSON with all that it holds of files; whoever builds it needs the parent's
+tarballs and the .debs beside it. A job may hold passwords: what holds one is nobody else's.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..spec.model import Image
+from .entries import Entry, Script
+from .lockfile import Record
+from .scripts import Program
+from .stage import Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One stage to make; `spec` is the spec's file, as messages name it."""
+
+    stage: Stage
+    spec: str
+    arch: str
+    foreign: tuple[str, ...] = ()
+    below: tuple[Stage, ...] = ()
+    """The stages whose trees it stands on, from the bottom up."""
+
+    @property
+    def arches(self) -> list[str]:
+        """The architectures whose programs run in it, the image's own first."""
+        return [self.arch, *self.foreign]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Later:
+    """What a stage further up will need, to be fetched beside the work of this one."""
+
+    stage: Stage
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseJob(Job):
+    """A base: the locked packages, bootstrapped; `configured` unless they are only unpacked."""
+
+    records: tuple[Record, ...]
+    configured: bool
+    later: tuple[Later, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerJob(Job):
+    """Packages, files and a script on what is below; what of these it has is in its key, too."""
+
+    records: tuple[Record, ...] = ()
+    installed: tuple[Record, ...] = ()
+    """All that is installed when it is done."""
+    configured: bool = True
+    has_apt: bool = True
+    """Whether there is an apt below to install with."""
+    answers: tuple[str, ...] = ()
+    """debconf's, with the passwords of the layers below if packages may ask for them."""
+    answers_below: tuple[str, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    given_below: Mapping[str, str] = field(default_factory=dict)
+    """What `files` of the layers below gave: by target the layer's name."""
+    script: Script | None = None
+    late: tuple[str, ...] = ()
+    """debconf's answers that no package will ask for any more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingsJob(Job):
+    """The fields of a spec that are written into the finished tree."""
+
+    installed: tuple[Record, ...] = ()
+    configured: bool = True
+    timezone: str = ""
+    locale: str = ""
+    entries: tuple[Entry, ...] = ()
+    shadow: str = ""
+    """Root's field in shadow(5), or "" to leave it."""
+    password_field: str = ""
+    """The field of the spec that gave it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageJob(Job):
+    """A filesystem image of one mount point."""
+
+    image: Image
+
+
+_KINDS: dict[str, Any] = {
+    one.__name__: one
+    for one in (
+        BaseJob,
+        LayerJob,
+        SettingsJob,
+        ImageJob,
+        Later,
+        Stage,
+        Record,
+        Entry,
+        Script,
+        Program,
+        Image,
+    )
+}
+
+
+def dump(value: Any) -> Any:
+    """A job, or a part of one, as JSON values; what files hold is in it, not their paths."""
+    if isinstance(value, (Entry, Script)) and value.source is not None:
+        value = dataclasses.replace(value, source=None, content=value.source.read_bytes())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {one.name: dump(getattr(value, one.name)) for one in dataclasses.fields(value)}
+        return {"kind": type(value).__name__, "fields": fields}
+    if isinstance(value, Mapping):
+        return {"kind": "map", "items": [[name, dump(one)] for name, one in value.items()]}
+    if isinstance(value, tuple):
+        return {"kind": "tuple", "items": [dump(one) for one in value]}
+    if isinstance(value, list):
+        return [dump(one) for one in value]
+    if isinstance(value, bytes):
+        return {"kind": "bytes", "base64": base64.b64encode(value).decode("ascii")}
+    if isinstance(value, Path):
+        return {"kind": "path", "path": str(value)}
+    return value
+
+
+def load(value: Any) -> Any:
+    """The job of what `dump` made; KeyError or TypeError for anything else."""
+    if isinstance(value, list):
+        return [load(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    match value["kind"]:
+        case "map":
+            return {name: load(one) for name, one in value["items"]}
+        case "tuple":
+            return tuple(load(one) for one in value["items"])
+        case "bytes":
+            return base64.b64decode(value["base64"])
+        case "path":
+            return Path(value["path"])
+        case kind:
+            return _KINDS[kind](**{name: load(one) for name, one in value["fields"].items()})

@@ -1,0 +1,158 @@
+"""The start of a run: streams, signals, the session, and doit's own state of it."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import json
+import os
+import signal
+import sqlite3
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from doit.dependency import SqliteDB
+from doit.exceptions import InvalidDodoFile
+
+from ..host import safe, space
+from ..host.files import remove
+from ..host.process import SIGNALS, on_signal
+from ..host.scratch import scratch_root
+from ..host.streams import speak_utf8, stand_streams
+from ..spec.load import spec_names
+from .reporter import Reporter, variables
+from .session import VARIABLES, Session
+
+
+def start() -> dict[str, Any]:
+    """Begin a run in the working directory; doit's configuration of it.
+
+    InvalidDodoFile, which doit shows as one message, for a variable or a folder that will not do.
+    """
+    stand_streams()
+    speak_utf8()
+    # Where a caller ignores this one, no exit status is ever told, and each command seems to succeed.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, on_signal)
+    # What a build makes has the same modes for every user; secrets are given theirs one by one.
+    os.umask(0o022)
+    session = _session()
+    # Twice: a signal in the moment before the first call is under way ends that one, never the
+    # second.
+    atexit.register(session.close)
+    atexit.register(session.close)
+    Reporter.session = session
+    # doit finds a backend of one's own by the entry point of an installed package: a checkout may
+    # be none.
+    SqliteDB.dump = _state_is_spare(SqliteDB.dump)
+    SqliteDB.remove = _state_is_spare(SqliteDB.remove)
+    return {
+        "default_tasks": ["build"],
+        "backend": "sqlite3",
+        "dep_file": _dep_file(session),
+        "reporter": Reporter,
+        "verbosity": 2,
+        "minversion": "0.36.0",
+    }
+
+
+def _session() -> Session:
+    """The session of this process; its variables are checked before anything else happens."""
+    given = variables()
+    for name in given:
+        if name not in VARIABLES:
+            import difflib
+
+            near = difflib.get_close_matches(name, VARIABLES, 1)
+            meant = f"did you mean {near[0]}=? " if near else ""
+            raise InvalidDodoFile(
+                f"unknown variable {name}=\n  {meant}variables: {', '.join(VARIABLES)}"
+            )
+    session = Session(root=Path.cwd(), variables=given)
+    for path in (session.root, session.cache.root, scratch_root()):
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            # apt's configuration, records and JSON have it as text.
+            raise InvalidDodoFile(
+                f"{str(path)!a}: this path is no text in UTF-8\n  rename its folder"
+            ) from None
+    folders = [session.specs, session.root / "out", session.state]
+    if not os.environ.get("STRATA_CACHE"):
+        folders.append(session.cache.root)
+    for folder in folders:
+        # A commit can hold such a link; root would write to wherever it leads.
+        if folder.is_symlink():
+            raise InvalidDodoFile(
+                f"{folder.name}: a link is in the folder's place, and Strata writes through none\n"
+                "  remove it (STRATA_CACHE names a cache elsewhere, mount --bind brings any folder)"
+            )
+    return session
+
+
+def _dep_file(session: Session) -> str:
+    """The file of doit's own state: one for each spec, since tasks of two have the same names.
+
+    In memory for what is no spec, and where it cannot be written.
+    """
+    state = session.state
+    with contextlib.suppress(OSError), safe.folder(state, make=True):
+        pass
+    if not state.is_dir():
+        return ":memory:"
+    if session.name in spec_names(session.specs):
+        path = state / f"{session.name}.sqlite3"
+        if os.access(state, os.W_OK):
+            # sqlite would write through a link, or to whatever else these are names of.
+            for suffix in ("-journal", "-wal", "-shm"):
+                beside = path.with_name(path.name + suffix)
+                if os.path.lexists(beside) and not _regular(beside):
+                    remove(beside)
+            if os.path.lexists(path) and not (_regular(path) and _sound(path)):
+                remove(path)
+                remove(path.with_name(f"{path.name}-journal"))
+        kept = path.exists() and path.stat().st_size > 0
+        mine = os.access(state, os.W_OK) and (not kept or os.access(path, os.W_OK))
+        if mine and (kept or space.free_bytes(state) > 1 << 16):
+            return str(path)
+    return ":memory:"
+
+
+def _regular(path: Path) -> bool:
+    info = path.lstat()
+    return stat.S_ISREG(info.st_mode) and info.st_nlink == 1
+
+
+def _sound(path: Path) -> bool:
+    """Whether sqlite can read its file: doit would refuse to run where the disk has lost a bit."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+            checked = database.execute("pragma integrity_check").fetchall()
+            texts = database.execute("select cast(task_data as text) from doit").fetchall()
+        return checked == [("ok",)] and all(isinstance(json.loads(text), dict) for (text,) in texts)
+    except sqlite3.OperationalError as error:
+        return path.is_file() and "no such table" not in str(error)  # another process writes it
+    except (sqlite3.Error, ValueError, TypeError, RecursionError):
+        return False
+
+
+def _state_is_spare(method: Callable[..., Any]) -> Callable[..., Any]:
+    """doit's own state is an optimisation: a full disk below .doit/ must not hide a build's error.
+
+    doit writes it when it is done with a task and at its end, outside of any action.
+    """
+
+    @functools.wraps(method)
+    def write(*arguments: Any) -> Any:
+        try:
+            return method(*arguments)
+        except (sqlite3.OperationalError, OSError):
+            return None
+
+    return write

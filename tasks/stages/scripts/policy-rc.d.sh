@@ -1,0 +1,3 @@
+#!/bin/sh
+# Strata's, while it builds
+exit 101
