@@ -27,8 +27,14 @@ class Reach:
     @classmethod
     def of(cls, spec: Spec, uris: Mapping[str, str], named: Mapping[str, str]) -> Reach:
         """A spec's."""
-        return cls(arch=spec.arch, foreign=spec.foreign, uris=uris, proxies=spec.proxies,
-                   direct=spec.direct, named=named)  # fmt: skip
+        return cls(
+            arch=spec.arch,
+            foreign=spec.foreign,
+            uris=uris,
+            proxies=spec.proxies,
+            direct=spec.direct,
+            named=named,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

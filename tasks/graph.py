@@ -113,8 +113,10 @@ def task_image() -> Iterator[Task]:
     plan = _planned()
     every = Reporter.selected("build") or Reporter.selected("image")
     for stage in plan.images if plan else ():
-        yield {"name": stage.name,
-               **_stage(stage, ["base", "layer"], _make_images if every else _make)}  # fmt: skip
+        yield {
+            "name": stage.name,
+            **_stage(stage, ["base", "layer"], _make_images if every else _make),
+        }
 
 
 @create_after(executed="lock")

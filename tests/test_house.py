@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -41,3 +42,22 @@ def test_each_promise_names_a_test_that_exists() -> None:
             assert not test or f"\ndef {test}(" in content, f"{file}::{test}"
             named += 1
     assert named > 60
+
+
+def test_the_docs_name_each_file_and_none_that_is_not_there() -> None:
+    text = (PROJECT / "docs/design.md").read_text()
+    for path in re.findall(r"tasks/[a-z_/]+\.(?:py|sh)", text):
+        assert (PROJECT / path).is_file(), path
+    house = text.partition("\n## The house\n")[2].partition("\n## ")[0]
+    modules = [path for path in (PROJECT / "tasks").rglob("*.py") if path.name != "__init__.py"]
+    assert [str(path) for path in modules if f"`{path.stem}`" not in house
+            and f"{path.stem}.py" not in house] == []  # fmt: skip
+    assert len(modules) > 80
+
+
+def test_each_room_says_what_it_is_for() -> None:
+    for path in (PROJECT / "tasks").rglob("__init__.py"):
+        (only,) = ast.parse(path.read_text()).body
+        assert isinstance(only, ast.Expr)
+        assert isinstance(only.value, ast.Constant)
+        assert str(only.value.value).rstrip().endswith("."), path

@@ -21,13 +21,13 @@ from tasks.plan.tools import tool_versions
 
 
 def test_versions_that_make_the_same_count_as_one_and_others_as_themselves() -> None:
-    for tool, groups in versions.SAME.items():
+    for name, groups in versions.SAME.items():
         listed = [version for group in groups for version in group]
         assert len(set(listed)) == len(listed)
         for group in groups:
-            assert {versions.keyed(tool, version) for version in group} == {group[0]}
-            # Another revision of Debian's is another version, and so is one of another tool.
-            assert versions.keyed(tool, group[-1] + "+deb99u9") == group[-1] + "+deb99u9"
+            assert {versions.keyed(name, version) for version in group} == {group[0]}
+            # Another revision of Debian's is another version, and so is one of another name.
+            assert versions.keyed(name, group[-1] + "+deb99u9") == group[-1] + "+deb99u9"
             assert versions.keyed("other", group[-1]) == group[-1]
     assert versions.keyed("mmdebstrap", "9.9") == "9.9"
 

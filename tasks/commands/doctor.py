@@ -23,8 +23,10 @@ def doctor(session: Session) -> None:
     missing: list[str] = []
 
     def say(good: bool, what: str, advice: str = "", *, needed: bool = True) -> None:
-        session.screen.line(f"{'ok  ' if good else 'MISS' if needed else 'note'} {what}"
-                            + (f": {advice}" if advice and not good else ""))  # fmt: skip
+        session.screen.line(
+            f"{'ok  ' if good else 'MISS' if needed else 'note'} {what}"
+            + (f": {advice}" if advice and not good else "")
+        )
         if not good and needed:
             missing.append(what)
 
@@ -36,8 +38,7 @@ def doctor(session: Session) -> None:
             tool(name)
         except BuildError:
             packages.setdefault(package, []).append(name)
-    say(not packages, f"{len(TOOLS)} host tools",
-        f"apt-get install {' '.join(sorted(packages))}")  # fmt: skip
+    say(not packages, f"{len(TOOLS)} host tools", f"apt-get install {' '.join(sorted(packages))}")
     if os.geteuid() == 0 and not packages:
         _try_host(session, say)
     filesystems = Path("/proc/filesystems").read_text().split()
@@ -45,8 +46,12 @@ def doctor(session: Session) -> None:
         say(name in filesystems, f"filesystem {name}", f"modprobe {name}", needed=False)
     for title, path in (("scratch", scratch_root()), ("cache", session.cache.root)):
         free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
-        say(free > 4 << 30, f"{free / (1 << 30):.1f} GiB free for {title} in {path}",
-            "4 GiB are little", needed=False)  # fmt: skip
+        say(
+            free > 4 << 30,
+            f"{free / (1 << 30):.1f} GiB free for {title} in {path}",
+            "4 GiB are little",
+            needed=False,
+        )
     if session.name:
         try:
             session.need_arch()
@@ -78,5 +83,9 @@ def _try_host(session: Session, say: Callable[..., None]) -> None:
         if not failure or failure.name not in ("namespaces", "propagation", "proc"):
             failure = trials.loop(folder)
             advice = failure.hint if failure else ""
-            say(not failure, failure.message if failure else trials.NEEDS["loop"].title, advice,
-                needed=needed)  # fmt: skip
+            say(
+                not failure,
+                failure.message if failure else trials.NEEDS["loop"].title,
+                advice,
+                needed=needed,
+            )

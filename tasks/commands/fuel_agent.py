@@ -33,8 +33,12 @@ def _list(items: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _mapping(required: str, /, **properties: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "required": required.split(), "properties": properties,
-            "description": "a mapping"}  # fmt: skip
+    return {
+        "type": "object",
+        "required": required.split(),
+        "properties": properties,
+        "description": "a mapping",
+    }
 
 
 REPO_ORDER = ("name", "uri", "suite", "section", "priority", "meta")
@@ -102,21 +106,32 @@ def spec_document(source: Mapping[str, Any], *, origin: str) -> tuple[dict[str, 
     load_spec has the last word on their form. Raises BuildError for what has no spec.
     """
     _validate(source, origin)
-    notes = [f"{where}: left out, as fuel-agent did not read it or Strata has no such thing."
-             for where in _unknown(source, INPUT)]  # fmt: skip
+    notes = [
+        f"{where}: left out, as fuel-agent did not read it or Strata has no such thing."
+        for where in _unknown(source, INPUT)
+    ]
     repos = _repos(source, notes)
     document: dict[str, Any] = {
-        "arch": "amd64", "base": copy.deepcopy(BASE), "repos": repos,
+        "arch": "amd64",
+        "base": copy.deepcopy(BASE),
+        "repos": repos,
         "packages": _packages(source, source.get("codename") or repos[0]["suite"], notes),
         **_password(source, notes),
         "proxies": _proxies(source.get("proxies") or {}, notes),
-        "images": {mount: {"file": _basename(image["uri"]), "format": image["format"],
-                           "container": image["container"]}
-                   for mount, image in sorted(source["image_data"].items())},
-    }  # fmt: skip
+        "images": {
+            mount: {
+                "file": _basename(image["uri"]),
+                "format": image["format"],
+                "container": image["container"],
+            }
+            for mount, image in sorted(source["image_data"].items())
+        },
+    }
     stem = _basename(source["image_data"]["/"]["uri"]).partition(".")[0]
-    notes.append(f"output: {source.get('output') or 'absent'}; images go to out/NAME/, metadata to "
-                 f"NAME.yaml there, but fuel-agent provisions from {stem}.yaml.")  # fmt: skip
+    notes.append(
+        f"output: {source.get('output') or 'absent'}; images go to out/NAME/, metadata to "
+        f"NAME.yaml there, but fuel-agent provisions from {stem}.yaml."
+    )
     return {name: value for name, value in document.items() if value}, notes
 
 
@@ -168,12 +183,16 @@ def _repos(source: Mapping[str, Any], notes: list[str]) -> list[dict[str, Any]]:
         wanted = next((repo for repo in repos if repo["suite"] == codename), first)
         repos.sort(key=lambda repo: repo is not wanted)
         place = "stays first, as none has it" if wanted is first else "is first now"
-        notes.append(f"codename: {first['name']}, the first repository and fuel-agent's base"
-                     f", has not the suite {codename!r}; {wanted['name']} {place}.")  # fmt: skip
+        notes.append(
+            f"codename: {first['name']}, the first repository and fuel-agent's base"
+            f", has not the suite {codename!r}; {wanted['name']} {place}."
+        )
     others = [repo["name"] for repo in repos if repo["uri"] != repos[0]["uri"]]
-    notes.append("repos: fuel-agent verified no signature and Strata verifies all; `keyring` is "
-                 "needed where this host's archive keyrings lack a repository's key, perhaps for "
-                 f"{', '.join([*others, repos[0]['name']])}.")  # fmt: skip
+    notes.append(
+        "repos: fuel-agent verified no signature and Strata verifies all; `keyring` is "
+        "needed where this host's archive keyrings lack a repository's key, perhaps for "
+        f"{', '.join([*others, repos[0]['name']])}."
+    )
     return repos
 
 
@@ -182,11 +201,15 @@ def _packages(source: Mapping[str, Any], release: str, notes: list[str]) -> list
     packages = " ".join(source.get("packages", ())).split()
     if "packages" not in source:
         packages = TRUSTY.split() if release == "trusty" else []
-        notes.append("packages: absent; the list that fuel-agent takes then is for trusty and is "
-                     + ("written out." if packages else f"of no use for {release}."))  # fmt: skip
+        notes.append(
+            "packages: absent; the list that fuel-agent takes then is for trusty and is "
+            + ("written out." if packages else f"of no use for {release}.")
+        )
     if changed := [name for name in RECONFIGURED if name in packages]:
-        notes.append(f"packages: fuel-agent disabled or configured {', '.join(changed)} after "
-                     "installation; a layer with a `script` can do that.")  # fmt: skip
+        notes.append(
+            f"packages: fuel-agent disabled or configured {', '.join(changed)} after "
+            "installation; a layer with a `script` can do that."
+        )
     return packages
 
 
@@ -194,8 +217,10 @@ def _password(source: Mapping[str, Any], notes: list[str]) -> dict[str, str]:
     """Return one of the two; the hash wins, as in fuel-agent's objects.User."""
     given = [name for name in ("hashed_root_password", "root_password") if source.get(name)]
     if not given:
-        notes.append("root_password: absent; fuel-agent then set one that everybody knows, here "
-                     "root stays locked: add `hashed_root_password` to log in.")  # fmt: skip
+        notes.append(
+            "root_password: absent; fuel-agent then set one that everybody knows, here "
+            "root stays locked: add `hashed_root_password` to log in."
+        )
     if given[1:]:
         notes.append("root_password: left out, because hashed_root_password is used.")
     return {name: source[name] for name in given[:1]}
@@ -258,8 +283,10 @@ def import_input(session: Session) -> None:
     if not given or not session.name:
         raise BuildError("two variables are needed", "doit import file=provision.json spec=NAME")
     if "/" in session.name or session.name[:1] in ".-" or not session.name.isprintable():
-        raise BuildError(f"spec={session.name!r}: expected a name for a file in specs/",
-                         "no slash in it, no dot or hyphen first")  # fmt: skip
+        raise BuildError(
+            f"spec={session.name!r}: expected a name for a file in specs/",
+            "no slash in it, no dot or hyphen first",
+        )
     # ./doit changes to the project's folder; the file is meant from where the user stands.
     file = Path(os.environ.get("STRATA_FROM", "."), given)
     target = session.specs / f"{session.name}.yaml"

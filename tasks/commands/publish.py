@@ -13,11 +13,19 @@ from ..stages.publish import Publication
 
 def _publication(session: Session) -> Publication:
     return Publication(
-        out=session.out, spec=session.spec, plan=session.plan, uris=session.uris,
-        cache=session.cache, places=session.places, lock_digest=session.lock_digest,
-        locked=session.locked, started=session.started, result=session.result,
-        say=session.screen.line, progress=session.screen.progress,
-    )  # fmt: skip
+        out=session.out,
+        spec=session.spec,
+        plan=session.plan,
+        uris=session.uris,
+        cache=session.cache,
+        places=session.places,
+        lock_digest=session.lock_digest,
+        locked=session.locked,
+        started=session.started,
+        result=session.result,
+        say=session.screen.line,
+        progress=session.screen.progress,
+    )
 
 
 def publish(session: Session) -> None:

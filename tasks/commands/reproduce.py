@@ -147,8 +147,15 @@ def _check_published(session: Session, plan: Plan) -> None:
         tools = {str(name): str(one) for name, one in content.get("tools", {}).items()}
     except FileNotFoundError as error:
         raise BuildError(f"{where} is missing: there is nothing to compare with", again) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
-            yaml.YAMLError) as error:  # fmt: skip
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        yaml.YAMLError,
+    ) as error:
         raise BuildError(f"{where}: not what a build wrote: {error}", again) from error
     planned = {stage.task: stage.key for stage in plan.stages}
     if known != planned:
@@ -171,8 +178,9 @@ def _fresh(session: Session) -> Iterator[Session]:
 
     Only .debs are shared: they are what the lock names by SHA-256, and no result of a build.
     """
-    fresh = Session(root=session.root, variables=session.variables, screen=session.screen,
-                    logs="log/reproduce")  # fmt: skip
+    fresh = Session(
+        root=session.root, variables=session.variables, screen=session.screen, logs="log/reproduce"
+    )
     with fresh.stack:
         root = fresh.scratch / "cache"
         root.mkdir()
@@ -185,7 +193,7 @@ def _fresh(session: Session) -> Iterator[Session]:
 
 def _compare_trees(
     old: Entry | None, new: Entry, drawn: Drawn, fresh: Session, log: Log
-) -> Verdict:  # fmt: skip
+) -> Verdict:
     """How two layer tarballs differ, if they do."""
     if old is None or old.sha256 == new.sha256:
         return SAME
@@ -275,7 +283,7 @@ def _compare_members(
 
 def _compare_images(
     old: Path, new: Entry, spec: Image, drawn: Drawn, fresh: Session, log: Log
-) -> Verdict:  # fmt: skip
+) -> Verdict:
     """How a published image differs from the new one, if it does."""
     if not old.is_file():
         return Verdict(same=False, text=f"{old.name} is missing")
@@ -294,9 +302,7 @@ def _compare_images(
     return found
 
 
-def _compare_raw(
-    raws: list[Path], spec: Image, drawn: Drawn, fresh: Session, log: Log
-) -> Verdict:  # fmt: skip
+def _compare_raw(raws: list[Path], spec: Image, drawn: Drawn, fresh: Session, log: Log) -> Verdict:
     kind = FILESYSTEMS[spec.format]
     with raws[0].open("rb") as one, raws[1].open("rb") as other:
         offset = ext_bytes.first_difference(one, other)
@@ -306,8 +312,9 @@ def _compare_raw(
     if any(notice.done == KEPT for notice in drawn.notices):
         own = Drawn(notices=drawn.notices)
         below = spec.mount.rstrip("/")
-        found = _file_difference(raws, kind, fresh, log,
-                                 lambda path: own.expected(f"{below}{path}"))  # fmt: skip
+        found = _file_difference(
+            raws, kind, fresh, log, lambda path: own.expected(f"{below}{path}")
+        )
         if found:
             text = f"{below}{found}" if found.startswith("/") else found
             return Verdict(same=False, text=text)
@@ -353,9 +360,12 @@ def _ext_difference(raw: Path, spec: Image, offset: int) -> str:
 
 
 def _file_difference(
-    raws: list[Path], kind: Filesystem, fresh: Session, log: Log,
+    raws: list[Path],
+    kind: Filesystem,
+    fresh: Session,
+    log: Log,
     expected: Callable[[str], bool] = lambda _path: False,
-) -> str:  # fmt: skip
+) -> str:
     """The first file in which two filesystems differ, "" if none does, or why it cannot be told."""
     tars: list[Path] = []
     try:
@@ -373,9 +383,21 @@ def _files(raw: Path, kind: Filesystem, fresh: Session, log: Log) -> Path:
     target = raw.with_suffix(".tar")
     folder = fresh.scratch / "files"
     folder.mkdir()
-    tar = ["tar", "--create", "--file", str(target), "--sort=name", "--numeric-owner",
-           "--format=posix", "--pax-option=delete=atime,delete=ctime", "--xattrs",
-           "--xattrs-include=*", "--directory", str(folder), "."]  # fmt: skip
+    tar = [
+        "tar",
+        "--create",
+        "--file",
+        str(target),
+        "--sort=name",
+        "--numeric-owner",
+        "--format=posix",
+        "--pax-option=delete=atime,delete=ctime",
+        "--xattrs",
+        "--xattrs-include=*",
+        "--directory",
+        str(folder),
+        ".",
+    ]
     try:
         if not kind.mounted_as:
             read = ["mcopy", "-s", "-m", "-n", "-i", str(raw), "::", str(folder)]
@@ -431,15 +453,27 @@ def _diffoscope(old: Path, new: Path, fresh: Session, log: Log) -> None:
     base.skeleton(root)
     (root / "root" / name).touch()
     sandbox = Sandbox(
-        base=fresh.scratch, mounts=[["bind", str(root), "root", ""]], root="root",
+        base=fresh.scratch,
+        mounts=[["bind", str(root), "root", ""]],
+        root="root",
         binds=[*base.programs(), (str(old), "/target/old"), (str(new), "/target/new")],
-        keep=DPKG_CAPABILITIES, env={"HOME": "/root", "TMPDIR": "/tmp"}, cwd="/target",
-    )  # fmt: skip
+        keep=DPKG_CAPABILITIES,
+        env={"HOME": "/root", "TMPDIR": "/tmp"},
+        cwd="/target",
+    )
     try:
         # Status 1 says that they differ. Of large images it may take hours.
-        sandbox.run(step(
-            "/bin/sh", "-c", 'timeout "$0" diffoscope --text "$1" old new; test $? -le 1',
-            str(DIFFOSCOPE_SECONDS), f"/root/{name}"), log=log, what="diffoscope")  # fmt: skip
+        sandbox.run(
+            step(
+                "/bin/sh",
+                "-c",
+                'timeout "$0" diffoscope --text "$1" old new; test $? -le 1',
+                str(DIFFOSCOPE_SECONDS),
+                f"/root/{name}",
+            ),
+            log=log,
+            what="diffoscope",
+        )
         with (
             open(safe.reading(root / "root" / name), "rb") as source,
             open(safe.creating(fresh.out / fresh.logs / name), "wb") as copy,

@@ -118,5 +118,7 @@ def verify(session: Session) -> None:
             check(path, "its SHA-256 is another", "the next build publishes it again")
     session.screen.line(f"verified {count} entries, {bad} bad")
     if bad:
-        raise BuildError(f"{bad} of {count} cache entries were damaged and have been {done}",
-                         "the next build makes again what it needs of them")  # fmt: skip
+        raise BuildError(
+            f"{bad} of {count} cache entries were damaged and have been {done}",
+            "the next build makes again what it needs of them",
+        )

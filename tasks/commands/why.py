@@ -24,8 +24,14 @@ def keys(session: Session) -> None:
     rows = []
     for stage in session.plan.stages:
         files = [session.cache.file(stage), session.cache.record(stage)]
-        rows.append({"stage": stage.kind, "name": stage.name, "key": stage.key,
-                     "files": [os.path.relpath(path, session.root) for path in files]})  # fmt: skip
+        rows.append(
+            {
+                "stage": stage.kind,
+                "name": stage.name,
+                "key": stage.key,
+                "files": [os.path.relpath(path, session.root) for path in files],
+            }
+        )
     if form == "json":
         found = {"spec": session.spec.name, "lock": session.lock_digest, "stages": rows}
         session.screen.line(json.dumps(found, indent=1))
@@ -65,8 +71,11 @@ def why(session: Session) -> None:
 
 def _reasons(session: Session, stage: Stage) -> list[str]:
     """How the inputs differ from those of the most recent record of the same stage."""
-    records = [path for path in session.cache.own(FOLDERS[stage.kind])
-               if path.suffix == ".json" and path.name.startswith(f"{stage.kind}-")]  # fmt: skip
+    records = [
+        path
+        for path in session.cache.own(FOLDERS[stage.kind])
+        if path.suffix == ".json" and path.name.startswith(f"{stage.kind}-")
+    ]
     records.sort(key=lambda path: path.lstat().st_mtime, reverse=True)
     # Before the most recent of all specs comes what this spec's own last build was made of.
     own = _last_key(session, stage)
@@ -96,8 +105,15 @@ def _published_tools(session: Session) -> dict[str, str]:
     try:
         text = safe.read_bytes(session.out / f"{session.name}.yaml", strict.LIST_LIMIT)
         return {str(name): str(one) for name, one in yaml.safe_load(text)["tools"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
-            yaml.YAMLError):  # fmt: skip
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        yaml.YAMLError,
+    ):
         return {}
 
 
@@ -105,8 +121,11 @@ def _last_key(session: Session, stage: Stage) -> str:
     """The key that a stage of this name had in the last build, or ""."""
     try:
         stages = strict.read(session.out / "build.json")["stages"]
-        return next(str(one["key"]) for one in stages
-                    if (one["stage"], one["name"]) == (stage.kind, stage.name))  # fmt: skip
+        return next(
+            str(one["key"])
+            for one in stages
+            if (one["stage"], one["name"]) == (stage.kind, stage.name)
+        )
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
         return ""
 
@@ -148,20 +167,25 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
                     lines.append(f"package {slot[0]}: {was[slot][1]} → {now[slot][1]}")
         elif name == "manual":
             had, has = set(before or ()), set(after or ())
-            lines += [f"package {one.partition(':')[0]} is no longer asked for"
-                      for one in sorted(had - has)]  # fmt: skip
-            lines += [f"package {one.partition(':')[0]} is asked for"
-                      for one in sorted(has - had)]  # fmt: skip
+            lines += [
+                f"package {one.partition(':')[0]} is no longer asked for"
+                for one in sorted(had - has)
+            ]
+            lines += [f"package {one.partition(':')[0]} is asked for" for one in sorted(has - had)]
         elif name == "auto":
             continue  # what is not asked for: the packages or `manual` tell it
         elif name == "script":
-            lines.append("its script " + ("is gone" if not after else "is new" if not before
-                                          else "has other bytes"))  # fmt: skip
+            lines.append(
+                "its script "
+                + ("is gone" if not after else "is new" if not before else "has other bytes")
+            )
         elif name == "shown":
             was, now = before or {}, after or {}
             differ = [one for one in sorted({*was, *now}) if was.get(one) != now.get(one)]
-            lines += [f"{one}, which it looks at: {was.get(one, 'unset')} → {now.get(one, 'unset')}"
-                      for one in differ]  # fmt: skip
+            lines += [
+                f"{one}, which it looks at: {was.get(one, 'unset')} → {now.get(one, 'unset')}"
+                for one in differ
+            ]
         elif name == "parent":
             lines.append("what it stands on changed")
         elif isinstance(before, list) and isinstance(after, list):

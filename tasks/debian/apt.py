@@ -168,9 +168,11 @@ def pin_conditions(release: Mapping[str, str]) -> dict[str, str]:
 
 
 def preferences(
-    repos: Sequence[tuple[str, int | None, Mapping[str, str]]], *, sites: bool,
+    repos: Sequence[tuple[str, int | None, Mapping[str, str]]],
+    *,
+    sites: bool,
     pins: Mapping[str, Sequence[tuple[str, int]]] | None = None,
-) -> str:  # fmt: skip
+) -> str:
     """apt_preferences for (name, priority, Release fields) of each repository, in their order.
 
     `pins` has, by repository, (package patterns, priority): what they name they rule in place of
@@ -206,8 +208,9 @@ def preferences(
             pin = f'origin "{urlsplit(site(number)).netloc}"'
         else:
             pin = "release " + ", ".join(f"{key}={value}" for key, value in conditions.items())
-        single += [f"Package: {packages}\nPin: {pin}\nPin-Priority: {value}\n"
-                   for packages, value in own]  # fmt: skip
+        single += [
+            f"Package: {packages}\nPin: {pin}\nPin-Priority: {value}\n" for packages, value in own
+        ]
         if priority is not None:
             whole.append(f"Package: *\nPin: {pin}\nPin-Priority: {priority}\n")
     return "\n".join([*single, *whole])

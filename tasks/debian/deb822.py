@@ -97,14 +97,18 @@ def only_compressed(
 
     apt passes over these in silence; `components` is empty for a flat repository.
     """
-    wanted = ["Packages"] if not components else [
-        f"{component}/binary-{arch}/Packages" for component in components for arch in arches
-    ]  # fmt: skip
+    wanted = (
+        ["Packages"]
+        if not components
+        else [f"{component}/binary-{arch}/Packages" for component in components for arch in arches]
+    )
     return {
         name + suffix: name
-        for name in wanted if name not in sums
-        for suffix in [next((end for end in COMPRESSED if name + end in sums), "")] if suffix
-    }  # fmt: skip
+        for name in wanted
+        if name not in sums
+        for suffix in [next((end for end in COMPRESSED if name + end in sums), "")]
+        if suffix
+    }
 
 
 def release_sums(text: str) -> dict[str, Sum]:
@@ -191,5 +195,8 @@ def extended_states(auto: Iterable[str]) -> str:
 def marked_auto(text: str) -> set[tuple[str, str]]:
     """(package, architecture) of what such a file marks as automatically installed."""
     stanzas = [stanza_fields(stanza) for stanza in text.split("\n\n")]
-    return {(fields["Package"], fields["Architecture"]) for fields in stanzas
-            if fields.get("Auto-Installed") == "1"}  # fmt: skip
+    return {
+        (fields["Package"], fields["Architecture"])
+        for fields in stanzas
+        if fields.get("Auto-Installed") == "1"
+    }

@@ -48,9 +48,15 @@ def host_mirrors(
         if not security and not (re.fullmatch(r"[a-z]+", suite) and suite != "nodistro"):
             continue
         # An archive needs nobody's word for what it has signed.
-        rank = (not archive, bool(known), trusted, suite == "stable",
-                not security and given.rstrip("/") not in updated, bool(signed),
-                arch not in arches)  # fmt: skip
+        rank = (
+            not archive,
+            bool(known),
+            trusted,
+            suite == "stable",
+            not security and given.rstrip("/") not in updated,
+            bool(signed),
+            arch not in arches,
+        )
         found.append((rank, "security" if security else "mirror", uri.rstrip("/")))
     best = {
         kind: min((one for one in found if one[1] == kind), key=lambda one: one[0])[2]

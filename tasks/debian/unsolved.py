@@ -74,11 +74,12 @@ def policies(text: str) -> dict[str, Policy]:
             places = re.findall(r"http://(\d+)\.strata\.invalid (\S+)", part)
             offers.append(
                 Offer(
-                    version=version, priority=int(priority),
+                    version=version,
+                    priority=int(priority),
                     sites=tuple(int(site) for site, _suite in places),
                     suites=tuple(suite.rpartition("/")[0] or suite for _site, suite in places),
                 )
-            )  # fmt: skip
+            )
         name = candidate[1] if candidate[1] != "(none)" else ""
         found[head[:-1]] = Policy(candidate=name, offers=tuple(offers))
     return found
@@ -134,9 +135,15 @@ def unmet(out: str) -> list[Unmet]:
             kind = found[-1].kind if found else ""
         if (entry := match or other) is not None:
             found.append(
-                Unmet(package=package, kind=kind, on=entry["on"], relation=entry["relation"] or "",
-                      but=entry["but"].removesuffix(" or"), alternative=other is not None)
-            )  # fmt: skip
+                Unmet(
+                    package=package,
+                    kind=kind,
+                    on=entry["on"],
+                    relation=entry["relation"] or "",
+                    but=entry["but"].removesuffix(" or"),
+                    alternative=other is not None,
+                )
+            )
     return found
 
 
@@ -166,10 +173,19 @@ def _canonical(package: str, arch: str) -> str:
 
 
 def explained(
-    where: str, wanted: Sequence[str], out: str, err: str, ask: Ask, *, repos: Sequence[str],
-    suites: Sequence[Sequence[str]], essential: set[str], arches: Sequence[str],
-    satisfies: Callable[[str, str], bool], missing: Sequence[str] = (),
-) -> BuildError:  # fmt: skip
+    where: str,
+    wanted: Sequence[str],
+    out: str,
+    err: str,
+    ask: Ask,
+    *,
+    repos: Sequence[str],
+    suites: Sequence[Sequence[str]],
+    essential: set[str],
+    arches: Sequence[str],
+    satisfies: Callable[[str, str], bool],
+    missing: Sequence[str] = (),
+) -> BuildError:
     """The cause, and a remedy that works.
 
     `repos` and `suites` are each repository's name and the names that its suite has; `essential`
@@ -178,8 +194,14 @@ def explained(
     repository nothing came.
     """
     lines = out.splitlines()
-    start = next((number for number, line in enumerate(lines) if "unmet dependencies" in line
-                  or line.endswith("will be REMOVED:")), len(lines))  # fmt: skip
+    start = next(
+        (
+            number
+            for number, line in enumerate(lines)
+            if "unmet dependencies" in line or line.endswith("will be REMOVED:")
+        ),
+        len(lines),
+    )
     reason = [line for line in [*lines[start:], *err.splitlines()] if line.strip()]
     text = "\n".join("    " + line for line in reason[:15])
     asked = [request(one) for one in wanted if not one.endswith("-")]
@@ -190,8 +212,11 @@ def explained(
     causes = [cause for cause in told if cause is not None]
     if causes:
         same = [what for what, _hint in causes]
-        absent = [one.package for one, cause in zip(asked, told, strict=True)
-                  if cause and cause[0] == f"no repository has {one.package}"]  # fmt: skip
+        absent = [
+            one.package
+            for one, cause in zip(asked, told, strict=True)
+            if cause and cause[0] == f"no repository has {one.package}"
+        ]
         if len(absent) == len(causes):
             same = [f"no repository has {', '.join(sorted(set(absent)))}"]
         hint = causes[0][1]
@@ -200,13 +225,16 @@ def explained(
         return BuildError(f"{where}: {'; '.join(dict.fromkeys(same))}:\n{text}", hint)
     for package, one in sorted(refused.items()):
         if _canonical(package, arches[0]) not in known and not providers(ask("showpkg", package)):
-            return BuildError(f"{where}: no repository has {package}:\n{text}",
-                              f"remove `{one}`")  # fmt: skip
+            return BuildError(f"{where}: no repository has {package}:\n{text}", f"remove `{one}`")
     facts = _Facts(
-        ask=ask, repos=repos, essential=essential, arches=arches, satisfies=satisfies,
+        ask=ask,
+        repos=repos,
+        essential=essential,
+        arches=arches,
+        satisfies=satisfies,
         refused={_canonical(package, arches[0]): one for package, one in refused.items()},
         versions={_canonical(one.package, arches[0]): one.version for one in asked if one.version},
-    )  # fmt: skip
+    )
     hint = _remedy(unmet(out), facts) or (
         "leave out one of them, or add the repository that has what is missing"
     )
@@ -255,9 +283,13 @@ def _places(policy: Policy, repos: Sequence[str]) -> str:
 
 
 def _single(
-    one: Request, known: Mapping[str, Policy], ask: Ask, repos: Sequence[str],
-    suites: Sequence[Sequence[str]], arch: str,
-) -> tuple[str, str] | None:  # fmt: skip
+    one: Request,
+    known: Mapping[str, Policy],
+    ask: Ask,
+    repos: Sequence[str],
+    suites: Sequence[Sequence[str]],
+    arch: str,
+) -> tuple[str, str] | None:
     """What is wrong with one request by itself, and what to do."""
     policy = known.get(_canonical(one.package, arch))
     offers = policy.offers if policy else ()
@@ -266,11 +298,18 @@ def _single(
     if one.version:
         if any(fnmatch.fnmatchcase(offer.version, one.version) for offer in offers):
             return None
-        return (f"no repository has {one.package} in version '{one.version}'",
-                f"there is {_places(policy, repos)}")  # fmt: skip
+        return (
+            f"no repository has {one.package} in version '{one.version}'",
+            f"there is {_places(policy, repos)}",
+        )
     if one.suite:
-        having = {name for offer in offers for site in offer.sites if site < len(suites)
-                  for name in suites[site]}  # fmt: skip
+        having = {
+            name
+            for offer in offers
+            for site in offer.sites
+            if site < len(suites)
+            for name in suites[site]
+        }
         if one.suite in having:
             return None
         every = {name for names in suites for name in names}
@@ -282,10 +321,11 @@ def _single(
         )
     if not policy.candidate:
         site = offers[0].sites[0] if offers[0].sites else 0
-        return (f"{one.package} is only where a priority under 0 forbids it: "
-                f"{_places(policy, repos)}",
-                f"ask for {one.package}={offers[0].version}, or give it a priority in "
-                f"repos.{repos[site]}.pins")  # fmt: skip
+        return (
+            f"{one.package} is only where a priority under 0 forbids it: {_places(policy, repos)}",
+            f"ask for {one.package}={offers[0].version}, or give it a priority in "
+            f"repos.{repos[site]}.pins",
+        )
     return None
 
 
@@ -298,16 +338,22 @@ def _absent(one: Request, ask: Ask) -> tuple[str, str]:
         given = list(providers(ask("showpkg", package)))
         if given:
             names = ", ".join(given[:8]) + (" ..." if given[8:] else "")
-            return (f"{package} is a virtual package, provided by {names}",
-                    f"name one of them in its place, such as {given[0]}")  # fmt: skip
+            return (
+                f"{package} is a virtual package, provided by {names}",
+                f"name one of them in its place, such as {given[0]}",
+            )
     if other:
-        return (f"no repository has {one.package}, though {one.name} for another architecture",
-                f"ask for {one.name}, or add a repository that has {one.arch}")  # fmt: skip
+        return (
+            f"no repository has {one.package}, though {one.name} for another architecture",
+            f"ask for {one.name}, or add a repository that has {one.arch}",
+        )
     known = ask("pkgnames", one.name[:1]).split()
     near = difflib.get_close_matches(one.name, known, 1, 0.75)
     meant = f"did you mean {near[0]}? " if near else ""
-    return (f"no repository has {one.package}",
-            f"{meant}check the spelling, and that the repository is in repos")  # fmt: skip
+    return (
+        f"no repository has {one.package}",
+        f"{meant}check the spelling, and that the repository is in repos",
+    )
 
 
 _CONFLICTS = ("Conflicts", "Breaks")
@@ -319,8 +365,10 @@ def _conflict(one: Unmet, name: str, facts: _Facts) -> str:
         both = sorted((package, name), key=lambda text: ":" in text)
         return f"{both[0]} can be there for one architecture only: leave out {both[1]}"
     if name in facts.essential:
-        return (f"{package} cannot be where {name} is, which is essential: leave it out, "
-                f"or list {name}- beside it if the image can do without")  # fmt: skip
+        return (
+            f"{package} cannot be where {name} is, which is essential: leave it out, "
+            f"or list {name}- beside it if the image can do without"
+        )
     return f"{package} and {name} cannot both be there: leave out one of them"
 
 
@@ -328,11 +376,16 @@ def _unoffered(one: Unmet, name: str, facts: _Facts) -> str:
     """What to do about one that no repository has under this name."""
     arch = name.partition(":")[2]
     if arch and arch not in facts.arches:
-        return (f"{one.package} needs {name}, and the image knows no packages of {arch}: ask for "
-                f"{name}, too, which makes it known, or leave out {one.package}")  # fmt: skip
+        return (
+            f"{one.package} needs {name}, and the image knows no packages of {arch}: ask for "
+            f"{name}, too, which makes it known, or leave out {one.package}"
+        )
     given = providers(facts.ask("showpkg", name))
-    fitting = [package for package, versions in given.items() if not one.relation
-               or any(facts.satisfies(version, one.relation) for version in versions)]  # fmt: skip
+    fitting = [
+        package
+        for package, versions in given.items()
+        if not one.relation or any(facts.satisfies(version, one.relation) for version in versions)
+    ]
     if fitting:
         return f"{name} is provided by {', '.join(fitting[:8])}: name the one that fits"
     if given:
@@ -342,11 +395,15 @@ def _unoffered(one: Unmet, name: str, facts: _Facts) -> str:
             else f"{package}, without a version"
             for package, versions in given.items()
         ]
-        return (f"{one.package} needs {name} ({one.relation}), and {name} is provided by "
-                f"{'; '.join(said[:8])}: add the repository that has it, or leave out "
-                f"{one.package}")  # fmt: skip
-    return (f"no repository has {name}, which {one.package} needs: add the one that has it, "
-            f"or leave out {one.package}")  # fmt: skip
+        return (
+            f"{one.package} needs {name} ({one.relation}), and {name} is provided by "
+            f"{'; '.join(said[:8])}: add the repository that has it, or leave out "
+            f"{one.package}"
+        )
+    return (
+        f"no repository has {name}, which {one.package} needs: add the one that has it, "
+        f"or leave out {one.package}"
+    )
 
 
 def _dependency(one: Unmet, facts: _Facts) -> str:
@@ -362,22 +419,30 @@ def _dependency(one: Unmet, facts: _Facts) -> str:
         return _unoffered(one, name, facts)
     fitting = [offer for offer in policy.offers if facts.satisfies(offer.version, one.relation)]
     if not fitting:
-        return (f"{one.package} needs {name} ({one.relation}), and there is only "
-                f"{_places(policy, facts.repos)}: add the repository that has it, or take another "
-                f"version of {one.package}")  # fmt: skip
+        return (
+            f"{one.package} needs {name} ({one.relation}), and there is only "
+            f"{_places(policy, facts.repos)}: add the repository that has it, or take another "
+            f"version of {one.package}"
+        )
     best = fitting[0]
     if best.version == policy.candidate:
         return ""
     wish = f"{name}={best.version}"
     if name in facts.versions:
-        return (f"{one.package} needs {name} {best.version}: ask for {wish} in place of "
-                f"{name}={facts.versions[name]}, or leave out {one.package}")  # fmt: skip
+        return (
+            f"{one.package} needs {name} {best.version}: ask for {wish} in place of "
+            f"{name}={facts.versions[name]}, or leave out {one.package}"
+        )
     taken = next((offer for offer in policy.offers if offer.version == policy.candidate), None)
     if taken is None or best.priority >= taken.priority or set(best.sites) & set(taken.sites):
-        return (f"{one.package} needs {name} {best.version}, and {policy.candidate} is taken: "
-                f"ask for {wish}, too")  # fmt: skip
+        return (
+            f"{one.package} needs {name} {best.version}, and {policy.candidate} is taken: "
+            f"ask for {wish}, too"
+        )
     names = facts.repos
     place = ", ".join(dict.fromkeys(names[site] for site in best.sites if site < len(names)))
-    return (f"{one.package} needs {name} {best.version}, which is in {place}, but its "
-            f"priority ({best.priority}) holds it back: ask for {wish}, too, "
-            f"or raise its priority in repos.{place.partition(',')[0]}.pins")  # fmt: skip
+    return (
+        f"{one.package} needs {name} {best.version}, which is in {place}, but its "
+        f"priority ({best.priority}) holds it back: ask for {wish}, too, "
+        f"or raise its priority in repos.{place.partition(',')[0]}.pins"
+    )

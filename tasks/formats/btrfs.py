@@ -14,16 +14,32 @@ from .footprint import MIB
 
 def argv(making: Making, _fill: str) -> list[str]:
     """mkfs.btrfs(8)."""
-    return ["mkfs.btrfs", "-q", "-f", "-U", making.uuid, *labelled(making), *making.options,
-            str(making.raw)]  # fmt: skip
+    return [
+        "mkfs.btrfs",
+        "-q",
+        "-f",
+        "-U",
+        making.uuid,
+        *labelled(making),
+        *making.options,
+        str(making.raw),
+    ]
 
 
 def shrink(making: Making, size: int) -> list[Step]:
     """Shrink the mounted one, of so many bytes, to what it takes and what is to be free."""
     if making.size is not None:
         return []
-    return [step("/bin/sh", str(SCRIPTS / "shrink-btrfs.sh"), "filled", str(size),
-                 str(making.free or 0), title="shrinking")]  # fmt: skip
+    return [
+        step(
+            "/bin/sh",
+            str(SCRIPTS / "shrink-btrfs.sh"),
+            "filled",
+            str(size),
+            str(making.free or 0),
+            title="shrinking",
+        )
+    ]
 
 
 def finish(making: Making, _again: Callable[[], None]) -> None:

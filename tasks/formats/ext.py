@@ -89,17 +89,38 @@ def tune2fs_date(epoch: int) -> str:
 def environment(epoch: int, config: Path) -> dict[str, str]:
     """What gives e2fsprogs a fixed clock and, in the file `config`, a fixed configuration."""
     config.write_text(MKE2FS_CONF)
-    return {"E2FSPROGS_FAKE_TIME": str(epoch), "E2FSCK_TIME": str(epoch),
-            "SOURCE_DATE_EPOCH": str(epoch), "MKE2FS_CONFIG": str(config)}  # fmt: skip
+    return {
+        "E2FSPROGS_FAKE_TIME": str(epoch),
+        "E2FSCK_TIME": str(epoch),
+        "SOURCE_DATE_EPOCH": str(epoch),
+        "MKE2FS_CONFIG": str(config),
+    }
 
 
 def argv(making: Making, fill: str) -> list[str]:
     """mke2fs(8), with `-d` for a folder to fill it from."""
     features, extended, rest, _tune = ext_bytes.split_options(making.options, making.kind)
-    extended = [f"hash_seed={making.uuid}", "root_owner=0:0", "nodiscard", "lazy_itable_init=0",
-                *extended]  # fmt: skip
-    words = ["mke2fs", "-q", "-F", "-t", making.kind, "-U", making.uuid, *labelled(making),
-             "-E", ",".join(extended), "-O", ",".join(features)]  # fmt: skip
+    extended = [
+        f"hash_seed={making.uuid}",
+        "root_owner=0:0",
+        "nodiscard",
+        "lazy_itable_init=0",
+        *extended,
+    ]
+    words = [
+        "mke2fs",
+        "-q",
+        "-F",
+        "-t",
+        making.kind,
+        "-U",
+        making.uuid,
+        *labelled(making),
+        "-E",
+        ",".join(extended),
+        "-O",
+        ",".join(features),
+    ]
     if not {"-i", "-N", "-T"} & {option[:2] for option in rest}:
         words += ["-N", str(ext_inodes(making.content))]
     return [*words, *rest, *(["-d", fill] if fill else []), str(making.raw)]
@@ -128,12 +149,20 @@ def settle(making: Making) -> None:
         except ext_xattrs.Unordered as error:
             raise BuildError(
                 f"{making.where}.pack: direct cannot lay out the extended attributes of a file "
-                f"the same each time: {error}", "use pack: loop, or leave out ea_inode",
-            ) from error  # fmt: skip
+                f"the same each time: {error}",
+                "use pack: loop, or leave out ea_inode",
+            ) from error
     ext_bytes.settle(making.raw, groups, making.epoch)
     # It changes nothing that settle left, but writes the superblock's copies.
-    making.run("tune2fs", "-C", "0", "-T", tune2fs_date(making.epoch), str(making.raw),
-               what="setting the date of the last check")  # fmt: skip
+    making.run(
+        "tune2fs",
+        "-C",
+        "0",
+        "-T",
+        tune2fs_date(making.epoch),
+        str(making.raw),
+        what="setting the date of the last check",
+    )
     for more in ext_bytes.split_options(making.options, making.kind)[3]:
         making.run("tune2fs", *more, str(making.raw), what=f"adding {more[1]}")
 
@@ -206,17 +235,25 @@ PERMITTED: Mapping[str, bool | tuple[str, ...]] = {
 
 def _row(name: str) -> Filesystem:
     return Filesystem(
-        name=name, tool="mke2fs",
+        name=name,
+        tool="mke2fs",
         tools=("mke2fs", "e2fsck", "resize2fs", "tune2fs", "dumpe2fs", "debugfs"),
-        keyed=("mke2fs",), permitted=PERMITTED,
+        keyed=("mke2fs",),
+        permitted=PERMITTED,
         instead={"-L": "label", "-t": "format", "-U": "uuid"},
-        meaning=partial(ext_bytes.meaning, kind=name), label_length=16, direct=True,
+        meaning=partial(ext_bytes.meaning, kind=name),
+        label_length=16,
+        direct=True,
         # The kernel's ext4 mounts an ext3 that has no journal yet; its ext3 would not.
         mounted_as="ext2" if name == "ext2" else "ext4",
         # nodelalloc: blocks are taken in the order of the files, whatever writeback does.
         mount_options="noatime" if name == "ext2" else "noatime,nodelalloc",
-        read_options="ro,noload", argv=argv, sizes=sizes, settle=settle, finish=finish,
-    )  # fmt: skip
+        read_options="ro,noload",
+        argv=argv,
+        sizes=sizes,
+        settle=settle,
+        finish=finish,
+    )
 
 
 EXT = ("ext2", "ext3", "ext4")

@@ -79,11 +79,13 @@ def read_super(raw: Path) -> Super:
         blocks |= struct.unpack_from("<I", block, 0x150)[0] << 32
     old = struct.unpack_from("<I", block, 0x4C)[0] == 0  # revision 0 has fixed values
     return Super(
-        size=blocks * block_size, block_size=block_size, inodes=inodes,
+        size=blocks * block_size,
+        block_size=block_size,
+        inodes=inodes,
         inodes_per_group=struct.unpack_from("<I", block, 0x28)[0],
         first_inode=11 if old else struct.unpack_from("<I", block, 0x54)[0],
         inode_size=128 if old else struct.unpack_from("<H", block, 0x58)[0],
-    )  # fmt: skip
+    )
 
 
 def layout(text: str) -> list[tuple[int, int]]:

@@ -175,8 +175,17 @@ def _write(
         end -= _up(len(one.value))
         data[end : end + len(one.value)] = one.value
         offset = end - base if one.value else 0
-        struct.pack_into("<BBHIII", data, at, len(one.name), one.index, offset, 0,
-                         len(one.value), one.hash if hashed else 0)  # fmt: skip
+        struct.pack_into(
+            "<BBHIII",
+            data,
+            at,
+            len(one.name),
+            one.index,
+            offset,
+            0,
+            len(one.value),
+            one.hash if hashed else 0,
+        )
         data[at + ENTRY : at + ENTRY + len(one.name)] = one.name
         at += ENTRY + _up(len(one.name))
 

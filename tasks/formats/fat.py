@@ -66,8 +66,9 @@ def read_shape(file: IO[bytes]) -> Shape:
         chain = tuple(one & 0xFFFFFFF for one in struct.unpack_from(f"<{count + 2}I", raw))
         root = struct.unpack_from("<I", boot, 44)[0]
         root_size = 0
-    return Shape(cluster=sector * per_cluster, data=data, root=root, root_size=root_size,
-                 chain=chain)  # fmt: skip
+    return Shape(
+        cluster=sector * per_cluster, data=data, root=root, root_size=root_size, chain=chain
+    )
 
 
 def files(raw: Path) -> dict[str, int]:
@@ -116,8 +117,10 @@ def _entries(content: bytes) -> Iterator[tuple[str, int, int, int]]:
             continue
         if not entry[11] & LABEL and entry[:2] not in (b". ", b".."):
             name = long.decode("utf-16-le", "surrogatepass").partition("\0")[0] or _short(entry)
-            high, low, size = (*struct.unpack_from("<H", entry, 20),
-                               *struct.unpack_from("<HI", entry, 26))  # fmt: skip
+            high, low, size = (
+                *struct.unpack_from("<H", entry, 20),
+                *struct.unpack_from("<HI", entry, 26),
+            )
             yield name, entry[11], high << 16 | low, size
         long = b""
 

@@ -64,8 +64,14 @@ class Making:
 
     def run(self, *argv: str, what: str, ok: Sequence[int] = (0,)) -> None:
         """Run a tool on it; CommandFailed for a status that is not in `ok`."""
-        run(etc.argv(self.private, argv), log=self.log, env=self.env, cwd=self.nowhere,
-            what=what, ok=ok)  # fmt: skip
+        run(
+            etc.argv(self.private, argv),
+            log=self.log,
+            env=self.env,
+            cwd=self.nowhere,
+            what=what,
+            ok=ok,
+        )
 
     def capture(self, *argv: str) -> tuple[int, str, str]:
         """Exit status, output and errors of a tool."""

@@ -65,8 +65,10 @@ def check_options(options: Sequence[str], kind: Filesystem, where: str) -> None:
                 "as the next word, or in the same one if it begins with `-`",
             )
         if "journal_dev" in value.split(","):
-            raise BuildError(f"{where}: '{name} journal_dev' is not one of the options that {tool} "
-                             "may be given", "it makes no filesystem")  # fmt: skip
+            raise BuildError(
+                f"{where}: '{name} journal_dev' is not one of the options that {tool} may be given",
+                "it makes no filesystem",
+            )
         if isinstance(takes, tuple):
             for suboption in (part.partition("=")[0] for part in value.split(",")):
                 if suboption not in takes:

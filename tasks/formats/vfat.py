@@ -138,8 +138,15 @@ def lost(raw: Path, expected: Mapping[str, int]) -> str:
 
 def argv(making: Making, _fill: str) -> list[str]:
     """mkfs.vfat(8)."""
-    return ["mkfs.vfat", "--invariant", "-i", making.uuid.replace("-", ""),
-            *labelled(making, "-n"), *making.options, str(making.raw)]  # fmt: skip
+    return [
+        "mkfs.vfat",
+        "--invariant",
+        "-i",
+        making.uuid.replace("-", ""),
+        *labelled(making, "-n"),
+        *making.options,
+        str(making.raw),
+    ]
 
 
 def check(making: Making) -> None:
@@ -150,14 +157,16 @@ def check(making: Making) -> None:
             raise making.unfit(path, reason)
     if both := same_name(entries):
         other = f"{making.mount.rstrip('/')}/{both[1]}"
-        raise making.unfit(both[0], f"it is one with {other} there, where upper and lower case "
-                           "are the same")  # fmt: skip
+        raise making.unfit(
+            both[0], f"it is one with {other} there, where upper and lower case are the same"
+        )
     if chars := doubtful(entries):
         words = ["iconv", "-c", "-f", "UTF-8", "-t", f"{fat.CODEPAGE}//TRANSLIT"]
         _status, said, _error = filtered(words, "".join(char + "\n" for char in chars).encode())
         if path := replaced(entries, transliterated(chars, said)):
-            raise making.unfit(path, "its name is short, and mtools would write another letter "
-                               "for one of its own")  # fmt: skip
+            raise making.unfit(
+                path, "its name is short, and mtools would write another letter for one of its own"
+            )
 
 
 def fill(making: Making) -> Step:
@@ -167,8 +176,10 @@ def fill(making: Making) -> Step:
 
 def filled(making: Making) -> None:
     """BuildError where mtools wrote something otherwise."""
-    expected = {path: -1 if stat.S_ISDIR(mode) else size
-                for path, (mode, size) in making.content.entries.items()}  # fmt: skip
+    expected = {
+        path: -1 if stat.S_ISDIR(mode) else size
+        for path, (mode, size) in making.content.entries.items()
+    }
     if name := lost(making.raw, expected):
         raise making.unfit(name, "mtools wrote it otherwise")
 

@@ -8,8 +8,16 @@ from .footprint import MIB
 
 def argv(making: Making, _fill: str) -> list[str]:
     """mkfs.xfs(8)."""
-    return ["mkfs.xfs", "-q", "-f", "-m", f"uuid={making.uuid}", *labelled(making),
-            *making.options, str(making.raw)]  # fmt: skip
+    return [
+        "mkfs.xfs",
+        "-q",
+        "-f",
+        "-m",
+        f"uuid={making.uuid}",
+        *labelled(making),
+        *making.options,
+        str(making.raw),
+    ]
 
 
 ROW = Filesystem(

@@ -56,11 +56,28 @@ def program(arch: str) -> bytes:
     size = header + segment + len(code)
     ident = b"\x7fELF" + bytes([2 if wide else 1, 1 if machine.order == "<" else 2, 1]) + bytes(9)
     form = machine.order + ("HHIQQQIHHHHHH" if wide else "HHIIIIIHHHHHH")
-    head = struct.pack(form, 2, machine.number, 1, start + header + segment, header, 0,
-                       machine.flags, header, segment, 1, 0, 0, 0)  # fmt: skip
+    head = struct.pack(
+        form,
+        2,
+        machine.number,
+        1,
+        start + header + segment,
+        header,
+        0,
+        machine.flags,
+        header,
+        segment,
+        1,
+        0,
+        0,
+        0,
+    )
     form = machine.order + ("IIQQQQQQ" if wide else "IIIIIIII")
-    fields = ((1, 5, 0, start, start, size, size, 0x10000) if wide
-              else (1, 0, start, start, size, size, 5, 0x10000))  # fmt: skip
+    fields = (
+        (1, 5, 0, start, start, size, size, 0x10000)
+        if wide
+        else (1, 0, start, start, size, size, 5, 0x10000)
+    )
     return ident + head + struct.pack(form, *fields) + code
 
 

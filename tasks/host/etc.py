@@ -51,5 +51,15 @@ def mount(folder: Path) -> list[str]:
 
 def argv(folder: Path, command: Sequence[str]) -> list[str]:
     """The command that runs another with this /etc, in a mount namespace of its own."""
-    return ["unshare", "--mount", "--propagation", "private", "--",
-            "/bin/sh", "-c", BIND, str(folder), *command]  # fmt: skip
+    return [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "--",
+        "/bin/sh",
+        "-c",
+        BIND,
+        str(folder),
+        *command,
+    ]

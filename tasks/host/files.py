@@ -24,7 +24,7 @@ from .tools import ENV
 
 
 def read_sha256(path: Path) -> str:
-    """SHA-256 of a regular file's content, read now, and through no link: others may write there."""
+    """SHA-256 of a regular file, read now, and through no link: others may write there."""
     return digest_of(open(safe.reading(path), "rb"))
 
 

@@ -50,8 +50,9 @@ class Log:
 
     def __enter__(self) -> Log:
         if self.path is not None:
-            self.file = open(safe.creating(self.path), "w", encoding="utf-8", errors="replace",
-                             buffering=1)  # fmt: skip
+            self.file = open(
+                safe.creating(self.path), "w", encoding="utf-8", errors="replace", buffering=1
+            )
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -121,8 +121,18 @@ def popen(
 ) -> subprocess.Popen[bytes]:
     """Start a command that dies when the calling thread does, and that no Ctrl-C reaches first."""
     global _starting
-    full = [tool("setpriv"), "--pdeathsig", "KILL", "--", "/bin/sh", "-c", _TIED,
-            str(os.getpid()), tool(argv[0]), *argv[1:]]  # fmt: skip
+    full = [
+        tool("setpriv"),
+        "--pdeathsig",
+        "KILL",
+        "--",
+        "/bin/sh",
+        "-c",
+        _TIED,
+        str(os.getpid()),
+        tool(argv[0]),
+        *argv[1:],
+    ]
     main = threading.current_thread() is threading.main_thread()
     # A signal's SystemExit between fork and our knowing of it would leave a process behind.
     if main:
@@ -130,9 +140,14 @@ def popen(
     try:
         if not _signal:
             process = subprocess.Popen(
-                full, stdin=stdin, stdout=stdout, stderr=stderr,
-                env={**ENV, **(env or {})}, cwd=cwd, start_new_session=True,
-            )  # fmt: skip
+                full,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                env={**ENV, **(env or {})},
+                cwd=cwd,
+                start_new_session=True,
+            )
             _live.add(process)
     finally:
         if main:
@@ -215,8 +230,10 @@ def run(
         raise CommandFailed(
             f"{what or shlex.join(argv[:2])} failed ({_status(status)}){blame and ': ' + blame}"
             + (f":\n{lines}" if lines else "; it said nothing"),
-            where, status=status, output="\n".join(said),
-        )  # fmt: skip
+            where,
+            status=status,
+            output="\n".join(said),
+        )
     return status
 
 

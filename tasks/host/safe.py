@@ -89,16 +89,22 @@ def _make_anchor(anchor: Path) -> None:
 
 def _no_anchor(anchor: Path, error: OSError) -> Exception:
     """What to raise where a folder that the user named cannot be made: links to it are followed."""
-    variables = [name for name in ANCHORS if (given := os.environ.get(name))
-                 and str(anchor) in (os.path.abspath(given), os.path.realpath(given))]  # fmt: skip
+    variables = [
+        name
+        for name in ANCHORS
+        if (given := os.environ.get(name))
+        and str(anchor) in (os.path.abspath(given), os.path.realpath(given))
+    ]
     elsewhere = f"name another folder with {' and '.join(variables) or 'another path'}"
     for one in (*reversed(anchor.parents), anchor):
         try:
             one.stat()
         except OSError as fault:
             if fault.errno == errno.ELOOP:
-                return BuildError(f"{one}: it is a link that leads back to itself, to no folder",
-                                  f"remove it, or {elsewhere}")  # fmt: skip
+                return BuildError(
+                    f"{one}: it is a link that leads back to itself, to no folder",
+                    f"remove it, or {elsewhere}",
+                )
             if fault.errno == errno.ENOENT and one.is_symlink():
                 return BuildError(
                     f"{one}: it is a link to {os.readlink(one)}, and nothing is there",
@@ -204,8 +210,7 @@ def noted(path: Path) -> bool:
             info = here.lstat()
     except OSError:
         return False
-    return (stat.S_ISREG(info.st_mode) and not info.st_mode & 0o222
-            and info.st_uid in _trusted())  # fmt: skip
+    return stat.S_ISREG(info.st_mode) and not info.st_mode & 0o222 and info.st_uid in _trusted()
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -290,8 +295,9 @@ def _open_lock(here: Path, path: Path, make: bool) -> int | None:
         return None
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise BuildError(f"{path}: it is a link, so it is not used as a lock",
-                             "remove it") from error  # fmt: skip
+            raise BuildError(
+                f"{path}: it is a link, so it is not used as a lock", "remove it"
+            ) from error
         raise
 
 

@@ -84,31 +84,54 @@ class Sandbox:
         """The program inside, in new namespaces; it reads the plan."""
         from . import sandbox_init
 
-        names = {"mount": "--mount", "PID": "--pid", "network": "--net", "IPC": "--ipc",
-                 "UTS": "--uts", "cgroup": "--cgroup"}  # fmt: skip
+        names = {
+            "mount": "--mount",
+            "PID": "--pid",
+            "network": "--net",
+            "IPC": "--ipc",
+            "UTS": "--uts",
+            "cgroup": "--cgroup",
+        }
         # A kernel may be built without cgroups. Propagation is the program's own first step.
-        flags = [names[name] for name in sandbox_init.NAMESPACES
-                 if name != "cgroup" or os.path.exists("/proc/self/ns/cgroup")]  # fmt: skip
-        return ["unshare", *flags, "--propagation", "unchanged", "--fork", "--kill-child", "--",
-                *PROGRAM]  # fmt: skip
+        flags = [
+            names[name]
+            for name in sandbox_init.NAMESPACES
+            if name != "cgroup" or os.path.exists("/proc/self/ns/cgroup")
+        ]
+        return [
+            "unshare",
+            *flags,
+            "--propagation",
+            "unchanged",
+            "--fork",
+            "--kill-child",
+            "--",
+            *PROGRAM,
+        ]
 
     def plan(self, *steps: Step, trial: bool = False) -> bytes:
         """What the program inside reads; with `trial` it runs nothing, but says what failed."""
         from . import seen
 
         plan = {
-            "base": str(self.base), "mounts": [list(mount) for mount in self.mounts],
-            "root": self.root, "chroots": list(self.chroots), "binds": list(self.binds),
-            "writable": list(self.writable), "hostname": self.hostname,
+            "base": str(self.base),
+            "mounts": [list(mount) for mount in self.mounts],
+            "root": self.root,
+            "chroots": list(self.chroots),
+            "binds": list(self.binds),
+            "writable": list(self.writable),
+            "hostname": self.hostname,
             "keep": None if self.keep is None else list(self.keep),
             # One that is empty here is not set there.
             "env": {name: text for name, text in {**ENV, **self.env}.items() if text},
-            "cwd": self.cwd, "trial": trial,
-            "arch": self.arches[0], "seen": seen.content(self.arches[0]),
+            "cwd": self.cwd,
+            "trial": trial,
+            "arch": self.arches[0],
+            "seen": seen.content(self.arches[0]),
             # Debian's libc for these has no other way to a socket.
             "socketcall": bool({"i386", "s390x"}.intersection(self.arches)),
             "steps": [[one.title, [list(argv) for argv in one.pipeline]] for one in steps],
-        }  # fmt: skip
+        }
         return json.dumps(plan).encode()
 
     def run(
@@ -122,5 +145,12 @@ class Sandbox:
         """
         for one in steps:
             log.line("+ " + " | ".join(shlex.join(argv) for argv in one.pipeline))
-        run(self.command(), log=log, stdin=self.plan(*steps), what=what, quiet=True, shown=shown,
-            blamed={one.title: one.blame for one in steps if one.title})  # fmt: skip
+        run(
+            self.command(),
+            log=log,
+            stdin=self.plan(*steps),
+            what=what,
+            quiet=True,
+            shown=shown,
+            blamed={one.title: one.blame for one in steps if one.title},
+        )

@@ -274,17 +274,31 @@ def private_dev(dev: str, *, links: bool = True) -> None:
     for name in ("null", "zero", "full", "random", "urandom", "tty"):
         os.close(os.open(f"{dev}/{name}", os.O_CREAT | os.O_WRONLY, 0o666))
         mount(f"/dev/{name}", f"{dev}/{name}", "none", MS_BIND)
-        mount("none", f"{dev}/{name}", "none",
-              MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NOEXEC)  # fmt: skip
+        mount(
+            "none",
+            f"{dev}/{name}",
+            "none",
+            MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NOEXEC,
+        )
     for name in ("pts", "shm", ".strata"):
         os.mkdir(f"{dev}/{name}", 0o755)
-    for name, to in (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("ptmx", "pts/ptmx"),
-                     ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")):  # fmt: skip
+    for name, to in (
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("ptmx", "pts/ptmx"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ):
         if links:
             os.symlink(to, f"{dev}/{name}")
     now("devpts")
-    mount("devpts", f"{dev}/pts", "devpts", MS_NOSUID | MS_NOEXEC,
-          "newinstance,ptmxmode=0666,mode=620,gid=5")  # fmt: skip
+    mount(
+        "devpts",
+        f"{dev}/pts",
+        "devpts",
+        MS_NOSUID | MS_NOEXEC,
+        "newinstance,ptmxmode=0666,mode=620,gid=5",
+    )
     now("dev")
     mount("tmpfs", f"{dev}/shm", "tmpfs", flags, "mode=1777,size=10%")
     mount("tmpfs", f"{dev}/.strata", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=10%")
@@ -303,11 +317,17 @@ def private_proc(proc: str, given: str, real: list[str]) -> None:
         target = f"{proc}/{name}"
         if name.isdecimal() or name in ("self", "thread-self") or os.path.islink(target):
             continue
-        kept = {path.partition("/")[2]: f"{proc}/{path}" for path in real
-                if path.partition("/")[0] == name}  # fmt: skip
+        kept = {
+            path.partition("/")[2]: f"{proc}/{path}"
+            for path in real
+            if path.partition("/")[0] == name
+        }
         # Opened while they can be seen.
-        inner = {path: os.open(one, os.O_PATH) for path, one in kept.items()
-                 if path and os.path.exists(one)}  # fmt: skip
+        inner = {
+            path: os.open(one, os.O_PATH)
+            for path, one in kept.items()
+            if path and os.path.exists(one)
+        }
         source = f"{given}/proc/{name}"
         if "" in kept:
             source = target
@@ -459,12 +479,26 @@ def call_filter(order: str = sys.byteorder, *, socketcall: bool = False) -> byte
     protocol = (load, 0, 0, 32 + low)
     netlink = [protocol, *among(NETLINK, no_protocol), allow]
     # The type's upper bits are SOCK_CLOEXEC and SOCK_NONBLOCK.
-    sockets = [(load, 0, 0, 16 + low), *among(FAMILIES, no_family), (equal, 0, 1, AF_UNIX), allow,
-               (equal, 0, len(netlink), AF_NETLINK), *netlink,
-               (load, 0, 0, 24 + low), (and_, 0, 0, 15), *among(TYPES, no_type),
-               protocol, *among(PROTOCOLS, no_protocol), allow]  # fmt: skip
-    loading = [(load, 0, 0, 24 + low), *((equal, len(IOCTLS) - at, 0, one)
-               for at, one in enumerate(IOCTLS)), allow, eperm]  # fmt: skip
+    sockets = [
+        (load, 0, 0, 16 + low),
+        *among(FAMILIES, no_family),
+        (equal, 0, 1, AF_UNIX),
+        allow,
+        (equal, 0, len(netlink), AF_NETLINK),
+        *netlink,
+        (load, 0, 0, 24 + low),
+        (and_, 0, 0, 15),
+        *among(TYPES, no_type),
+        protocol,
+        *among(PROTOCOLS, no_protocol),
+        allow,
+    ]
+    loading = [
+        (load, 0, 0, 24 + low),
+        *((equal, len(IOCTLS) - at, 0, one) for at, one in enumerate(IOCTLS)),
+        allow,
+        eperm,
+    ]
     program: list[tuple[int, int, int, int]] = [(load, 0, 0, 4)]
     for arch, (unshare, clone, sock, pair, *others) in CALLS.items():
         block = [(load, 0, 0, 0), (greater, 0, 1, X32), enosys]
@@ -475,15 +509,24 @@ def call_filter(order: str = sys.byteorder, *, socketcall: bool = False) -> byte
         # s390's clone has the stack first (CONFIG_CLONE_BACKWARDS2).
         flags = 24 if arch == 0x80000016 else 16
         for number, argument in ((unshare, 16), (clone, flags)):
-            block += [(equal, 0, 3, number), (load, 0, 0, argument + low),
-                      (bits, 0, 1, CLONE_NEWUSER), eperm, (load, 0, 0, 0)]  # fmt: skip
+            block += [
+                (equal, 0, 3, number),
+                (load, 0, 0, argument + low),
+                (bits, 0, 1, CLONE_NEWUSER),
+                eperm,
+                (load, 0, 0, 0),
+            ]
         for number in (sock, pair):
             block += [(equal, 0, len(sockets), number), *sockets]
         block += [(equal, 0, len(loading), IOCTL[arch]), *loading]
         if arch in SOCKETCALL and not socketcall:
-            block += [(equal, 0, 4, SOCKETCALL[arch]), (load, 0, 0, 16 + low),
-                      (equal, 1, 0, SYS_SOCKET), (equal, 0, 1, SYS_SOCKETPAIR),
-                      no_family]  # fmt: skip
+            block += [
+                (equal, 0, 4, SOCKETCALL[arch]),
+                (load, 0, 0, 16 + low),
+                (equal, 1, 0, SYS_SOCKET),
+                (equal, 0, 1, SYS_SOCKETPAIR),
+                no_family,
+            ]
         # A conditional jump reaches 255 instructions at most, this one any number.
         program += [(equal, 1, 0, arch), (jump, 0, 0, len(block) + 1), *block, allow]
     return b"".join(struct.pack(code, *one) for one in [*program, enosys])
@@ -493,8 +536,11 @@ def filter_calls(*, socketcall: bool) -> None:
     """Put the filter over this process and all that it starts; needs no_new_privs."""
     program = call_filter(socketcall=socketcall)
     buffer = ctypes.create_string_buffer(program, len(program))
-    header = struct.pack("HxxxxxxP" if struct.calcsize("P") == 8 else "HxxP",
-                         len(program) // 8, ctypes.addressof(buffer))  # fmt: skip
+    header = struct.pack(
+        "HxxxxxxP" if struct.calcsize("P") == 8 else "HxxP",
+        len(program) // 8,
+        ctypes.addressof(buffer),
+    )
     check(libc.prctl(PR_SET_SECCOMP, 2, header, 0, 0), "seccomp")
 
 
@@ -505,9 +551,13 @@ def run_step(pipeline: list[list[str]], plan: dict[str, Any]) -> int:
     for number, argv in enumerate(pipeline):
         last = number == len(pipeline) - 1
         child = subprocess.Popen(
-            argv, stdin=upstream, stdout=None if last else subprocess.PIPE,
-            env=plan["env"], cwd=plan["cwd"], start_new_session=True,
-        )  # fmt: skip
+            argv,
+            stdin=upstream,
+            stdout=None if last else subprocess.PIPE,
+            env=plan["env"],
+            cwd=plan["cwd"],
+            start_new_session=True,
+        )
         if upstream is not subprocess.DEVNULL:
             upstream.close()
         upstream = child.stdout

@@ -45,8 +45,11 @@ def scratch_folder(told: Callable[[str], None] = lambda _text: None) -> Iterator
     held = None
     try:
         with locked(root / ".lock"):
-            foreign = [one for one in root.iterdir() if one.name not in (".lock", cachedir.NAME)
-                       and not OWN_SCRATCH.fullmatch(one.name)]  # fmt: skip
+            foreign = [
+                one
+                for one in root.iterdir()
+                if one.name not in (".lock", cachedir.NAME) and not OWN_SCRATCH.fullmatch(one.name)
+            ]
             if cachedir.claim(root, foreign):
                 _sweep_scratch(root)
             for one in foreign:

@@ -110,8 +110,10 @@ def no_room(
             continue
         was = f", {began[name] / MIB:.1f} MiB were when it began" if began else ""
         # Full it was: what failed has removed some of it.
-        lines.append(f"{where(places, mount)} ran full: {free_bytes(mount) / MIB:.1f} MiB are free "
-                     f"now{was}, and more are needed")  # fmt: skip
+        lines.append(
+            f"{where(places, mount)} ran full: {free_bytes(mount) / MIB:.1f} MiB are free "
+            f"now{was}, and more are needed"
+        )
     return NoRoom(f"{what}: {'; '.join(lines)}", ADVICE.get(full[0], "free some room there"))
 
 
@@ -156,8 +158,10 @@ def explained(
     given = error.filename2 or error.filename
     at = Path(os.fsdecode(given)) if isinstance(given, (str, bytes)) else None
     if error.errno == errno.ENAMETOOLONG:
-        return BuildError(f"{what}: {str(at)[:200]}...: a path is longer than Linux takes",
-                          "does some package or script make such folders?")  # fmt: skip
+        return BuildError(
+            f"{what}: {str(at)[:200]}...: a path is longer than Linux takes",
+            "does some package or script make such folders?",
+        )
     names = list(places)
     if at is not None:
         mount = mount_point(at)

@@ -34,8 +34,9 @@ def stand_streams() -> None:
 def _stream(number: int, mode: str) -> io.TextIOWrapper:
     buffer = io.FileIO(number, mode, closefd=False)
     buffered = io.BufferedReader(buffer) if mode == "r" else io.BufferedWriter(buffer)
-    return io.TextIOWrapper(buffered, encoding="utf-8", errors="backslashreplace",
-                            line_buffering=True)  # fmt: skip
+    return io.TextIOWrapper(
+        buffered, encoding="utf-8", errors="backslashreplace", line_buffering=True
+    )
 
 
 def speak_utf8() -> None:

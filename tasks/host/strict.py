@@ -62,8 +62,9 @@ def parse(raw: bytes | str, *, paths: bool = False) -> dict[str, Any]:
     """
     try:
         text = raw if isinstance(raw, str) else raw.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_constant,
-                           parse_float=_finite)  # fmt: skip
+        value = json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite
+        )
     except Damaged:
         raise
     except RecursionError:
@@ -76,9 +77,12 @@ def parse(raw: bytes | str, *, paths: bool = False) -> dict[str, Any]:
         raise Damaged("it is not a mapping")
     level: list[Any] = [value]
     for _depth in range(DEPTH_LIMIT):
-        level = [child for one in level
-                 for child in (one.values() if isinstance(one, dict) else one)
-                 if isinstance(child, (dict, list))]  # fmt: skip
+        level = [
+            child
+            for one in level
+            for child in (one.values() if isinstance(one, dict) else one)
+            if isinstance(child, (dict, list))
+        ]
         if not level:
             break
     else:

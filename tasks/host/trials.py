@@ -123,9 +123,16 @@ def sandbox(folder: Path) -> Failure | None:
         for one in ("low/usr", "up", "work"):
             (base / one).mkdir(parents=True)
         tree = Overlay(lower=["low"], upper="up", work="work", target="root")
-        return _tried(Sandbox(
-            base=base, mounts=[tree.mount()], root="root", binds=[("/usr", "/usr")],
-            keep=DPKG_CAPABILITIES), folder)  # fmt: skip
+        return _tried(
+            Sandbox(
+                base=base,
+                mounts=[tree.mount()],
+                root="root",
+                binds=[("/usr", "/usr")],
+                keep=DPKG_CAPABILITIES,
+            ),
+            folder,
+        )
 
 
 def loop(folder: Path) -> Failure | None:

@@ -42,8 +42,9 @@ class Entry:
         """
         user, _, group = self.owner.partition(":")
         names = (user, group or user)
-        found = ["0" if one == "root" else str(int(one)) if one.isdecimal() else one
-                 for one in names]  # fmt: skip
+        found = [
+            "0" if one == "root" else str(int(one)) if one.isdecimal() else one for one in names
+        ]
         return found[0], found[1]
 
     def identity(self) -> list[Any]:
@@ -67,8 +68,14 @@ def entries(file: File, where: str, spec: Path) -> Iterator[Entry]:
     """
     if file.source is None:
         assert file.content is not None
-        yield Entry(target=file.target, kind="file", source=None, content=file.content.encode(),
-                    mode=0o644 if file.mode is None else file.mode, owner=file.owner)  # fmt: skip
+        yield Entry(
+            target=file.target,
+            kind="file",
+            source=None,
+            content=file.content.encode(),
+            mode=0o644 if file.mode is None else file.mode,
+            owner=file.owner,
+        )
         return
     try:
         # A source that is itself a link means what it points to; links inside a folder stay links.
@@ -85,15 +92,18 @@ def _walk(source: Path, target: str, file: File) -> Iterator[Entry]:
     info = source.lstat()
     if stat.S_ISREG(info.st_mode):
         mode = file.mode if file.mode is not None else 0o755 if info.st_mode & 0o111 else 0o644
-        yield Entry(target=target, kind="file", source=source, content=b"", mode=mode,
-                    owner=file.owner)  # fmt: skip
+        yield Entry(
+            target=target, kind="file", source=source, content=b"", mode=mode, owner=file.owner
+        )
     elif stat.S_ISLNK(info.st_mode):
         content = os.fsencode(os.readlink(source))
-        yield Entry(target=target, kind="link", source=None, content=content, mode=0o777,
-                    owner=file.owner)  # fmt: skip
+        yield Entry(
+            target=target, kind="link", source=None, content=content, mode=0o777, owner=file.owner
+        )
     elif stat.S_ISDIR(info.st_mode):
-        yield Entry(target=target, kind="folder", source=None, content=b"", mode=0o755,
-                    owner=file.owner)  # fmt: skip
+        yield Entry(
+            target=target, kind="folder", source=None, content=b"", mode=0o755, owner=file.owner
+        )
         for child in sorted(source.iterdir()):
             yield from _walk(child, f"{target}/{child.name}", file)
     else:
@@ -112,8 +122,9 @@ def layer_entries(layer: Layer, spec: Spec) -> list[Entry]:
         if other is not entry and other.identity()[1:3] != entry.identity()[1:3]:
             raise BuildError(
                 f"{where}: {entry.target!r} is given twice, with other content: by itself, and in "
-                "the folder that is the source of one above it", "remove one of the two"
-            )  # fmt: skip
+                "the folder that is the source of one above it",
+                "remove one of the two",
+            )
     return found
 
 

@@ -44,6 +44,9 @@ def host_inputs(spec: Spec, lock: Lock, mirrors: Mapping[str, str], memory: Path
         debconf={layer.name: debconf_identity(layer) for layer in spec.layers},
         settings=settings_identity(spec, lock, mirrors) if spec.settings else {},
         epoch=epoch_override(),
-        reads={layer.name: script_reads(layer) for layer in spec.layers
-               if layer.script and spec.settings.shown},
-    )  # fmt: skip
+        reads={
+            layer.name: script_reads(layer)
+            for layer in spec.layers
+            if layer.script and spec.settings.shown
+        },
+    )

@@ -31,11 +31,18 @@ def base_job(spec: Spec, plan: Plan) -> BaseJob:
     """What a base is made of."""
     records = {layer.name: layer.records for layer in plan.lock.layers}
     return BaseJob(
-        stage=plan.base, spec=str(spec.path), arch=spec.arch, foreign=spec.foreign,
-        records=plan.lock.base, configured=_configured(spec),
-        later=tuple(Later(stage=stage, records=records[stage.name])
-                    for stage in plan.layers if stage.name in records),
-    )  # fmt: skip
+        stage=plan.base,
+        spec=str(spec.path),
+        arch=spec.arch,
+        foreign=spec.foreign,
+        records=plan.lock.base,
+        configured=_configured(spec),
+        later=tuple(
+            Later(stage=stage, records=records[stage.name])
+            for stage in plan.layers
+            if stage.name in records
+        ),
+    )
 
 
 def layer_job(spec: Spec, plan: Plan, number: int) -> LayerJob:
@@ -47,17 +54,27 @@ def layer_job(spec: Spec, plan: Plan, number: int) -> LayerJob:
     passwords = [line for one in lower for line in one.debconf if is_password(line)]
     known = {record.package for record in plan.lock.installed(number)}
     return LayerJob(
-        stage=plan.layers[number], spec=str(spec.path), arch=spec.arch, foreign=spec.foreign,
-        below=plan.tree[: number + 1], records=locked.records,
-        installed=tuple(plan.lock.installed(number + 1)), configured=_configured(spec),
+        stage=plan.layers[number],
+        spec=str(spec.path),
+        arch=spec.arch,
+        foreign=spec.foreign,
+        below=plan.tree[: number + 1],
+        records=locked.records,
+        installed=tuple(plan.lock.installed(number + 1)),
+        configured=_configured(spec),
         has_apt="apt" in known or not (locked.records or locked.removes),
         answers=(*(passwords if locked.records else ()), *layer.debconf),
         answers_below=tuple(line for one in lower for line in one.debconf),
         entries=tuple(layer_entries(layer, spec)),
-        given_below={entry.target: one.name for one in lower for entry in layer_entries(one, spec)
-                     if entry.kind != "folder"},
-        script=layer_script(layer, spec), late=tuple(late_answers(spec, plan.lock, number)),
-    )  # fmt: skip
+        given_below={
+            entry.target: one.name
+            for one in lower
+            for entry in layer_entries(one, spec)
+            if entry.kind != "folder"
+        },
+        script=layer_script(layer, spec),
+        late=tuple(late_answers(spec, plan.lock, number)),
+    )
 
 
 def settings_job(spec: Spec, plan: Plan, mirrors: Mapping[str, str]) -> SettingsJob:
@@ -76,20 +93,31 @@ def settings_job(spec: Spec, plan: Plan, mirrors: Mapping[str, str]) -> Settings
         )
     given = [name for name in ("root_password", "hashed_root_password") if name in settings.given]
     return SettingsJob(
-        stage=stage, spec=str(spec.path), arch=spec.arch, foreign=spec.foreign,
-        below=plan.tree[:-1], installed=tuple(plan.lock.installed()),
-        configured=_configured(spec), timezone=settings.timezone, locale=settings.locale,
-        entries=tuple(entries), shadow=shadow_field(spec, plan.lock),
+        stage=stage,
+        spec=str(spec.path),
+        arch=spec.arch,
+        foreign=spec.foreign,
+        below=plan.tree[:-1],
+        installed=tuple(plan.lock.installed()),
+        configured=_configured(spec),
+        timezone=settings.timezone,
+        locale=settings.locale,
+        entries=tuple(entries),
+        shadow=shadow_field(spec, plan.lock),
         password_field="".join(given[:1]),
-    )  # fmt: skip
+    )
 
 
 def image_job(spec: Spec, plan: Plan, number: int) -> ImageJob:
     """What image `number` is made of."""
     return ImageJob(
-        stage=plan.images[number], spec=str(spec.path), arch=spec.arch, foreign=spec.foreign,
-        below=plan.tree, image=spec.images[number],
-    )  # fmt: skip
+        stage=plan.images[number],
+        spec=str(spec.path),
+        arch=spec.arch,
+        foreign=spec.foreign,
+        below=plan.tree,
+        image=spec.images[number],
+    )
 
 
 def _configured(spec: Spec) -> bool:

@@ -28,20 +28,22 @@ def resolution_inputs(spec: Spec) -> str:
     So is a lock of an older form, which lacks something. Addresses are left out (a mirror with the
     same content gives the same lock), and so is the order of a package list.
     """
-    return key({
-        "format": FORMAT,
-        # With them, what looks at them is found when the .debs are locked.
-        **({"scan": SCAN} if spec.settings.shown else {}),
-        "arch": spec.arch,
-        "base": [spec.base.tool, spec.base.variant, sorted(set(spec.base.include))],
-        "repos": [
-            # Without pins as before there were any: a lock of then is not stale.
-            [repo.name, repo.suite, repo.section, repo.priority, *filter(None, [repo.pins])]
-            for repo in spec.repos
-        ],
-        "layers": [[layer.name, sorted(set(layer.packages))] for layer in spec.layers],
-        "recommends": spec.recommends,
-    })  # fmt: skip
+    return key(
+        {
+            "format": FORMAT,
+            # With them, what looks at them is found when the .debs are locked.
+            **({"scan": SCAN} if spec.settings.shown else {}),
+            "arch": spec.arch,
+            "base": [spec.base.tool, spec.base.variant, sorted(set(spec.base.include))],
+            "repos": [
+                # Without pins as before there were any: a lock of then is not stale.
+                [repo.name, repo.suite, repo.section, repo.priority, *filter(None, [repo.pins])]
+                for repo in spec.repos
+            ],
+            "layers": [[layer.name, sorted(set(layer.packages))] for layer in spec.layers],
+            "recommends": spec.recommends,
+        }
+    )
 
 
 def identities(records: tuple[Record, ...]) -> list[list[str]]:

@@ -265,17 +265,18 @@ def _layer(value: Mapping[str, Any], repos: set[str], manual: bool) -> LockedLay
         removes=_names_of(value["removes"], f"what layer {name!r} removes"),
         manual=_names_of(value["manual"], f"manual of layer {name!r}") if manual else (),
         reads=_reads(value.get("reads", {}), f"layer {name!r} reads"),
-    )  # fmt: skip
+    )
 
 
 def _reads(value: Any, what: str) -> dict[str, tuple[str, ...]]:
     if not isinstance(value, dict):
         raise ValueError(f"{what} is malformed: expected a mapping")
     return {
-        _text(name, "|".join(SETTINGS), what):
-            tuple(_text(one, _PACKAGE, f"{what} {name}") for one in _list(packages, what))
+        _text(name, "|".join(SETTINGS), what): tuple(
+            _text(one, _PACKAGE, f"{what} {name}") for one in _list(packages, what)
+        )
         for name, packages in value.items()
-    }  # fmt: skip
+    }
 
 
 def parse(text: str, *, where: str) -> Lock:
@@ -298,12 +299,11 @@ def parse(text: str, *, where: str) -> Lock:
             scan=_number(document.get("scan", 0), "scan"),
             repos=repos,
             base=tuple(record_of(record, names) for record in _list(document["base"], "base")),
-            layers=tuple(_layer(one, names, manual)
-                         for one in _list(document["layers"], "layers")),
+            layers=tuple(_layer(one, names, manual) for one in _list(document["layers"], "layers")),
             manual=_names_of(document["manual"], "manual") if manual else (),
             form=form,
             kept=_truth(document.get("kept", False), "kept"),
-        )  # fmt: skip
+        )
         _once([layer.name for layer in lock.layers], "the layer")
         groups = [("base", lock.base), *((layer.name, layer.records) for layer in lock.layers)]
         for name, records in groups:

@@ -34,8 +34,9 @@ GZIP_TOOL = {"fast": "isal", "default": "isal", "best": "zlib-ng"}
 def image_tools(image: Image) -> set[str]:
     """The tools whose versions decide an image's bytes."""
     tools = set(FILESYSTEMS[image.format].keyed)
-    tools.add(GZIP_TOOL[image.level] if image.container == "gzip"
-              else CONTAINER_TOOL[image.container])  # fmt: skip
+    tools.add(
+        GZIP_TOOL[image.level] if image.container == "gzip" else CONTAINER_TOOL[image.container]
+    )
     return tools - {""}
 
 
@@ -107,8 +108,13 @@ def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:
         parent = _stage("layer", layer.name, ".tar.zst", parent, given)
         layers.append(parent)
     if spec.settings:
-        parent = _stage("layer", "settings", ".tar.zst", parent,
-                        {"settings": dict(host.settings), "epoch": host.epoch})  # fmt: skip
+        parent = _stage(
+            "layer",
+            "settings",
+            ".tar.zst",
+            parent,
+            {"settings": dict(host.settings), "epoch": host.epoch},
+        )
         layers.append(parent)
     mounts = [image.mount for image in spec.images]
     images = tuple(_image(image, mounts, parent, host) for image in spec.images)
@@ -163,21 +169,27 @@ def looks_at(layer: Layer, adds: LockedLayer, host: Host) -> set[str]:
 
 def _image(image: Image, mounts: list[str], tree: Stage, host: Host) -> Stage:
     prefix = image.mount.rstrip("/") + "/"
-    return _stage("image", image.mount, SUFFIX[image.container], tree, {
-        "mount": image.mount,
-        "below": sorted(m for m in mounts if m != image.mount and m.startswith(prefix)),
-        "format": image.format,
-        "container": image.container,
-        # Without effect on what is not compressed.
-        "level": "" if image.container == "raw" else image.level,
-        "pack": image.pack,
-        "label": image.label,
-        "uuid": image.uuid,
-        "options": _options(image),
-        "size": image.size,
-        "free": image.free,
-        "tools": {name: host.tools[name] for name in sorted(image_tools(image))},
-    })  # fmt: skip
+    return _stage(
+        "image",
+        image.mount,
+        SUFFIX[image.container],
+        tree,
+        {
+            "mount": image.mount,
+            "below": sorted(m for m in mounts if m != image.mount and m.startswith(prefix)),
+            "format": image.format,
+            "container": image.container,
+            # Without effect on what is not compressed.
+            "level": "" if image.container == "raw" else image.level,
+            "pack": image.pack,
+            "label": image.label,
+            "uuid": image.uuid,
+            "options": _options(image),
+            "size": image.size,
+            "free": image.free,
+            "tools": {name: host.tools[name] for name in sorted(image_tools(image))},
+        },
+    )
 
 
 def _options(image: Image) -> list[str]:

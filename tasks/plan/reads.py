@@ -29,8 +29,10 @@ def _variable(names: bytes) -> bytes:
     `$TZ`, or its name wherever it stands (`printenv TZ`, `$ENV{TZ}`, `os.environ["TZ"]`, `env.TZ`)
     unless it is set there.
     """
-    return (rb"\$\{?(::)?(?:%b)\b|(?<![\w%%@</-])(?:%b)(?![\w@%%>/]|[\"']?[\])}]?\s*=(?![=~]))"
-            rb"|\^(?:%b)=") % (names, names, names)  # fmt: skip
+    return (
+        rb"\$\{?(::)?(?:%b)\b|(?<![\w%%@</-])(?:%b)(?![\w@%%>/]|[\"']?[\])}]?\s*=(?![=~]))"
+        rb"|\^(?:%b)="
+    ) % (names, names, names)
 
 
 _DUMP = (rb"|\bprintenv[ \t]*(?:$|[|>;)`&])|\benv[ \t]*(?:-0[ \t]*)?[|>]"

@@ -57,8 +57,11 @@ def find_mirrors(given: Mapping[str, str | None], arch: str = "") -> dict[str, s
 
 def _host_sources() -> Iterator[str]:
     folder = Path("/etc/apt")
-    paths = [folder / "sources.list", *sorted((folder / "sources.list.d").glob("*.list")),
-             *sorted((folder / "sources.list.d").glob("*.sources"))]  # fmt: skip
+    paths = [
+        folder / "sources.list",
+        *sorted((folder / "sources.list.d").glob("*.list")),
+        *sorted((folder / "sources.list.d").glob("*.sources")),
+    ]
     for path in paths:
         try:
             yield path.read_text(encoding="utf-8", errors="replace")
@@ -120,8 +123,13 @@ def keyring_files(repo: Repo, spec: Spec) -> list[Path]:
     found = [shared / keyring for _package, keyring in ARCHIVES.values()]
     found += sorted(Path("/etc/apt/trusted.gpg.d").glob("*.*"))
     # Of the host's own, apt itself passes over what it cannot read.
-    found = [path for path in dict.fromkeys(found) if path.suffix in (".gpg", ".asc")
-             and path.is_file() and signature.keyring(path.read_bytes())[0]]  # fmt: skip
+    found = [
+        path
+        for path in dict.fromkeys(found)
+        if path.suffix in (".gpg", ".asc")
+        and path.is_file()
+        and signature.keyring(path.read_bytes())[0]
+    ]
     if not found and not repo.trusted:
         raise BuildError(
             f"{spec.path}: repos.{repo.name}: this host has no archive keyring",
@@ -160,8 +168,9 @@ def signed_by(repo: Repo, spec: Spec, lock: Lock) -> tuple[str, bytes]:
     if not shared.is_file():
         raise BuildError(
             f"{spec.path}: apt_sources: repos.{repo.name}: neither the image nor this host has "
-            f"{shared}", f"add {package} to packages, or name one in repos.{repo.name}.keyring"
-        )  # fmt: skip
+            f"{shared}",
+            f"add {package} to packages, or name one in repos.{repo.name}.keyring",
+        )
     return f"/etc/apt/keyrings/{repo.name}.gpg", keys_of(shared, repo, spec)
 
 

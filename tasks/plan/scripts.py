@@ -71,25 +71,33 @@ def program(content: bytes, where: str, path: str, arch: str) -> Program:
     if content[:4] == b"\x7fELF":
         return Program(by_shell=False, interpreter=_elf(content, arch, refuse))
     if content.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
-        raise refuse("it begins with a byte order mark, so that its `#!` line is not seen as one",
-                     "save it as plain UTF-8, without a BOM")  # fmt: skip
+        raise refuse(
+            "it begins with a byte order mark, so that its `#!` line is not seen as one",
+            "save it as plain UTF-8, without a BOM",
+        )
     first = content.partition(b"\n")[0]
     line = first[2:].decode("utf-8", "replace") if first[:2] == b"#!" else "/bin/sh"
     words = line.split()
     _check_line_ends(content, line, path, refuse)
     if first[:2] != b"#!":
         if b"\0" in content[:4096]:
-            raise refuse("it is neither text nor a Linux program",
-                         "give a script, or a program of the image's architecture", "")  # fmt: skip
+            raise refuse(
+                "it is neither text nor a Linux program",
+                "give a script, or a program of the image's architecture",
+                "",
+            )
         return Program(by_shell=True, interpreter="/bin/sh")
     if not words:
         raise refuse("its `#!` line names no interpreter", "write one, such as #!/bin/sh")
     if len(first) > LINE_LIMIT:
-        raise refuse(f"its `#!` line is longer than the {LINE_LIMIT} bytes that Linux reads",
-                     "shorten it")  # fmt: skip
+        raise refuse(
+            f"its `#!` line is longer than the {LINE_LIMIT} bytes that Linux reads", "shorten it"
+        )
     if b"\0" in first:
-        raise refuse("its `#!` line has a NUL byte in it, which no name and no option may have",
-                     "save it as plain text")  # fmt: skip
+        raise refuse(
+            "its `#!` line has a NUL byte in it, which no name and no option may have",
+            "save it as plain text",
+        )
     # One without a folder is looked for in the working directory, which is /.
     direct = words[0] if words[0].startswith("/") else f"/{words[0]}"
     return Program(by_shell=False, interpreter=_searched(line) or direct)
@@ -112,12 +120,17 @@ def _check_line_ends(
         if 2 * len(bad) > len(lines):
             number = bad[0]
     if number and b"\r\n" not in content:
-        raise refuse("its lines end in CR, as on old Macs, so that all of it is one line",
-                     "end them in LF", f":{number}")  # fmt: skip
+        raise refuse(
+            "its lines end in CR, as on old Macs, so that all of it is one line",
+            "end them in LF",
+            f":{number}",
+        )
     if number:
-        raise refuse("its lines end in CR LF, as on Windows, and the CR counts as part of each",
-                     f"sed -i 's/\\r$//' {shlex.quote(path)}; for git: *.sh text eol=lf in "
-                     ".gitattributes", f":{number}")  # fmt: skip
+        raise refuse(
+            "its lines end in CR LF, as on Windows, and the CR counts as part of each",
+            f"sed -i 's/\\r$//' {shlex.quote(path)}; for git: *.sh text eol=lf in .gitattributes",
+            f":{number}",
+        )
 
 
 def _searched(line: str) -> str:
@@ -158,8 +171,9 @@ def _elf(content: bytes, arch: str, refuse: Callable[..., BuildError]) -> str:
     try:
         (machine,) = struct.unpack_from(f"{order}H", content, 18)
         if machine not in MACHINES[arch]:
-            raise refuse(f"it is a program of another machine than {arch}",
-                         f"build it for {arch}", "")  # fmt: skip
+            raise refuse(
+                f"it is a program of another machine than {arch}", f"build it for {arch}", ""
+            )
         (begin,) = struct.unpack_from(f"{order}{'Q' if wide else 'I'}", content, 32 if wide else 28)
         size, count = struct.unpack_from(f"{order}HH", content, 54 if wide else 42)
         for at in range(begin, begin + size * count, size):

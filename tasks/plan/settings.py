@@ -27,15 +27,25 @@ def settings_identity(spec: Spec, lock: Lock, mirrors: Mapping[str, str]) -> dic
         "password": hashlib.sha256(shadow.encode()).hexdigest() if shadow else "",
         # The one place where an address is content: it is written into the image.
         "apt_sources": [
-            [repo.name, masked(expand(repo.uri, mirrors, spec)), repo.suite, repo.section,
-             repo.priority, repo.trusted,
-             signed_identity(repo, spec, lock)]
+            [
+                repo.name,
+                masked(expand(repo.uri, mirrors, spec)),
+                repo.suite,
+                repo.section,
+                repo.priority,
+                repo.trusted,
+                signed_identity(repo, spec, lock),
+            ]
             for repo in spec.repos
-        ] if settings.apt_sources else [],
+        ]
+        if settings.apt_sources
+        else [],
         "pins": apt.preferences(
             pins, sites=False, pins={repo.name: repo.pins for repo in spec.repos}
-        ) if settings.apt_sources else "",
-    }  # fmt: skip
+        )
+        if settings.apt_sources
+        else "",
+    }
 
 
 def setting_files(values: Mapping[str, str]) -> list[Entry]:
@@ -54,8 +64,16 @@ def setting_files(values: Mapping[str, str]) -> list[Entry]:
     if timezone := values.get("timezone", ""):
         found.append(made_file("/etc/timezone", timezone + "\n"))
         target = f"/usr/share/zoneinfo/{timezone}".encode()
-        found.append(Entry(target="/etc/localtime", kind="link", source=None, content=target,
-                           mode=0o777, owner="0:0"))  # fmt: skip
+        found.append(
+            Entry(
+                target="/etc/localtime",
+                kind="link",
+                source=None,
+                content=target,
+                mode=0o777,
+                owner="0:0",
+            )
+        )
     if locale := values.get("locale", ""):
         found.append(made_file("/etc/default/locale", f"LANG={locale}\n"))
     return found

@@ -98,5 +98,8 @@ def tools_of(inputs: Mapping[str, Any]) -> dict[str, str]:
 
 def other_tools(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     """The tools whose versions differ, a line each, of those that both name."""
-    return [f"{name}: {old[name]} → {new[name]}" for name in sorted(old.keys() & new.keys())
-            if old[name] != new[name]]  # fmt: skip
+    return [
+        f"{name}: {old[name]} → {new[name]}"
+        for name in sorted(old.keys() & new.keys())
+        if old[name] != new[name]
+    ]

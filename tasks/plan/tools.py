@@ -45,8 +45,12 @@ def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
         mark = _mark(Path(path)) + ("" if name in MODULES else installed)
         entry = known.get(name)
         # With a digest: a version that rotted would give all stages other keys, and other UUIDs.
-        if (not isinstance(entry, list) or len(entry) != 3 or entry[0] != mark
-                or entry[2] != checksum(entry[:2])):  # fmt: skip
+        if (
+            not isinstance(entry, list)
+            or len(entry) != 3
+            or entry[0] != mark
+            or entry[2] != checksum(entry[:2])
+        ):
             entry = [mark, _ask_version(name, path)]
             known[name] = entry = [*entry, checksum(entry)]
             changed = True

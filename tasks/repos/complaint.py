@@ -53,9 +53,11 @@ def _no_release(repo: Repo, given: str) -> tuple[str, str]:
     variable = re.search(r"\$\{(\w+)\}", repo.uri)
     if variable is not None and not repo.flat:
         whose = f"the mirror that {given} names" if given else "this host's mirror"
-        return (f"{whose} has no suite {repo.suite}",
-                f"check the suite; for another archive than this host's, name its address in "
-                f"repos.{repo.name}.uri, or with {variable[1]}=ADDRESS")  # fmt: skip
+        return (
+            f"{whose} has no suite {repo.suite}",
+            f"check the suite; for another archive than this host's, name its address in "
+            f"repos.{repo.name}.uri, or with {variable[1]}=ADDRESS",
+        )
     return (
         "it has no Release file",
         f"check its uri and suite; if it really has none, set repos.{repo.name}.trusted: true",

@@ -116,9 +116,13 @@ def _download(missing: Sequence[Record], builder: Builder, folder: Path, log: Lo
 
 
 def _fetch_into(
-    came: Mapping[str, Path], records: Sequence[Record], uris: Mapping[str, str], folder: Path,
-    config: Path, log: Log,
-) -> str:  # fmt: skip
+    came: Mapping[str, Path],
+    records: Sequence[Record],
+    uris: Mapping[str, str],
+    folder: Path,
+    config: Path,
+    log: Log,
+) -> str:
     """Fetch .debs to the paths that `came` has by SHA-256; what was said of those that failed."""
     remote: list[str] = []
     hidden: dict[str, list[Record]] = {}
@@ -153,9 +157,13 @@ def _fetch_into(
 
 
 def by_source(
-    address: str, records: Sequence[Record], came: Mapping[str, Path], folder: Path, log: Log,
+    address: str,
+    records: Sequence[Record],
+    came: Mapping[str, Path],
+    folder: Path,
+    log: Log,
     algorithm: str = "SHA256",
-) -> None:  # fmt: skip
+) -> None:
     """Fetch .debs of an address whose password only a source can hold: see apt.source_uri.
 
     An argument would show it to everybody. apt takes the index that stands here for what a
@@ -182,11 +190,17 @@ def by_source(
             with contextlib.suppress(FileNotFoundError):
                 came[record.sha256].unlink()
         run(
-            ["apt-get", "download",
-             *(f"{one.package}:{one.architecture}={one.version}" for one in records)],
-            log=log, env={"APT_CONFIG": str(folder / "apt.conf"), "TMPDIR": str(folder)},
-            cwd=folder, what="fetching packages", quiet=True,
-        )  # fmt: skip
+            [
+                "apt-get",
+                "download",
+                *(f"{one.package}:{one.architecture}={one.version}" for one in records),
+            ],
+            log=log,
+            env={"APT_CONFIG": str(folder / "apt.conf"), "TMPDIR": str(folder)},
+            cwd=folder,
+            what="fetching packages",
+            quiet=True,
+        )
     finally:
         source.unlink()
         index.unlink()
@@ -216,9 +230,12 @@ def _taken(path: Path, record: Record, cache: Cache) -> bool:
 def _apt_helper(arguments: Sequence[str], folder: Path, config: Path, log: Log) -> None:
     run(
         ["apt-helper", "download-file", *arguments],
-        log=log, env={"APT_CONFIG": str(config), "TMPDIR": str(folder)}, cwd=folder,
-        what="fetching packages", quiet=True,
-    )  # fmt: skip
+        log=log,
+        env={"APT_CONFIG": str(config), "TMPDIR": str(folder)},
+        cwd=folder,
+        what="fetching packages",
+        quiet=True,
+    )
 
 
 def _lost(lost: Sequence[Record], uris: Mapping[str, str], failure: str) -> BuildError:

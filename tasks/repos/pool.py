@@ -18,9 +18,14 @@ from ..plan.lockfile import Record
 
 
 def local_repository(
-    folder: Path, records: Sequence[Record], builder: Builder,
-    *, suite: str = "", arch: str = "", copied: bool = False,
-) -> list[Path]:  # fmt: skip
+    folder: Path,
+    records: Sequence[Record],
+    builder: Builder,
+    *,
+    suite: str = "",
+    arch: str = "",
+    copied: bool = False,
+) -> list[Path]:
     """A repository of exactly these .debs in `folder`, flat or, for debootstrap, with dists/.
 
     The stanzas come from the .debs themselves, whose SHA-256 the lock vouches for. `copied` says
@@ -40,8 +45,9 @@ def local_repository(
     # The host's apt.conf may say what it reads, and APT_CONFIG is read first.
     config = folder.with_name(f"{folder.name}.conf")
     config.write_text('Dir::Etc::main "/dev/null";\nDir::Etc::parts "/dev/null";\n')
-    code, packages, err = capture(["apt-ftparchive", "packages", "pool"], cwd=folder,
-                                       env={"APT_CONFIG": str(config)})  # fmt: skip
+    code, packages, err = capture(
+        ["apt-ftparchive", "packages", "pool"], cwd=folder, env={"APT_CONFIG": str(config)}
+    )
     if code:
         raise log.failure("apt-ftparchive", f"failed (exit status {code}):\n{err.strip()}")
     sizes = re.findall(r"^Installed-Size: (\d+)$", packages, re.MULTILINE)  # KiB

@@ -49,9 +49,17 @@ class PrivateApt:
     def live_id(self) -> str:
         """Names apt's own state for it: another address, keyring or rule starts anew."""
         repo = self.repo
-        return key([apt.without_user(self.uri), repo.suite, repo.section, self.arches,
-                    [sha256_of(path) for path in self.keyrings],
-                    repo.trusted, repo.check_valid_until])[:16]  # fmt: skip
+        return key(
+            [
+                apt.without_user(self.uri),
+                repo.suite,
+                repo.section,
+                self.arches,
+                [sha256_of(path) for path in self.keyrings],
+                repo.trusted,
+                repo.check_valid_until,
+            ]
+        )[:16]
 
     @property
     def folder(self) -> Path:
@@ -90,8 +98,13 @@ class PrivateApt:
             apt.source_uri(self.uri), repo.suite, repo.components, trusted=repo.trusted
         )
         configuration = apt.configuration(
-            str(self.folder), arch=spec.arch, foreign=spec.foreign, lists=str(lists),
-            proxies=spec.proxies, direct=spec.direct, timeout=timeout(),
+            str(self.folder),
+            arch=spec.arch,
+            foreign=spec.foreign,
+            lists=str(lists),
+            proxies=spec.proxies,
+            direct=spec.direct,
+            timeout=timeout(),
             options={
                 "Acquire::Check-Valid-Until": "true" if repo.check_valid_until else "false",
                 # A Release may have SHA-512 alone; what is weaker than SHA-256 apt does not take.
@@ -105,9 +118,12 @@ class PrivateApt:
                 # One `Origin` or `Suite` for another is what a change of the spec's lock shows.
                 "Acquire::AllowReleaseInfoChange": "true",
             },
-        )  # fmt: skip
-        for name, text in (("apt.sources", source), ("auth.conf", apt.auth_conf([self.uri])),
-                           ("apt.conf", configuration)):  # fmt: skip
+        )
+        for name, text in (
+            ("apt.sources", source),
+            ("auth.conf", apt.auth_conf([self.uri])),
+            ("apt.conf", configuration),
+        ):
             private_text(self.folder / name, text)
 
 

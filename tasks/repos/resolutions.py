@@ -51,8 +51,11 @@ class ResolutionCache:
         with contextlib.suppress(OSError):
             write_text(self._path(asked), json.dumps(kept), sync=False)
             with safe.folder(self.folder) as folder:
-                own = [path for path in folder.iterdir()
-                       if re.fullmatch(r"[0-9a-f]{32}\.json", path.name)]  # fmt: skip
+                own = [
+                    path
+                    for path in folder.iterdir()
+                    if re.fullmatch(r"[0-9a-f]{32}\.json", path.name)
+                ]
                 for path in sorted(own, key=lambda path: path.lstat().st_mtime)[:-ANSWERS_KEPT]:
                     path.unlink(missing_ok=True)
 

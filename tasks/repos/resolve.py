@@ -61,37 +61,60 @@ class Resolver:
         highest = PINNED - 1 if keep else PINNED
         try:
             pins = apt.preferences(
-                [(s.repo.name, s.repo.priority and min(s.repo.priority, highest), s.fields)
-                 for s in snapshots],
+                [
+                    (s.repo.name, s.repo.priority and min(s.repo.priority, highest), s.fields)
+                    for s in snapshots
+                ],
                 sites=True,
-                pins={s.repo.name: [(names, min(priority, highest))
-                                    for names, priority in s.repo.pins] for s in snapshots},
-            )  # fmt: skip
+                pins={
+                    s.repo.name: [
+                        (names, min(priority, highest)) for names, priority in s.repo.pins
+                    ]
+                    for s in snapshots
+                },
+            )
         except BuildError as error:
             raise BuildError(f"{self.spec.path}: {error.message}", error.hint) from error
         self.kept = {keep.slot(record): record for record in keep.installed()} if keep else {}
         if keep is not None:
-            pins = "\n".join([
-                f"Package: {record.package}:{_native(record, self.spec.arch)}\n"
-                f"Pin: version {record.version}\nPin-Priority: {PINNED}\n"
-                for record in keep.installed()
-            ]) + "\n" + pins  # fmt: skip
+            pins = (
+                "\n".join(
+                    [
+                        f"Package: {record.package}:{_native(record, self.spec.arch)}\n"
+                        f"Pin: version {record.version}\nPin-Priority: {PINNED}\n"
+                        for record in keep.installed()
+                    ]
+                )
+                + "\n"
+                + pins
+            )
         self.answers = ResolutionCache(builder.state / "resolved")
         # Snapshots are what their Release says, by whose digest they are called.
         self.asked: dict[str, Any] = {
             "recipe": 2,
             "apt": tool_versions(["apt-get"], builder.state / "tools.json")["apt-get"],
-            "sources": sources, "releases": [snapshot.release for snapshot in snapshots],
-            "names": [snapshot.repo.name for snapshot in snapshots], "pins": pins,
-            "arch": [self.spec.arch, *self.spec.foreign], "recommends": self.spec.recommends,
+            "sources": sources,
+            "releases": [snapshot.release for snapshot in snapshots],
+            "names": [snapshot.repo.name for snapshot in snapshots],
+            "pins": pins,
+            "arch": [self.spec.arch, *self.spec.foreign],
+            "recommends": self.spec.recommends,
             "wanted": [],
-        }  # fmt: skip
+        }
         for name, text in (
-            ("apt.sources", "\n".join(sources)), ("preferences", pins), ("auth.conf", ""),
-            ("apt.conf", apt.configuration(str(self.folder), arch=self.spec.arch,
-                                           foreign=self.spec.foreign,
-                                           recommends=self.spec.recommends)),
-        ):  # fmt: skip
+            ("apt.sources", "\n".join(sources)),
+            ("preferences", pins),
+            ("auth.conf", ""),
+            (
+                "apt.conf",
+                apt.configuration(
+                    str(self.folder),
+                    arch=self.spec.arch,
+                    foreign=self.spec.foreign,
+                    recommends=self.spec.recommends,
+                ),
+            ),
+        ):
             (self.folder / name).write_text(text, encoding="utf-8")
 
     def packages_paths(self, number: int) -> list[Path]:
@@ -117,19 +140,30 @@ class Resolver:
         self._read_stanzas(installed, where)
         status = deb822.installed_status(self.stanzas[record.sha256] for record in installed)
         (self.folder / "status").write_text(status, encoding="utf-8")
-        essential = {record.package for record in installed
-                     if re.search(r"^(Essential|Protected|Important): yes$",
-                                  self.stanzas[record.sha256], re.MULTILINE)}  # fmt: skip
+        essential = {
+            record.package
+            for record in installed
+            if re.search(
+                r"^(Essential|Protected|Important): yes$", self.stanzas[record.sha256], re.MULTILINE
+            )
+        }
         named = {answers.plain_name(name) for name in wanted if name.endswith("-")}
         # Only what is named so may go: see below.
         allowed = ["--allow-remove-essential"] if named & essential else []
         # Where what a kept version needs is gone, its suite may have something in its place.
         for asking in [requests, wanted] if requests != list(wanted) else [wanted]:
             code, out, err = capture(
-                ["apt-get", "--print-uris", "--yes", "--allow-downgrades", *allowed, "install",
-                 *asking],
+                [
+                    "apt-get",
+                    "--print-uris",
+                    "--yes",
+                    "--allow-downgrades",
+                    *allowed,
+                    "install",
+                    *asking,
+                ],
                 env={"APT_CONFIG": str(self.folder / "apt.conf")},
-            )  # fmt: skip
+            )
             self.log.line(f"# resolving {where}: {' '.join(asking)}\n{out}{err}")
             if not code:
                 break
@@ -139,25 +173,43 @@ class Resolver:
                 raise failed
             self._refuse_removal(where, answers.parse_removed(out), essential - named)
             raise unsolved.explained(
-                where, wanted, out, err, self._apt_cache,
+                where,
+                wanted,
+                out,
+                err,
+                self._apt_cache,
                 repos=[one.repo.name for one in self.snapshots],
-                suites=[[one.fields[name] for name in ("Suite", "Archive", "Codename")
-                         if one.fields.get(name)] for one in self.snapshots],
-                essential=essential, arches=[self.spec.arch, *self.spec.foreign],
+                suites=[
+                    [
+                        one.fields[name]
+                        for name in ("Suite", "Archive", "Codename")
+                        if one.fields.get(name)
+                    ]
+                    for one in self.snapshots
+                ],
+                essential=essential,
+                arches=[self.spec.arch, *self.spec.foreign],
                 satisfies=_satisfies,
-                missing=[f"repos.{one.repo.name} has no index of its component {component}"
-                         for one in self.snapshots for component in one.without_index()],
-            )  # fmt: skip
+                missing=[
+                    f"repos.{one.repo.name} has no index of its component {component}"
+                    for one in self.snapshots
+                    for component in one.without_index()
+                ],
+            )
         available, removed = answers.parse_print_uris(out)
         self._refuse_removal(where, removed, essential - named)
         added = sorted(
             Record(
-                package=item.package, version=item.version, architecture=item.architecture,
-                sha256=item.sha256, size=item.size, path=item.path,
+                package=item.package,
+                version=item.version,
+                architecture=item.architecture,
+                sha256=item.sha256,
+                size=item.size,
+                path=item.path,
                 repository=self.snapshots[item.site].repo.name,
             )
             for item in available
-        )  # fmt: skip
+        )
         self.answers.put(self.asked, added, removed)
         return added, removed
 
@@ -210,9 +262,12 @@ class Resolver:
         return tuple(sorted(lockfile.short_name(*slot, arch) for slot in asked))
 
     def _manual_by_apt(
-        self, wanted: Sequence[str], installed: Sequence[Record], slots: set[tuple[str, str]],
+        self,
+        wanted: Sequence[str],
+        installed: Sequence[Record],
+        slots: set[tuple[str, str]],
         where: str,
-    ) -> set[tuple[str, str]]:  # fmt: skip
+    ) -> set[tuple[str, str]]:
         """Ask the same of an apt that has it all, marked automatic: what it unmarks it would take.
 
         It has nothing to install then, writes its marks and ends.
@@ -235,17 +290,27 @@ class Resolver:
         names = sorted(f"{package}:{architecture}" for package, architecture in slots)
         marks.write_text(deb822.extended_states(names), encoding="ascii")
         code, out, err = capture(
-            ["apt-get", "--yes", "--allow-downgrades", "--no-download",
-             "--option", "Debug::NoLocking=true", "install", *requests],
+            [
+                "apt-get",
+                "--yes",
+                "--allow-downgrades",
+                "--no-download",
+                "--option",
+                "Debug::NoLocking=true",
+                "install",
+                *requests,
+            ],
             env={"APT_CONFIG": str(self.folder / "apt.conf")},
-        )  # fmt: skip
+        )
         self.log.line(f"# what {where} asked for: {' '.join(wanted)}\n{out}{err}")
         taken = slots - deb822.marked_auto(marks.read_text(encoding="utf-8"))
         marks.unlink()
         if code or not taken:
-            raise BuildError(f"{where}: apt does not tell which package it takes for "
-                             f"{' '.join(wanted)}:\n{last_lines((out + err).splitlines())}",
-                             "name the packages themselves, not what they provide")  # fmt: skip
+            raise BuildError(
+                f"{where}: apt does not tell which package it takes for "
+                f"{' '.join(wanted)}:\n{last_lines((out + err).splitlines())}",
+                "name the packages themselves, not what they provide",
+            )
         self.answers.put(asked, [], [lockfile.short_name(*slot, self.spec.arch) for slot in taken])
         return taken
 
@@ -296,15 +361,19 @@ def resolve(spec: Spec, builder: Builder, snapshots: Sequence[Snapshot], keep: L
     if not wanted:
         raise BuildError(
             f"{spec.path}: base.variant: {spec.repos[0].name} has no package for "
-            f"{spec.base.variant!r}", "the first of repos must be the distribution's own"
-        )  # fmt: skip
+            f"{spec.base.variant!r}",
+            "the first of repos must be the distribution's own",
+        )
     where = f"{spec.path}: base"
     base, _ = resolver.solve(wanted, [], where)
     lock = Lock(
-        inputs=resolution_inputs(spec), arch=spec.arch,
-        repos=tuple(snapshot.locked() for snapshot in snapshots), base=tuple(base), layers=(),
+        inputs=resolution_inputs(spec),
+        arch=spec.arch,
+        repos=tuple(snapshot.locked() for snapshot in snapshots),
+        base=tuple(base),
+        layers=(),
         manual=resolver.manual(wanted, base, where),
-    )  # fmt: skip
+    )
     for number, layer in enumerate(spec.layers):
         builder.log.step(f"resolving {layer.name}")
         where = f"{spec.path}: " + (
@@ -338,13 +407,17 @@ def scanned(spec: Spec, builder: Builder, lock: Lock, old: Lock | None) -> Lock:
     if old is not None and old.scan == lockfile.SCAN:
         for layer in old.layers:
             for record in layer.records:
-                known[record.sha256] = {name for name, packages in layer.reads.items()
-                                        if record.package in packages}  # fmt: skip
+                known[record.sha256] = {
+                    name for name, packages in layer.reads.items() if record.package in packages
+                }
     # No variant selects a package that looks at any of them.
     base = lock.base if spec.base.include else ()
     layered = [record for layer in lock.layers for record in layer.records]
-    new = [record for record in (*base, *layered)
-           if record.sha256 not in known and record.package not in reads.NOTHING]  # fmt: skip
+    new = [
+        record
+        for record in (*base, *layered)
+        if record.sha256 not in known and record.package not in reads.NOTHING
+    ]
     if new:
         fetch(new, builder)
         builder.log.step(f"looking at what the scripts of {len(new)} packages read")
@@ -358,7 +431,7 @@ def scanned(spec: Spec, builder: Builder, lock: Lock, old: Lock | None) -> Lock:
             builder.say(
                 f"  base: the scripts of {record.package} look at {', '.join(missed)}, which a "
                 "base is not shown: packages or a layer is the place for it"
-            )  # fmt: skip
+            )
     layers = []
     for layer in lock.layers:
         readers: dict[str, set[str]] = {}

@@ -68,8 +68,9 @@ def check(
     was_asked, is_asked = of_suite(was.fields, repo.suite), of_suite(fields, repo.suite)
     if was_asked and not is_asked and any(fields.get(name) for name in names):
         told = " ".join(fields[name] for name in names if fields.get(name))
-        raise RepositoryFault(f"{where}: the Release in the place of {repo.suite}'s is that of {told}",
-                         hint)  # fmt: skip
+        raise RepositoryFault(
+            f"{where}: the Release in the place of {repo.suite}'s is that of {told}", hint
+        )
     if was_asked != is_asked or (
         not is_asked and any(fields.get(name, "") != was.fields.get(name, "") for name in names)
     ):

@@ -51,9 +51,10 @@ class Snapshot:
         """The components asked for of which there is no index at all, for any architecture."""
         names = [path.name for path in self.folder.glob("*Packages")]
         return tuple(
-            one for one in self.repo.components
+            one
+            for one in self.repo.components
             if not any(f"_{apt.list_name(one)}_binary-" in name for name in names)
-        )  # fmt: skip
+        )
 
     def locked(self) -> LockedRepo:
         """Its line in the lock."""
@@ -81,8 +82,11 @@ def rotten(private: PrivateApt) -> bool:
     try:
         known = set(sealed(kept[-1]).values())
         # A snapshot may have more: see _only_compressed. What a link leads to is not the cache's.
-        return not known >= {read_sha256(path) for path in private.live.iterdir()
-                             if path.name not in APTS_OWN and not path.is_symlink()}  # fmt: skip
+        return not known >= {
+            read_sha256(path)
+            for path in private.live.iterdir()
+            if path.name not in APTS_OWN and not path.is_symlink()
+        }
     except (OSError, ValueError):
         return True
 
@@ -115,8 +119,9 @@ def keep_snapshot(private: PrivateApt, lists: Path, was: LockedRepo | None) -> S
     release = next((path for name, path in sorted(files.items()) if name.endswith("Release")), None)
     fields = _release(release) if release else {}
     if was is not None:
-        rollback.check(repo, was, fields, f"{private.where} ({masked(private.uri)})",
-                       keeping=private.keeping)  # fmt: skip
+        rollback.check(
+            repo, was, fields, f"{private.where} ({masked(private.uri)})", keeping=private.keeping
+        )
     if release is not None:
         _check_signer(private, release, fields)
     packages = sorted(name for name in files if name.endswith("Packages"))
@@ -215,8 +220,13 @@ def _check_signer(private: PrivateApt, release: Path, fields: Mapping[str, str])
     _package, keyring = ARCHIVES.get(fields.get("Origin", ""), ("", ""))
     path = Path("/usr/share/keyrings") / keyring
     spec, repo = private.spec, private.repo
-    if (repo.keyring is not None or repo.trusted or not spec.settings.apt_sources
-            or not keyring or not path.is_file()):  # fmt: skip
+    if (
+        repo.keyring is not None
+        or repo.trusted
+        or not spec.settings.apt_sources
+        or not keyring
+        or not path.is_file()
+    ):
         return
     detached = [] if release.name.endswith("InRelease") else [f"{release}.gpg"]
     argv = ["gpgv", "--status-fd", "1", "--keyring", str(path), *detached, str(release)]
@@ -246,9 +256,12 @@ def _only_compressed(private: PrivateApt, release: Path, target: Path) -> None:
         came = private.folder / ("index" + path[len(name) :])
         try:
             patiently(
-                partial(_fetch_index, private, place, sums[path], came), private.builder.log,
-                f"repository {repo.name}", tries=retries(), changing=True,
-            )  # fmt: skip
+                partial(_fetch_index, private, place, sums[path], came),
+                private.builder.log,
+                f"repository {repo.name}",
+                tries=retries(),
+                changing=True,
+            )
         except CommandFailed as error:
             raise refusal(private, error) from error
         before = release.name.removeprefix(apt.list_name(uri) + "_")
@@ -262,21 +275,46 @@ def _fetch_index(private: PrivateApt, place: str, sum_: deb822.Sum, came: Path) 
     uri, log, spec = private.uri, private.builder.log, private.spec
     if apt.source_uri(uri) == apt.without_user(uri):
         run(
-            ["apt-helper", "download-file", f"{apt.without_user(uri)}/{place}", str(came),
-             str(sum_)],
-            log=log, env=private.env, cwd=private.folder, what="fetching an index",
-        )  # fmt: skip
+            [
+                "apt-helper",
+                "download-file",
+                f"{apt.without_user(uri)}/{place}",
+                str(came),
+                str(sum_),
+            ],
+            log=log,
+            env=private.env,
+            cwd=private.folder,
+            what="fetching an index",
+        )
         return
     folder = private.folder / "source"
     folder.mkdir(exist_ok=True)
-    for name, text in (("auth.conf", ""), ("apt.conf", apt.configuration(
-        str(folder), arch=spec.arch, proxies=spec.proxies, direct=spec.direct,
-        timeout=timeout(), options={"Acquire::ForceHash": ""},
-    ))):  # fmt: skip
+    for name, text in (
+        ("auth.conf", ""),
+        (
+            "apt.conf",
+            apt.configuration(
+                str(folder),
+                arch=spec.arch,
+                proxies=spec.proxies,
+                direct=spec.direct,
+                timeout=timeout(),
+                options={"Acquire::ForceHash": ""},
+            ),
+        ),
+    ):
         private_text(folder / name, text)
     # To apt it is a package like another.
-    record = Record(package="index", version="1", architecture=spec.arch, sha256=sum_.digest,
-                    size=sum_.size, path=place, repository="")  # fmt: skip
+    record = Record(
+        package="index",
+        version="1",
+        architecture=spec.arch,
+        sha256=sum_.digest,
+        size=sum_.size,
+        path=place,
+        repository="",
+    )
     by_source(uri, [record], {sum_.digest: came}, folder, log, sum_.algorithm)
 
 
@@ -312,12 +350,16 @@ def _check_sums(repo: Repo, files: Mapping[str, Path], release: Path | None) -> 
     before = before.removesuffix("Release").removesuffix("In")
     for name, said in deb822.release_sums(release.read_text("utf-8", "replace")).items():
         path = files.get(before + apt.list_name(name))
-        if (
-            path is not None
-            and digest_of(open(safe.reading(path), "rb"), said.algorithm) != said.digest
-        ):
-            raise DamagedEntry(f"repository {repo.name}: {path} is not what its Release says",
-                               f"remove {path.parent}")  # fmt: skip
+        if path is not None and _digest(path, said.algorithm) != said.digest:
+            raise DamagedEntry(
+                f"repository {repo.name}: {path} is not what its Release says",
+                f"remove {path.parent}",
+            )
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    with open(safe.reading(path), "rb") as file:
+        return digest_of(file, algorithm)
 
 
 def _check_offer(private: PrivateApt, fields: Mapping[str, str]) -> None:
@@ -328,12 +370,15 @@ def _check_offer(private: PrivateApt, fields: Mapping[str, str]) -> None:
     known = {*components, *(name.rpartition("/")[2] for name in components)}
     lacking = [name for name in repo.components if name not in known]
     if components and lacking:
-        raise RepositoryFault(f"{where}.section: it has no component {lacking[0]!r}",
-                         f"it has {', '.join(components)}")  # fmt: skip
+        raise RepositoryFault(
+            f"{where}.section: it has no component {lacking[0]!r}",
+            f"it has {', '.join(components)}",
+        )
     arches = fields.get("Architectures", "").split()
     if arches and not {*private.arches, "all"} & set(arches):
-        raise RepositoryFault(f"{where}: it has no packages for {private.spec.arch}",
-                         f"it has {', '.join(arches)}")  # fmt: skip
+        raise RepositoryFault(
+            f"{where}: it has no packages for {private.spec.arch}", f"it has {', '.join(arches)}"
+        )
 
 
 def kept_snapshots(spec: Spec, builder: Builder, lock: Lock) -> list[Snapshot] | None:

@@ -54,9 +54,7 @@ TRACES = (
 unless `files` name it."""
 
 
-def sweep(
-    tree: Path, patterns: Sequence[str] = REMOVED, *, kept: Set[str] = frozenset()
-) -> None:  # fmt: skip
+def sweep(tree: Path, patterns: Sequence[str] = REMOVED, *, kept: Set[str] = frozenset()) -> None:
     """Remove what a build leaves behind, never looking through a symlink; empty the machine-id.
 
     `kept` are paths, relative to the tree, that stay as they are: what the user made is no trace.

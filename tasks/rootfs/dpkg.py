@@ -27,8 +27,10 @@ def write_marks(tree: Path, auto: Sequence[str]) -> None:
     folder = plain_folder(tree, "var/lib/apt")
     path = folder / "extended_states" if folder else tree
     if not folder or (os.path.lexists(path) and not stat.S_ISREG(mode_of(path))):
-        raise BuildError("base: /var/lib/apt is not as apt makes it: packages cannot be marked",
-                         "a package of the base replaced it")  # fmt: skip
+        raise BuildError(
+            "base: /var/lib/apt is not as apt makes it: packages cannot be marked",
+            "a package of the base replaced it",
+        )
     marked = set(auto)
     if path.exists():  # a package's script has called apt-mark
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -62,8 +64,11 @@ def dpkg_status(folder: Path, lower: Sequence[str]) -> str:
     if path is None or not stat.S_ISREG(mode_of(path)):
         return ""
     if path.stat().st_size > STATUS_LIMIT:
-        raise BuildError("var/lib/dpkg/status in the tree is no dpkg status: it has "
-                         f"{path.stat().st_size} bytes", "a package's script wrote it")  # fmt: skip
+        raise BuildError(
+            "var/lib/dpkg/status in the tree is no dpkg status: it has "
+            f"{path.stat().st_size} bytes",
+            "a package's script wrote it",
+        )
     return path.read_text(encoding="utf-8", errors="replace")
 
 
@@ -77,16 +82,18 @@ def check_installed(
     if expected and not status:
         raise BuildError(
             f"{what}: the tree has no /var/lib/dpkg/status any more that is a plain file",
-            f"let the script {script} leave it alone" if script
+            f"let the script {script} leave it alone"
+            if script
             else "some package's script replaced it",
-        )  # fmt: skip
+        )
     found: set[tuple[str, str, str]] = set()
     broken: list[str] = []
     for stanza in status.split("\n\n"):
         fields = dict(
-            line.split(": ", 1) for line in stanza.splitlines() if not line.startswith(" ")
-            and ": " in line
-        )  # fmt: skip
+            line.split(": ", 1)
+            for line in stanza.splitlines()
+            if not line.startswith(" ") and ": " in line
+        )
         if not fields:
             continue
         state = fields.get("Status", "unknown").rpartition(" ")[2]
@@ -100,18 +107,22 @@ def check_installed(
     wrong += [f"{name} {version} is missing" for name, version, _ in sorted(wanted - found)]
     wrong += [f"{name} {version} is not in the lock" for name, version, _ in sorted(found - wanted)]
     if wrong and script:
-        gone = sorted({name for name, _version, _arch in wanted - found} -
-                      {name for name, _version, _arch in found})  # fmt: skip
+        gone = sorted(
+            {name for name, _version, _arch in wanted - found}
+            - {name for name, _version, _arch in found}
+        )
         came = sorted({name for name, _version, _arch in found - wanted})
         said = [f"{name}-" for name in gone[:5]] + came[:5]
         raise BuildError(
             f"{what}: the script {script} changed which packages are installed, and the lock does "
             f"not know it: {'; '.join(wrong[:5])}",
             f"leave that to packages in place of the script: list {', '.join(said)} there"
-            if said else "let the script leave packages as it found them",
-        )  # fmt: skip
+            if said
+            else "let the script leave packages as it found them",
+        )
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise BuildError(f"{what}: what is installed is not what is locked: "
-                         f"{'; '.join(wrong[:5])}{more}",
-                         "lock again with lock=latest; if it stays, this is a bug")  # fmt: skip
+        raise BuildError(
+            f"{what}: what is installed is not what is locked: {'; '.join(wrong[:5])}{more}",
+            "lock again with lock=latest; if it stays, this is a bug",
+        )

@@ -51,9 +51,10 @@ def _without_host(content: bytes, below: bytes | None, _epoch: int) -> bytes:
     """
     old = set((below or b"").splitlines(keepends=True))
     return b"".join(
-        line for line in content.splitlines(keepends=True)
+        line
+        for line in content.splitlines(keepends=True)
         if line in old or not re.match(rb'(MY_HOSTID|DAY)="', line)
-    )  # fmt: skip
+    )
 
 
 def _dated(content: bytes, _below: bytes | None, epoch: int) -> bytes | None:

@@ -78,8 +78,10 @@ class Notice:
         paths = ", ".join(printable(path) for path in self.paths)
         paths += f" and {self.more} more" if self.more else ""
         if self.done == PERHAPS:
-            return (f"{printable(self.package)}: {self.what} ({paths}): if a secret was drawn, it "
-                    "is the same in every copy of the image, and other in each build")  # fmt: skip
+            return (
+                f"{printable(self.package)}: {self.what} ({paths}): if a secret was drawn, it "
+                "is the same in every copy of the image, and other in each build"
+            )
         named = f"{self.package or 'drawn at install'}: {self.what}: {paths}: "
         if self.done == KEPT:
             again = f"; a machine's own: {self.again}" if self.again else ""
@@ -110,8 +112,12 @@ def sweep(tree: Tree) -> list[Notice]:
     found: list[Notice] = []
     known: set[str] = set()
     for row in TABLE:
-        paths = [path for pattern in row.paths for path in matching(tree.upper, pattern)
-                 if not _own(tree, path, row)]  # fmt: skip
+        paths = [
+            path
+            for pattern in row.paths
+            for path in matching(tree.upper, pattern)
+            if not _own(tree, path, row)
+        ]
         done = [path for path in paths if _do(tree, path, row)]
         for pattern in row.links if done else ():
             for link in matching(tree.upper, pattern):
@@ -123,8 +129,12 @@ def sweep(tree: Tree) -> list[Notice]:
             found.append(_notice(row, [_name(tree, path) for path in done]))
     keys = [name for name in private_keys(tree) if not _within(name, known)]
     if keys:
-        found.append(_notice(Drawn(package="", what="a private key that no package ships",
-                                   paths=(), done=KEPT), keys))  # fmt: skip
+        found.append(
+            _notice(
+                Drawn(package="", what="a private key that no package ships", paths=(), done=KEPT),
+                keys,
+            )
+        )
     return found + perhaps(tree)
 
 
@@ -142,8 +152,13 @@ def perhaps(tree: Tree) -> list[Notice]:
                 continue
             if text := _calls(tree, path, known):
                 what = f"its {ending} calls {text}"
-                found[package] = Notice(package=package, what=what, done=PERHAPS, again="",
-                                        paths=("/" + _name(tree, path),))  # fmt: skip
+                found[package] = Notice(
+                    package=package,
+                    what=what,
+                    done=PERHAPS,
+                    again="",
+                    paths=("/" + _name(tree, path),),
+                )
     return [found[package] for package in sorted(found)]
 
 
@@ -176,9 +191,15 @@ def patterns() -> list[str]:
 
 def _notice(row: Drawn, names: Sequence[str]) -> Notice:
     names = sorted(names)
-    return Notice(package=row.package, what=row.what, done=row.done, again=row.again, by=row.by,
-                  paths=tuple("/" + name for name in names[:PATHS_LIMIT]),
-                  more=max(0, len(names) - PATHS_LIMIT))  # fmt: skip
+    return Notice(
+        package=row.package,
+        what=row.what,
+        done=row.done,
+        again=row.again,
+        by=row.by,
+        paths=tuple("/" + name for name in names[:PATHS_LIMIT]),
+        more=max(0, len(names) - PATHS_LIMIT),
+    )
 
 
 def _name(tree: Tree, path: Path) -> str:
@@ -216,8 +237,12 @@ def matching(tree: Path, pattern: str) -> list[Path]:
     """What a pattern means in a tree: no whiteouts, and nothing behind a symlink."""
     found = [tree]
     for step in pattern.split("/"):
-        found = [Path(entry.path) for folder in found for entry in _entries(folder)
-                 if fnmatch.fnmatchcase(entry.name, step)]  # fmt: skip
+        found = [
+            Path(entry.path)
+            for folder in found
+            for entry in _entries(folder)
+            if fnmatch.fnmatchcase(entry.name, step)
+        ]
     return [path for path in found if not _whiteout(path.lstat())]
 
 
@@ -303,8 +328,11 @@ def facts(notices: Sequence[Notice]) -> list[dict[str, Any]]:
 
 def of_trees(cache: Cache, stages: Sequence[Stage]) -> list[dict[str, Any]]:
     """What the packages of these trees drew, as an image's record keeps it: trees may be pruned."""
-    return [{**one, "layer": stage.name} for stage in stages
-            for one in cache.require(stage).facts.get("drawn", ())]  # fmt: skip
+    return [
+        {**one, "layer": stage.name}
+        for stage in stages
+        for one in cache.require(stage).facts.get("drawn", ())
+    ]
 
 
 def read(value: Any) -> list[Notice]:
@@ -325,9 +353,12 @@ def read(value: Any) -> list[Notice]:
 
 def told(notices: Sequence[Notice], installed: Set[str]) -> list[Notice]:
     """Those that a user must know of: what is shared, and what nothing makes at a first boot."""
-    return [notice for notice in notices
-            if (notice.again or not notice.package or notice.done == PERHAPS)
-            and not installed & set(notice.by)]  # fmt: skip
+    return [
+        notice
+        for notice in notices
+        if (notice.again or not notice.package or notice.done == PERHAPS)
+        and not installed & set(notice.by)
+    ]
 
 
 def note(notices: Sequence[Notice], log: Log) -> None:
@@ -338,8 +369,12 @@ def note(notices: Sequence[Notice], log: Log) -> None:
 
 @functools.cache
 def _patterns_kept(package: str) -> tuple[str, ...]:
-    return tuple(path for row in TABLE if row.done == KEPT and row.package == package
-                 for path in (*row.paths, *row.also))  # fmt: skip
+    return tuple(
+        path
+        for row in TABLE
+        if row.done == KEPT and row.package == package
+        for path in (*row.paths, *row.also)
+    )
 
 
 def differing(notices: Sequence[Notice], path: str) -> Notice | None:

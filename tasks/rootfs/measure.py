@@ -38,8 +38,14 @@ def measure(folder: Path, lower: Sequence[str], mount: str, below: Sequence[str]
         # A vfat's names are characters, which are UTF-8 in the tree whatever the locale says.
         text = os.fsencode(path).decode("utf-8", "surrogateescape")
         entries[text] = info.st_mode, info.st_size
-    return Footprint(size=size + 2 * names, apparent=apparent + 2 * names, inodes=inodes,
-                   several_xattrs=several, sparse=sparse, entries=entries)  # fmt: skip
+    return Footprint(
+        size=size + 2 * names,
+        apparent=apparent + 2 * names,
+        inodes=inodes,
+        several_xattrs=several,
+        sparse=sparse,
+        entries=entries,
+    )
 
 
 def facts(epoch: int, records: Sequence[Record], tree: Path) -> dict[str, Any]:

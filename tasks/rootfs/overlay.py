@@ -67,8 +67,9 @@ class Trees:
         return [self.names[stage.key] for stage in reversed(stages)]
 
     def _unpack(self, stages: Sequence[Stage], log: Log) -> None:
-        packed = {stage.key: self.cache.require(stage) for stage in stages
-                  if stage.key not in self.names}  # fmt: skip
+        packed = {
+            stage.key: self.cache.require(stage) for stage in stages if stage.key not in self.names
+        }
         # Entries of older versions do not tell.
         size = sum(int(entry.facts.get("size", 0)) for entry in packed.values())
         log.need_room("scratch", size, f"unpacking {len(packed)} trees")
@@ -79,10 +80,15 @@ class Trees:
             # Each is one tar that waits for the filesystem, so that two CPUs are used by two.
             with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
                 work = [
-                    pool.submit(unpack, packed[stage.key].path, packed[stage.key].sha256,
-                                self.folder / name, log)
+                    pool.submit(
+                        unpack,
+                        packed[stage.key].path,
+                        packed[stage.key].sha256,
+                        self.folder / name,
+                        log,
+                    )
                     for stage, name in zip(lacking, names, strict=True)
-                ]  # fmt: skip
+                ]
             for stage, name, future in zip(lacking, names, work, strict=True):
                 try:
                     future.result()

@@ -19,7 +19,11 @@ SPARSE = ("--sparse", "--hole-detection=seek", "--sparse-version=0.0")
 """For GNU tar; of its three formats 0.0 alone has no process number in its names."""
 
 
-def pack(tree: Path, target: Path, log: Log, *, rare: Rare = Rare(), size: int = 0) -> None:
+RARE = Rare()
+"""Of a tree of which nothing is known."""
+
+
+def pack(tree: Path, target: Path, log: Log, *, rare: Rare = RARE, size: int = 0) -> None:
     """Write a tree as a zstd-compressed tar whose bytes depend on the tree alone.
 
     Each filesystem lists extended attributes in an order of its own, and GNU tar keeps it. Where
@@ -29,15 +33,27 @@ def pack(tree: Path, target: Path, log: Log, *, rare: Rare = Rare(), size: int =
         log.step(f"packing {size / 1e6:.0f} MB")
     # Never one: newer versions then leave the multi-threaded mode, and with it its bytes.
     compressor = ["zstd", "-3", f"-T{max(2, len(os.sched_getaffinity(0)))}"]
-    tar = ["tar", "--create", "--directory", str(tree), "--sort=name", "--numeric-owner",
-           "--format=posix", "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
-           "--xattrs", "--xattrs-include=*",
-           *(f"--xattrs-exclude={name}" for name in OVERLAY_OWN),
-           *(SPARSE if rare.sparse else ())]  # fmt: skip
+    tar = [
+        "tar",
+        "--create",
+        "--directory",
+        str(tree),
+        "--sort=name",
+        "--numeric-owner",
+        "--format=posix",
+        "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+        "--xattrs",
+        "--xattrs-include=*",
+        *(f"--xattrs-exclude={name}" for name in OVERLAY_OWN),
+        *(SPARSE if rare.sparse else ()),
+    ]
     what = "packing the tree"
     if not rare.several_xattrs:
-        run([*tar, "--file", str(target), "--use-compress-program", " ".join(compressor), "."],
-                 log=log, what=what)  # fmt: skip
+        run(
+            [*tar, "--file", str(target), "--use-compress-program", " ".join(compressor), "."],
+            log=log,
+            what=what,
+        )
         return
     argv = [*tar, "--file", "-", "."]
     log.line("+ " + shlex.join(argv) + " | " + shlex.join(compressor))
@@ -69,11 +85,24 @@ def unpack(source: Path, sha256: str, target: Path, log: Log) -> None:
     # A file for what tar says: nobody reads a pipe while the archive is being written to another.
     with tempfile.TemporaryFile() as output, source.open("rb") as file:
         process = popen(
-            ["tar", "--extract", "--file", "-", "--directory", str(target), "--zstd",
-             "--numeric-owner", "--same-permissions", "--xattrs", "--xattrs-include=*",
-             "--delay-directory-restore"],
-            stdin=PIPE, stdout=output, stderr=STDOUT,
-        )  # fmt: skip
+            [
+                "tar",
+                "--extract",
+                "--file",
+                "-",
+                "--directory",
+                str(target),
+                "--zstd",
+                "--numeric-owner",
+                "--same-permissions",
+                "--xattrs",
+                "--xattrs-include=*",
+                "--delay-directory-restore",
+            ],
+            stdin=PIPE,
+            stdout=output,
+            stderr=STDOUT,
+        )
         with running(process):
             assert process.stdin is not None
             listening = True

@@ -117,10 +117,14 @@ class Session:
         from ..builder import Builder, Reach
 
         return Builder(
-            cache=self.cache, scratch=self.scratch, trees=self.trees, log=log,
-            reach=Reach.of(self.spec, self.uris, self._named), state=self.state,
+            cache=self.cache,
+            scratch=self.scratch,
+            trees=self.trees,
+            log=log,
+            reach=Reach.of(self.spec, self.uris, self._named),
+            state=self.state,
             say=self.screen.line,
-        )  # fmt: skip
+        )
 
     @property
     def _named(self) -> dict[str, str]:
@@ -142,8 +146,13 @@ class Session:
     @property
     def places(self) -> dict[str, Path]:
         """The folders that a build writes to, by the names that a user knows."""
-        return {"cache": self.cache.root, "scratch": scratch_root(), "out": self.out,
-                "specs": self.specs, ".doit": self.state}  # fmt: skip
+        return {
+            "cache": self.cache.root,
+            "scratch": scratch_root(),
+            "out": self.out,
+            "specs": self.specs,
+            ".doit": self.state,
+        }
 
     # ------------------------------------------------------------ spec, lock, plan
 
@@ -208,8 +217,9 @@ class Session:
                 "put the lock itself there, or remove what is there",
             ) from error
         except ValueError as error:
-            raise BuildError(f"{self.lock_path}: cannot be read: {error}",
-                             lockfile.RESTORE) from error  # fmt: skip
+            raise BuildError(
+                f"{self.lock_path}: cannot be read: {error}", lockfile.RESTORE
+            ) from error
 
     def fits(self, lock: lockfile.Lock) -> bool:
         """Whether a lock is of this very spec: by its digest, and by its names if it was edited."""
@@ -336,8 +346,11 @@ class Session:
                         raise self.explained(error, stage.title, log.began) from error
         made = self.cache.get(stage)
         assert made is not None
-        result = Result(result="hit" if entry else "built", seconds=time.monotonic() - began,
-                        bytes=holes.used(made.path))  # fmt: skip
+        result = Result(
+            result="hit" if entry else "built",
+            seconds=time.monotonic() - began,
+            bytes=holes.used(made.path),
+        )
         self.results[stage.task] = result
         self.say(stage)
 
@@ -349,9 +362,13 @@ class Session:
         """
         if stage.task in self.results:
             return  # doit looked before it was made beside another
-        lacking = [other for other in self.plan.images
-                   if other != stage and other.task not in self.results
-                   and self.cache.intact(other) is None]  # fmt: skip
+        lacking = [
+            other
+            for other in self.plan.images
+            if other != stage
+            and other.task not in self.results
+            and self.cache.intact(other) is None
+        ]
 
         def beside(other: Stage) -> None:
             with contextlib.suppress(BuildError, OSError, SystemExit):
@@ -374,8 +391,11 @@ class Session:
         known = self.results.get(stage.task)
         if known is None:
             entry = self.cache.get(stage)
-            known = Result(result="hit" if entry else "skipped", seconds=0.0,
-                           bytes=holes.used(entry.path) if entry else 0)  # fmt: skip
+            known = Result(
+                result="hit" if entry else "skipped",
+                seconds=0.0,
+                bytes=holes.used(entry.path) if entry else 0,
+            )
         return known
 
     def shown(self, path: Path) -> str:

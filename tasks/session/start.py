@@ -34,7 +34,7 @@ def start() -> dict[str, Any]:
     """
     stand_streams()
     speak_utf8()
-    # Where a caller ignores this one, no exit status is ever told, and each command seems to succeed.
+    # Where a caller ignores this one, no exit status is ever told: each command seems to succeed.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in SIGNALS:

@@ -76,8 +76,11 @@ class Document:
 
 def _named(node: Any) -> dict[str, tuple[Any, Any]]:
     """The entries of a mapping by their names, without what merge keys bring."""
-    return {pair[0].value: pair for pair in node.value
-            if isinstance(pair, tuple) and pair[0].tag != TAG + "merge"}  # fmt: skip
+    return {
+        pair[0].value: pair
+        for pair in node.value
+        if isinstance(pair, tuple) and pair[0].tag != TAG + "merge"
+    }
 
 
 def _entry(node: Any, step: Any, depth: int = 0) -> tuple[Any, Any] | None:
@@ -217,15 +220,21 @@ def _loader(path: Path, raw: bytes) -> Any:
             raise refuse(node, "a key that is a list or a mapping", "keys are texts")
         kind = READ_AS.get(node.tag.removeprefix(TAG), "no text")
         kind = str(value).lower() if isinstance(value, bool) else kind
-        raise refuse(node, f"the key {short(node.value)!r} is not a string: YAML reads it as "
-                     f"{kind}", "put it in quotes")  # fmt: skip
+        raise refuse(
+            node,
+            f"the key {short(node.value)!r} is not a string: YAML reads it as {kind}",
+            "put it in quotes",
+        )
 
     def merged(loader: Loader, node: yaml.Node) -> Iterator[dict[str, Any]]:
         for one in node.value if isinstance(node, yaml.SequenceNode) else [node]:
             value = loader.construct_object(one, deep=True)
             if not isinstance(value, dict):
-                raise refuse(one, "`<<` takes a mapping, or a list of mappings",
-                             "write `<<: *name` where `&name` stands before a mapping")  # fmt: skip
+                raise refuse(
+                    one,
+                    "`<<` takes a mapping, or a list of mappings",
+                    "write `<<: *name` where `&name` stands before a mapping",
+                )
             loader.copied += len(value) + 1
             if loader.copied > NODE_LIMIT:
                 raise refuse(one, f"`<<` copies more than {NODE_LIMIT} values")
@@ -273,18 +282,31 @@ def _loader(path: Path, raw: bytes) -> Any:
         try:
             return loader.construct_yaml_timestamp(node)
         except ValueError as error:
-            raise refuse(node, f"YAML reads {short(node.value)!r} as a date, and there is none "
-                         "such", "put it in quotes") from error  # fmt: skip
+            raise refuse(
+                node,
+                f"YAML reads {short(node.value)!r} as a date, and there is none such",
+                "put it in quotes",
+            ) from error
 
     def other_tag(loader: Loader, node: yaml.Node) -> Any:
         tag = "!!" + node.tag.removeprefix(TAG) if node.tag.startswith(TAG) else node.tag
-        raise refuse(node, f"a value with the tag {short(tag)!r}",
-                     "a spec holds texts, numbers, true and false, lists and mappings")  # fmt: skip
+        raise refuse(
+            node,
+            f"a value with the tag {short(tag)!r}",
+            "a spec holds texts, numbers, true and false, lists and mappings",
+        )
 
-    for name, constructor in (("map", mapping), ("str", text), ("int", integer),
-                              ("timestamp", date), ("value", text), ("set", other_tag),
-                              ("omap", other_tag), ("pairs", other_tag),
-                              ("binary", other_tag)):  # fmt: skip
+    for name, constructor in (
+        ("map", mapping),
+        ("str", text),
+        ("int", integer),
+        ("timestamp", date),
+        ("value", text),
+        ("set", other_tag),
+        ("omap", other_tag),
+        ("pairs", other_tag),
+        ("binary", other_tag),
+    ):
         Loader.add_constructor(TAG + name, constructor)
     Loader.add_constructor(None, other_tag)
     return Loader(raw)

@@ -38,8 +38,9 @@ def find_spec(folder: Path, name: str) -> Path:
         raise BuildError("no spec is named", f"add spec=NAME; {listing}")
     if name not in names:
         shown = "".join(sign if sign.isprintable() else "?" for sign in name)
-        raise BuildError(f"{folder}/{shown}.yaml: there is no such spec",
-                         _meant(folder, name, names) + listing)  # fmt: skip
+        raise BuildError(
+            f"{folder}/{shown}.yaml: there is no such spec", _meant(folder, name, names) + listing
+        )
     return folder / f"{name}.yaml"
 
 
@@ -103,8 +104,7 @@ def _debconf_lines(given: Sequence[str]) -> tuple[str, ...]:
 
     Each item is a file to it: the last line keeps a backslash at its end and takes no other in.
     """
-    lines = [line for item in given
-             for line in item.rstrip("\n").replace("\\\n", "").split("\n")]  # fmt: skip
+    lines = [line for item in given for line in item.rstrip("\n").replace("\\\n", "").split("\n")]
     return tuple(line for line in lines if line.strip() and not line.lstrip().startswith("#"))
 
 
@@ -126,13 +126,15 @@ def _build(path: Path, document: dict[str, Any]) -> Spec:
         files = []
         for target, value in sorted(entry.get("files", {}).items()):
             fields = {"source": value} if isinstance(value, str) else value
-            files.append(File(
-                target=target,
-                source=find(fields["source"]) if "source" in fields else None,
-                content=fields.get("content"),
-                owner=_owner(fields.get("owner", "root:root")),
-                mode=int(fields["mode"], 8) if "mode" in fields else None,
-            ))  # fmt: skip
+            files.append(
+                File(
+                    target=target,
+                    source=find(fields["source"]) if "source" in fields else None,
+                    content=fields.get("content"),
+                    owner=_owner(fields.get("owner", "root:root")),
+                    mode=int(fields["mode"], 8) if "mode" in fields else None,
+                )
+            )
         return Layer(
             name=entry["name"],
             packages=tuple(entry.get("packages", ())),
@@ -149,8 +151,10 @@ def _build(path: Path, document: dict[str, Any]) -> Spec:
         first = {name: document[name] for name in named if name in document}
         layers.insert(0, layer({"name": "packages", **first}))
     elif "reads" in document:
-        raise BuildError(f"{path}: reads: it is of the layer `packages`, and there is none",
-                         "put it into the layer that it is of")  # fmt: skip
+        raise BuildError(
+            f"{path}: reads: it is of the layer `packages`, and there is none",
+            "put it into the layer that it is of",
+        )
     proxies = document.get("proxies", {})
     return Spec(
         name=path.stem,

@@ -119,11 +119,13 @@ class Settings:
     def given(self) -> dict[str, str]:
         """The fields that the spec sets, with their texts."""
         values = {
-            "hostname": self.hostname, "timezone": self.timezone, "locale": self.locale,
+            "hostname": self.hostname,
+            "timezone": self.timezone,
+            "locale": self.locale,
             "root_password": self.root_password,
             "hashed_root_password": self.hashed_root_password,
             "apt_sources": "true" if self.apt_sources else "",
-        }  # fmt: skip
+        }
         return {name: value for name, value in values.items() if value}
 
 

@@ -53,8 +53,7 @@ def address_fault(uri: str) -> tuple[str, str]:
     try:
         parts = urlsplit(uri)
     except ValueError:
-        return ("its host is none",
-                "a host of IPv6 stands in brackets: http://[::1]:8080/debian")  # fmt: skip
+        return ("its host is none", "a host of IPv6 stands in brackets: http://[::1]:8080/debian")
     try:
         port = parts.port
     except ValueError:
@@ -75,8 +74,10 @@ def places(path: Path, spec: Path) -> str:
     if os.path.lexists(path) or not path.is_relative_to(folder):
         return "paths are relative to the spec's folder"
     other = folder.parent / path.relative_to(folder)
-    return (f"there is no {other} either: paths are relative to the spec's folder, or to the "
-            "folder that it is in")  # fmt: skip
+    return (
+        f"there is no {other} either: paths are relative to the spec's folder, or to the "
+        "folder that it is in"
+    )
 
 
 def check_target(spec: Spec, layer: Layer, target: str, *, folder: bool = False) -> None:
@@ -89,17 +90,20 @@ def check_target(spec: Spec, layer: Layer, target: str, *, folder: bool = False)
         field := given.contradicted(target, fields, [repo.name for repo in spec.repos])
     ):
         raise BuildError(
-            f"{where}: {target!r} is what {field} makes, too", f"leave one of the two out: {field} "
-            "or the file"
-        )  # fmt: skip
+            f"{where}: {target!r} is what {field} makes, too",
+            f"leave one of the two out: {field} or the file",
+        )
 
 
 def _check_timezone(spec: Spec) -> None:
     """Mistyped ones: as far as this host knows them, and no layer brings its own."""
     zone = spec.settings.timezone
     unknown = zones.unknown(zone) if zone else None
-    own = any(given.plain(file.target).startswith("/usr/share/zoneinfo")
-              for layer in spec.layers for file in layer.files)  # fmt: skip
+    own = any(
+        given.plain(file.target).startswith("/usr/share/zoneinfo")
+        for layer in spec.layers
+        for file in layer.files
+    )
     if unknown is None or own:
         return
     version, near = unknown
@@ -138,13 +142,14 @@ def check_spec(spec: Spec) -> None:
         if wrong := given.misanswered(layer.debconf, spec.settings.given):
             line, field = wrong
             raise BuildError(
-                f"{path}: debconf: {line!r} contradicts {field}: "
-                f"{spec.settings.given[field]!r}", f"leave one of the two out: {field} suffices"
-            )  # fmt: skip
+                f"{path}: debconf: {line!r} contradicts {field}: {spec.settings.given[field]!r}",
+                f"leave one of the two out: {field} suffices",
+            )
     _check_timezone(spec)
     if len(spec.settings.root_password.encode()) > PASSWORD_LIMIT:
-        raise BuildError(f"{path}: root_password: longer than the {PASSWORD_LIMIT} bytes that "
-                         "crypt(3) takes")  # fmt: skip
+        raise BuildError(
+            f"{path}: root_password: longer than the {PASSWORD_LIMIT} bytes that crypt(3) takes"
+        )
     for repo in spec.repos:
         if repo.flat and repo.section:
             raise BuildError(
@@ -197,8 +202,9 @@ def check_spec(spec: Spec) -> None:
                 "of UTF-8: an umlaut counts as two" if not image.label.isascii() else "",
             )
         if kind.label_form and image.label and not re.fullmatch(kind.label_form, image.label):
-            raise BuildError(f"{where}.label: {image.label!r} is none for {image.format}",
-                             kind.label_hint)  # fmt: skip
+            raise BuildError(
+                f"{where}.label: {image.label!r} is none for {image.format}", kind.label_hint
+            )
         if image.uuid and (len(image.uuid) == 9) != kind.short_uuid:
             raise BuildError(f"{where}.uuid: {image.uuid!r} is not of {image.format}'s form")
         check_options(image.options, kind, f"{where}.options")
@@ -221,13 +227,19 @@ def _check_debconf(where: str, line: str) -> None:
 def _check_file(file: File, where: str) -> None:
     parts = file.target.split("/")
     if ".." in parts or "." in parts or "" in parts[1:]:
-        raise BuildError(f"{where}: {file.target!r} is no plain absolute path",
-                         "without `..`, `.` and `//` in it")  # fmt: skip
+        raise BuildError(
+            f"{where}: {file.target!r} is no plain absolute path",
+            "without `..`, `.` and `//` in it",
+        )
     raw = file.target.encode()
     if len(raw) > PATH_LIMIT or any(len(part) > NAME_LIMIT for part in raw.split(b"/")):
-        raise BuildError(f"{where}: {file.target!r} is longer than Linux takes",
-                         f"{PATH_LIMIT} bytes in all, {NAME_LIMIT} between slashes")  # fmt: skip
+        raise BuildError(
+            f"{where}: {file.target!r} is longer than Linux takes",
+            f"{PATH_LIMIT} bytes in all, {NAME_LIMIT} between slashes",
+        )
     for number in file.owner.split(":"):
         if number.isdecimal() and int(number) > LARGEST_ID:
-            raise BuildError(f"{where}.{file.target}.owner: {number} is more than {LARGEST_ID}",
-                             "the largest number of a user or group")  # fmt: skip
+            raise BuildError(
+                f"{where}.{file.target}.owner: {number} is more than {LARGEST_ID}",
+                "the largest number of a user or group",
+            )

@@ -69,9 +69,10 @@ def validate(document: Document, schema: bytes, *, where: Path) -> None:
         lambda _checker, value: isinstance(value, int) and not isinstance(value, bool),
     )
     checker = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
-        jsonschema.Draft7Validator, {"pattern": pattern, "uniqueItems": _unique},
+        jsonschema.Draft7Validator,
+        {"pattern": pattern, "uniqueItems": _unique},
         type_checker=types,
-    )  # fmt: skip
+    )
     try:
         errors = list(checker(rules).iter_errors(document.values))
     except RecursionError as error:
@@ -84,15 +85,18 @@ def validate(document: Document, schema: bytes, *, where: Path) -> None:
     for steps, node in _scalars(document.node):
         # `meta` and x- are anybody's.
         free = "meta" in steps or str(steps[0]).startswith("x-")
-        if not free and node.tag == TAG + "int" and not re.fullmatch(
-            r"[-+]?(0|[1-9][0-9]*)", node.value
-        ):  # fmt: skip
+        if (
+            not free
+            and node.tag == TAG + "int"
+            and not re.fullmatch(r"[-+]?(0|[1-9][0-9]*)", node.value)
+        ):
             line = node.start_mark.line + 1
             value = _plain(node)
             raise BuildError(
                 f"{document.path}: {place(steps)}: YAML reads {node.value!r} as {value} "
-                f"(line {line})", f"write {value} if that is meant: plain digits, no zero first"
-            )  # fmt: skip
+                f"(line {line})",
+                f"write {value} if that is meant: plain digits, no zero first",
+            )
 
 
 def _unique(
@@ -140,9 +144,10 @@ def _meant(error: ValidationError) -> ValidationError:
         for one in error.context:
             choices.setdefault(one.schema_path[0], []).append(one)
         fitting = [
-            faults for faults in choices.values()
+            faults
+            for faults in choices.values()
             if not any(one.validator == "type" and not one.path for one in faults)
-        ]  # fmt: skip
+        ]
         if len(fitting) != 1:
             break
         error = min(fitting[0], key=lambda one: len(one.path))
@@ -186,8 +191,11 @@ def _strangers(error: ValidationError) -> list[str]:
     rule: Any = error.schema
     given: Any = error.instance
     free = [re.compile(name) for name in rule.get("patternProperties", {})]
-    return sorted(name for name in set(given) - set(rule["properties"])
-                  if not any(one.search(name) for one in free))  # fmt: skip
+    return sorted(
+        name
+        for name in set(given) - set(rule["properties"])
+        if not any(one.search(name) for one in free)
+    )
 
 
 def _refusal(document: Document, schema: Mapping[str, Any], error: ValidationError) -> BuildError:
@@ -250,8 +258,11 @@ def _unknown(error: ValidationError, schema: Mapping[str, Any]) -> tuple[str, st
     message = "unknown field" + ("s " if unknown[1:] else " ") + ", ".join(map(repr, unknown))
     meant = {name: near(name, known) for name in unknown[:5]}
     if any(meant.values()):
-        guesses = [f"{guess!r}" + f" for {name!r}" * bool(unknown[1:])
-                   for name, guess in meant.items() if guess]  # fmt: skip
+        guesses = [
+            f"{guess!r}" + f" for {name!r}" * bool(unknown[1:])
+            for name, guess in meant.items()
+            if guess
+        ]
         return message, f"did you mean {', '.join(guesses)}?"
     elsewhere = sorted(_holders(schema, unknown[0]))
     if elsewhere:

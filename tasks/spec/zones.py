@@ -78,6 +78,5 @@ def _compiled(folder: Path) -> list[str]:
     for path, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if name not in KIN]
         here = Path(path)
-        found += [str((here / name).relative_to(folder)) for name in files
-                  if _is_zone(here / name)]  # fmt: skip
+        found += [str((here / name).relative_to(folder)) for name in files if _is_zone(here / name)]
     return found

@@ -26,11 +26,25 @@ def skeleton(folder: Path) -> None:
 
     /usr is bound read-only over it; a package's script that leaves its chroot finds only this.
     """
-    for name in ("etc", "usr", "root", "target", "repo", "var/lib/dpkg",
-                 "var/lib/apt/lists/partial",
-                 "var/cache/apt/archives/partial", "etc/apt/apt.conf.d", "etc/apt/trusted.gpg.d",
-                 "etc/apt/preferences.d", "etc/apt/sources.list.d", "dev", "proc", "sys", "tmp",
-                 "run"):  # fmt: skip
+    for name in (
+        "etc",
+        "usr",
+        "root",
+        "target",
+        "repo",
+        "var/lib/dpkg",
+        "var/lib/apt/lists/partial",
+        "var/cache/apt/archives/partial",
+        "etc/apt/apt.conf.d",
+        "etc/apt/trusted.gpg.d",
+        "etc/apt/preferences.d",
+        "etc/apt/sources.list.d",
+        "dev",
+        "proc",
+        "sys",
+        "tmp",
+        "run",
+    ):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "var/lib/dpkg/status").touch()
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
@@ -48,8 +62,10 @@ def programs() -> Iterator[tuple[str, str]]:
 
 def bootstrap_argv(given: Mapping[str, Any]) -> list[str]:
     """The command that makes a base of the stage's inputs, of which its key is made."""
-    names = [short_name(package, architecture, given["arch"])
-             for package, _version, architecture, _sha256 in given["records"]]  # fmt: skip
+    names = [
+        short_name(package, architecture, given["arch"])
+        for package, _version, architecture, _sha256 in given["records"]
+    ]
     if given["tool"] == "mmdebstrap":
         return _mmdebstrap_argv(given["variant"], [given["arch"], *given["foreign"]], names)
     return _debootstrap_argv(given["variant"], given["arch"], given["suite"], names)
@@ -63,19 +79,30 @@ def _mmdebstrap_argv(variant: str, arches: Sequence[str], packages: Sequence[str
     image's /etc, and the overlay is volatile, so that dpkg's fsyncs cost nothing.
     """
     return [
-        "mmdebstrap", "--mode=root", "--format=directory", f"--variant={variant}",
+        "mmdebstrap",
+        "--mode=root",
+        "--format=directory",
+        f"--variant={variant}",
         f"--architectures={','.join(arches)}",
         "--skip=check/empty,check/signed-by,chroot/mount,output/dev,output/mknod,cleanup/run,"
         "cleanup/tmp",
         *(f"--include={name}" for name in packages),
-        "", "/target", "deb [trusted=yes] copy:/repo ./",
-    ]  # fmt: skip
+        "",
+        "/target",
+        "deb [trusted=yes] copy:/repo ./",
+    ]
 
 
 def _debootstrap_argv(variant: str, arch: str, suite: str, packages: Sequence[str]) -> list[str]:
     """The whole closure is named, from a repository that holds nothing else."""
-    argv = ["debootstrap", f"--arch={arch}", "--no-check-gpg", "--no-check-certificate",
-            "--components=main", f"--include={','.join(packages)}"]  # fmt: skip
+    argv = [
+        "debootstrap",
+        f"--arch={arch}",
+        "--no-check-gpg",
+        "--no-check-certificate",
+        "--components=main",
+        f"--include={','.join(packages)}",
+    ]
     if variant != "-":
         argv.append(f"--variant={variant}")
     return [*argv, suite, "/target", "file:///repo", debootstrap_script(suite)]
@@ -98,23 +125,33 @@ def build(job: BaseJob, builder: Builder) -> None:
     if stage.inputs["tool"] == "debootstrap" and any(
         record.architecture not in ("all", job.arch) for record in job.records
     ):
-        raise BuildError(f"{job.spec}: base.include: debootstrap knows one architecture only",
-                         "use base.tool: mmdebstrap")  # fmt: skip
+        raise BuildError(
+            f"{job.spec}: base.include: debootstrap knows one architecture only",
+            "use base.tool: mmdebstrap",
+        )
     fetch(job.records, builder)
     repository, root = builder.scratch / "base-repo", builder.scratch / "tool-root"
     remove_tree(repository)
     remove_tree(root)
     log.step(f"preparing {len(job.records)} packages")
     paths = local_repository(
-        repository, job.records, builder, suite=stage.inputs["suite"] or "", arch=job.arch,
+        repository,
+        job.records,
+        builder,
+        suite=stage.inputs["suite"] or "",
+        arch=job.arch,
         copied=True,
-    )  # fmt: skip
+    )
     override = stage.inputs["epoch"]
     epoch: int = override if override is not None else dpkg.deb_epoch(paths)
     skeleton(root)
     # One CPU bootstraps; what asks for the base needs every layer that is lacking.
-    later = [record for one in job.later if builder.cache.get(one.stage) is None
-             for record in one.records]  # fmt: skip
+    later = [
+        record
+        for one in job.later
+        if builder.cache.get(one.stage) is None
+        for record in one.records
+    ]
     with builder.trees.upper(stage, []) as upper, fetching_ahead(later, builder):
         _bootstrap(job, builder, upper, epoch, root, repository)
         log.step("packing")
@@ -140,15 +177,18 @@ def _bootstrap(
         keep=DPKG_CAPABILITIES,
         arches=job.arches,
         env={
-            "SOURCE_DATE_EPOCH": str(epoch), "TMPDIR": "/tmp", "HOME": "/root",
+            "SOURCE_DATE_EPOCH": str(epoch),
+            "TMPDIR": "/tmp",
+            "HOME": "/root",
             # debootstrap would else insist on making a device node that works, which a nodev
             # target forbids; those that it needs are there already.
             "container": "lxc",
         },
     ).run(
         step(*argv, title=f"bootstrapping {len(job.records)} packages"),
-        log=builder.log, what=f"{job.stage.inputs['tool']} of the base",
-    )  # fmt: skip
+        log=builder.log,
+        what=f"{job.stage.inputs['tool']} of the base",
+    )
 
 
 def _finish(job: BaseJob, builder: Builder, upper: Upper, epoch: int) -> None:

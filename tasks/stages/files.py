@@ -29,9 +29,14 @@ def owner_steps(entries: Sequence[Entry], where: str) -> list[Step]:
                 f"error: {where}: owner {owner!r}: the image has no {value!r} in "
                 f"/etc/{table}; add it in a package or an earlier layer, or use a number"
             )
-            steps.append(step(
-                "/bin/sh", "-c", f"getent {table} {shlex.quote(value)} > /dev/null || "
-                f"{{ echo {shlex.quote(message)}; exit 1; }}"))  # fmt: skip
+            steps.append(
+                step(
+                    "/bin/sh",
+                    "-c",
+                    f"getent {table} {shlex.quote(value)} > /dev/null || "
+                    f"{{ echo {shlex.quote(message)}; exit 1; }}",
+                )
+            )
     return steps
 
 
@@ -93,10 +98,14 @@ def files_tar(target: Path, entries: Sequence[Entry], epoch: int) -> list[list[A
 def reached_steps(entries: Sequence[Entry], where: str) -> list[Step]:
     """Checks, made inside, that no link leads what was copied to where no image keeps it."""
     folders = sorted({os.path.dirname(entry.target) for entry in entries})
-    message = (f"{where}|what is there is in no image: it is empty until the system boots; "
-               "let the image make it at boot (tmpfiles.d(5)), or name another place")  # fmt: skip
-    return [shell("links-out", message, *folders[start : start + 500])
-            for start in range(0, len(folders), 500)]  # fmt: skip
+    message = (
+        f"{where}|what is there is in no image: it is empty until the system boots; "
+        "let the image make it at boot (tmpfiles.d(5)), or name another place"
+    )
+    return [
+        shell("links-out", message, *folders[start : start + 500])
+        for start in range(0, len(folders), 500)
+    ]
 
 
 def files_step(entries: Sequence[Entry]) -> Step:
@@ -109,7 +118,17 @@ def files_step(entries: Sequence[Entry]) -> Step:
 
 
 def unpack_step(name: str, title: str) -> Step:
+    """Unpack a tar that the sandbox is given over the tree."""
     return step(
-        "tar", "--extract", "--file", f"{INSIDE}/{name}", "--directory", "/", "--same-owner",
-        "--same-permissions", "--keep-directory-symlink", "--no-overwrite-dir", title=title,
-    )  # fmt: skip
+        "tar",
+        "--extract",
+        "--file",
+        f"{INSIDE}/{name}",
+        "--directory",
+        "/",
+        "--same-owner",
+        "--same-permissions",
+        "--keep-directory-symlink",
+        "--no-overwrite-dir",
+        title=title,
+    )

@@ -58,15 +58,39 @@ def fill_step(source: str, target: str, content: Footprint) -> Step:
     return Step(
         title="filling",
         pipeline=[
-            ["tar", "--create", "--file", "-", "--directory", source, "--sort=name",
-             "--format=posix", "--numeric-owner", *keep, *(tarball.SPARSE if content.sparse else ()),
-             "."],
+            [
+                "tar",
+                "--create",
+                "--file",
+                "-",
+                "--directory",
+                source,
+                "--sort=name",
+                "--format=posix",
+                "--numeric-owner",
+                *keep,
+                *(tarball.SPARSE if content.sparse else ()),
+                ".",
+            ],
             *([[sys.executable, "-I", "-S", pax.__file__]] if content.several_xattrs else []),
-            ["taskset", "-c", cpu,
-             "tar", "--extract", "--file", "-", "--directory", target, "--delay-directory-restore",
-             "--numeric-owner", "--same-owner", "--same-permissions", *keep],
+            [
+                "taskset",
+                "-c",
+                cpu,
+                "tar",
+                "--extract",
+                "--file",
+                "-",
+                "--directory",
+                target,
+                "--delay-directory-restore",
+                "--numeric-owner",
+                "--same-owner",
+                "--same-permissions",
+                *keep,
+            ],
         ],
-    )  # fmt: skip
+    )
 
 
 # ---------------------------------------------------------------- the stage
@@ -89,8 +113,11 @@ def build(job: ImageJob, builder: Builder) -> None:
     try:
         kind.check(making)
         content = making.content
-        log.need_room("scratch", content.size if kind.keeps_holes else content.apparent,
-                      f"filling a filesystem of {image.format}")  # fmt: skip
+        log.need_room(
+            "scratch",
+            content.size if kind.keeps_holes else content.apparent,
+            f"filling a filesystem of {image.format}",
+        )
         size = work.made([image.size] if image.size is not None else kind.sizes(making, kind))
         kind.finish(making, lambda: work.again(size))
         log.step(f"compressing {making.raw.stat().st_size / 1e6:.0f} MB")
@@ -111,26 +138,45 @@ def _begun(job: ImageJob, builder: Builder, kind: Filesystem, lower: Sequence[st
     nowhere = builder.scratch / "nowhere"
     nowhere.mkdir(exist_ok=True)
     making = Making(
-        raw=builder.scratch / f"{stage.entry}.raw", kind=image.format, label=image.label,
-        uuid=image.uuid or (short if kind.short_uuid else str(default)), options=image.options,
-        direct=image.pack == "direct", size=image.size, free=image.free,
+        raw=builder.scratch / f"{stage.entry}.raw",
+        kind=image.format,
+        label=image.label,
+        uuid=image.uuid or (short if kind.short_uuid else str(default)),
+        options=image.options,
+        direct=image.pack == "direct",
+        size=image.size,
+        free=image.free,
         content=measure(builder.trees.folder, lower, image.mount, stage.inputs["below"]),
-        epoch=epoch, spec=job.spec, mount=image.mount, log=builder.log,
-        private=etc.make(builder.scratch / f"{stage.entry}.etc"), nowhere=nowhere,
+        epoch=epoch,
+        spec=job.spec,
+        mount=image.mount,
+        log=builder.log,
+        private=etc.make(builder.scratch / f"{stage.entry}.etc"),
+        nowhere=nowhere,
         env=environment(epoch, builder.scratch / f"{stage.entry}.conf"),
-    )  # fmt: skip
-    return Filling(making=making, kind=kind, folder=builder.trees.folder, lower=lower,
-                   key=stage.key, below=stage.inputs["below"])  # fmt: skip
+    )
+    return Filling(
+        making=making,
+        kind=kind,
+        folder=builder.trees.folder,
+        lower=lower,
+        key=stage.key,
+        below=stage.inputs["below"],
+    )
 
 
 def _keep(job: ImageJob, builder: Builder, making: Making, stage: Stage) -> None:
     """Compress it into the cache, with what a record of an image has."""
     image, cache = job.image, builder.cache
-    facts: dict[str, Any] = {"uuid": making.uuid, "label": image.label, "format": image.format,
-                             "container": image.container, "mount": image.mount,
-                             # As the tarballs that its files are in.
-                             "private": any(cache.require(one).facts.get("private")
-                                            for one in job.below)}  # fmt: skip
+    facts: dict[str, Any] = {
+        "uuid": making.uuid,
+        "label": image.label,
+        "format": image.format,
+        "container": image.container,
+        "mount": image.mount,
+        # As the tarballs that its files are in.
+        "private": any(cache.require(one).facts.get("private") for one in job.below),
+    }
     facts["drawn"] = identities.of_trees(cache, job.below)
     digest: list[str] = []
     with cache.put(stage, facts, lambda: digest[0]) as target:
@@ -218,9 +264,11 @@ class Filling:
     ) -> None:
         making = self.making
         Sandbox(
-            base=self.folder, mounts=[*mounts, etc.mount(making.private)], env=making.env,
+            base=self.folder,
+            mounts=[*mounts, etc.mount(making.private)],
+            env=making.env,
             cwd=str(cwd),
-        ).run(*steps, log=making.log, what=what)  # fmt: skip
+        ).run(*steps, log=making.log, what=what)
 
     def _hidden(self, name: str, point: str) -> str | None:
         """An empty folder with the owner, mode and time of a mount point that has its own image."""

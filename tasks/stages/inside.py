@@ -63,18 +63,33 @@ class Place:
         return max(int(parent.facts["epoch"]), newest)
 
     def sandbox(
-        self, upper: Upper, epoch: int, shown: Mapping[str, str], env: Mapping[str, str],
+        self,
+        upper: Upper,
+        epoch: int,
+        shown: Mapping[str, str],
+        env: Mapping[str, str],
         writable: Sequence[tuple[str, str]] = (),
-    ) -> Sandbox:  # fmt: skip
+    ) -> Sandbox:
         """What the steps run in."""
         return Sandbox(
-            base=upper.base, mounts=[upper.mount("root")], root="root",
-            binds=[(str(self.folder), INSIDE), (str(SCRIPTS), SHELL)], writable=writable,
-            keep=DPKG_CAPABILITIES, cwd="/", arches=self.job.arches,
-            env={"SOURCE_DATE_EPOCH": str(epoch), "APT_CONFIG": f"{INSIDE}/apt.conf",
-                 "SYSTEMD_OFFLINE": "1", "HOME": "/root", "PATH": PATH, **env},
+            base=upper.base,
+            mounts=[upper.mount("root")],
+            root="root",
+            binds=[(str(self.folder), INSIDE), (str(SCRIPTS), SHELL)],
+            writable=writable,
+            keep=DPKG_CAPABILITIES,
+            cwd="/",
+            arches=self.job.arches,
+            env={
+                "SOURCE_DATE_EPOCH": str(epoch),
+                "APT_CONFIG": f"{INSIDE}/apt.conf",
+                "SYSTEMD_OFFLINE": "1",
+                "HOME": "/root",
+                "PATH": PATH,
+                **env,
+            },
             hostname=shown.get("hostname", "localhost"),
-        )  # fmt: skip
+        )
 
     def without_contradiction(self, entries: Sequence[Entry]) -> list[Entry]:
         """The files of settings, without those that yield to the user's own.

@@ -34,8 +34,14 @@ def apt_steps(given: Mapping[str, Any]) -> list[Step]:
     removes = [f"{name}-" for name in given["removes"]]
     steps = []
     if wanted or removes or given["foreign"]:
-        steps.append(shell("check-dpkg", "/etc/dpkg", "/root/.dpkg.cfg",
-                           "give the file in a layer after the last one with packages"))  # fmt: skip
+        steps.append(
+            shell(
+                "check-dpkg",
+                "/etc/dpkg",
+                "/root/.dpkg.cfg",
+                "give the file in a layer after the last one with packages",
+            )
+        )
     steps += [step("dpkg", "--add-architecture", name) for name in given["foreign"]]
     if given["debconf"]:
         steps.append(step(*PRESEED, title="preseeding"))
@@ -46,13 +52,21 @@ def apt_steps(given: Mapping[str, Any]) -> list[Step]:
         gone = ["--allow-remove-essential"] if removes else []
         steps.append(
             step(
-                *APT, "apt-get", "install", "--yes", "--allow-downgrades",
-                "--allow-change-held-packages", *gone, "--no-install-recommends",
-                "--option", f"Dir::State::extended_states={NO_MARKS}",
-                *wanted, *removes,
+                *APT,
+                "apt-get",
+                "install",
+                "--yes",
+                "--allow-downgrades",
+                "--allow-change-held-packages",
+                *gone,
+                "--no-install-recommends",
+                "--option",
+                f"Dir::State::extended_states={NO_MARKS}",
+                *wanted,
+                *removes,
                 title=f"installing {len(wanted)} packages",
             )
-        )  # fmt: skip
+        )
         steps.append(shell("make-initramfs"))
     for mark in ("auto", "manual"):
         if given[mark]:
@@ -110,8 +124,14 @@ def inside_apt_conf(*, own: bool) -> str:
     lines = [f"{name} {apt.quoted(value)};" for name, value in settings.items()]
     # conffiles: what files of layers below put there stays, without a question. The image's own
     # dpkg.cfg(5) holds as well, which the last three keep from saying otherwise.
-    options = ["--force-unsafe-io", "--force-confold", "--force-confdef", "--no-force-confnew",
-               "--no-force-confask", "--force-downgrade"]  # fmt: skip
+    options = [
+        "--force-unsafe-io",
+        "--force-confold",
+        "--force-confdef",
+        "--no-force-confnew",
+        "--no-force-confask",
+        "--force-downgrade",
+    ]
     lines += [f"DPkg::Options:: {apt.quoted(option)};" for option in options]
     return "\n".join(lines) + "\n"
 

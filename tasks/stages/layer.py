@@ -116,8 +116,9 @@ def _unchanged(job: LayerJob, keyed: Sequence[Any], given: Sequence[Any]) -> Non
         other = next((one for one, was in zip(given, keyed, strict=False) if one != was), None)
         raise BuildError(
             f"{job.spec}: layers.{job.stage.name}: {other[0] if other else 'files'} was changed "
-            "while it was built", "run the same command again"
-        )  # fmt: skip
+            "while it was built",
+            "run the same command again",
+        )
 
 
 def _file_steps(job: LayerJob) -> list[Step]:
@@ -162,8 +163,11 @@ def _check(job: LayerJob, here: Place, upper: Upper) -> None:
         script = job.script.path if job.script is not None else ""
         dpkg.check_installed(text, job.installed, job.arch, f"layer {name}", script)
     if lost := own.replaced(upper, here.lower, job.given_below, job.entries):
-        does = (f"the upgrade or removal of {lost.package} takes away" if lost.removes
-                else f"its package {lost.package} replaces")  # fmt: skip
+        does = (
+            f"the upgrade or removal of {lost.package} takes away"
+            if lost.removes
+            else f"its package {lost.package} replaces"
+        )
         raise BuildError(
             f"{job.spec}: layers.{name}: {does} {lost.target}, which files of the layer "
             f"{lost.layer} gave",
@@ -184,16 +188,23 @@ def _mine(job: LayerJob, here: Place, upper: Upper) -> set[str]:
 
 
 def _drawn(
-    job: LayerJob, here: Place, upper: Upper, epoch: int, mine: set[str],
+    job: LayerJob,
+    here: Place,
+    upper: Upper,
+    epoch: int,
+    mine: set[str],
     written: Sequence[Sequence[Any]],
-) -> list[identities.Notice]:  # fmt: skip
+) -> list[identities.Notice]:
     """What its packages drew by chance, which is removed or made neutral where it can be."""
     if not job.records:
         return []
     entries: Sequence[Entry] = job.entries
-    return identities.sweep(identities.Tree(
-        upper=upper.path, epoch=epoch,
-        below=functools.partial(find_in, upper.base, here.lower),
-        kept={*mine, *here.made, *(entry.target.lstrip("/") for entry in entries)},
-        given={one[2] for one in written if one[1] == "file"},
-    ))  # fmt: skip
+    return identities.sweep(
+        identities.Tree(
+            upper=upper.path,
+            epoch=epoch,
+            below=functools.partial(find_in, upper.base, here.lower),
+            kept={*mine, *here.made, *(entry.target.lstrip("/") for entry in entries)},
+            given={one[2] for one in written if one[1] == "file"},
+        )
+    )

@@ -90,7 +90,7 @@ def script_made(upper: Path, before: Mapping[str, str]) -> set[str]:
 
 def places(
     folder: Path, lower: Sequence[str], entries: Sequence[Entry], where: str
-) -> dict[str, Entry]:  # fmt: skip
+) -> dict[str, Entry]:
     """Where what `files` give lies in a stack of trees, behind the links on the way to it.
 
     Folders are theirs only where nothing is given in them. BuildError where two are one place,
@@ -106,8 +106,9 @@ def places(
         if other.target != entry.target and other.identity()[1:] != entry.identity()[1:]:
             raise BuildError(
                 f"{where}: {other.target!r} and {entry.target!r} are one file in the image, "
-                f"/{place}, and other things are given for each", "remove one of the two"
-            )  # fmt: skip
+                f"/{place}, and other things are given for each",
+                "remove one of the two",
+            )
     return found
 
 
@@ -144,9 +145,11 @@ class Lost:
 
 
 def replaced(
-    upper: Upper, lower: Sequence[str], below: Mapping[str, str],
+    upper: Upper,
+    lower: Sequence[str],
+    below: Mapping[str, str],
     entries: Sequence[Entry],
-) -> Lost | None:  # fmt: skip
+) -> Lost | None:
     """The first file of the layers below in whose place this layer's packages have put their own.
 
     `below` has the layers' names by target. What a package's script edits is no loss, and neither
@@ -185,9 +188,7 @@ def replaced(
     return None
 
 
-def _remover(
-    upper: Upper, lower: Sequence[str], gone: Iterable[str]
-) -> tuple[str, str] | None:  # fmt: skip
+def _remover(upper: Upper, lower: Sequence[str], gone: Iterable[str]) -> tuple[str, str] | None:
     """(path, package) of the first of these paths that dpkg removed in this layer, or None.
 
     A package had it in its list below, and has it no more: it was removed, or its new version has
@@ -223,8 +224,11 @@ def _leaves(path: Path) -> list[Path]:
         return [path]
     found = []
     for folder, folders, files in os.walk(path):
-        found += [Path(folder) / name for name in (*files, *folders)
-                  if not paths.is_folder(Path(folder) / name)]  # fmt: skip
+        found += [
+            Path(folder) / name
+            for name in (*files, *folders)
+            if not paths.is_folder(Path(folder) / name)
+        ]
         if not folders and not files:
             found.append(Path(folder))
     return found
@@ -235,24 +239,29 @@ def warning(layer: str, script: str, left: str) -> str:
     lines = [line for line in left.split("\n") if line]
     new = set(lines)
     # Of a folder, what is in it is not told, too.
-    names = [line for line in lines
-             if not any(str(parent) in new for parent in Path(line).parents)]  # fmt: skip
-    return (f"  layer {layer}: {script} left {_listed(names)}: "
-            "in no image, since it is empty until the system boots")  # fmt: skip
+    names = [line for line in lines if not any(str(parent) in new for parent in Path(line).parents)]
+    return (
+        f"  layer {layer}: {script} left {_listed(names)}: "
+        "in no image, since it is empty until the system boots"
+    )
 
 
 def late(layer: str, answers: Sequence[str]) -> str:
     """What to tell of debconf answers for packages that are installed by then."""
     names = sorted({line.split(None, 1)[0] for line in answers})
     are = "is" if len(names) == 1 else "are"
-    return (f"  layer {layer}: debconf: {_listed(names)} {are} installed below this layer: these "
-            "answers count when something asks again, as dpkg-reconfigure does")  # fmt: skip
+    return (
+        f"  layer {layer}: debconf: {_listed(names)} {are} installed below this layer: these "
+        "answers count when something asks again, as dpkg-reconfigure does"
+    )
 
 
 def sockets(layer: str, paths: Sequence[str]) -> str:
     """What to tell of sockets that were bound in a tree and belong to no process any more."""
-    return (f"  layer {layer}: {_listed(['/' + path for path in paths])}: in no image, since "
-            "a socket is nothing without the process that made it")  # fmt: skip
+    return (
+        f"  layer {layer}: {_listed(['/' + path for path in paths])}: in no image, since "
+        "a socket is nothing without the process that made it"
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -143,21 +143,25 @@ def _publish(to: Publication) -> bool:
     for stage in plan.images:
         entry = to.cache.get(stage)
         if entry is None:
-            raise DamagedEntry(f"the cache has lost {to.cache.file(stage).name}",
-                               "run the same command again")  # fmt: skip
+            raise DamagedEntry(
+                f"the cache has lost {to.cache.file(stage).name}", "run the same command again"
+            )
         entries.append(entry)
     texts = {
-        f"{spec.name}.yaml": yaml.safe_dump(metadata(to, entries), sort_keys=False,
-                                            default_flow_style=False, allow_unicode=True),
+        f"{spec.name}.yaml": yaml.safe_dump(
+            metadata(to, entries), sort_keys=False, default_flow_style=False, allow_unicode=True
+        ),
         "packages.txt": packages_text(plan.lock),
-    }  # fmt: skip
+    }
     sums = {image.file: entry.sha256 for image, entry in zip(spec.images, entries, strict=True)}
     sums |= {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
     texts["SHA256SUMS"] = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
     stale = _stale(to, set(sums))
-    copies = [(stage, entry, out / image.file)
-              for image, stage, entry in zip(spec.images, plan.images, entries, strict=True)
-              if not _same(to, out / image.file, entry)]  # fmt: skip
+    copies = [
+        (stage, entry, out / image.file)
+        for image, stage, entry in zip(spec.images, plan.images, entries, strict=True)
+        if not _same(to, out / image.file, entry)
+    ]
     changed = [name for name, text in texts.items() if not _holds(out / name, text)]
     needed = sum(holes.used(entry.path) for _stage, entry, _target in copies)
     space.need_room(to.places, "out", needed, f"publishing {len(copies)} images")
@@ -194,8 +198,11 @@ def known_files(out: Path) -> dict[str, str]:
             lines = safe.read_bytes(out / "SHA256SUMS", strict.LIST_LIMIT).decode().splitlines()
             known = {line[66:]: line[:64] for line in lines}
         files = strict.mapping(known, "files")
-        return {name: strict.text(files, name, strict.SHA256) for name in files
-                if name not in ("", ".", "..") and "/" not in name}  # fmt: skip
+        return {
+            name: strict.text(files, name, strict.SHA256)
+            for name in files
+            if name not in ("", ".", "..") and "/" not in name
+        }
     except (OSError, ValueError):
         return {}
 
@@ -215,8 +222,7 @@ def _stale(to: Publication, names: set[str]) -> list[str]:
         if _is_published(to.cache, path, known[name]):
             found.append(name)
         elif os.path.lexists(path):
-            to.say(f"{_shown(to.out, path)}: another file than Strata published; "
-                                "left alone")  # fmt: skip
+            to.say(f"{_shown(to.out, path)}: another file than Strata published; left alone")
     return found
 
 
@@ -280,8 +286,10 @@ def _copy(to: Publication, stage: Stage, entry: Entry, temporary: Path, name: st
             hashed.result()
     if digest.hexdigest() != entry.sha256:
         to.cache.damaged(stage, to.progress)
-        raise DamagedEntry(f"{entry.path}: its SHA-256 is not its record's; it is dropped",
-                           "run the same command again")  # fmt: skip
+        raise DamagedEntry(
+            f"{entry.path}: its SHA-256 is not its record's; it is dropped",
+            "run the same command again",
+        )
 
 
 def warned(to: Publication) -> list[identities.Notice]:
@@ -303,14 +311,26 @@ def _build_json(to: Publication, sums: Mapping[str, str], published: bool) -> st
     stages = []
     for stage in to.plan.stages:
         result = to.result(stage)
-        stages.append({"stage": stage.kind, "name": stage.name, "key": stage.key,
-                       "result": result.result, "seconds": round(result.seconds, 3),
-                       "bytes": result.bytes})  # fmt: skip
+        stages.append(
+            {
+                "stage": stage.kind,
+                "name": stage.name,
+                "key": stage.key,
+                "result": result.result,
+                "seconds": round(result.seconds, 3),
+                "bytes": result.bytes,
+            }
+        )
     warnings = [
-        {"layer": notice.layer, "package": notice.package, "paths": list(notice.paths),
-         "done": notice.done, "message": notice.text()}
+        {
+            "layer": notice.layer,
+            "package": notice.package,
+            "paths": list(notice.paths),
+            "done": notice.done,
+            "message": notice.text(),
+        }
         for notice in warned(to)
-    ]  # fmt: skip
+    ]
     content = {
         "spec": to.spec.name,
         "lock": to.lock_digest,

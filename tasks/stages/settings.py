@@ -51,25 +51,38 @@ def _steps(job: SettingsJob, entries: Sequence[Entry]) -> list[Step]:
         reached = reached_steps(entries, where)
         steps += [*owner_steps(entries, where), *reached, files_step(entries), *reached]
     if job.timezone:
-        steps.append(_needed(f"/usr/share/zoneinfo/{job.timezone}",
-                             f"{job.spec}: timezone: the image has no zone {job.timezone}; "
-                             "add the package tzdata, and tzdata-legacy for an old name such as "
-                             "US/Eastern"))  # fmt: skip
+        steps.append(
+            _needed(
+                f"/usr/share/zoneinfo/{job.timezone}",
+                f"{job.spec}: timezone: the image has no zone {job.timezone}; "
+                "add the package tzdata, and tzdata-legacy for an old name such as "
+                "US/Eastern",
+            )
+        )
     if job.locale and generated(job.locale):
-        steps.append(_needed("/usr/sbin/locale-gen",
-                             f"{job.spec}: locale: the image cannot make {job.locale}; "
-                             "add the package locales"))  # fmt: skip
+        steps.append(
+            _needed(
+                "/usr/sbin/locale-gen",
+                f"{job.spec}: locale: the image cannot make {job.locale}; add the package locales",
+            )
+        )
         steps.append(shell("add-locale", *locale_line(job.locale)))
         steps.append(step("locale-gen", title=f"generating {job.locale}"))
     if field := job.password_field:
-        steps.append(shell(
-            "set-password",
-            f"error: {job.spec}: {field}: a package or a script has given root a password, or "
-            f"locked the account: leave that out, or {field}", title="setting the password",
-        ))  # fmt: skip
+        steps.append(
+            shell(
+                "set-password",
+                f"error: {job.spec}: {field}: a package or a script has given root a password, or "
+                f"locked the account: leave that out, or {field}",
+                title="setting the password",
+            )
+        )
     return [*steps, shell("unset-policy", title="tidying up")]
 
 
 def _needed(path: str, message: str) -> Step:
-    return step("/bin/sh", "-c", f"test -e {shlex.quote(path)} || "
-                     f"{{ echo {shlex.quote('error: ' + message)}; exit 1; }}")  # fmt: skip
+    return step(
+        "/bin/sh",
+        "-c",
+        f"test -e {shlex.quote(path)} || {{ echo {shlex.quote('error: ' + message)}; exit 1; }}",
+    )

@@ -85,8 +85,13 @@ class Cache:
         try:
             return read_sha256(self.deb(sha256)) == sha256
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.EISDIR, errno.ELOOP, errno.EIO,
-                                   safe.NOT_REGULAR):  # fmt: skip
+            if error.errno not in (
+                errno.ENOENT,
+                errno.EISDIR,
+                errno.ELOOP,
+                errno.EIO,
+                safe.NOT_REGULAR,
+            ):
                 raise
             return False
 
@@ -122,8 +127,12 @@ class Cache:
                 and record["file"]["name"] == path.name
                 and path.lstat().st_size == record["file"]["size"]
             ):
-                return Entry(path=path, sha256=record["file"]["sha256"],
-                             size=record["file"]["size"], facts=record["facts"])  # fmt: skip
+                return Entry(
+                    path=path,
+                    sha256=record["file"]["sha256"],
+                    size=record["file"]["size"],
+                    facts=record["facts"],
+                )
         except (OSError, ValueError):
             pass
         return None
@@ -240,9 +249,13 @@ class Cache:
                     raise
                 found.append(self.root / folder)
                 continue
-            found += [self.root / folder / name for name in names
-                      if not own.fullmatch(name) and name != ".lock"
-                      and not re.fullmatch(TEMPORARY_NAME, name)]  # fmt: skip
+            found += [
+                self.root / folder / name
+                for name in names
+                if not own.fullmatch(name)
+                and name != ".lock"
+                and not re.fullmatch(TEMPORARY_NAME, name)
+            ]
         return sorted(path for path in found if path.name not in cachedir.NEUTRAL)
 
     def claim(self) -> bool:
@@ -289,8 +302,11 @@ class Cache:
         """
         if not self.claim():
             return []
-        left = [path for name in ("layers", "images", "debs", "index")
-                for path in sweep_temporary(self.folders[name])]  # fmt: skip
+        left = [
+            path
+            for name in ("layers", "images", "debs", "index")
+            for path in sweep_temporary(self.folders[name])
+        ]
         for path in self.own("index"):
             if path.name.startswith(".new-"):
                 lock = self.index / f".{path.name[5:]}.lock"
@@ -318,8 +334,12 @@ class Cache:
 
         Those were not asked for a month, and no lock names their Release (`releases`, 32 digits).
         """
-        entries = {path.stem for folder in set(FOLDERS.values())
-                   for path in self.own(folder) if path.suffix == ".json"}  # fmt: skip
+        entries = {
+            path.stem
+            for folder in set(FOLDERS.values())
+            for path in self.own(folder)
+            if path.suffix == ".json"
+        }
         found = [path for path in self.own("locks") if path.name not in {*entries, "prune"}]
         index = self.own("index")
         found += [path for path in index if path.name.startswith(".new-")]
@@ -327,8 +347,10 @@ class Cache:
         for live in (path for path in index if path.name.startswith("live-")):
             name = live.name[5:]
             snapshots = [path for path in index if path.name.startswith(f"snapshot-{name}-")]
-            if all(path.name.rpartition("-")[2] not in releases
-                   and path.lstat().st_mtime < month_ago for path in snapshots):  # fmt: skip
+            if all(
+                path.name.rpartition("-")[2] not in releases and path.lstat().st_mtime < month_ago
+                for path in snapshots
+            ):
                 found += [live, *snapshots, self.index / f".{name}.lock"]
         return found
 

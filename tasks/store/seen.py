@@ -94,7 +94,11 @@ class SeenFiles:
 def _remembered(entry: Any) -> bool:
     """Whether this is what `Memory` notes of a file: five numbers of stat(2) and a digest."""
     return (
-        isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], list)
-        and len(entry[0]) == 5 and all(type(one) is int for one in entry[0])
-        and isinstance(entry[1], str) and bool(re.fullmatch(strict.SHA256, entry[1]))
-    )  # fmt: skip
+        isinstance(entry, list)
+        and len(entry) == 2
+        and isinstance(entry[0], list)
+        and len(entry[0]) == 5
+        and all(type(one) is int for one in entry[0])
+        and isinstance(entry[1], str)
+        and bool(re.fullmatch(strict.SHA256, entry[1]))
+    )
