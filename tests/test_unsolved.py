@@ -14,7 +14,7 @@ from repository import Repository, make_deb
 from tasks.debian import answers, apt, deb822, unsolved
 from tasks.debian.unsolved import Offer, Policy, Request, Unmet
 from tasks.errors import BuildError
-from tasks.repos.resolve import _satisfies
+from tasks.repos.resolver import _satisfies
 from test_apt import Private
 
 SUITES = [("main", "stable"), ("backports", "stable-backports"), ("bad", "bad")]

@@ -41,6 +41,10 @@ class Record:
         """What a key sees of it: where the bytes came from is no part of what they are."""
         return self.package, self.version, self.architecture, self.sha256
 
+    def native(self, arch: str) -> str:
+        """Its architecture once it is installed in an image of `arch`, which `all` is of, too."""
+        return arch if self.architecture == "all" else self.architecture
+
 
 @dataclass(frozen=True, kw_only=True)
 class LockedRepo:
@@ -98,8 +102,7 @@ class Lock:
 
     def slot(self, record: Record) -> tuple[str, str]:
         """Package and architecture: of what has the same ones, only one can be installed."""
-        native = record.architecture in ("all", self.arch)
-        return record.package, self.arch if native else record.architecture
+        return record.package, record.native(self.arch)
 
     def marks(self, layer: int | None) -> tuple[list[str], list[str]]:
         """(auto, manual): the marks that a layer, or the base (None), sets, as name:arch.

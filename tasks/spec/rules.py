@@ -11,7 +11,7 @@ from ..errors import BuildError
 from ..formats.options import check_options
 from ..formats.table import FILESYSTEMS
 from . import given, zones
-from .model import File, Layer, Spec, debconf_fields, masked
+from .model import File, Image, Layer, Repo, Spec, debconf_fields, masked
 from .words import near
 
 VARIANTS = {
@@ -127,47 +127,65 @@ def check_spec(spec: Spec) -> None:
     _unique(path, "repos", [repo.name for repo in spec.repos])
     _unique(path, "layers", [layer.name for layer in spec.layers])
     _unique(path, "images: file", [image.file for image in spec.images])
-    taken = {"base", "settings", *(["packages"] if spec.layers[:1] else [])}
     for number, layer in enumerate(spec.layers):
-        if layer.name in taken and not (number == 0 and layer.name == "packages"):
-            raise BuildError(f"{path}: layers: the name {layer.name!r} is taken", "choose another")
-        where = f"{path}: layers.{layer.name}"
-        above = number == 0 and layer.name == "packages"
-        for line in layer.debconf:
-            _check_debconf(f"{path}: debconf" if above else f"{where}.debconf", line)
-        for file in layer.files:
-            _check_file(file, f"{where}.files")
-            # Of a source, only the plan knows whether it is a folder.
-            check_target(spec, layer, file.target, folder=file.source is not None)
-        if wrong := given.misanswered(layer.debconf, spec.settings.given):
-            line, field = wrong
-            raise BuildError(
-                f"{path}: debconf: {line!r} contradicts {field}: {spec.settings.given[field]!r}",
-                f"leave one of the two out: {field} suffices",
-            )
+        _check_layer(spec, number, layer)
     _check_timezone(spec)
+    for repo in spec.repos:
+        _check_repo(path, repo)
+    _check_base(spec)
+    for image in spec.images:
+        _check_image(spec, image)
     if len(spec.settings.root_password.encode()) > PASSWORD_LIMIT:
         raise BuildError(
             f"{path}: root_password: longer than the {PASSWORD_LIMIT} bytes that crypt(3) takes"
         )
-    for repo in spec.repos:
-        if repo.flat and repo.section:
-            raise BuildError(
-                f"{path}: repos.{repo.name}.section: a flat repository has no components",
-                "remove section, or name a suite that does not end in `/`",
-            )
-        if not repo.flat and not repo.section:
-            raise BuildError(
-                f"{path}: repos.{repo.name}: missing field 'section'",
-                "name its components, or end suite in `/` if it is a flat repository",
-            )
-        fault, hint = address_fault(repo.uri)
-        if fault:
-            raise BuildError(
-                f"{path}: repos.{repo.name}.uri: {masked(repo.uri)!r} is no address: {fault}", hint
-            )
-        if ".." in repo.suite.split("/") or ".." in urlsplit(repo.uri).path.split("/"):
-            raise BuildError(f"{path}: repos.{repo.name}: `..` is not allowed in uri and suite")
+    if not any(image.mount == "/" for image in spec.images):
+        raise BuildError(f"{path}: images: nothing is mounted at `/`", "add an image for `/`")
+
+
+def _check_layer(spec: Spec, number: int, layer: Layer) -> None:
+    path = spec.path
+    taken = {"base", "settings", *(["packages"] if spec.layers[:1] else [])}
+    if layer.name in taken and not (number == 0 and layer.name == "packages"):
+        raise BuildError(f"{path}: layers: the name {layer.name!r} is taken", "choose another")
+    where = f"{path}: layers.{layer.name}"
+    above = number == 0 and layer.name == "packages"
+    for line in layer.debconf:
+        _check_debconf(f"{path}: debconf" if above else f"{where}.debconf", line)
+    for file in layer.files:
+        _check_file(file, f"{where}.files")
+        # Of a source, only the plan knows whether it is a folder.
+        check_target(spec, layer, file.target, folder=file.source is not None)
+    if wrong := given.misanswered(layer.debconf, spec.settings.given):
+        line, field = wrong
+        raise BuildError(
+            f"{path}: debconf: {line!r} contradicts {field}: {spec.settings.given[field]!r}",
+            f"leave one of the two out: {field} suffices",
+        )
+
+
+def _check_repo(path: Path, repo: Repo) -> None:
+    if repo.flat and repo.section:
+        raise BuildError(
+            f"{path}: repos.{repo.name}.section: a flat repository has no components",
+            "remove section, or name a suite that does not end in `/`",
+        )
+    if not repo.flat and not repo.section:
+        raise BuildError(
+            f"{path}: repos.{repo.name}: missing field 'section'",
+            "name its components, or end suite in `/` if it is a flat repository",
+        )
+    fault, hint = address_fault(repo.uri)
+    if fault:
+        raise BuildError(
+            f"{path}: repos.{repo.name}.uri: {masked(repo.uri)!r} is no address: {fault}", hint
+        )
+    if ".." in repo.suite.split("/") or ".." in urlsplit(repo.uri).path.split("/"):
+        raise BuildError(f"{path}: repos.{repo.name}: `..` is not allowed in uri and suite")
+
+
+def _check_base(spec: Spec) -> None:
+    path = spec.path
     variants = VARIANTS[spec.base.tool]
     if spec.base.variant not in variants:
         raise BuildError(
@@ -179,35 +197,36 @@ def check_spec(spec: Spec) -> None:
             f"{path}: base.include: the variant {spec.base.variant!r} selects no package by itself",
             "name the base's packages in base.include",
         )
-    if not any(image.mount == "/" for image in spec.images):
-        raise BuildError(f"{path}: images: nothing is mounted at `/`", "add an image for `/`")
-    for image in spec.images:
-        where = f"{path}: images.{image.mount}"
-        kind = FILESYSTEMS[image.format]
-        if image.file in (*PUBLISHED, f"{spec.name}.yaml"):
-            raise BuildError(
-                f"{where}.file: {image.file!r} is the name of what is published beside the images",
-                "choose another",
-            )
-        for name, size in (("size", image.size), ("free", image.free)):
-            if size == 0:
-                raise BuildError(f"{where}.{name}: less than a byte")
-            if size is not None and size > LARGEST:
-                raise BuildError(f"{where}.{name}: larger than {LARGEST >> 40} TiB")
-        if image.pack == "direct" and not kind.direct:
-            raise BuildError(f"{where}.pack: direct works for ext2, ext3 and ext4 only")
-        if len(image.label.encode()) > kind.label_length:
-            raise BuildError(
-                f"{where}.label: {image.format} takes {kind.label_length} characters",
-                "of UTF-8: an umlaut counts as two" if not image.label.isascii() else "",
-            )
-        if kind.label_form and image.label and not re.fullmatch(kind.label_form, image.label):
-            raise BuildError(
-                f"{where}.label: {image.label!r} is none for {image.format}", kind.label_hint
-            )
-        if image.uuid and (len(image.uuid) == 9) != kind.short_uuid:
-            raise BuildError(f"{where}.uuid: {image.uuid!r} is not of {image.format}'s form")
-        check_options(image.options, kind, f"{where}.options")
+
+
+def _check_image(spec: Spec, image: Image) -> None:
+    path = spec.path
+    where = f"{path}: images.{image.mount}"
+    kind = FILESYSTEMS[image.format]
+    if image.file in (*PUBLISHED, f"{spec.name}.yaml"):
+        raise BuildError(
+            f"{where}.file: {image.file!r} is the name of what is published beside the images",
+            "choose another",
+        )
+    for name, size in (("size", image.size), ("free", image.free)):
+        if size == 0:
+            raise BuildError(f"{where}.{name}: less than a byte")
+        if size is not None and size > LARGEST:
+            raise BuildError(f"{where}.{name}: larger than {LARGEST >> 40} TiB")
+    if image.pack == "direct" and not kind.direct:
+        raise BuildError(f"{where}.pack: direct works for ext2, ext3 and ext4 only")
+    if len(image.label.encode()) > kind.label_length:
+        raise BuildError(
+            f"{where}.label: {image.format} takes {kind.label_length} characters",
+            "of UTF-8: an umlaut counts as two" if not image.label.isascii() else "",
+        )
+    if kind.label_form and image.label and not re.fullmatch(kind.label_form, image.label):
+        raise BuildError(
+            f"{where}.label: {image.label!r} is none for {image.format}", kind.label_hint
+        )
+    if image.uuid and (len(image.uuid) == 9) != kind.short_uuid:
+        raise BuildError(f"{where}.uuid: {image.uuid!r} is not of {image.format}'s form")
+    check_options(image.options, kind, f"{where}.options")
 
 
 def _check_debconf(where: str, line: str) -> None:
