@@ -61,8 +61,20 @@ def says(text: str, *parts: str) -> None:
         rest = rest.partition(part)[2]
 
 
+SLOW = {"world", "tiny", "built", "site", "fresh", "closure", "repository", "private", "apt", "gpg",
+        "asked", "project", "shipped", "server", "wrapper", "shared"}  # fmt: skip
+"""Fixtures that make a checkout, a repository or keys."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without root, tests that need it are an error of the one who runs them, not a silent skip."""
+    """Without root, tests that need it are an error of the one who runs them, not a silent skip.
+
+    What needs neither root nor a checkout, a repository or a key ring of its own is a unit test.
+    """
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if not item.get_closest_marker("root") and not fixtures & SLOW:
+            item.add_marker(pytest.mark.unit)
     if os.geteuid() != 0:
         for item in items:
             if item.get_closest_marker("root"):

@@ -5,24 +5,43 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from ..errors import BuildError
 from ..host.process import need_root
 from ..session.session import Session
 
+SHELL = "tasks/*/scripts/*.sh"
+REPEATED = {"STRATA_TEST_KILLS": ("16", "60"), "STRATA_TEST_SWEEP": ("4", "10")}
+"""How often what is tried many times is tried in each run, and with all=1."""
+
 
 def test(session: Session) -> None:
-    """Run the linters and pytest, as CI does."""
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    """Run the linters and pytest, as CI does; `fast=1` only units, `all=1` all repetitions."""
+    given = session.variables
+    for name in ("fast", "all"):
+        if given.get(name, "1") != "1":
+            raise BuildError(f"{name}={given[name]}: expected 1, or nothing")
+    every = "all" in given
+    environment = {name: both[every] for name, both in REPEATED.items()}
+    environment = {**environment, **os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    # A file's tests share what they build, so that each file is one process's.
+    pytest = ["pytest", "--numprocesses", "auto", "--dist", "loadfile", "--durations", "25"]
+    if "fast" in given:
+        pytest += ["-m", "unit"]
+    scripts = sorted(str(path.relative_to(session.root)) for path in session.root.glob(SHELL))
     for argv in (
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
         ["mypy"],
-        # A file's tests share what they build, so that each file is one process's.
-        ["pytest", "--numprocesses", "auto", "--dist", "loadfile", "--durations", "25"],
+        ["lint-imports"],
+        ["shellcheck", "doit", *scripts],
+        pytest,
     ):
         session.screen.line("+ " + " ".join(argv))
-        code = subprocess.call([sys.executable, "-m", *argv], env=environment, cwd=session.root)
+        # Beside this Python, whichever PATH the caller has.
+        program = Path(sys.executable).with_name(argv[0])
+        code = subprocess.call([program, *argv[1:]], env=environment, cwd=session.root)
         if code:
             raise BuildError(f"{argv[0]} failed (exit status {code})")
 

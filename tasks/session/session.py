@@ -47,6 +47,8 @@ VARIABLES = {
     "file": "of `doit import`: the file to read",
     "rounds": "of `doit bench`: how often each way is measured",
     "only": "of `doit bench`: some of ours, rivals, growth",
+    "fast": "of `doit test`: fast=1 runs the linters and unit tests alone",
+    "all": "of `doit test`: all=1 runs all repetitions of kills and full disks",
 }
 
 
