@@ -244,7 +244,7 @@ def test_hostile_yaml(tmp_path: Path) -> None:
     code = f"""
 import sys, time; sys.path[:0] = [{str(PROJECT)!r}]
 from pathlib import Path
-from tasks.spec import load_spec
+from tasks.spec.load import load_spec
 from tasks.errors import BuildError
 import jsonschema, yaml
 # What PyYAML alone takes for as many keys as fit: on a machine as busy as it is just now.
