@@ -1,7 +1,7 @@
 """Versions of host tools as keys see them: those that make the same bytes count as one.
 
-Only what a test has shown stands here (tests/test_versions.py); a version that nobody has tried
-keys as itself, and so does one with another revision of Debian's: patches change bytes, too.
+Only what a test has shown stands here (tests/unit/test_versions.py); a version that nobody has
+tried keys as itself, and so does one with another revision of Debian's: patches change bytes, too.
 """
 
 from __future__ import annotations

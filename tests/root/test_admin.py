@@ -1,0 +1,119 @@
+"""The commands beside the graph: keys, why, prune, verify, doctor, list, import."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from support.world import World
+
+pytestmark = pytest.mark.root
+
+
+def test_keys_name_the_files_that_the_cache_has(built: World) -> None:
+    document = json.loads(built.doit("keys", "spec=web", "format=json").out)
+    stages = built.json()["stages"]
+    assert [stage["key"] for stage in document["stages"]] == [stage["key"] for stage in stages]
+    assert all((built.root / name).is_file() for one in document["stages"] for name in one["files"])
+    text = built.doit("keys", "spec=web").out
+    assert all(stage["key"] in text for stage in stages)
+    assert built.server.requests == []
+
+
+def test_why_speaks_of_packages(built: World) -> None:
+    assert "nothing would be redone" in built.doit("why", "spec=web").out
+    built.add(built.deb("beta", "2", depends="gamma"))
+    built.doit("lock", "spec=web")
+    said = built.doit("why", "spec=web").out
+    assert "package beta: 1 → 2" in said
+    assert "base " not in said
+    built.edit("packages: [alpha]", "packages: [alpha, delta]")
+    assert "older than the spec" in built.doit("why", "spec=web").out
+    built.doit("lock", "spec=web", "lock=keep")
+    said = built.doit("why", "spec=web").out
+    assert "package delta 1 is new" in said
+    assert "what it stands on changed" in said
+
+
+def test_prune_keeps_what_a_lock_needs(built: World) -> None:
+    built.edit("format: ext2}", "format: ext2, label: boot}")
+    built.build()
+    count = len(list((built.root / "cache/images").glob("*.img.gz")))
+    assert count == 3
+    assert "pruned 1 entries" in built.doit("prune").out
+    assert len(list((built.root / "cache/images").glob("*.img.gz"))) == 2
+    assert set(built.build("lock=keep").values()) == {"hit"}
+
+
+def test_verify_finds_and_drops_what_is_damaged(built: World) -> None:
+    assert ", 0 bad" in built.doit("verify").out
+    path = next(iter((built.root / "cache/layers").glob("base-*.tar.zst")))
+    content = bytearray(path.read_bytes())
+    content[1000] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+    deb = next(iter((built.root / "cache/debs").glob("*.deb")))
+    content = bytearray(deb.read_bytes())
+    deb.unlink()
+    deb.write_bytes(content[:-1])
+    build = built.doit("verify", check=False)
+    assert build.code != 0
+    assert ", 2 bad" in build.text
+    assert path.name.partition(".")[0] in build.text
+    assert not path.exists()
+    assert not deb.exists()
+
+
+def test_doctor_list_info_and_clean_need_no_network(built: World) -> None:
+    assert "ok   root" in built.doit("doctor").out
+    assert "layer:app" in built.doit("list", "--all", "spec=web").out
+    assert "up-to-date" in built.doit("info", "image:/boot", "spec=web").out
+    assert (built.root / "out/web/web.img.gz").exists()
+    built.doit("clean", "spec=web")
+    assert not (built.root / "out/web").exists()
+    built.doit("forget", "spec=web")
+    assert built.server.requests == []
+    shutil.rmtree(built.root / ".doit")
+    assert set(built.build("lock=keep").values()) == {"hit"}
+
+
+def test_import_of_fuel_agents_input_builds(built: World, tmp_path: Path) -> None:
+    """The spec made from a provisioner's input builds, once its keyring is named.
+
+    Its base is exchanged for the one that the test's small repository has.
+    """
+    images = {"container": "gzip", "uri": "file:///tmp/fuel.img.gz", "format": "ext4"}
+    document = {
+        "image_data": {"/": images, "/boot": {**images, "uri": "file:///tmp/fuel-boot.img.gz"}},
+        "output": "/tmp/targetimages",
+        "repos": [{"name": "main", "type": "deb", "uri": built.server.url, "suite": "stable",
+                   "section": "main", "priority": None}],
+        "codename": "stable",
+        "packages": ["alpha", "beta"],
+    }  # fmt: skip
+    file = tmp_path / "provision.json"
+    file.write_text(json.dumps(document))
+    said = built.doit("import", f"file={file}", "spec=fuel").out
+    assert "keyring" in said
+    path = built.root / "specs/fuel.yaml"
+    written = path.read_text()
+    assert built.doit("import", f"file={file}", "spec=fuel", check=False).code != 0
+    for name in ("../evil", ".evil", "a/b"):
+        told = built.doit("import", f"file={file}", f"spec={name}", check=False)
+        assert told.code != 0
+        assert "expected a name for a file in specs/" in told.err
+    assert not (built.root / "evil.yaml").exists()
+    assert path.read_text() == written
+    spec = yaml.safe_load(written)
+    assert spec["packages"] == ["alpha", "beta"]
+    spec["base"] = {"tool": "mmdebstrap", "variant": "apt"}
+    spec["repos"][0]["keyring"] = "keys/test.gpg"
+    spec["layers"] = [{"name": "boot", "files": {"/boot/kernel": {"content": "k"}}}]
+    path.write_text(json.dumps(spec))
+    results = built.build(spec="fuel")
+    assert (results["base"], results["/"]) == ("hit", "built")
+    assert set(built.outputs("fuel")) == {"fuel.img.gz", "fuel-boot.img.gz"}

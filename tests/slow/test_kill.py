@@ -1,0 +1,507 @@
+"""Killed at any instant, nothing is left or believed, and the next build makes the same bytes.
+
+STRATA_TEST_KILLS sets how often (60 by default), STRATA_TEST_SEED which instants.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from support.repository import Fault
+from support.tally import TALLY
+from support.traces import (
+    SMALL,
+    distrusted,
+    family,
+    leftovers,
+    make_small,
+    processes,
+    scratch,
+    settle,
+    touching,
+)
+from support.world import PROJECT, World
+from tasks.host.files import sweep_temporary
+
+pytestmark = pytest.mark.root
+
+
+KILLS = int(os.environ.get("STRATA_TEST_KILLS", "60"))
+
+
+SEED = os.environ.get("STRATA_TEST_SEED") or str(random.SystemRandom().randrange(10**6))
+
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+
+
+# ---------------------------------------------------------------- one run that is killed
+
+
+@dataclass
+class Killed:
+    """A run of doit that got a signal; `ready`: its handlers were there by then."""
+
+    pid: int
+    code: int
+    out: str
+    err: str
+    ready: bool
+    seconds: float
+
+
+STEP = re.compile(r"  (\w+)[^:]*: ")
+"""A line that says what a stage does now."""
+
+
+def stage_of(step: str) -> str:
+    """lock, base, layer, image or publish."""
+    found = STEP.match(step)
+    assert found, step
+    return found[1]
+
+
+class Run:
+    """doit in a process group of its own, with its output in files."""
+
+    def __init__(self, world: World, *words: str, **env: str) -> None:
+        self.world = world
+        self.files = [world.root.parent / name for name in ("stdout", "stderr")]
+        with self.files[0].open("wb") as out, self.files[1].open("wb") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "doit", *words], cwd=world.root, stdout=out, stderr=err,
+                stdin=subprocess.DEVNULL, start_new_session=True, env=world.environment(**env),
+            )  # fmt: skip
+        self.began = time.monotonic()
+
+    @property
+    def out(self) -> str:
+        return self.files[0].read_text()
+
+    def wait_for(self, text: str, seconds: float = 60) -> None:
+        """Until it has printed this, or has ended."""
+        deadline = time.monotonic() + seconds
+        while text not in self.out and self.process.poll() is None:
+            assert time.monotonic() < deadline, f"no {text!r} in:\n{self.out}"
+            time.sleep(0.002)
+
+    @property
+    def stage(self) -> str:
+        """What it said last that it does: lock, base, layer, image, publish; `start` before that."""
+        said = [line for line in self.out.splitlines() if STEP.match(line)]
+        return stage_of(said[-1]) if said else "start"
+
+    def alone(self) -> bool:
+        """Whether it holds the cache for itself, as prune and verify do at work: proc(5), locks."""
+        path = Path(self.world.root / "cache/locks/prune")
+        lock = rf"FLOCK +ADVISORY +WRITE {self.process.pid} \S+:{path.stat().st_ino} "
+        return re.search(lock, Path("/proc/locks").read_text()) is not None
+
+    def ready(self) -> bool:
+        """Whether SIGTERM is caught: before, python itself and doit are being loaded."""
+        try:
+            status = Path(f"/proc/{self.process.pid}/status").read_text()
+        except OSError:
+            return True
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+    def kill(self, number: int, *, group: bool = False, again: int = 0) -> Killed:
+        """Send the signal, see that everything ends, and that nothing is left on the host."""
+        ready = self.ready()
+        members = family(self.process.pid)
+        for turn in range(1 + again):
+            time.sleep(0.003 * bool(turn))
+            if self.process.poll() is None:
+                (os.killpg if group else os.kill)(self.process.pid, number)
+        sent = time.monotonic()
+        code = self.process.wait(timeout=30)
+        took = time.monotonic() - sent
+
+        def alive() -> list[str]:
+            now = processes()
+            return [str(pid) for pid, start in members.items() if now.get(pid, (0, ""))[1] == start]
+
+        assert settle(alive) == [], "processes of the build are left"
+        world = self.world
+        marks = [str(world.root), str(scratch(world)), f"build-{self.process.pid}-"]
+        left = settle(lambda: touching(marks, ours={os.getpid()}))
+        assert left == []
+        # apt's, whose configuration names the checkout.
+        assert [path for path in Path("/tmp").glob("apt.conf.*")
+                if str(world.root) in path.read_text(errors="replace")] == []  # fmt: skip
+        TALLY["kills"] += code != 0
+        return Killed(self.process.pid, code, self.out, self.files[1].read_text(), ready, took)
+
+
+def check(world: World, killed: Killed, number: int, *, dirty: bool = False) -> None:
+    """What must hold after a signal; `dirty`: an earlier SIGKILL may have left something, too."""
+    hard = number == signal.SIGKILL
+    if hard:
+        assert killed.code in (-signal.SIGKILL, 0)
+    elif killed.ready:
+        assert killed.code in (128 + number, 0)
+        assert "Traceback" not in killed.err, killed.err
+        assert "Exception ignored" not in killed.err, killed.err
+    assert leftovers(world, killed=hard or dirty) == []
+    if not hard:
+        mine = "build-*" if not dirty else f"build-{killed.pid}-*"
+        assert list(scratch(world).glob(mine)) == []
+    assert distrusted(world) == []
+
+
+# ---------------------------------------------------------------- from which caches
+
+
+def _drop(world: World, *patterns: str) -> None:
+    for pattern in patterns:
+        for path in world.root.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+IMAGES = ("cache/images/*", "out")
+
+
+LAYER = ("cache/layers/layer-*", *IMAGES)
+
+
+STATES: dict[str, tuple[str, ...]] = {
+    "lock": ("specs/web.lock", "cache/index", "out"),
+    "download": ("cache/debs/*", "cache/layers/*", *IMAGES),
+    "base": ("cache/layers/*", *IMAGES),
+    "layer": LAYER,
+    "images": IMAGES,
+    "second image": ("cache/images/*[!-]", "out"),
+    "publish": ("out", ".doit/*.json"),
+}
+"""What is taken away before a run, by the stage that it then begins with."""
+
+
+class Reference:
+    """An undisturbed build: its bytes, and how long each part of it takes."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        world.doit("build", "spec=web")
+        self.bytes = self.now()
+        self.steps: dict[str, list[str]] = {}
+        self.seconds: dict[str, float] = {}
+
+    def measure(self) -> None:
+        """Build from each state once."""
+        world = self.world
+        for state, patterns in STATES.items():
+            _drop(world, *patterns)
+            began = time.monotonic()
+            said = world.doit("build", "spec=web").out
+            self.seconds[state] = time.monotonic() - began
+            self.steps[state] = [line for line in said.splitlines() if STEP.match(line)]
+            assert self.now() == self.bytes, state
+
+    def now(self) -> dict[str, str]:
+        """SHA-256 of lock, layers and images."""
+        root = self.world.root
+        return {
+            os.path.relpath(path, root): hashlib.sha256(path.read_bytes()).hexdigest()
+            for pattern in ("specs/*.lock", "cache/layers/*.zst", "cache/images/*.gz", "out/*/*.gz")
+            for path in root.glob(pattern)
+        }
+
+    def finish(self) -> None:
+        """The next build, undisturbed: the same bytes, and no trace of those before it."""
+        world = self.world
+        self.world.doit("build", "spec=web", check=True)
+        assert self.now() == self.bytes
+        assert leftovers(world) == []
+        assert list(scratch(world).glob("build-*")) == []
+        assert distrusted(world) == []
+
+
+@pytest.fixture
+def small(world: World) -> World:
+    return make_small(world)
+
+
+def test_killed_at_random_instants(small: World) -> None:
+    chance = random.Random(SEED)
+    reference = Reference(small)
+    reference.measure()
+    done: dict[str, int] = dict.fromkeys(STATES, 0)
+    hit: Counter[str] = Counter()
+    real = late = 0
+    story = ""
+    try:
+        while real < KILLS:
+            # The stage that was hit least: a late signal hits none, and is not counted.
+            state = min(STATES, key=lambda name: done[name])
+            _drop(small, *STATES[state])
+            dirty = False
+            for _ in range(chance.randint(3, 6)):
+                number = SIGNALS[real % 3]
+                group = chance.random() < 0.5
+                run = Run(small, "build", "spec=web")
+                story = f"{state}: {number.name} to the {'group' if group else 'process'}"
+                # By chance alone, a stage that takes a tenth of the time is hardly met.
+                steps = reference.steps[state]
+                unmet = [one for one in steps if not hit[stage_of(one)]]
+                if not unmet and chance.random() < 0.5:
+                    pause = chance.uniform(0.1, 0.9 * reference.seconds[state])
+                    story += f" after {pause:.3f} s"
+                else:
+                    least = min(hit[stage_of(one)] for one in steps)
+                    step = chance.choice([one for one in steps if hit[stage_of(one)] == least])
+                    pause = 0 if unmet else chance.choice([0, 0, chance.uniform(0, 0.1)])
+                    story += f" {pause:.3f} s after {step.strip()!r}"
+                    run.wait_for(step)
+                time.sleep(pause)
+                ended = run.process.poll() is not None
+                stage = run.stage
+                killed = run.kill(number, group=group)
+                check(small, killed, number, dirty=dirty)
+                dirty = dirty or number == signal.SIGKILL
+                if ended or killed.code == 0:
+                    late += 1
+                    assert late < 3 * KILLS, f"{late} signals came too late, {real} in time"
+                    break
+                real += 1
+                done[state] += 1
+                hit[stage] += 1
+            story = f"the build after {story}"
+            reference.finish()
+    except BaseException as error:
+        error.args = (f"STRATA_TEST_SEED={SEED}, kill {real + 1}, {story}\n{error}",)
+        raise
+    assert min(done.values()) >= KILLS // len(STATES) - 6, f"{done}, STRATA_TEST_SEED={SEED}"
+    # A run that begins with one stage may have been in a later one, so what it said last counts.
+    assert hit.keys() >= {"lock", "base", "layer", "image", "publish"}, (
+        f"{hit}, STRATA_TEST_SEED={SEED}"
+    )
+    print(f"{real} kills: {done}, in {dict(hit)}; {late} came too late")
+
+
+def test_killed_while_packages_are_configured(built: World) -> None:
+    chance = random.Random(SEED)
+    before = built.outputs()
+    kept = built.root.parent / "kept"
+    subprocess.run(["cp", "-al", built.root / "cache", kept], check=True)
+    for number, (words, step, longest) in enumerate([
+        (["cache/layers/layer-*", "cache/images/*"], "layer packages: ", 1.5),
+        (["cache/layers/layer-*", "cache/images/*"], "layer packages: ", 1.5),
+        (["cache/layers/layer-*", "cache/images/*"], "layer app: ", 1.0),
+        (["cache/layers/*", "cache/images/*"], "base: bootstrapping", 3.0),
+    ]):  # fmt: skip
+        shutil.rmtree(built.root / "cache")
+        subprocess.run(["cp", "-al", kept, built.root / "cache"], check=True)
+        _drop(built, *words)
+        run = Run(built, "build", "spec=web")
+        run.wait_for(step)
+        time.sleep(chance.uniform(0, longest))
+        try:
+            check(built, run.kill(SIGNALS[number % 3]), SIGNALS[number % 3], dirty=True)
+        except AssertionError as error:
+            error.args = (f"STRATA_TEST_SEED={SEED}, {step} ({number})\n{error}",)
+            raise
+    built.build()
+    assert built.outputs() == before
+    assert leftovers(built) == []
+    assert list(scratch(built).glob("build-*")) == []
+
+
+# ---------------------------------------------------------------- in particular
+
+
+def test_a_second_signal_does_not_cut_the_clean_up_short(small: World) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        run = Run(small, "build", "spec=web")
+        run.wait_for("base: bootstrapping")
+        time.sleep(0.3)
+        killed = run.kill(number, again=20)
+        assert killed.code == 128 + number
+        assert killed.err.strip().endswith("what was whole is kept")
+        check(small, killed, number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, *SIGNALS])
+def test_a_mirror_that_never_answers_holds_nobody_up(small: World, number: int) -> None:
+    # A backlog that is full: apt's method waits in connect(2), for 30 s if nobody ends it.
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        callers = [socket.socket() for _ in range(4)]
+        for caller in callers:
+            caller.setblocking(False)
+            caller.connect_ex(deaf.getsockname())
+        run = Run(small, "lock", "spec=web", f"mirror=http://127.0.0.1:{deaf.getsockname()[1]}")
+        run.wait_for("asking")
+        time.sleep(0.5)
+        killed = run.kill(number)
+        for caller in callers:
+            caller.close()
+    assert killed.code == (-number if number == signal.SIGKILL else 128 + number)
+    assert killed.seconds < 5
+    check(small, killed, number)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_killed_while_it_waits_for_another(small: World, number: int) -> None:
+    small.server.faults["InRelease"] = Fault(delay=8, times=1)
+    first = Run(small, "lock", "spec=web")
+    first.wait_for("asking")
+    time.sleep(0.3)
+    other = small.clone(small.root.parent / "other")
+    other.env["STRATA_CACHE"] = str(small.root / "cache")
+    second = Run(other, "lock", "spec=web")
+    second.files = [path.with_name(path.name + "2") for path in second.files]
+    time.sleep(1)
+    second.process.send_signal(number)
+    began = time.monotonic()
+    code = second.process.wait(timeout=30)
+    assert time.monotonic() - began < 3
+    assert code == (-number if number == signal.SIGKILL else 128 + number)
+    first.kill(signal.SIGTERM)
+    small.doit("lock", "spec=web")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_killed_while_apt_checks_a_signature(small: World, number: int) -> None:
+    """apt's method has files of its own then, and dies with apt: they are in scratch, not in /tmp."""
+    for _attempt in range(20):  # they are there for some milliseconds
+        run = Run(small, "lock", "spec=web")
+        while not (found := list(scratch(small).glob("build-*/repo-*/apt.*.*"))):
+            if run.process.poll() is not None:
+                break
+        if found and run.process.poll() is None:
+            break
+        run.process.wait(timeout=60)
+    assert found, "apt has its files elsewhere"
+    check(small, run.kill(number), number)
+    small.doit("lock", "spec=web")
+    assert list(scratch(small).glob("build-*")) == []
+
+
+SPARE = 4000
+"""Entries that nobody needs: with them `prune` and `verify` work for a while."""
+
+
+def test_prune_and_verify_are_interrupted(small: World) -> None:
+    """While they hold the cache for themselves; `prune` with a part of its work done."""
+    chance = random.Random(SEED)
+    reference = Reference(small)
+    debs = small.root / "cache/debs"
+    needed = set(debs.iterdir())
+    inside: Counter[str] = Counter()
+    for number in (*SIGNALS, *SIGNALS):
+        for content in map(str, range(SPARE)):
+            name = hashlib.sha256(content.encode()).hexdigest()
+            (debs / f"{name}.deb").write_text(content)
+        for command in ("verify", "prune"):
+            small.edit("format: ext2", "format: ext3") if command == "prune" else None
+            run = Run(small, command)
+            while run.process.poll() is None:
+                left = len(os.listdir(debs)) - len(needed)
+                if run.alone() if command == "verify" else left < SPARE:
+                    break
+                time.sleep(0.001)
+            time.sleep(chance.uniform(0, 0.03))
+            killed = run.kill(number)
+            check(small, killed, number, dirty=True)
+            left = len(os.listdir(debs)) - len(needed)
+            assert needed <= set(debs.iterdir())
+            if killed.code != 0:
+                assert ("verified" if command == "verify" else "pruned") not in killed.out
+                inside[command] += left == SPARE if command == "verify" else 0 < left < SPARE
+            small.write("web.yaml", SMALL)
+    assert inside["verify"] > 0, f"STRATA_TEST_SEED={SEED}"
+    assert inside["prune"] > 0, f"STRATA_TEST_SEED={SEED}"
+    small.doit("prune")
+    assert set(debs.iterdir()) == needed
+    reference.finish()
+
+
+def test_a_reader_that_goes_away_ends_the_build(small: World) -> None:
+    done = subprocess.run(
+        f"'{sys.executable}' -m doit build spec=web 2> ../stderr | head -1; echo ${{PIPESTATUS[0]}}",
+        shell=True, executable="/bin/bash", cwd=small.root, env=small.environment(),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split()[-1] == str(128 + signal.SIGPIPE)
+    err = (small.root.parent / "stderr").read_text()
+    assert "Traceback" not in err
+    assert "Exception ignored" not in err
+    assert leftovers(small) == []
+    assert list(scratch(small).glob("build-*")) == []
+    assert "Traceback" not in small.doit("list", "--all", check=False).err
+
+
+def test_a_command_whose_starter_died_never_begins(tmp_path: Path) -> None:
+    # Killed at any instant of starting a command: before PDEATHSIG is set, too.
+    program = textwrap.dedent("""\
+        import os, random, signal, sys
+        from tasks import host
+        chance = random.Random(sys.argv[2])
+        for number in range(300):
+            pid = os.fork()
+            if not pid:
+                # By default it kills, wherever the process is: as SIGKILL does.
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0005, 0.004))
+                host.popen(["sh", "-c", f"sleep 0.3; echo > {sys.argv[1]}/{number}"])
+                while True:
+                    signal.pause()
+            chance.random()
+            os.waitpid(pid, 0)
+    """)
+    subprocess.run([sys.executable, "-c", program, tmp_path, SEED], cwd=PROJECT, check=True)
+    time.sleep(0.8)
+    assert list(tmp_path.iterdir()) == [], f"STRATA_TEST_SEED={SEED}"
+
+
+def test_where_a_file_needs_a_name_it_is_removed_once_its_writer_is_dead(tmp_path: Path) -> None:
+    # As on NFS: open(2) knows no O_TMPFILE.
+    program = textwrap.dedent("""\
+        import errno, os, sys
+        from pathlib import Path
+        from tasks import host
+        plain = os.open
+        def without(path, flags, *rest, **more):
+            if flags & os.O_TMPFILE == os.O_TMPFILE:
+                raise OSError(errno.EOPNOTSUPP, "no such thing")
+            return plain(path, flags, *rest, **more)
+        os.open = without
+        with host.written(Path(sys.argv[1])) as path:
+            path.write_text("whole")
+            print(flush=True)
+            sys.stdin.read()
+    """)
+    target = tmp_path / "target"
+    for number in (signal.SIGKILL, None):
+        with subprocess.Popen(
+            [sys.executable, "-c", program, target], cwd=PROJECT,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        ) as writer:  # fmt: skip
+            assert writer.stdin
+            assert writer.stdout
+            writer.stdout.readline()
+            sweep_temporary(tmp_path)
+            assert [path.suffix for path in tmp_path.iterdir()] == [".tmp"]
+            if number:
+                writer.send_signal(number)
+            writer.stdin.close()
+        sweep_temporary(tmp_path) if number else None
+        assert [path.name for path in tmp_path.iterdir()] == ([] if number else ["target"])
+    assert target.read_text() == "whole"
+    assert target.stat().st_mode & 0o777 == 0o644

@@ -1,0 +1,507 @@
+"""Same lock, same bytes: whatever the folder, clock, zone, locale, umask, user, host, CPUs and disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from support.digests import digests
+from support.repository import make_deb
+from support.tally import TALLY
+from support.trees import decompress, mounted
+from support.world import World
+
+pytestmark = pytest.mark.root
+
+
+FILL = """\
+#!/bin/sh
+set -eu
+mkdir -p /boot/efi/EFI /srv/data /opt/exact /mnt/x /home/someone
+for i in $(seq 200); do
+    echo $i > /boot/efi/EFI/f$i; mkdir /srv/d$i; echo $i > /srv/d$i/x; echo $i > /opt/exact/f$i
+done
+echo loader > /boot/efi/EFI/loader.efi; echo x > /boot/efi/EFI/ä
+ln /srv/d1/x /srv/data/hard; ln -s ../d1/x /srv/data/soft; mkfifo /srv/data/fifo
+dd if=/dev/zero of=/srv/data/hole bs=1 count=1 seek=5000000 2> /dev/null
+mkdir /srv/names
+cd /srv/names
+for name in I i ı İ a Z z ä b $(printf '\\320 \\344 \\360 \\375'); do echo "$name" > "$name"; done
+cp -r /usr/share/doc /opt/doc 2> /dev/null || true
+useradd --system worker
+chown worker /home/someone
+install -m 4755 /bin/true /opt/exact/setuid
+perl -e 'for my $n (qw(c a b Z I i)) { for my $f (qw(/mnt/x /opt/exact/f1)) {
+    syscall(188, my $p = $f, my $k = "user.$n", my $v = "value of $n", 10, 0) == 0 or die "$f: $!";
+} }'
+"""
+
+
+IMAGES = """\
+images:
+  /: {file: root.img.gz, format: ext4, label: the-root}
+  /boot: {file: boot.img.zst, format: ext2, container: zstd, options: -m 1}
+  /boot/efi: {file: efi.img, format: vfat, container: raw, label: EFI}
+  /srv: {file: srv.img.xz, format: ext3, container: xz, level: fast, free: 4M}
+  /opt: {file: opt.img, format: ext4, container: raw, size: 16M, options: "-O ^64bit -b 1024 -I 128"}
+  /mnt: {file: mnt.img.gz, format: ext4, pack: direct}
+  /usr/share: {file: share.img, format: ext4, container: raw, pack: direct, level: best,
+               options: "-O ^metadata_csum,uninit_bg,inline_data -E stride=2 -J size=4"}
+  /usr/lib: {file: lib.img.gz, format: ext2, pack: direct, size: 400M}
+  /home: {file: home.img.zst, format: ext3, pack: direct, container: zstd, options: "-O metadata_csum"}
+"""
+
+
+RANDOM = """\
+images:
+  /: {file: root.img.gz, format: ext4}
+  /srv: {file: srv.img, format: xfs, container: raw}
+  /opt: {file: opt.img, format: btrfs, container: raw}
+"""
+
+
+def spec_of(world: World, name: str, images: str, script: str = FILL) -> None:
+    """A spec like `web` with other images and a script that fills them."""
+    text = (world.root / "specs/web.yaml").read_text().partition("images:")[0]
+    world.write("scripts/fill.sh", script, 0o755)
+    text = text.replace("scripts/app.sh", "scripts/fill.sh")
+    text += "hostname: box\nroot_password: secret\n"
+    world.write(f"{name}.yaml", text + images)
+
+
+@pytest.fixture(scope="session")
+def turkish(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a locale that has an order, an encoding and an `i` of its own.
+
+    It is made here: of a locale that a host lacks, every program makes C.
+    """
+    folder = tmp_path_factory.mktemp("locales")
+    subprocess.run(["localedef", "--no-archive", "-i", "tr_TR", "-f", "ISO-8859-9", folder / "tr_TR"],
+                   check=True)  # fmt: skip
+    env = {"LOCPATH": str(folder), "LC_ALL": "tr_TR", "LANG": "tr_TR"}
+
+    def ordered(env: dict[str, str]) -> list[str]:
+        names = "\n".join("IiaZzbäı").encode("iso8859-9")
+        said = subprocess.run(["sort"], input=names, env={"PATH": os.environ["PATH"], **env},
+                              check=True, capture_output=True).stdout  # fmt: skip
+        return said.decode("iso8859-9").split()
+
+    assert ordered({"LC_ALL": "C"}) == sorted("IiaZzbäı")
+    assert ordered(env) == ["a", "ä", "b", "I", "ı", "i", "Z", "z"]
+    return env
+
+
+@pytest.fixture
+def on_disk(tmp_path: Path) -> Iterator[str]:
+    """A scratch folder on the disk, where the others are on a tmpfs."""
+    with tempfile.TemporaryDirectory(dir=tmp_path, prefix="a scratch, elsewhere ") as folder:
+        yield folder
+
+
+@pytest.mark.parametrize("tool", ["mmdebstrap", "debootstrap"])
+def test_same_bytes_on_another_host(
+    world: World, tmp_path: Path, on_disk: str, turkish: dict[str, str], tool: str
+) -> None:
+    world.edit("tool: mmdebstrap, variant: apt", f"tool: {tool}, variant: "
+               + ("apt" if tool == "mmdebstrap" else "minbase"))  # fmt: skip
+    spec_of(world, "many", IMAGES)
+    shutil.rmtree(world.root / "cache", ignore_errors=True)
+    world.build(spec="many")
+    first = digests(world.root)
+    assert len([name for name in first if "/layers/" in name]) == 4
+    assert len([name for name in first if "/images/" in name]) == 9
+
+    other = world.clone(tmp_path / "another folder" / "of another length")
+    script = """
+    hostname elsewhere; umask 077
+    exec taskset -c 0 "$@"
+    """
+    ran = subprocess.run(
+        ["unshare", "--uts", "sh", "-ec", script, "sh", sys.executable, "-m", "doit", "build",
+         "spec=many", "lock=frozen"],
+        cwd=other.root, check=False, capture_output=True, text=True, errors="replace",
+        env=other.environment(
+            STRATA_SCRATCH=on_disk, TZ="Asia/Kathmandu", **turkish,
+            USER="somebody", LOGNAME="somebody", HOME="/nonexistent", TMPDIR=str(tmp_path),
+            TAPE="/dev/null", TAR_OPTIONS="--mode=777", ZSTD_CLEVEL="19", GZIP="-1", XZ_OPT="-0",
+            MKE2FS_CONFIG="/dev/null", DPKG_MAINTSCRIPT_DEBUG="1",
+        ),
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    second = digests(other.root)
+    assert {name for name in first if first[name] != second.get(name)} == set()
+    assert first.keys() == second.keys()
+    TALLY["images"] += sum("/images/" in name for name in first)
+
+
+SEEN = """\
+#!/bin/sh
+set -eu
+cd /
+# Of /proc all but processes, links and what is plain chance; of /sys all.
+find /proc /sys -mindepth 1 \\( -path '/proc/[0-9]*' -o -path /proc/sys/kernel/random/uuid \\) -prune \
+    -o -printf '%p %y %m %U:%G %l\\n' -type f -print 2> /dev/null |
+    grep -v '^/proc/\\(self\\|thread-self\\) ' | LC_ALL=C sort > /etc/names
+while read -r path rest; do
+    [ -n "$rest" ] || { echo "== $path"; cat "$path" 2> /dev/null || echo refused; }
+done < /etc/names > /etc/texts
+uname -mns > /etc/uname
+cat /proc/self/cgroup /proc/self/limits > /etc/limits
+# As the hooks of initramfs-tools, cryptsetup, intel-microcode and amd64-microcode ask.
+{ grep ^/dev/ /proc/swaps || echo no swap; grep -c vendor_id /proc/cpuinfo; grep -o resume= /proc/cmdline
+  grep -Eo '^flags.* aes ' /proc/cpuinfo || echo no aes; ls /sys/class/* /sys/block /sys/module; } > /etc/hooks || true
+"""
+
+
+def test_what_packages_see_of_the_hosts_hardware_is_the_same(
+    built: World, tmp_path: Path, on_disk: str
+) -> None:
+    """On a host with other disks, swap, memory in use, CPUs, limits and mounts: all of them real."""
+    built.add(built.deb("beta", "2", depends="gamma", scripts={"postinst": SEEN}))
+    built.doit("lock", "spec=web")
+    built.doit("layer:app", "spec=web", "lock=frozen")
+    first = digests(built.root)
+    other = built.clone(tmp_path / "other", cache="debs/*")
+    disk = tmp_path / "swap"
+    disk.write_bytes(bytes(8 << 20))
+    disk.chmod(0o600)
+    loop = subprocess.run(["losetup", "--find", "--show", disk], check=True, text=True,
+                          capture_output=True).stdout.strip()  # fmt: skip
+    try:
+        subprocess.run(["mkswap", loop], check=True, capture_output=True)
+        swap = subprocess.run(["swapon", "--priority", "0", loop], check=False).returncode == 0
+        assert loop in Path("/proc/swaps").read_text() or not swap
+        # What it has in memory is another share of it.
+        ballast = bytearray(os.urandom(1 << 20) * 64)
+        ran = subprocess.run(
+            ["unshare", "--uts", "--mount", "sh", "-ec", """
+                hostname elsewhere; ulimit -S -n 333; ulimit -S -s 4096
+                mount -t tmpfs none /mnt
+                exec taskset -c 0 "$@"
+             """, "sh", sys.executable, "-m", "doit", "layer:app", "spec=web", "lock=frozen"],
+            cwd=other.root, check=False, capture_output=True, text=True,
+            env=other.environment(STRATA_SCRATCH=on_disk),
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert len(ballast) == 64 << 20
+    finally:
+        subprocess.run(["swapoff", loop], check=False, capture_output=True)
+        subprocess.run(["losetup", "--detach", loop], check=True)
+    second = digests(other.root)
+    layers = {name for name in second if "/layers/" in name}
+    assert len(layers) == 3
+    assert {name for name in layers if first.get(name) != second[name]} == set()
+
+    tarball = max(
+        (other.root / "cache/layers").glob("layer-*.zst"), key=lambda one: one.stat().st_mtime
+    )
+
+    def text(name: str) -> str:
+        return subprocess.run(["tar", "-xOf", tarball, f"./etc/{name}"], check=True, text=True,
+                              capture_output=True).stdout  # fmt: skip
+
+    assert text("hooks").split("\n")[:4] == ["no swap", "2", "no aes", "/sys/block:"]
+    names, texts = text("names"), text("texts")
+    assert len(names.splitlines()) > 100
+    assert "refused" not in texts
+    assert set(re.findall(r"^/proc/(?!sys)(\S+) f", names, re.M)) >= {"cpuinfo", "meminfo", "swaps"}
+    own = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    models = re.findall(r"^model name\s*: (.+)", Path("/proc/cpuinfo").read_text(), re.M)
+    for word in (
+        own,
+        os.uname().release,
+        Path("/proc/cmdline").read_text().strip(),
+        "vda",
+        loop,
+        *models,
+    ):
+        assert word not in texts + names, word
+
+
+def test_the_order_in_which_the_cache_was_filled_does_not_show(
+    built: World, tmp_path: Path
+) -> None:
+    """Trees made in this run are read as overlays' upper directories, others from tarballs."""
+    spec_of(built, "many", IMAGES)
+    built.build(spec="many")
+    first = digests(built.root)
+    # The trees come from tarballs now, and images one by one.
+    for path in built.root.glob("cache/images/*"):
+        path.unlink()
+    built.doit("image:/srv", "spec=many")
+    built.doit("image:/", "spec=many", "lock=keep")
+    built.build("lock=keep", spec="many")
+    again = digests(built.root)
+    web = built.json("web")
+    gone = {f"cache/images/image-{stage['key']}.img.gz" for stage in web["stages"]}
+    assert {name: again.get(name) for name in first.keys() - gone} == {
+        name: first[name] for name in first.keys() - gone
+    }
+    TALLY["images"] += sum("/images/" in name for name in first.keys() - gone)
+
+
+def test_no_trace_of_the_time_is_in_the_tree(built: World, tmp_path: Path) -> None:
+    spec_of(built, "many", IMAGES)
+    built.build(spec="many")
+    now = int(time.time())
+    stamp = time.gmtime(now)
+    marks = [str(now // 86400), str(now)[:6], time.strftime("%Y-%m-%d", stamp),
+             time.strftime("%Y%m%d", stamp), time.strftime("%d %b %Y", stamp)]  # fmt: skip
+    pattern = re.compile(
+        "|".join(rf"(?<![0-9A-Za-z.]){re.escape(mark)}" for mark in marks).encode()
+    )
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    lines = 0
+    epoch = 0
+    members: dict[str, float] = {}
+    for stage in built.json("many")["stages"]:
+        for tarball in built.root.glob(f"cache/layers/{stage['stage']}-{stage['key']}.tar.zst"):
+            record = json.loads(
+                tarball.with_name(f"{stage['stage']}-{stage['key']}.json").read_text()
+            )
+            epoch = record["facts"]["epoch"]
+            assert epoch < now - 86400, "an epoch of today would hide what is of today"
+            times = mtimes(tarball)
+            assert {name: time for name, time in times.items() if time > epoch} == {}
+            members |= times
+            subprocess.run(["tar", "-C", tree, "--exclude=./dev/*", "--exclude=./mnt",
+                            "--exclude=./opt", "-xf", tarball], check=True)  # fmt: skip
+    for folder, _, names in os.walk(tree):
+        for name in names:
+            path = Path(folder, name)
+            if path.is_symlink() or not path.is_file() or path == tree / "usr/share/alpha/version":
+                continue
+            found = pattern.search(path.read_bytes())
+            assert not found, f"{path}: {found}"
+            lines += 1
+    assert lines > 500, "the tree was not looked at"
+    # What the script made, of each kind: today's date became the epoch, to the nanosecond.
+    made = ("srv/d7", "srv/d7/x", "srv/data", "srv/data/soft", "srv/data/fifo", "srv/data/hole",
+            "home/someone", "opt/exact/setuid", "boot/efi/EFI/f1")  # fmt: skip
+    assert {name: members[f"./{name}"] for name in made} == dict.fromkeys(made, epoch)
+    assert fat_times(built.root / "out/many/efi.img") == {epoch // 2 * 2}
+    days = {line.split(":")[2] for line in (tree / "etc/shadow").read_text().splitlines()}
+    assert len(days) == 1, days
+
+
+def mtimes(tarball: Path) -> dict[str, float]:
+    """Each member's time: folders, links and fifos have one as well."""
+    with subprocess.Popen(["zstd", "-dc", tarball], stdout=subprocess.PIPE) as zstd:
+        with tarfile.open(fileobj=zstd.stdout, mode="r|") as archive:
+            found = {info.name: float(info.mtime) for info in archive}
+        assert zstd.wait() == 0
+    return found
+
+
+def fat_times(image: Path) -> set[int]:
+    """The seconds at which the files and folders of a vfat filesystem were made and changed.
+
+    A directory entry is of 32 bytes: name, attributes, then times of two seconds, in UTC as mtools
+    is told. The label's is mkfs.vfat's own and always the same.
+    """
+    entry = re.compile(rb"(?:F\d[\d ]{9}|LOADER  EFI|EFI {8}|\. {10}|\.\. {9})[\x10\x20][\s\S]{20}")
+    found = set()
+    entries = entry.findall(image.read_bytes())
+    assert len(entries) == 200 + 1 + 1 + 2
+    for one in entries:
+        for at in (14, 22):
+            clock, date = struct.unpack_from("<HH", one, at)
+            moment = datetime(1980 + (date >> 9), date >> 5 & 15, date & 31, clock >> 11,
+                              clock >> 5 & 63, (clock & 31) * 2, tzinfo=timezone.utc)  # fmt: skip
+            found.add(int(moment.timestamp()))
+    return found
+
+
+def test_times_come_from_the_packages_or_source_date_epoch(built: World, tmp_path: Path) -> None:
+    built.edit(
+        "format: ext2}", "format: ext2}\n  /etc: {file: etc.img.gz, format: ext4, pack: direct}"
+    )
+    epochs = []
+    for variable in ({}, {"SOURCE_DATE_EPOCH": "1700000000"}):
+        built.build("lock=keep", **variable)
+        for name, path in (("web.img.gz", "/usr"), ("etc.img.gz", "/passwd")):
+            epochs.append(times_of(built.root / "out/web" / name, path, tmp_path / "raw"))
+    assert epochs[0] == epochs[1]
+    assert epochs[2:] == [1700000000] * 2
+    newest = max(path.stat().st_mtime for path in built.repository.root.rglob("*.deb"))
+    assert epochs[0] <= newest
+    assert epochs[0] != epochs[2]
+
+
+def test_clock_that_is_behind_the_newest_package(built: World, tmp_path: Path) -> None:
+    """What a stage writes has today's date, which is then before the epoch."""
+    later = {"SOURCE_DATE_EPOCH": str(int(time.time()) + 10_000_000)}
+    built.build("lock=keep", **later)
+    first = digests(built.root)
+    shutil.rmtree(built.root / "cache")
+    time.sleep(1)
+    built.build("lock=keep", **later)
+    second = digests(built.root)
+    assert len(second) >= 5
+    assert {name for name in second if first.get(name) != second[name]} == set()
+
+
+def times_of(image: Path, path: str, raw: Path) -> int:
+    """The one time, in seconds, that an ext4 image and a file in it have."""
+    decompress(image, raw)
+    shown = subprocess.run(
+        ["debugfs", "-R", f"stat {path}", raw], check=True, capture_output=True, text=True
+    ).stdout
+    times = dict(re.findall(r"(\w+): 0x([0-9a-f]{8}):", shown))
+    assert times["ctime"] == times["atime"] == times["crtime"]
+    assert "Generation: 0 " in shown
+    header = subprocess.run(["dumpe2fs", "-h", raw], check=True, capture_output=True, text=True,
+                            env={"TZ": "UTC", "PATH": os.environ["PATH"]}).stdout  # fmt: skip
+    found = int(times["ctime"], 16)
+    date = time.strftime("%a %b %e %H:%M:%S %Y", time.gmtime(found))
+    for name in ("Filesystem created", "Last write time", "Last checked"):
+        assert re.search(rf"{name}: +{date}", header), header
+    assert re.search(r"Last mount time: +n/a", header)
+    assert re.search(r"Mount count: +0", header)
+    assert re.search(r"Last mounted on: +<not available>", header)
+    return found
+
+
+def test_what_a_locale_cannot_write_is_no_error(tiny: World, turkish: dict[str, str]) -> None:
+    """`doit why` speaks in arrows, which ISO-8859-9 lacks; so it may be with a script's output."""
+    tiny.doit("build", "spec=web")
+    tiny.add(make_deb(tiny.debs, "beta", "2"))
+    tiny.doit("lock", "spec=web")
+    tiny.env |= turkish
+    done = tiny.doit("why", "spec=web")
+    assert "package beta: 1 \\u2192 2" in done.out
+
+
+# ---------------------------------------------------------------- doit reproduce
+
+
+def test_reproduce_in_another_folder(built: World, tmp_path: Path) -> None:
+    built.edit("format: ext2}", "format: ext2, container: raw}\n"
+               "  /usr: {file: usr.img.gz, format: ext4, pack: direct}\n"
+               "  /etc: {file: etc.img.zst, format: ext2, pack: direct, container: zstd}")  # fmt: skip
+    built.build()
+    other = built.clone(tmp_path / "elsewhere")
+    shutil.copytree(built.root / "out", other.root / "out")
+    before = digests(other.root)
+    done = other.doit("reproduce", "spec=web")
+    assert "reproduced out/web/: 4 images" in done.out
+    assert done.out.count("the same bytes") == 4
+    TALLY["images"] += 4
+    assert done.out.count("no other one to compare with") == 3
+    assert digests(other.root) == before
+    assert not list((other.root / "cache").glob("*/*-*"))
+
+
+def test_reproduce_compares_files_where_bytes_cannot_be_the_same(built: World) -> None:
+    spec_of(built, "odd", RANDOM)
+    built.build(spec="odd")
+    done = built.doit("reproduce", "spec=odd")
+    assert "the same files; xfs has other bytes each time" in done.out
+    assert "the same files; btrfs has other bytes each time" in done.out
+    schema = (built.root / "specs/spec.schema.json").read_text()
+    assert re.search(r"xfs and btrfs .{0,80}other bytes", schema)
+
+
+LEAKS = {
+    "content": ("cat /proc/sys/kernel/random/uuid > /etc/stamp", "/etc/stamp: content at byte "),
+    "name": ("touch /etc/x-$(cat /proc/sys/kernel/random/uuid)", r"/etc/x-[0-9a-f-]{36}: only in the (old|new) one"),
+    "owner": ("touch /etc/own; chown $(od -An -N2 -tu2 /dev/urandom | tr -d ' ') /etc/own", r"/etc/own: uid \d+ → \d+"),
+    "link": ("ln -s $(cat /proc/sys/kernel/random/uuid) /etc/link", "/etc/link: linkname "),
+}  # fmt: skip
+
+
+def test_reproduce_names_stage_file_and_field(built: World) -> None:
+    for name, (command, _) in LEAKS.items():
+        built.write(f"scripts/{name}.sh", f"#!/bin/sh\nset -e\n{command}\n", 0o755)
+        built.edit("images:\n", f"  - {{name: {name}, script: scripts/{name}.sh}}\nimages:\n")
+    built.build()
+    before = digests(built.root)
+    done = built.doit("reproduce", "spec=web", check=False)
+    assert done.code == 1
+    assert "Traceback" not in done.text
+    for name, (_, said) in LEAKS.items():
+        assert re.search(rf"layer:{name}: {said}", done.err), done.text
+    assert re.search(r"image:/: /etc", done.err), done.text
+    # What is the same is said to be so: base, packages, app and /boot.
+    assert done.out.count("the same bytes") == 4
+    assert not re.search(r"^ +(base|layer:packages|layer:app|image:/boot): ", done.err, re.M)
+    assert digests(built.root) == before
+
+
+def test_reproduce_names_what_was_changed_in_an_image(built: World, tmp_path: Path) -> None:
+    built.edit("format: ext4}", "format: ext4, container: raw}")
+    built.edit("format: ext2}", "format: ext2, container: raw}\n"
+               "  /etc: {file: etc.img, format: ext4, container: raw}\n"
+               "  /usr: {file: usr.img, format: ext2, pack: direct, container: raw}")  # fmt: skip
+    built.build()
+    out = built.root / "out/web"
+
+    def debugfs(name: str, command: str) -> str:
+        return subprocess.run(["debugfs", "-R", command, out / name], check=True, text=True,
+                              capture_output=True).stdout  # fmt: skip
+
+    def inode_at(name: str, path: str) -> int:
+        found = re.search(
+            r"located at block (\d+), offset (0x[0-9a-f]+)", debugfs(name, f"imap {path}")
+        )
+        assert found
+        return int(found[1]) * 4096 + int(found[2], 16)
+
+    version = "share/alpha/version"
+    bad = {}
+    for name, offset, said in (
+        ("web.img.gz", inode_at("web.img.gz", "/home") + 2, "image:/: /home: owner"),
+        ("etc.img", inode_at("etc.img", "motd") + 0x10, "image:/etc: /etc/motd: mtime"),
+        ("usr.img", int(debugfs("usr.img", f"blocks {version}").split()[0]) * 4096,
+         f"image:/usr: /usr/{version}: content in block"),
+    ):  # fmt: skip
+        content = bytearray((out / name).read_bytes())
+        content[offset] ^= 1
+        (out / name).write_bytes(content)
+        bad[name] = (bytes(content), said)
+    # The same files in other blocks, as another kernel may lay them out.
+    boot = out / "web-boot.img.gz"
+    with mounted(boot, tmp_path / "boot") as files:
+        subprocess.run(["mke2fs", "-q", "-t", "ext2", "-L", "other", "-d", files, tmp_path / "other", "1M"],
+                       check=True, env={**os.environ, "E2FSPROGS_FAKE_TIME":
+                                        str(int((files / "lost+found").stat().st_mtime))})  # fmt: skip
+    boot.write_bytes((tmp_path / "other").read_bytes())
+    bad[boot.name] = boot.read_bytes(), "image:/boot: byte "
+    done = built.doit("reproduce", "spec=web", check=False)
+    assert done.code == 1
+    assert re.search(r"image:/boot: .*every file is the same: .*`pack: direct` does not", done.err)
+    assert done.err.count("every file is the same") == 1
+    for name, (tampered, said) in bad.items():
+        assert said in done.err, done.text
+        assert (out / name).read_bytes() == tampered, "reproduce only looks"
+
+
+def test_reproduce_wants_what_the_image_was_built_from(built: World) -> None:
+    for words, env, said in (
+        (["spec=web"], {"SOURCE_DATE_EPOCH": "5"}, "base has another key"),
+        (["spec=nothing"], {}, "nothing"),
+    ):
+        done = built.doit("reproduce", *words, check=False, **env)
+        assert done.code != 0
+        assert said in done.text
+        assert "Traceback" not in done.text
+    (built.root / "out/web/web.yaml").write_text("keys: 5\n")
+    done = built.doit("reproduce", "spec=web", check=False)
+    assert (done.code, "not what a build wrote" in done.err) == (1, True)
+    shutil.rmtree(built.root / "out")
+    done = built.doit("reproduce", "spec=web", check=False)
+    assert (done.code, "there is nothing to compare with" in done.err) == (1, True)

@@ -1,0 +1,55 @@
+"""What is in a layer or an image, and builds of one spec as root."""
+
+from __future__ import annotations
+
+import lzma
+import subprocess
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from support.world import World
+
+
+def tree_of(world: World, tmp_path: Path, spec: str = "web") -> Any:
+    """The image of `/`, mounted."""
+    raw = tmp_path / "tree.img"
+    raw.unlink(missing_ok=True)
+    decompress(world.root / f"out/{spec}/{spec}.img.gz", raw)
+    point = tmp_path / "tree"
+    if point.exists():
+        point.rmdir()
+    return mounted(raw, point)
+
+
+def only_root(world: World) -> None:
+    """Let the spec have one image, so that the whole tree is in it."""
+    world.edit("  /boot: {file: web-boot.img.gz, format: ext2}\n", "")
+
+
+@contextmanager
+def mounted(image: Path, point: Path) -> Iterator[Path]:
+    """An image file mounted read-only."""
+    point.mkdir()
+    subprocess.run(["mount", "-o", "loop,ro", image, point], check=True)
+    try:
+        yield point
+    finally:
+        subprocess.run(["umount", point], check=True)
+
+
+def decompress(path: Path, to: Path) -> None:
+    """Decompress by the libraries that users have; gzip with one object, as provisioners do."""
+    if path.suffix == ".gz":
+        one = zlib.decompressobj(31)
+        to.write_bytes(one.decompress(path.read_bytes()) + one.flush())
+        assert one.eof
+        assert one.unused_data == b""
+    elif path.suffix == ".xz":
+        to.write_bytes(lzma.decompress(path.read_bytes()))
+    elif path.suffix == ".zst":
+        subprocess.run(["zstd", "-q", "-d", path, "-o", to], check=True)
+    else:
+        to.write_bytes(path.read_bytes())

@@ -1,0 +1,64 @@
+"""The house: imports go down only, and a build with nothing to do imports little."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+
+from support.world import PROJECT
+
+
+def test_only_the_host_room_starts_processes() -> None:
+    """And `doit test` and `doit bench`, whose programs are no part of a build."""
+    users = {
+        str(path.relative_to(PROJECT / "tasks"))
+        for path in (PROJECT / "tasks").rglob("*.py")
+        if re.search(r"^ *(import|from) subprocess", path.read_text(), re.MULTILINE)
+    }
+    assert users == {"host/process.py", "host/files.py", "host/scratch.py", "host/sandbox_init.py",
+                     "commands/develop.py"}  # fmt: skip
+
+
+def test_nothing_slow_is_imported_at_load() -> None:
+    code = (
+        "import sys; sys.argv = ['doit', 'list']; import dodo;"
+        "print(*sorted({'jsonschema', 'yaml', 'zlib_ng', 'isal', 'tarfile', 'tasks.stages.layer', 'tasks.stages.image'}"
+        " & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, text=True,
+                         capture_output=True).stdout  # fmt: skip
+    assert out.strip() == ""
+
+
+def test_each_promise_names_a_test_that_exists() -> None:
+    text = (PROJECT / "docs/reliability.md").read_text()
+    file, named = "", 0
+    for name, test in re.findall(r"`(test_\w+\.py)?(?:::(test_\w+))?`", text):
+        file = name or file
+        if file:
+            (path,) = (PROJECT / "tests").glob(f"*/{file}")
+            content = path.read_text()
+            assert not test or f"\ndef {test}(" in content, f"{file}::{test}"
+            named += 1
+    assert named > 60
+
+
+def test_the_docs_name_each_file_and_none_that_is_not_there() -> None:
+    text = (PROJECT / "docs/design.md").read_text()
+    for path in re.findall(r"tasks/[a-z_/]+\.(?:py|sh)", text):
+        assert (PROJECT / path).is_file(), path
+    house = text.partition("\n## The house\n")[2].partition("\n## ")[0]
+    modules = [path for path in (PROJECT / "tasks").rglob("*.py") if path.name != "__init__.py"]
+    assert [str(path) for path in modules if f"`{path.stem}`" not in house
+            and f"{path.stem}.py" not in house] == []  # fmt: skip
+    assert len(modules) > 80
+
+
+def test_each_room_says_what_it_is_for() -> None:
+    for path in (PROJECT / "tasks").rglob("__init__.py"):
+        (only,) = ast.parse(path.read_text()).body
+        assert isinstance(only, ast.Expr)
+        assert isinstance(only.value, ast.Constant)
+        assert str(only.value.value).rstrip().endswith("."), path
