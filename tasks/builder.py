@@ -50,12 +50,3 @@ class Builder:
     """Folder of what may be remembered from run to run; nothing is lost with it."""
     say: Callable[[str], None] = lambda _text: None
     """Gets a line for a person."""
-
-
-@dataclass(kw_only=True)
-class Result:
-    """What became of one stage; `bytes` is what its file takes, holes left out."""
-
-    result: str
-    seconds: float
-    bytes: int

@@ -46,6 +46,15 @@ class Stage:
         return "base.log" if self.kind == "base" else f"{self.kind}-{slug}.log"
 
 
+@dataclass(kw_only=True)
+class Result:
+    """What became of one stage; `bytes` is what its file takes, holes left out."""
+
+    result: str
+    seconds: float
+    bytes: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Host:
     """What keys take from the host: made by tasks.inputs."""

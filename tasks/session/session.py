@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..builder import Result
 from ..errors import BuildError
 from ..formats.table import FILESYSTEMS
 from ..host import holes, safe, space, strict
@@ -25,7 +24,7 @@ from ..host.tools import tool
 from ..plan import lockfile
 from ..plan.keys import resolution_inputs
 from ..plan.plan import make_plan
-from ..plan.stage import Plan, Stage
+from ..plan.stage import Plan, Result, Stage
 from ..spec.load import find_spec, load_spec
 from ..spec.model import Spec, masked
 from ..store.cache import Cache

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..builder import Result
 from ..errors import DamagedEntry
 from ..host import holes, safe, space, strict
 from ..host.files import OWN_TEMPORARY, remove, written
 from ..host.locks import locked
 from ..plan import lockfile
-from ..plan.stage import Plan, Stage
+from ..plan.stage import Plan, Result, Stage
 from ..rootfs import identities
 from ..spec.model import Spec, masked
 from ..store.cache import Cache
