@@ -452,7 +452,7 @@ def test_a_command_whose_starter_died_never_begins(tmp_path: Path) -> None:
     # Killed at any instant of starting a command: before PDEATHSIG is set, too.
     program = textwrap.dedent("""\
         import os, random, signal, sys
-        from tasks import host
+        from tasks.host.files import written
         chance = random.Random(sys.argv[2])
         for number in range(300):
             pid = os.fork()
@@ -475,14 +475,14 @@ def test_where_a_file_needs_a_name_it_is_removed_once_its_writer_is_dead(tmp_pat
     program = textwrap.dedent("""\
         import errno, os, sys
         from pathlib import Path
-        from tasks import host
+        from tasks.host.files import written
         plain = os.open
         def without(path, flags, *rest, **more):
             if flags & os.O_TMPFILE == os.O_TMPFILE:
                 raise OSError(errno.EOPNOTSUPP, "no such thing")
             return plain(path, flags, *rest, **more)
         os.open = without
-        with host.written(Path(sys.argv[1])) as path:
+        with written(Path(sys.argv[1])) as path:
             path.write_text("whole")
             print(flush=True)
             sys.stdin.read()
