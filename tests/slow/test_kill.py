@@ -452,21 +452,23 @@ def test_a_command_whose_starter_died_never_begins(tmp_path: Path) -> None:
     # Killed at any instant of starting a command: before PDEATHSIG is set, too.
     program = textwrap.dedent("""\
         import os, random, signal, sys
-        from tasks.host.files import written
+        from tasks.host.process import popen
         chance = random.Random(sys.argv[2])
         for number in range(300):
             pid = os.fork()
             if not pid:
                 # By default it kills, wherever the process is: as SIGKILL does.
                 signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0005, 0.004))
-                host.popen(["sh", "-c", f"sleep 0.3; echo > {sys.argv[1]}/{number}"])
+                popen(["sh", "-c", f"sleep 0.3; echo > {sys.argv[1]}/{number}"])
                 while True:
                     signal.pause()
             chance.random()
             os.waitpid(pid, 0)
+        popen(["sh", "-c", f"echo > {sys.argv[1]}.begun"]).wait()
     """)
     subprocess.run([sys.executable, "-c", program, tmp_path, SEED], cwd=PROJECT, check=True)
     time.sleep(0.8)
+    assert Path(f"{tmp_path}.begun").exists(), "no command begins at all"
     assert list(tmp_path.iterdir()) == [], f"STRATA_TEST_SEED={SEED}"
 
 
