@@ -20,7 +20,7 @@ from ..formats import compress, ext_bytes
 from ..formats.filesystem import Filesystem
 from ..formats.table import FILESYSTEMS
 from ..host import etc, safe, strict
-from ..host.files import read_sha256, remove_tree
+from ..host.files import read_sha256, remove
 from ..host.log import Log
 from ..host.process import PIPE, capture, need_root, popen, run, running
 from ..host.sandbox import DPKG_CAPABILITIES, Sandbox, step
@@ -410,7 +410,7 @@ def _files(raw: Path, kind: Filesystem, fresh: Session, log: Log) -> Path:
                 mounts=[[f"loop:{kind.mounted_as}", str(raw), "files", kind.read_options]],
             ).run(step(*tar), log=log, what=f"reading {raw.name}")
     finally:
-        remove_tree(folder)
+        remove(folder)
     return target
 
 
@@ -482,4 +482,4 @@ def _diffoscope(old: Path, new: Path, fresh: Session, log: Log) -> None:
     except BuildError as error:
         log.line(f"# {error}")
     finally:
-        remove_tree(root)
+        remove(root)

@@ -81,7 +81,7 @@ def configuration(
         # Its own bound, 10 MB, is less than a Release of many files has.
         "Acquire::MaxReleaseFileSize": str(RELEASE_LIMIT),
         # It tries again when it was cut off, not when a server says that it is busy, and says
-        # nothing of it: see `transient`.
+        # nothing of it: see answers.transient.
         "Acquire::Retries": "0",
         "Acquire::http::Timeout": str(timeout),
         "Acquire::https::Timeout": str(timeout),

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from .deb822 import stanza_fields
 
 ARCHIVE_ORIGINS = ("Debian", "Debian Backports", "Ubuntu")
 
-
 _ARCHIVE_KEYRING = re.compile(r".*/(debian|ubuntu)-archive-[^/]*\.(gpg|pgp|asc)")
+# As apt reads them (StringToBool).
+_YES = ("yes", "true", "with", "on", "enable", "1")
+_NO = ("no", "false", "without", "off", "disable", "0")
+
+
+class _Source(NamedTuple):
+    """A binary source of one suite with the component `main`; no `arches` are all of the host's."""
+
+    uri: str
+    suite: str
+    signed_by: str
+    trusted: bool
+    arches: list[str]
 
 
 def host_mirrors(
@@ -33,7 +46,7 @@ def host_mirrors(
     """
     found: list[tuple[tuple[bool, ...], str, str]] = []
     sources = list(_sources(texts))
-    updated = {uri.rstrip("/") for uri, suite, *_ in sources if suite.endswith("-updates")}
+    updated = {one.uri.rstrip("/") for one in sources if one.suite.endswith("-updates")}
     for given, suite, signed, trusted, arches in sources:
         if arch and arches and arch not in arches:
             continue
@@ -79,28 +92,17 @@ def first_mirror(text: str, arch: str = "") -> str:
         given = values.get("priority", "")
         # Those without a priority come last.
         priority = int(given) if given.isdigit() else 1 << 31
-        types = [word.partition(":")[2] for word in words[1:] if word.startswith("type:")]
-        arches = [word.partition(":")[2] for word in words[1:] if word.startswith("arch:")]
-        if (types and not {"deb", "index"} & set(types)) or (
-            arch and arches and arch not in arches
-        ):
+        types = {word.removeprefix("type:") for word in words[1:] if word.startswith("type:")}
+        arches = {word.removeprefix("arch:") for word in words[1:] if word.startswith("arch:")}
+        if (types and not {"deb", "index"} & types) or (arch and arches and arch not in arches):
             continue
         if best is None or priority < best[0]:
             best = priority, words[0]
     return best[1] if best else ""
 
 
-_YES = ("yes", "true", "with", "on", "enable", "1")  # to apt
-
-
-_NO = ("no", "false", "without", "off", "disable", "0")
-
-
-def _sources(texts: Iterable[str]) -> Iterator[tuple[str, str, str, bool, list[str]]]:
-    """(URI, suite, Signed-By, Trusted, architectures) of each binary source of an archive, perhaps.
-
-    Those that are disabled are left out; no architectures are all of the host's.
-    """
+def _sources(texts: Iterable[str]) -> Iterator[_Source]:
+    """The enabled sources that an archive's could be, in either format (sources.list(5))."""
     for text in texts:
         for stanza in re.split(r"\n\s*\n", text):
             body = "\n".join(line for line in stanza.splitlines() if not line.startswith("#"))
@@ -113,7 +115,7 @@ def _sources(texts: Iterable[str]) -> Iterator[tuple[str, str, str, bool, list[s
                     trusted = fields.get("trusted", "").lower() in _YES
                     arches = fields.get("architectures", "").split()
                     yield from (
-                        (uri, suite, signed, trusted, arches)
+                        _Source(uri, suite, signed, trusted, arches)
                         for uri in fields["uris"].split()
                         for suite in fields.get("suites", "").split()
                     )
@@ -121,9 +123,10 @@ def _sources(texts: Iterable[str]) -> Iterator[tuple[str, str, str, bool, list[s
             for line in body.splitlines():
                 match = re.match(r"\s*deb\s+(?:\[([^\]]*)\]\s+)?(\S+)\s+(\S+)\s+(.*)", line)
                 if match and "main" in match[4].split("#")[0].split():
-                    option = re.search(r"signed-by=(\S+)", match[1] or "", re.IGNORECASE)
-                    said = re.search(r"trusted=(\S+)", match[1] or "", re.IGNORECASE)
-                    trusted = said is not None and said[1].lower() in _YES
-                    only = re.search(r"\barch=(\S+)", match[1] or "", re.IGNORECASE)
-                    arches = only[1].split(",") if only else []
-                    yield match[2], match[3], option[1] if option else "", trusted, arches
+                    words = (match[1] or "").split()
+                    options = {
+                        name.lower(): value for name, _, value in (w.partition("=") for w in words)
+                    }
+                    arches = [one for one in options.get("arch", "").split(",") if one]
+                    trusted = options.get("trusted", "").lower() in _YES
+                    yield _Source(match[2], match[3], options.get("signed-by", ""), trusted, arches)

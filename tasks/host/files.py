@@ -43,7 +43,10 @@ def digest_of(opened: BinaryIO, algorithm: str = "sha256") -> str:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder with all that is in it; a missing one is fine."""
+    """Remove a file, a link or a folder with all that is in it; a missing one is fine.
+
+    A folder goes whatever modes those in it have. rmtree alone would open a FIFO, and wait.
+    """
     with contextlib.suppress(FileNotFoundError), safe.at(path) as here:
         if stat.S_ISDIR(here.lstat().st_mode):
             _remove_tree(here)
@@ -51,16 +54,8 @@ def remove(path: Path) -> None:
             here.unlink()
 
 
-def remove_tree(path: Path) -> None:
-    """Delete a folder of a build, whatever modes its directories have; a missing one is fine.
-
-    Once more for what the last processes of a sandbox that was killed still write meanwhile. What
-    else is in its place goes as `remove` takes it: rmtree would open a FIFO, and wait.
-    """
-    remove(path)
-
-
 def _remove_tree(here: Path) -> None:
+    # Once more for what the last processes of a sandbox that was killed still write meanwhile.
     for pause in (0, 0.02, 0.1, 0.5):
         time.sleep(pause)
         with contextlib.suppress(RecursionError):

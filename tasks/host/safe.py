@@ -166,13 +166,32 @@ def at(path: Path, *, make: bool = False) -> Iterator[Path]:
 def reading(path: Path) -> int:
     """A descriptor to read a regular file with; OSError for a link or what else is in its place."""
     with at(path) as here:
-        descriptor = os.open(here, os.O_RDONLY | _PLAIN)
+        return _regular(here, _PLAIN, path)
+
+
+def named(path: Path) -> int:
+    """The same for a file that the user names, perhaps by a link of theirs.
+
+    A FIFO would be waited for, and /dev/zero, to which a commit may have a link, read for ever.
+    """
+    return _regular(path, _PLAIN & ~os.O_NOFOLLOW, path)
+
+
+def _regular(place: Path, flags: int, path: Path) -> int:
+    irregular = OSError(NOT_REGULAR, "it is no regular file", str(path))
+    try:
+        descriptor = os.open(place, os.O_RDONLY | flags)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise irregular from error
+        raise
     mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        number = errno.EISDIR if stat.S_ISDIR(mode) else NOT_REGULAR
-        raise OSError(number, os.strerror(number), str(path))
-    return descriptor
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise irregular
 
 
 def read_bytes(path: Path, limit: int) -> bytes:

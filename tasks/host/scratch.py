@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import BuildError
 from . import cachedir, safe
-from .files import remove_tree
+from .files import remove
 from .locks import flocked, locked, try_lock
 from .tools import ENV
 
@@ -58,7 +58,7 @@ def scratch_folder(told: Callable[[str], None] = lambda _text: None) -> Iterator
             held = try_lock(path / ".lock", make=True)
         yield path
     finally:
-        remove_tree(path)
+        remove(path)
         if held is not None:
             os.close(held)
 
@@ -71,10 +71,10 @@ def _sweep_scratch(root: Path) -> None:
         try:
             descriptor = safe.open_lock(old / ".lock", make=False)
         except FileNotFoundError:
-            remove_tree(old)  # killed before it had one, or while it was removed
+            remove(old)  # killed before it had one, or while it was removed
             continue
         except (OSError, BuildError):
             continue
         if flocked(descriptor, fcntl.LOCK_EX):
-            remove_tree(old)
+            remove(old)
         os.close(descriptor)

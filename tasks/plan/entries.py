@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BuildError
+from ..host import safe
 from ..host.files import sha256_of
 from ..spec.model import File, Layer, Spec
 from ..spec.rules import check_target, places
@@ -154,11 +156,11 @@ def layer_script(layer: Layer, spec: Spec) -> Script | None:
         return None
     where = f"{spec.path}: layers.{layer.name}.script"
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise BuildError(f"{where}: {path} is no file")
-        with path.open("rb") as file:
+        with open(safe.named(path), "rb") as file:
             head = file.read(SCRIPT_HEAD)
     except OSError as error:
+        if error.errno in (errno.EISDIR, safe.NOT_REGULAR):
+            raise BuildError(f"{where}: {path} is no file") from error
         raise BuildError(
             f"{where}: {path} cannot be read: {error.strerror}",
             places(path, spec.path),
@@ -178,5 +180,5 @@ def script_identity(layer: Layer, spec: Spec) -> str:
 def script_reads(layer: Layer) -> list[str]:
     """The settings that a layer's script may look at, by what is written in it."""
     assert layer.script is not None
-    with layer.script.open("rb") as file:
+    with open(safe.named(layer.script), "rb") as file:
         return sorted(reads.of_text(file.read(reads.LIMIT)))

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 from ..builder import Builder
 from ..debian import apt
 from ..errors import BuildError, CommandFailed
-from ..host.files import remove, remove_tree, sync_folder
+from ..host.files import remove, sync_folder
 from ..host.locks import locked
 from ..host.log import Log
 from ..host.process import apt_tool, run
@@ -66,7 +66,7 @@ def fetching_ahead(records: Sequence[Record], builder: Builder) -> Iterator[None
         # A signal ends the main thread, too.
         with contextlib.suppress(BuildError, OSError, SystemExit):
             fetch(records, builder, log=quiet, folder="ahead")
-        remove_tree(builder.scratch / "ahead")
+        remove(builder.scratch / "ahead")
 
     with ThreadPoolExecutor(1) as pool:
         if records:

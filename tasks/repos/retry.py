@@ -32,7 +32,7 @@ def _number(name: str, default: int) -> int:
 def patiently(
     work: Callable[[], None], log: Log, where: str, *, tries: int, changing: bool = False
 ) -> None:
-    """Do `work` again, after growing pauses, while apt's complaint may pass: see apt.transient.
+    """Do `work` again, after growing pauses, while apt's complaint may pass: see answers.transient.
 
     `tries` times at most after the first, after 1, 2, 4 ... seconds; then its last CommandFailed.
     """

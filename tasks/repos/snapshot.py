@@ -17,7 +17,7 @@ from ..builder import Builder
 from ..debian import apt, deb822
 from ..errors import BuildError, CommandFailed, DamagedEntry, RepositoryFault
 from ..host import safe, space
-from ..host.files import digest_of, read_sha256, remove_tree
+from ..host.files import digest_of, read_sha256, remove
 from ..host.locks import locked
 from ..host.process import capture, filtered, run
 from ..plan.lockfile import Lock, LockedRepo, Record
@@ -133,7 +133,7 @@ def keep_snapshot(private: PrivateApt, lists: Path, was: LockedRepo | None) -> S
         _write(private, files, release, folder)
     os.utime(folder)
     for old in _kept(private)[:-SNAPSHOTS_KEPT]:
-        remove_tree(old)
+        remove(old)
     _check_offer(private, fields)
     return Snapshot(repo=repo, folder=folder, release=digest, fields=fields)
 
@@ -179,7 +179,7 @@ def _write(
 ) -> None:
     """Make a snapshot of these lists, whole or not at all."""
     temporary = private.builder.cache.index / f".new-{private.live_id}"
-    remove_tree(temporary)
+    remove(temporary)
     temporary.mkdir()
     try:
         for name, path in files.items():
@@ -189,11 +189,11 @@ def _write(
         seal(temporary)
         temporary.rename(folder)
     except BuildError:
-        remove_tree(temporary)
+        remove(temporary)
         raise
     except OSError as error:
         told = _unkept(private, error)  # it looks at what is free now
-        remove_tree(temporary)
+        remove(temporary)
         raise told from error
 
 

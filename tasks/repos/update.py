@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ..builder import Builder
 from ..errors import CommandFailed, DamagedEntry, RepositoryFault
-from ..host.files import remove_tree
+from ..host.files import remove
 from ..host.locks import locked
 from ..host.process import apt_tool, run
 from ..plan.lockfile import Lock, LockedRepo
@@ -39,7 +39,7 @@ def ask(private: PrivateApt, was: LockedRepo | None = None) -> Snapshot:
             if not (repo.check_rollback and rotten(private)):
                 raise
         log.step(f"repository {repo.name}: its lists in the cache are damaged; fetching them again")
-        remove_tree(private.live)
+        remove(private.live)
         return _asked(private, was)
 
 
@@ -47,7 +47,7 @@ def _asked(private: PrivateApt, was: LockedRepo | None) -> Snapshot:
     log, repo = private.builder.log, private.repo
     if not repo.check_rollback:
         # apt keeps the newer of the Release that it has and the one that comes, and says nothing.
-        remove_tree(private.live)
+        remove(private.live)
     lists = private.builder.cache.lists(private.live_id)
     private.configure(lists)
 

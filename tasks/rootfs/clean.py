@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..host import holes
-from ..host.files import remove_tree
+from ..host.files import remove
 from .paths import is_folder, mode_of, plain_folder
 
 OVERLAY_OWN = tuple(
@@ -99,7 +99,7 @@ def _remove(path: Path, name: str, kept: Set[str]) -> None:
     if not is_folder(path):
         path.unlink()
     elif not any(one.startswith(f"{name}/") for one in kept):
-        remove_tree(path)
+        remove(path)
     else:
         for child in list(path.iterdir()):
             if f"{name}/{child.name}" not in kept and not _whiteout(child):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import printable
-from ..host.files import read_sha256, remove_tree
+from ..host.files import read_sha256, remove
 from ..host.log import Log
 from ..plan import reads
 from ..plan.stage import Stage
@@ -220,7 +220,7 @@ def _do(tree: Tree, path: Path, row: Drawn) -> bool:
         return True
     mode = path.lstat().st_mode
     if row.done == REMOVED:
-        remove_tree(path) if stat.S_ISDIR(mode) else path.unlink()
+        remove(path) if stat.S_ISDIR(mode) else path.unlink()
         return True
     if not stat.S_ISREG(mode) or row.make is None:
         return False

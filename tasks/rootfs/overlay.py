@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DamagedEntry
-from ..host.files import remove_tree
+from ..host.files import remove
 from ..host.log import Log
 from ..host.sandbox import Overlay
 from ..plan.stage import Stage
@@ -111,8 +111,8 @@ class Trees:
         try:
             yield Upper(base=self.folder, name=name, lower=lower, begun=since)
         except BaseException:
-            remove_tree(self.folder / name)
+            remove(self.folder / name)
             raise
         finally:
-            remove_tree(self.folder / (name + ".work"))
+            remove(self.folder / (name + ".work"))
         self.names[stage.key] = name

@@ -210,9 +210,7 @@ class Session:
         except FileNotFoundError:
             return None
         except OSError as error:
-            reason = {errno.ELOOP: "it is a link", errno.ENXIO: "it is no regular file"}.get(
-                error.errno or 0, error.strerror
-            )
+            reason = "it is a link" if error.errno == errno.ELOOP else error.strerror
             raise BuildError(
                 f"{self.lock_path}: cannot be read: {reason}",
                 "put the lock itself there, or remove what is there",

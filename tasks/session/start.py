@@ -134,10 +134,13 @@ def _sound(path: Path) -> bool:
     try:
         with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
             checked = database.execute("pragma integrity_check").fetchall()
+            columns = {row[1] for row in database.execute("pragma table_info(doit)")}
+            if not {"task_id", "task_data"} <= columns:
+                return False
             texts = database.execute("select cast(task_data as text) from doit").fetchall()
         return checked == [("ok",)] and all(isinstance(json.loads(text), dict) for (text,) in texts)
-    except sqlite3.OperationalError as error:
-        return path.is_file() and "no such table" not in str(error)  # another process writes it
+    except sqlite3.OperationalError:
+        return path.is_file()  # another process writes it
     except (sqlite3.Error, ValueError, TypeError, RecursionError):
         return False
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import re
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BuildError
+from ..host import safe
 from .words import short
 
 if TYPE_CHECKING:
@@ -109,21 +107,13 @@ def _entry(node: Any, step: Any, depth: int = 0) -> tuple[Any, Any] | None:
 def read_text(path: Path) -> bytes:
     """The bytes of a spec's file; BuildError when it cannot be read or is too large for one."""
     try:
-        with opened(path) as file:
+        with open(safe.named(path), "rb") as file:
             raw = file.read(SIZE_LIMIT + 1)
     except OSError as error:
         raise BuildError(f"{path}: cannot be read: {error.strerror}") from error
     if len(raw) > SIZE_LIMIT:
         raise BuildError(f"{path}: larger than {SIZE_LIMIT} bytes", "this is no spec")
     return raw
-
-
-def opened(path: Path) -> BinaryIO:
-    """A regular file, which may be named by a link: a FIFO has no end, and /dev/zero neither."""
-    kind = os.stat(path).st_mode
-    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
-        raise OSError(errno.ENXIO, "it is no regular file", str(path))
-    return open(path, "rb")
 
 
 def parse(path: Path, raw: bytes) -> Document:

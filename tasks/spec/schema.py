@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BuildError
-from .document import READ_AS, TAG, Document, Index, opened
+from ..host import safe
+from .document import READ_AS, TAG, Document, Index
 from .words import near, short, without_users
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ EXPECTED = {"string": "a text", "integer": "a whole number", "number": "a number
 def read_schema(path: Path) -> bytes:
     """The schema's text; BuildError when it is not there."""
     try:
-        with opened(path) as file:
+        with open(safe.named(path), "rb") as file:
             return file.read()
     except OSError as error:
         raise BuildError(

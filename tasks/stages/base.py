@@ -10,7 +10,7 @@ from typing import Any
 from ..builder import Builder
 from ..errors import BuildError
 from ..host import etc
-from ..host.files import remove_tree
+from ..host.files import remove
 from ..host.sandbox import DPKG_CAPABILITIES, Sandbox, step
 from ..plan.job import BaseJob
 from ..plan.lockfile import short_name
@@ -131,8 +131,8 @@ def build(job: BaseJob, builder: Builder) -> None:
         )
     fetch(job.records, builder)
     repository, root = builder.scratch / "base-repo", builder.scratch / "tool-root"
-    remove_tree(repository)
-    remove_tree(root)
+    remove(repository)
+    remove(root)
     log.step(f"preparing {len(job.records)} packages")
     paths = local_repository(
         repository,
@@ -159,8 +159,8 @@ def build(job: BaseJob, builder: Builder) -> None:
             text = dpkg.dpkg_status(upper.base, [upper.name])
             dpkg.check_installed(text, job.records, job.arch, "base")
         _finish(job, builder, upper, epoch)
-    remove_tree(repository)
-    remove_tree(root)
+    remove(repository)
+    remove(root)
 
 
 def _bootstrap(

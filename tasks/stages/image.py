@@ -24,7 +24,7 @@ from ..formats.filesystem import Filesystem, Making
 from ..formats.footprint import MIB, Footprint
 from ..formats.table import FILESYSTEMS, FULL
 from ..host import etc, holes
-from ..host.files import remove_tree
+from ..host.files import remove
 from ..host.sandbox import Overlay, Sandbox, Step, step
 from ..plan.job import ImageJob
 from ..plan.stage import Stage
@@ -126,7 +126,7 @@ def build(job: ImageJob, builder: Builder) -> None:
         _keep(job, builder, making, stage)
     finally:
         making.raw.unlink(missing_ok=True)
-        remove_tree(making.private)
+        remove(making.private)
 
 
 def _begun(job: ImageJob, builder: Builder, kind: Filesystem, lower: Sequence[str]) -> Filling:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..builder import Builder
 from ..errors import BuildError
-from ..host.files import remove_tree
+from ..host.files import remove
 from ..host.sandbox import DPKG_CAPABILITIES, Sandbox, Step, step
 from ..plan.entries import Entry
 from ..plan.job import LayerJob, SettingsJob
@@ -134,7 +134,7 @@ class Place:
 def place(job: LayerJob | SettingsJob, builder: Builder) -> Iterator[Place]:
     """The place of a job; its folder is removed when all went well."""
     folder = builder.scratch / f"in-{job.stage.key}"
-    remove_tree(folder)
+    remove(folder)
     folder.mkdir()
     folder.chmod(0o755)
     (folder / POLICY).write_bytes((SCRIPTS / f"{POLICY}.sh").read_bytes())
@@ -146,7 +146,7 @@ def place(job: LayerJob | SettingsJob, builder: Builder) -> Iterator[Place]:
     }
     yield Place(job=job, builder=builder, folder=folder, lower=lower, made=made)
     # After a failure it stays till scratch goes: what is free then is looked at first.
-    remove_tree(folder)
+    remove(folder)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,6 @@ from ..host.files import (
     digest_of,
     read_sha256,
     remove,
-    remove_tree,
     sweep_temporary,
     write_text,
     written,
@@ -292,8 +291,8 @@ class Cache:
 
     def drop_index(self, snapshot: Path) -> None:
         """Remove a snapshot that is broken, and apt's own lists: those are the same files."""
-        remove_tree(snapshot)
-        remove_tree(self.index / f"live-{snapshot.name.split('-')[1]}")
+        remove(snapshot)
+        remove(self.index / f"live-{snapshot.name.split('-')[1]}")
 
     def sweep(self) -> list[Path]:
         """Remove what killed builds left unfinished, beside others that run.
@@ -313,7 +312,7 @@ class Cache:
                 # Whoever makes such a folder holds its lock: without one, nobody does.
                 descriptor = try_lock(lock)
                 if descriptor is not None or not os.path.lexists(lock):
-                    remove_tree(path)
+                    remove(path)
                 if descriptor is not None:
                     os.close(descriptor)
         return left
