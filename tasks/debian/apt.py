@@ -170,6 +170,7 @@ def pin_conditions(release: Mapping[str, str]) -> dict[str, str]:
 def preferences(
     repos: Sequence[tuple[str, int | None, Mapping[str, str]]],
     *,
+    where: object,
     sites: bool,
     pins: Mapping[str, Sequence[tuple[str, int]]] | None = None,
 ) -> str:
@@ -179,7 +180,8 @@ def preferences(
     the repository's own. A pin names the Release fields of its repository. Where these fields
     would also find another one that is ruled otherwise, the pin names the repository's site if
     `sites` says that each has one of its own (see `site`), so that priorities never leak. Raises
-    BuildError for a priority whose repository has no field to be recognised by.
+    BuildError for a priority whose repository has no field to be recognised by; `where` is the
+    path of its spec.
     """
     pins = pins or {}
     single: list[str] = []
@@ -194,8 +196,8 @@ def preferences(
         if not conditions:
             field = "pins" if priority is None else "priority"
             raise BuildError(
-                f"repos.{name}.{field}: its Release has none of the fields that a pin goes by "
-                f"({', '.join(sorted(PIN_FIELDS))})",
+                f"{where}: repos.{name}.{field}: its Release has none of the fields that a pin "
+                f"goes by ({', '.join(sorted(PIN_FIELDS))})",
                 f"remove the {field}, or give the repository a Release file with Origin or Label",
             )
         also_found = any(

@@ -41,7 +41,7 @@ def settings_identity(spec: Spec, lock: Lock, mirrors: Mapping[str, str]) -> dic
         if settings.apt_sources
         else [],
         "pins": apt.preferences(
-            pins, sites=False, pins={repo.name: repo.pins for repo in spec.repos}
+            pins, where=spec.path, sites=False, pins={repo.name: repo.pins for repo in spec.repos}
         )
         if settings.apt_sources
         else "",
@@ -102,6 +102,7 @@ def apt_files(spec: Spec, lock: Lock, uris: Mapping[str, str]) -> list[Entry]:
     found.append(made_file("/etc/apt/sources.list.d/strata.sources", "\n".join(sources)))
     pins = apt.preferences(
         [(repo.name, repo.priority, locked[repo.name].fields) for repo in spec.repos],
+        where=spec.path,
         sites=False,
         pins={repo.name: repo.pins for repo in spec.repos},
     )

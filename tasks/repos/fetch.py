@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 from ..builder import Builder
 from ..debian import apt
 from ..errors import BuildError, CommandFailed
+from ..host import safe
 from ..host.files import remove, sync_folder
 from ..host.locks import locked
 from ..host.log import Log
@@ -133,7 +134,11 @@ def _fetch_into(
             # Not joined as a Path: a path that begins with `/` must stay below the repository.
             source = f"{unquote(re.sub('^file:(//)?(?=/)', '', address))}/{record.path}"
             try:
-                shutil.copyfile(source, came[record.sha256])
+                with (
+                    open(safe.named(Path(source)), "rb") as file,
+                    came[record.sha256].open("wb") as copy,
+                ):
+                    shutil.copyfileobj(file, copy, 1 << 20)
             except OSError as error:
                 if error.errno == errno.ENOSPC:
                     raise

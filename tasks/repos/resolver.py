@@ -88,22 +88,18 @@ class Resolver:
         """Priorities of repositories and, above all others, what is kept."""
         snapshots = self.snapshots
         highest = PINNED - 1 if keep else PINNED
-        try:
-            pins = apt.preferences(
-                [
-                    (s.repo.name, s.repo.priority and min(s.repo.priority, highest), s.fields)
-                    for s in snapshots
-                ],
-                sites=True,
-                pins={
-                    s.repo.name: [
-                        (names, min(priority, highest)) for names, priority in s.repo.pins
-                    ]
-                    for s in snapshots
-                },
-            )
-        except BuildError as error:
-            raise BuildError(f"{self.spec.path}: {error.message}", error.hint) from error
+        pins = apt.preferences(
+            [
+                (s.repo.name, s.repo.priority and min(s.repo.priority, highest), s.fields)
+                for s in snapshots
+            ],
+            where=self.spec.path,
+            sites=True,
+            pins={
+                s.repo.name: [(names, min(priority, highest)) for names, priority in s.repo.pins]
+                for s in snapshots
+            },
+        )
         if keep is not None:
             pins = (
                 "\n".join(

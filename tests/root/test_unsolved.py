@@ -68,7 +68,7 @@ class World_:
         priorities = [None, 100, -1]
         self.private.pins = apt.preferences(
             [(name, priority, release) for (name, _suite), priority, release
-             in zip(SUITES, priorities, fields, strict=True)], sites=True,
+             in zip(SUITES, priorities, fields, strict=True)], where="s", sites=True,
         )  # fmt: skip
         (self.private.folder / "status").write_text(
             deb822.installed_status([stanza("ess", Essential="yes").strip()])

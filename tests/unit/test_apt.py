@@ -214,26 +214,28 @@ def test_priorities_never_leak_in_apt_itself(private: Private, name: str) -> Non
         private.repository("".join(f"{key}: {value}\n" for key, value in fields.items()))
     private.pins = apt.preferences(
         [(f"r{number}", priority, fields) for number, (fields, priority) in enumerate(repos)],
-        sites=True,
-    )
+        where="s", sites=True,
+    )  # fmt: skip
     assert private.priorities() == dict(enumerate(expected))
 
 
 def test_pin_names_the_release_where_that_is_enough() -> None:
     repos = [("debian", 700, DEBIAN), ("ours", 600, OURS), ("again", 500, OURS)]
-    text = apt.preferences(repos, sites=True)
+    text = apt.preferences(repos, where="s", sites=True)
     assert text.split("\n\n") == [
         "Package: *\nPin: release a=stable, o=Debian, l=Debian\nPin-Priority: 700",
         'Package: *\nPin: origin "1.strata.invalid"\nPin-Priority: 600',
         'Package: *\nPin: origin "2.strata.invalid"\nPin-Priority: 500\n',
     ]
-    assert "strata.invalid" not in apt.preferences(repos, sites=False)
+    assert "strata.invalid" not in apt.preferences(repos, where="s", sites=False)
 
 
 def test_priority_without_a_field_to_go_by_fails() -> None:
-    with pytest.raises(BuildError, match=r"repos\.flat\.priority"):
-        apt.preferences([("main", None, DEBIAN), ("flat", 1, {"Date": "today"})], sites=True)
-    assert apt.preferences([("flat", None, {})], sites=True) == ""
+    with pytest.raises(BuildError, match=r"^s: repos\.flat\.priority"):
+        apt.preferences(
+            [("main", None, DEBIAN), ("flat", 1, {"Date": "today"})], where="s", sites=True
+        )
+    assert apt.preferences([("flat", None, {})], where="s", sites=True) == ""
 
 
 # ---------------------------------------------------------------- --print-uris

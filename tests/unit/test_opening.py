@@ -14,7 +14,9 @@ import pytest
 import support.samples as samples
 from tasks.errors import BuildError
 from tasks.host import safe
+from tasks.host.log import Log
 from tasks.plan import entries
+from tasks.repos import fetch
 from tasks.session import start
 from tasks.spec.document import read_text
 from tasks.spec.schema import read_schema
@@ -58,6 +60,20 @@ def test_a_script_that_is_no_file(tmp_path: Path, harm: str) -> None:
     HARMS.get(harm, Path.mkdir)(path)
     with pytest.raises(BuildError, match=r"layers\.app\.script: .*x\.sh is no file"):
         entries.layer_script(spec.layers[0], spec)
+
+
+@pytest.mark.parametrize("harm", [*HARMS, "folder"])
+def test_a_package_that_is_no_file_in_a_repository_of_this_host(tmp_path: Path, harm: str) -> None:
+    record = samples.record("alpha")
+    path = tmp_path / record.path
+    path.parent.mkdir()
+    HARMS.get(harm, Path.mkdir)(path)
+    came = {record.sha256: tmp_path / "came"}
+    uris = {"main": f"file:{tmp_path}"}
+    failure = fetch._fetch_into(came, [record], uris, tmp_path, tmp_path / "apt.conf", Log(None))
+    said = "Is a directory" if harm == "folder" else "it is no regular file"
+    assert failure == f"{path}: {said}"
+    assert not came[record.sha256].exists()
 
 
 def test_what_the_user_names_by_a_link_is_read_and_what_others_may_plant_is_not(
