@@ -21,9 +21,7 @@ from ..spec.load import load_spec
 
 STRING = {"type": "string", "minLength": 1, "description": "a string that is not empty"}
 
-
 OPTIONAL = {"type": ["string", "null"], "description": "a string"}
-
 
 PASSWORD = {**STRING, "type": ["string", "null"]}
 
@@ -43,7 +41,6 @@ def _mapping(required: str, /, **properties: Mapping[str, Any]) -> dict[str, Any
 
 REPO_ORDER = ("name", "uri", "suite", "section", "priority", "meta")
 
-
 REPO = _mapping(
     "name uri suite", name=STRING, uri=STRING, suite=STRING, section=OPTIONAL, meta={},
     priority={"type": ["integer", "string", "null"], "pattern": "^-?[0-9]{1,6}$",
@@ -60,7 +57,6 @@ PROXIES = _mapping("", protocols=_mapping("", http=OPTIONAL, https=OPTIONAL),
 
 
 SYSTEM = {"pattern": "(?i)debian|ubuntu", "description": "Debian or Ubuntu"}
-
 
 INPUT = _mapping(
     "repos image_data", output=OPTIONAL, codename=OPTIONAL, packages=_list(STRING),
@@ -92,9 +88,7 @@ TRUSTY = """acl anacron bash-completion bridge-utils bsdmainutils build-essentia
 
 RECONFIGURED = ("puppet", "mcollective", "cloud-init")  # after installation, by do_post_inst
 
-
 MODELINE = "# yaml-language-server: $schema=spec.schema.json\n"
-
 
 HINT = "give what `fa_build_image --data_driver nailgun_build_image` got; see docs/migrating.md"
 

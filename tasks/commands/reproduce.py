@@ -38,7 +38,6 @@ from ..store.seen import SeenFiles
 
 DECOMPRESS = {"gzip": ["gzip", "-dc"], "zstd": ["zstd", "-dcq"], "xz": ["xz", "-dc"]}
 
-
 DIFFOSCOPE_SECONDS = 600
 """After which diffoscope is ended: what differs is told by then."""
 

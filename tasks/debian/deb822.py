@@ -14,9 +14,7 @@ PIN_FIELDS = {"Archive": "a", "Suite": "a", "Codename": "n", "Version": "v", "Or
 # What a base variant selects from the first repository: (Essential, priorities, names).
 _REQUIRED = (True, ("required",), ("apt",))
 
-
 _IMPORTANT = (True, ("required", "important"), ("apt",))
-
 
 VARIANTS: Mapping[str, tuple[bool, tuple[str, ...], tuple[str, ...]]] = {
     "extract": (False, (), ()),

@@ -23,13 +23,11 @@ class Cause:
 
 _ANEW = "it must be signed anew by who publishes it: use another mirror, or ask them to"
 
-
 CHANGED = Cause(what="its signature is bad: it is not what was signed",
                 hint="somebody or something changed it on the way: use another mirror")  # fmt: skip
 
 
 WEAK = Cause(what="it is signed with SHA-1 or MD5, which can be forged", hint=_ANEW)
-
 
 WEAK_KEY = Cause(
     what="it is signed with a key that is too weak: short, or itself signed with SHA-1",
@@ -50,7 +48,6 @@ REVOKED_KEY = Cause(
 
 
 EXPIRED = Cause(what="its signature has expired", hint=_ANEW)
-
 
 WRONG_KEY = Cause(
     what="it is signed with a key that is not in its keyring",

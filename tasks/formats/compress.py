@@ -29,24 +29,17 @@ from ..host.process import PIPE, check_signal, popen, running
 
 CONTAINERS = ("gzip", "zstd", "xz", "raw")
 
-
 LEVELS = ("fast", "default", "best")
-
 
 BLOCK = 1 << 20  # bytes; part of the gzip format written here, another value is other output
 
-
 WINDOW = 32 << 10  # bytes deflate can look back
-
 
 HOLE = 64 << 10  # bytes of zeros that are worth a hole
 
-
 AHEAD = 8  # blocks a reader may be ahead of the digests
 
-
 MOST_THREADS = 16  # unless asked for more: MD5 cannot keep up, and xz takes 225 MB for each
-
 
 ZEROS = bytes(BLOCK)
 
@@ -58,7 +51,6 @@ GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 # ISA-L is four times as fast as zlib-ng's level 3, and writes 7 % more. Its level 3 writes other
 # bytes on other CPUs; 0 to 2 do not, nor does zlib-ng.
 GZIP_LEVELS = {"fast": (isal_zlib, 1), "default": (isal_zlib, 2), "best": (zlib_ng, 9)}
-
 
 ZSTD_LEVELS = {"fast": 1, "default": 3, "best": 19}
 

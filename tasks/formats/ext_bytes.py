@@ -24,12 +24,9 @@ MAGIC = 0xEF53
 # there must be none while those are set; a journal would hold what was written meanwhile.
 DEFERRED = ("has_journal", "metadata_csum", "metadata_csum_seed", "orphan_file")
 
-
 DEFAULT_FEATURES = {"ext2": (), "ext3": ("has_journal",), "ext4": ("has_journal", "metadata_csum")}
 
-
 EA_INODE = 0x200000  # i_flags: its time and generation are reference counts and hashes
-
 
 SUPER_FIELDS: tuple[tuple[int, int, str], ...] = (
     (0x00, 4, "inodes"), (0x04, 4, "blocks"), (0x08, 4, "reserved blocks"),

@@ -18,12 +18,9 @@ from .ext_bytes import EA_INODE, Super
 
 MAGIC = 0xEA020000
 
-
 ENTRY = 16
 
-
 HEADER = 32
-
 
 INLINE_DATA = (7, b"data")
 """system.data holds a small file's content, and is in the inode or nowhere."""

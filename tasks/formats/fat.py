@@ -15,9 +15,7 @@ from typing import IO
 
 ENTRY = 32
 
-
 LONG, FOLDER, LABEL, FREE, END = 0x0F, 0x10, 0x08, 0xE5, 0x00
-
 
 CODEPAGE = "cp850"
 """That of mtools and mkfs.vfat, for short names."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 BLOCK = 4096
 
-
 MIB = 1 << 20
 
 

@@ -23,7 +23,6 @@ LARGEST = (1 << 32) - 1
 
 FORBIDDEN = re.compile(r'[\x00-\x1f\x7f"*/:<>?\\|]')
 
-
 RESERVED = re.compile(r"con|aux|prn|nul|com[1-4]|lpt[1-4]", re.IGNORECASE)
 """Names that mtools take for devices."""
 

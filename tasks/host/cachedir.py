@@ -15,9 +15,7 @@ from . import safe
 
 NAME = "CACHEDIR.TAG"
 
-
 SIGNATURE = "Signature: 8a477f597d28d172789f06e886806bc55"
-
 
 TEXT = f"""\
 {SIGNATURE}

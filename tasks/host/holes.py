@@ -16,13 +16,11 @@ from pathlib import Path
 
 BLOCK = 4096
 
-
 LEAST = 64 << 10
 """Bytes of holes below which a file gets none: so much the block counts of filesystems differ."""
 
 
 CHUNK = 1 << 20
-
 
 ZEROS = bytes(CHUNK)
 

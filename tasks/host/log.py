@@ -105,7 +105,6 @@ class Log:
 # Lines like these say why a command failed; what follows them is often noise.
 _TELLING = ("E: ", "dpkg: error", "error:", "Error:", "ERROR", "fatal:", "sandbox: ", "Err:", "W: ")
 
-
 _NOISE = ("#", "+ ", "Get:", "Hit:", "Ign:", "Fetched ", "Reading ", "Building ")
 
 

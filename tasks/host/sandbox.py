@@ -25,7 +25,7 @@ DPKG_CAPABILITIES = (
 
 
 PROGRAM = (sys.executable, "-I", "-S", str(Path(__file__).with_name("sandbox_init.py")))
-"""tasks/sandbox.py, which runs in a sandbox before all else."""
+"""sandbox_init.py, which runs in a sandbox before all else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ def step(*argv: str, title: str = "", blame: str = "") -> Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Sandbox:
-    """Where and with what rights commands run; see tasks/sandbox.py for each field's meaning."""
+    """Where and with what rights commands run; see sandbox_init.py for each field's meaning."""
 
     base: Path
     mounts: Sequence[Sequence[str]] = ()

@@ -17,11 +17,11 @@ file of the host can be opened any more. The plan is JSON on standard input:
     cwd       their working directory, after root
     chroots   directories of the new root that get a /dev and /proc, too
     seen      {"proc": {path: text}, "real": [path, ...], "sys": {path: text or null}}: what
-              programs below the new root find in /proc and /sys, see tasks/seen.py
+              programs below the new root find in /proc and /sys, see tasks/host/seen.py
     arch      of the programs, for what a kernel of 64 bits tells those of 32; or null
     socketcall  whether they may ask for sockets by socketcall(2), which no filter can look into
     steps     [[title, [argv, ...]], ...]               pipelines; the first that fails ends it
-    trial     run nothing, but say as JSON what of all this failed, for tasks/trials.py
+    trial     run nothing, but say as JSON what of all this failed, for tasks/host/trials.py
 
 Exit status: that of the first failing pipeline, 125 when a mount or the like fails. With arguments
 it reads no plan: `namespaces` says which of these it may not make, `execute FOLDER` whether the
@@ -49,9 +49,7 @@ from typing import Any, NoReturn
 # linux/mount.h
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 
-
-MS_REMOUNT, MS_NOATIME, MS_BIND, MS_REC, MS_PRIVATE = 32, 1024, 4096, 16384, 1 << 18
-
+MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
 
 MNT_DETACH = 2
 
@@ -66,7 +64,6 @@ SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 
 # linux/capability.h; the names are in the order of their numbers
 CAPABILITY_VERSION_3 = 0x20080522
-
 
 CAPABILITIES = [
     "chown",
@@ -142,13 +139,11 @@ SOCKETCALL = {0x40000003: 102, 0xC0000015: 102, 0x80000016: 102}
 
 SYS_SOCKET, SYS_SOCKETPAIR = 1, 8
 
-
 IOCTL = {0xC000003E: 16, 0x40000003: 54, 0xC00000B7: 29, 0x40000028: 54, 0xC00000F3: 29,
          0xC0000015: 54, 0x80000016: 54}  # fmt: skip
 
 
 IO_URING_SETUP, CLONE3, QUOTACTL_FD, X32 = 425, 435, 443, 0x40000000
-
 
 CLONE_NEWUSER = 0x10000000
 
@@ -156,7 +151,6 @@ CLONE_NEWUSER = 0x10000000
 # socket.h's AF_UNIX, AF_INET, AF_INET6, AF_NETLINK. Any other loads a module into the host's kernel
 # for the asking, and some, like AF_VSOCK, a virtual machine's line to its host, know no namespace.
 AF_UNIX, AF_NETLINK = 1, 16
-
 
 FAMILIES = (AF_UNIX, 2, 10, AF_NETLINK)
 
@@ -171,14 +165,12 @@ TYPES, PROTOCOLS, NETLINK = (1, 2, 3), (0, 1, 6, 17, 58), (0, 9, 15)
 # SIOCSIFVLAN, SIOCGIFBR, SIOCSIFBR, SIOCBRADDBR, SIOCBRDELBR: a module first, then who asks.
 IOCTLS = (0x5423, 0x8982, 0x8983, 0x8940, 0x8941, 0x89A0, 0x89A1)
 
-
 NAMESPACES = {"mount": 0x20000, "PID": 0x20000000, "network": 0x40000000, "IPC": 0x8000000,
               "UTS": 0x4000000, "cgroup": 0x2000000}  # fmt: skip
-"""linux/sched.h: what tasks.host.Sandbox asks unshare(1) for."""
+"""linux/sched.h: what tasks.host.sandbox asks unshare(1) for."""
 
 
 PER_LINUX, PER_LINUX32 = 0, 8  # linux/personality.h
-
 
 LIMITS = {resource.RLIMIT_NOFILE: (1024, 524288), resource.RLIMIT_STACK: (8 << 20, -1),
           resource.RLIMIT_MEMLOCK: (8 << 20, 8 << 20), resource.RLIMIT_NPROC: (8192, 8192),
@@ -196,7 +188,6 @@ All that the kernel has but RLIMIT_CORE; 10 is RLIMIT_LOCKS, which Python has no
 
 PROCESSES = 4096
 
-
 FLUSH = 0.1
 """Seconds between two write-backs of a filesystem that is being filled."""
 
@@ -205,7 +196,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 doing = ""
-"""What is tried now, by its name in tasks/trials.py."""
+"""What is tried now, by its name in tasks/host/trials.py."""
 
 
 def now(what: str) -> None:
@@ -666,7 +657,7 @@ def main(plan: dict[str, Any]) -> int:
     status = 0
     for title, pipeline in plan["steps"]:
         if title:
-            # \x01 tells tasks.host.Log that this is what the stage does now.
+            # \x01 tells tasks.host.log that this is what the stage does now.
             print(f"\x01{title}", flush=True)
         status = run_step(pipeline, plan)
         if status < 0:

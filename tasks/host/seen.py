@@ -59,9 +59,7 @@ _CPUINFO = {
 
 _CPU = {"amd64": "x86", "i386": "x86", "arm64": "arm64", "armhf": "arm64", "armel": "arm64"}
 
-
 _TIMES = " ".join(["0"] * 10)
-
 
 _MEMORY = {
     "MemTotal": 4194304, "MemFree": 2097152, "MemAvailable": 3145728, "Buffers": 65536,

@@ -13,7 +13,6 @@ from ..errors import BuildError, NoRoom
 
 MIB = 1 << 20
 
-
 _SAYS = re.compile(
     "No space left on device|Disk quota exceeded|enough free space|Wrote only|[Ww]rite error|"
     "short write|"

@@ -29,15 +29,11 @@ DEPTH_LIMIT = 32
 
 SHA256 = r"[0-9a-f]{64}"
 
-
 MD5 = r"[0-9a-f]{32}"
-
 
 KEY = r"[0-9a-f]{32}"
 
-
 _HALF = re.compile(r"[\ud800-\udfff]")
-
 
 _HALF_BUT_BYTES = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")
 """U+DC80 to U+DCFF stand for the bytes of a file's name that is not UTF-8: os.fsdecode."""

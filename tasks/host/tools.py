@@ -35,7 +35,6 @@ TEST_TOOLS: dict[str, str] = {
 # What the rivals of `doit bench` need beside those.
 BENCH_TOOLS: dict[str, str] = {"pigz": "pigz", "mkosi": "mkosi"}
 
-
 LIBEXEC = {"apt-helper": "/usr/lib/apt/apt-helper"}
 
 

@@ -88,18 +88,15 @@ NEEDS: dict[str, Need] = {
         hint="modprobe loop; in a container, docker run --privileged; or say `pack: direct` of "
         "each image, which needs none"),
 }  # fmt: skip
-"""By the names that tasks/sandbox.py has for what it does."""
+"""By the names that sandbox_init.py has for what it does."""
 
 
 SANDBOX = ("namespaces", "propagation", "proc", "overlay", "dev", "nodes", "devpts", "sys", "binds",
            "pivot_root", "capabilities", "seccomp")  # fmt: skip
-"""Those of every stage, in the order in which tasks/sandbox.py does them."""
+"""Those of every stage, in the order in which sandbox_init.py does them."""
 
 
 UNKNOWN = Need(title="a sandbox", sentence="no sandbox can be made ({text})", hint=CONTAINER)
-
-
-SECONDS = 30
 
 
 @dataclass(frozen=True, kw_only=True)

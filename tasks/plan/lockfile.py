@@ -182,15 +182,11 @@ def dump(lock: Lock) -> str:
 
 _PACKAGE = r"[a-z0-9][a-z0-9+.-]*"
 
-
 _QUALIFIED = f"{_PACKAGE}(:[a-z0-9-]+)?"
-
 
 _SHA256 = strict.SHA256
 
-
 _LINE = r"[^\x00-\x08\x0a-\x1f\x7f]*"
-
 
 _FORMS = {
     "package": _PACKAGE,

@@ -23,9 +23,7 @@ RECIPES = {"base": 5, "layer": 7, "image": 4}
 
 SUFFIX = {"gzip": ".img.gz", "zstd": ".img.zst", "xz": ".img.xz", "raw": ".img"}
 
-
 CONTAINER_TOOL = {"gzip": "", "zstd": "zstd", "xz": "xz", "raw": ""}
-
 
 GZIP_TOOL = {"fast": "isal", "default": "isal", "best": "zlib-ng"}
 """What deflates at each level: see tasks.compress."""

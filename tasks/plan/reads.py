@@ -83,7 +83,6 @@ _WORDS = {name: re.compile(words, re.MULTILINE) for name, words in WORDS.items()
 # What each of these words has in it: to look for plain bytes takes a tenth of the time.
 _ENVIRON = (b"env", b"export", b"declare", b"set")
 
-
 STEMS = {
     "hostname": (b"hostname", b"HOSTNAME", b"Hostname", b"domainname", b"mailname", b"/etc/hosts",
                  b"uname", b"getfqdn", b"platform.node", b"make-ssl-cert", b"update-exim4",

@@ -18,7 +18,6 @@ from .lockfile import Lock
 
 _DEBIAN = ("debian-archive-keyring", "debian-archive-keyring.gpg")
 
-
 ARCHIVES = {"Debian": _DEBIAN, "Debian Backports": _DEBIAN,
             "Ubuntu": ("ubuntu-keyring", "ubuntu-archive-keyring.gpg")}  # fmt: skip
 """By a Release's Origin, the package with its archive's keyring and that one's name."""

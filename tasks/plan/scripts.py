@@ -33,9 +33,7 @@ PACKAGES = {
 # env(1): options that split what follows, and those whose value is the next word.
 ENV_SPLITS = re.compile(r"-[i0v]*S|--s[a-z-]*=")
 
-
 ENV_TAKES = re.compile(r"-[i0v]*[uCa]|--(unset|chdir|argv0)")
-
 
 ENV_WORD = re.compile(r"""\s*((?:[^\s"'\\$]|"[^"\\$]*"|'[^'\\]*')+)(?=\s|$)""")
 

@@ -21,7 +21,6 @@ MODULES = {"zlib-ng": "zlib_ng", "isal": "isal"}
 
 VERSION_ARGUMENT = {"mke2fs": "-V", "mkfs.xfs": "-V", "mkfs.vfat": "--help"}
 
-
 LIBRARIES = {"xz": "liblzma5"}
 """Packages that do a tool's work and may be of another version than its own."""
 

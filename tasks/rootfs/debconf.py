@@ -14,7 +14,6 @@ from . import paths
 
 FOLDER = "var/cache/debconf"
 
-
 LIMIT = 64 << 20
 """Bytes of a database that are read; Debian's whole archive would take less."""
 

@@ -72,7 +72,7 @@ def _ucf(*patterns: str) -> tuple[str, ...]:
 
 # Found in the maintainer scripts of 535 packages of bookworm, and in what two builds differed in.
 TABLE = (
-    # --- comes back by itself, as does what tree.REMOVED has
+    # --- comes back by itself, as does what clean.REMOVED has
     Drawn(package="network-manager", what="a secret and networks seen", paths=(
         "var/lib/NetworkManager/secret_key", "var/lib/NetworkManager/seen-bssids")),
     Drawn(package="open-iscsi", what="the initiator's name", done=NEUTRAL, make=_generate_name,

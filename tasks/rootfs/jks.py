@@ -16,13 +16,11 @@ import struct
 
 MAGIC = b"\xfe\xed\xfe\xed\x00\x00\x00\x02"
 
-
 WORD = "changeit"
 """The password that every Java has for cacerts, which are no secret."""
 
 
 DIGEST = 20
-
 
 KEY, CERTIFICATE = 1, 2
 

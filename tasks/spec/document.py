@@ -26,9 +26,7 @@ NODE_LIMIT = 100_000
 
 DEPTH_LIMIT = 50
 
-
 TAG = "tag:yaml.org,2002:"
-
 
 READ_AS = {"bool": "true or false", "int": "a number", "float": "a number",
            "timestamp": "a date", "null": "nothing at all"}  # fmt: skip

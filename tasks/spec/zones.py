@@ -8,7 +8,6 @@ from pathlib import Path
 
 FOLDER = Path("/usr/share/zoneinfo")
 
-
 MAGIC = b"TZif"
 """How a compiled zone begins: RFC 8536."""
 

@@ -28,10 +28,6 @@ from .inside import INSIDE, SHELL, Finish, Place, finish, place, shell
 from .install import PRESEED, apt_steps, give
 from .shown import shown_env, shown_steps, with_locale
 
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-"""Of all but the user's script: what an image has below /usr/local is for its own users, and an
-apt-get of theirs steers no installation."""
-
 
 def build(job: LayerJob, builder: Builder) -> None:
     """Make a layer and put it into the cache."""

@@ -26,9 +26,7 @@ LISTED = "/dev/.strata/before"
 
 LEFT = "/dev/.strata/left"
 
-
 NOTES = (LISTED, LEFT)
-
 
 LIMIT = 1 << 22
 """Bytes of either that are read: a package's code may write there."""
@@ -41,7 +39,6 @@ SETTINGS = ("etc/hosts", "etc/locale.gen", *(
 
 
 DPKG_LISTS = "var/lib/dpkg/info"
-
 
 LEFT_LINES = 1000
 """Lines that are told of at the most: as many names of the longest kind are within LIMIT."""

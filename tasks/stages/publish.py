@@ -27,7 +27,6 @@ from ..store.record import Entry
 
 VERSION = "0.1.0"
 
-
 OWN = re.compile(rf"SHA256SUMS|build\.json|{OWN_TEMPORARY.pattern}")
 """What each build writes into out/NAME/, beside what build.json lists."""
 

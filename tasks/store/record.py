@@ -15,9 +15,7 @@ from ..spec.model import LAST_EPOCH
 
 FORMAT = 2
 
-
 FOLDERS = {"base": "layers", "layer": "layers", "image": "images"}
-
 
 LARGEST = 1 << 46
 """Bytes of a file, or of the files of a tree: four times the largest filesystem of an image."""
@@ -25,9 +23,7 @@ LARGEST = 1 << 46
 
 TEMPORARY_NAME = OWN_TEMPORARY.pattern
 
-
 _ENTRY = "[0-9a-f]{32}"
-
 
 OWN = {
     "layers": re.compile(rf"(base|layer)-{_ENTRY}\.(json|tar\.zst)"),

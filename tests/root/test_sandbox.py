@@ -1,4 +1,4 @@
-"""host.Sandbox and the program inside it, directly: what each field does, and what is in there."""
+"""host.sandbox and the program inside it, directly: what each field does, and what is in there."""
 
 from __future__ import annotations
 

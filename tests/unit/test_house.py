@@ -56,6 +56,27 @@ def test_the_docs_name_each_file_and_none_that_is_not_there() -> None:
     assert len(modules) > 80
 
 
+def test_what_is_named_as_a_modules_is_defined_there() -> None:
+    """In the docs as `module.NAME`; and no text of the code names a file that is not there."""
+    modules: dict[str, str] = {}
+    for path in (PROJECT / "tasks").rglob("*.py"):
+        text = path.read_text()
+        modules[path.stem] = modules.get(path.stem, "") + text
+        for named in re.findall(r"tasks/[a-z_/]+\.(?:py|sh)", text):
+            assert (PROJECT / named).is_file(), f"{path}: {named}"
+    names = re.findall(
+        r"`([a-z_]+)\.([A-Za-z_]+)(?:\.([a-z_]+))?`", (PROJECT / "docs/design.md").read_text()
+    )
+    files, fields = {"conf", "json", "py", "log"}, {("base", "include"), ("trusted", "overlay")}
+    named = [one for one in names if one[1] not in files and one[:2] not in fields]
+    for module, *rest in named:
+        assert module in modules, f"{module}: {rest}"
+        for name in filter(None, rest):
+            defined = rf"^ *(?:(?:def|class) {name}\b|{name}\b.*=)"
+            assert re.search(defined, modules[module], re.MULTILINE), f"{module}.{name}"
+    assert len(named) > 15
+
+
 def test_each_room_says_what_it_is_for() -> None:
     for path in (PROJECT / "tasks").rglob("__init__.py"):
         (only,) = ast.parse(path.read_text()).body
