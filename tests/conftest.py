@@ -13,20 +13,31 @@ from typing import Any
 
 import pytest
 
+from support import forks
 from support.repository import Repository, Server, make_deb, real_debs, session_key
+from support.slim import slim_debs
 from support.tally import TALLY, told
 from support.world import KEPT, SPEC, TINY, World, checkout, populate
 from tasks.host.process import SIGNALS
 
+ORDER = ("slow", "root", "unit")
+"""The long ones first: at the end of a run, no process waits for another one's last test."""
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Without root, tests that need it are an error of the one who runs them, not a silent skip.
 
-    What is in unit/ and needs no root is a unit test.
+    What is in unit/ and needs no root is a unit test. Of several processes, one does all of a
+    file's unit tests, and of a file whose tests share what they build (`xdist_group`); each other
+    test is done by whichever is free.
     """
     for item in items:
         if item.path.parent.name == "unit" and not item.get_closest_marker("root"):
             item.add_marker(pytest.mark.unit)
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: (item.get_closest_marker("unit") is not None,
+                                     ORDER.index(item.path.parent.name)))  # fmt: skip
     if os.geteuid() != 0:
         for item in items:
             if item.get_closest_marker("root"):
@@ -59,8 +70,9 @@ def needs_root() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _gpg_agent() -> Iterator[None]:
+def _helpers() -> Iterator[None]:
     yield
+    forks.close()
     session_key().close()
 
 
@@ -75,8 +87,8 @@ def _signals() -> None:
 
 @pytest.fixture(scope="session")
 def closure() -> list[Path]:
-    """Real .debs of what the base variant `apt` selects, of the host's mirror."""
-    return real_debs(KEPT / "debs", ["?essential", "apt"])
+    """Real .debs of what the base variant `apt` selects, of the host's mirror, made light."""
+    return slim_debs(KEPT, real_debs(KEPT / "debs", ["?essential", "apt", "usr-is-merged"]))
 
 
 @pytest.fixture(scope="session")

@@ -25,8 +25,9 @@ def test(session: Session) -> None:
     every = "all" in given
     environment = {name: both[every] for name, both in REPEATED.items()}
     environment = {**environment, **os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    # A file's tests share what they build, so that each file is one process's.
-    pytest = ["pytest", "--numprocesses", "auto", "--dist", "loadfile", "--durations", "25"]
+    # Tests that share what they build are one process's, and the order is tests/conftest.py's.
+    pytest = ["pytest", "--numprocesses", "auto", "--dist", "loadgroup", "--no-loadscope-reorder"]
+    pytest += ["--durations", "25"]
     if "fast" in given:
         pytest += ["-m", "unit"]
     scripts = sorted(str(path.relative_to(session.root)) for path in session.root.glob(SHELL))

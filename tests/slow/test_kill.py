@@ -300,10 +300,10 @@ def test_killed_while_packages_are_configured(built: World) -> None:
     kept = built.root.parent / "kept"
     subprocess.run(["cp", "-al", built.root / "cache", kept], check=True)
     for number, (words, step, longest) in enumerate([
-        (["cache/layers/layer-*", "cache/images/*"], "layer packages: ", 1.5),
-        (["cache/layers/layer-*", "cache/images/*"], "layer packages: ", 1.5),
-        (["cache/layers/layer-*", "cache/images/*"], "layer app: ", 1.0),
-        (["cache/layers/*", "cache/images/*"], "base: bootstrapping", 3.0),
+        (["cache/layers/layer-*", "cache/images/*"], "layer packages: ", 0.8),
+        (["cache/layers/layer-*", "cache/images/*"], "layer packages: ", 0.8),
+        (["cache/layers/layer-*", "cache/images/*"], "layer app: ", 0.6),
+        (["cache/layers/*", "cache/images/*"], "base: bootstrapping", 2.0),
     ]):  # fmt: skip
         shutil.rmtree(built.root / "cache")
         subprocess.run(["cp", "-al", kept, built.root / "cache"], check=True)

@@ -7,6 +7,7 @@ What the host configures for apt or gpg has no part in it; only real_debs needs 
 
 from __future__ import annotations
 
+import atexit
 import base64
 import fcntl
 import functools
@@ -90,14 +91,34 @@ def make_deb(
         "Description": f"test package {name}",
         **extra,
     }
-    members = {path.lstrip("/"): content for path, content in files.items()}
+    members: dict[str, str | bytes] = {path.lstrip("/"): content for path, content in files.items()}
     members["DEBIAN/control"] = "".join(f"{key}: {value}\n" for key, value in control.items())
     for script, text in scripts.items():
         plain = script not in MAINTAINER_SCRIPTS or text.startswith("#!")
         members[f"DEBIAN/{script}"] = text if plain else f"#!/bin/sh\nset -e\n{text}\n"
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{name}_{version.split(':', 1)[-1]}_{arch}.deb"
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as temporary:
+    # The same one in each test's repository is built once by each process.
+    made = _made() / hashlib.sha256(repr((sorted(members.items()), mtime)).encode()).hexdigest()
+    if not made.exists():
+        _build_deb(made, members, mtime)
+    try:
+        target.unlink(missing_ok=True)
+        os.link(made, target)
+    except OSError:  # another file system, or fs.protected_hardlinks
+        shutil.copy2(made, target)
+    return target
+
+
+@functools.cache
+def _made() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="debs-", dir=tempfile.gettempdir()))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _build_deb(target: Path, members: Mapping[str, str | bytes], mtime: int) -> None:
+    with tempfile.TemporaryDirectory(prefix=".deb-", dir=target.parent) as temporary:
         tree, built = Path(temporary, "tree"), Path(temporary, "built.deb")
         for path, content in members.items():
             data = content.encode() if isinstance(content, str) else content
@@ -111,7 +132,6 @@ def make_deb(
             env={"SOURCE_DATE_EPOCH": str(mtime)},
         )
         built.replace(target)
-    return target
 
 
 @dataclass(frozen=True, kw_only=True)

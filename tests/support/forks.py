@@ -1,0 +1,145 @@
+"""doit without loading it each time: a process that has loaded it forks for each run.
+
+    run() ── argv, cwd, environment, three files ──→ the loaded process ─fork→ keeper ─fork→ doit
+      ↑                                                                          │
+      └──────────────────────────────── exit status ─────────────────────────────┘
+
+Loading is a third of what a small build takes, and a run of the tests has thousands. Each of them
+is a process of its own all the same, from the loaded modules on: they do nothing when imported.
+What concerns the start itself (encodings, signals, closed files, the wrapper, doit in a process
+group) is tested by starting Python.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import importlib
+import io
+import json
+import os
+import pkgutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+ALSO = ("doit.cmd_base", "doit.cmd_run", "doit.cmd_list", "doit.doit_cmd", "jsonschema", "xxhash", "yaml",
+        "sqlite3", "email.parser", "urllib.request")  # fmt: skip
+"""What a run loads beside Strata itself."""
+
+START = ("LC_", "LANG", "LOCPATH", "PYTHON")
+"""Variables that Python reads as it starts: with them it must be started."""
+
+
+def fits(root: Path, more: Mapping[str, str]) -> bool:
+    """Whether a run there, with these variables beside the test's own, is as one from the start."""
+    return (root / "tasks").resolve() == PROJECT / "tasks" and not any(
+        name.startswith(START) for name in more
+    )
+
+
+def run(argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> tuple[int, str, str]:
+    """The exit status of `python -m doit ARGV`, and what it wrote; nothing is its input."""
+    ours, theirs = socket.socketpair()
+    with (ours, theirs, open(os.devnull, "rb") as nothing, tempfile.TemporaryFile() as out,
+          tempfile.TemporaryFile() as err):  # fmt: skip
+        request = json.dumps([list(argv), str(cwd), dict(env)]).encode()
+        files = [nothing.fileno(), out.fileno(), err.fileno(), theirs.fileno()]
+        socket.send_fds(_loaded()[0], [request], files)
+        theirs.close()
+        code = ours.recv(16)
+        if not code:
+            raise RuntimeError("the loaded process has ended")
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode())
+        return int(code), texts[0], texts[1]
+
+
+@functools.cache
+def _loaded() -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, __file__, str(theirs.fileno())], cwd=PROJECT,
+            pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    return ours, process
+
+
+def close() -> None:
+    """End the loaded process: it does when nobody has the other end of its socket."""
+    if _loaded.cache_info().currsize:
+        ours, process = _loaded()
+        ours.close()
+        process.wait()
+        _loaded.cache_clear()
+
+
+def _serve(control: socket.socket) -> list[str]:
+    """Forks for each request, and returns in the fork, as `python -m doit` is when it starts."""
+    while True:
+        request, files, _, _ = socket.recv_fds(control, 1 << 20, 4)
+        if not request:
+            os._exit(0)
+        if os.fork() == 0:
+            control.close()
+            *standard, answer = files
+            pid = os.fork()
+            if pid == 0:
+                os.close(answer)
+                return _become(request, standard)
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            os.write(answer, str(code).encode())
+            os._exit(0)
+        for file in files:
+            os.close(file)
+        while _reaped():
+            pass
+
+
+def _reaped() -> bool:
+    try:
+        return os.waitpid(-1, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return False
+
+
+def _become(request: bytes, standard: Sequence[int]) -> list[str]:
+    argv, cwd, env = json.loads(request)
+    for number, file in enumerate(standard):
+        os.dup2(file, number)
+        os.close(file)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=False)  # as a file's is, whatever this began with
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    sys.path[0] = cwd
+    return [str(one) for one in argv]
+
+
+def _load() -> None:
+    sys.path[0] = str(PROJECT)
+    package = importlib.import_module("tasks")
+    for module in pkgutil.walk_packages(package.__path__, "tasks."):
+        if not module.name.endswith(("sandbox_init", "__main__")):
+            importlib.import_module(module.name)
+    for name in ALSO:
+        importlib.import_module(name)
+    gc.freeze()
+
+
+if __name__ == "__main__":
+    _load()
+    from doit.doit_cmd import DoitMain
+
+    words = _serve(socket.socket(fileno=int(sys.argv[1])))
+    sys.argv = [str(Path(sys.modules["doit"].__path__[0], "__main__.py")), *words]
+    sys.exit(DoitMain().run(words))
