@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from support import forks
 from support.repository import Repository, Server, make_deb, real_debs, session_key
@@ -23,18 +24,18 @@ from tasks.host.process import SIGNALS
 ORDER = ("slow", "root", "unit")
 """The long ones first: at the end of a run, no process waits for another one's last test."""
 
+TOGETHER = ("tests/unit/", "test_shipped.py", "test_disk_full.py", "test_hostile.py")
+"""Files of which one process does all tests: they share what they build, or count what the host has."""
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Without root, tests that need it are an error of the one who runs them, not a silent skip.
 
-    What is in unit/ and needs no root is a unit test. Of several processes, one does all of a
-    file's unit tests, and of a file whose tests share what they build (`xdist_group`); each other
-    test is done by whichever is free.
+    What is in unit/ and needs no root is a unit test.
     """
     for item in items:
         if item.path.parent.name == "unit" and not item.get_closest_marker("root"):
             item.add_marker(pytest.mark.unit)
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: (item.get_closest_marker("unit") is not None,
                                      ORDER.index(item.path.parent.name)))  # fmt: skip
@@ -42,6 +43,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("root"):
                 item.add_marker(pytest.mark.usefixtures("needs_root"))
+
+
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Which of several processes does a test: whichever is free, but for those of TOGETHER."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if any(name in file for name in TOGETHER) else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    """Ours, whatever --dist says."""
+    return Scheduling(config, log)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

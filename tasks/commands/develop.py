@@ -25,8 +25,8 @@ def test(session: Session) -> None:
     every = "all" in given
     environment = {name: both[every] for name, both in REPEATED.items()}
     environment = {**environment, **os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    # Tests that share what they build are one process's, and the order is tests/conftest.py's.
-    pytest = ["pytest", "--numprocesses", "auto", "--dist", "loadgroup", "--no-loadscope-reorder"]
+    # Which process does which test, and in what order, is tests/conftest.py's to say.
+    pytest = ["pytest", "--numprocesses", "auto", "--dist", "loadscope", "--no-loadscope-reorder"]
     pytest += ["--durations", "25"]
     if "fast" in given:
         pytest += ["-m", "unit"]

@@ -554,7 +554,7 @@ def _edited(change: Callable[[dict[str, Any]], Any]) -> Callable[[str], str]:
 @pytest.mark.parametrize(
     ("harm", "part"),
     [
-        (lambda text: text[: len(text) // 2], "Unterminated string"),
+        (lambda text: text[: text.index("sha256") + 3], "Unterminated string"),
         (lambda text: "", "Expecting value"),
         (lambda text: "<<<<<<< HEAD\n" + text, "Expecting value"),
         (lambda text: "[]", "it is not a mapping"),

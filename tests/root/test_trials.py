@@ -55,6 +55,7 @@ def test_a_container_that_may_make_no_namespaces(tiny: World, tmp_path: Path) ->
 def test_a_plain_chroot_whose_root_is_no_mount_point(tiny: World, tmp_path: Path) -> None:
     inside = tmp_path / "inside"
     script = f"""
+        mkdir -p {inside}
         for path in /*; do
             [ ! -L $path ] || cp -a $path {inside}/
             [ ! -L $path ] && [ -d $path ] || continue

@@ -19,7 +19,7 @@ from support.repository import make_deb
 from support.tally import TALLY
 from support.world import Build, World
 
-pytestmark = [pytest.mark.root, pytest.mark.xdist_group("test_disk_full")]
+pytestmark = pytest.mark.root
 
 
 KIB, MIB = 1 << 10, 1 << 20

@@ -16,7 +16,7 @@ from support.repository import Repository, Server
 from support.trees import decompress, mounted
 from support.world import PROJECT, World, checkout
 
-pytestmark = [pytest.mark.root, pytest.mark.xdist_group("test_shipped")]
+pytestmark = pytest.mark.root
 
 
 @pytest.fixture(scope="module")

@@ -68,9 +68,11 @@ def _repack(deb: Path, kept: Path) -> None:
     for name in ("conffiles", "triggers"):
         assert not any(line.lstrip("/ ").startswith(tuple(f"{one}/" for one in MERGED))
                        for line in _lines(tree / "DEBIAN" / name)), f"{deb.name}: {name}"  # fmt: skip
+    # Nothing in it is of today: deb(5) has the date of its first member in the ar header.
+    date = deb.read_bytes()[24:36].decode().strip()
     # Light to unpack rather than small: it is served from this host.
     subprocess.run(["dpkg-deb", "-Zzstd", "-z1", "--build", tree, built], check=True,
-                   stdout=subprocess.DEVNULL)  # fmt: skip
+                   env={**os.environ, "SOURCE_DATE_EPOCH": date}, stdout=subprocess.DEVNULL)  # fmt: skip
     shutil.rmtree(tree)
     built.replace(kept / deb.name)
 

@@ -16,7 +16,7 @@ from support.world import World
 SMALL = """\
 repos:
   - {name: main, uri: "${mirror}", suite: stable, section: main, keyring: keys/test.gpg}
-base: {tool: mmdebstrap, variant: extract, include: [baseline, dash, coreutils]}
+base: {tool: mmdebstrap, variant: extract, include: [base-files, baseline, dash, coreutils]}
 layers:
   - {name: app, files: {/etc/motd: files/motd}, script: scripts/app.sh}
 images:
