@@ -1,1 +1,3 @@
 """Strata: images of Debian and Ubuntu from content-keyed stages, on doit."""
+
+VERSION = "0.2.0"

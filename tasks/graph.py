@@ -164,6 +164,11 @@ def task_keys() -> Task:
     return _plain("why", "keys", "each stage's key, for a CI cache (format=json|text)")
 
 
+def task_check() -> Task:
+    """is a spec right? without root, network or lock"""
+    return _plain("check", "check", "is a spec right? without root, network or lock")
+
+
 def task_why() -> Task:
     """what a build would redo, and why"""
     return _plain("why", "why", "what a build would redo, and why")

@@ -39,7 +39,7 @@ def publish(session: Session) -> None:
     for notice in stage.warned(to):
         session.screen.line(f"warning: {notice.layer}: {notice.text()}")
     state = "published to" if changed else "unchanged in"
-    session.screen.line(f"{state} {os.path.relpath(session.out)}/")
+    session.screen.note(f"{state} {os.path.relpath(session.out)}/")
 
 
 def clean(session: Session) -> None:

@@ -30,6 +30,7 @@ from ..rootfs import identities
 from ..rootfs.drawn import KEPT
 from ..session.session import Session
 from ..spec.model import Image
+from ..spec.words import counted
 from ..stages import base
 from ..stages.make import build
 from ..store.cache import Cache
@@ -75,7 +76,7 @@ def reproduce(session: Session) -> None:
             f"the details are in {_out(session)}/log/reproduce/",
         )
     but = f", but for what {', '.join(drawn.seen)} drew by chance" if drawn.seen else ""
-    session.screen.line(f"reproduced {_out(session)}/: {compared} images{but}")
+    session.screen.line(f"reproduced {_out(session)}/: {counted(compared, 'image')}{but}")
 
 
 @dataclass(frozen=True, kw_only=True)

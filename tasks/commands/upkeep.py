@@ -11,6 +11,7 @@ from ..host.files import remove
 from ..plan.stage import Plan
 from ..session.session import Session
 from ..spec.load import spec_names
+from ..spec.words import counted
 from ..store.digests import broken
 
 FOREIGN_SHOWN = 20
@@ -64,7 +65,7 @@ def prune(session: Session) -> None:
             count += 1
         for path in session.cache.unused(releases):
             remove(path)
-    session.screen.line(f"pruned {count} entries, {freed / 1e6:.1f} MB")
+    session.screen.line(f"pruned {counted(count, 'entry')}, {freed / 1e6:.1f} MB")
 
 
 def _tell_foreign(session: Session) -> None:
@@ -116,7 +117,7 @@ def verify(session: Session) -> None:
                 cache.drop_index(folder)
         for path in cache.memory.rotten(session.root / "out"):
             check(path, "its SHA-256 is another", "the next build publishes it again")
-    session.screen.line(f"verified {count} entries, {bad} bad")
+    session.screen.line(f"verified {counted(count, 'entry')}, {bad} bad")
     if bad:
         raise BuildError(
             f"{bad} of {count} cache entries were damaged and have been {done}",

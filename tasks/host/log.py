@@ -27,7 +27,8 @@ class Log:
     """One stage's log file: each command as it could be typed, then all of its output.
 
     `progress` gets what the stage is doing now, in a few words. `mask` takes secrets out of a line.
-    `places` are the folders that the stage writes to, by what they are called.
+    `places` are the folders that the stage writes to, by what they are called. `echo` gets
+    each line as well.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class Log:
         progress: Callable[[str], None] = lambda _text: None,
         mask: Callable[[str], str] = lambda text: text,
         places: Mapping[str, Path] | None = None,
+        echo: Callable[[str], None] | None = None,
     ) -> None:
         self.path = path
+        self.echo = echo
         self.places = places or {}
         self.began = {name: space.free_bytes(place) for name, place in self.places.items()}
         self.progress = progress
@@ -76,6 +79,8 @@ class Log:
             self.progress(text[2:])
         text = printable(text)
         self.tail.append(text)
+        if self.echo is not None:
+            self.echo(text)
         if self.file is not None and self.path is not None and self.room > 0:
             self.room -= len(text) + 1
             with space.placed(self.path):

@@ -21,6 +21,7 @@ from ..host.log import Log
 from ..host.process import apt_tool, run
 from ..plan.lockfile import Record
 from ..spec.model import masked
+from ..spec.words import counted
 from ..store.cache import Cache
 from .retry import patiently, retries, timeout
 
@@ -50,8 +51,8 @@ def fetch(
             return
         # They come to scratch first.
         for place in ("cache", "scratch"):
-            log.need_room(place, total, f"fetching {len(missing)} packages")
-        log.step(f"fetching {len(missing)} packages, {total / 1e6:.1f} MB")
+            log.need_room(place, total, f"fetching {counted(len(missing), 'package')}")
+        log.step(f"fetching {counted(len(missing), 'package')}, {total / 1e6:.1f} MB")
         _download(missing, builder, builder.scratch / folder, log)
 
 

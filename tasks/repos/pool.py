@@ -13,6 +13,7 @@ from ..builder import Builder
 from ..host import safe
 from ..host.process import capture
 from ..plan.lockfile import Record
+from ..spec.words import counted
 
 # ---------------------------------------------------------------- a repository of them
 
@@ -52,7 +53,7 @@ def local_repository(
         raise log.failure("apt-ftparchive", f"failed (exit status {code}):\n{err.strip()}")
     sizes = re.findall(r"^Installed-Size: (\d+)$", packages, re.MULTILINE)  # KiB
     size = (sum(map(int, sizes)) << 10) + sum(record.size for record in records if copied)
-    log.need_room("scratch", size, f"installing {len(records)} packages")
+    log.need_room("scratch", size, f"installing {counted(len(records), 'package')}")
     if suite:
         binary = f"main/binary-{arch}"
         _indexes(

@@ -18,6 +18,7 @@ from ..plan import lockfile, reads
 from ..plan.keys import resolution_inputs
 from ..plan.lockfile import Lock, LockedLayer
 from ..spec.model import Spec
+from ..spec.words import counted
 from .fetch import fetch
 from .resolver import Resolver
 from .snapshot import Snapshot, drop_broken, kept_snapshots
@@ -91,7 +92,7 @@ def scanned(spec: Spec, builder: Builder, lock: Lock, old: Lock | None) -> Lock:
     ]
     if new:
         fetch(new, builder)
-        builder.log.step(f"looking at what the scripts of {len(new)} packages read")
+        builder.log.step(f"looking at what the scripts of {counted(len(new), 'package')} read")
         # Unpacking does not hold the interpreter's lock.
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             paths = [builder.cache.deb(record.sha256) for record in new]

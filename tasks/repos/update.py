@@ -14,6 +14,7 @@ from ..host.locks import locked
 from ..host.process import apt_tool, run
 from ..plan.lockfile import Lock, LockedRepo
 from ..spec.model import Spec
+from ..spec.words import counted
 from . import rollback
 from .complaint import refusal
 from .private import PrivateApt
@@ -71,7 +72,7 @@ def ask_all(
     was = rollback.before(spec.repos, lock.repos if lock else ())
     apt_tool("apt-get")
     count = len(spec.repos)
-    builder.log.step(f"asking {count} repositories")
+    builder.log.step(f"asking {counted(count, 'repository')}")
     with ThreadPoolExecutor(max_workers=count) as pool:
         futures = [
             pool.submit(

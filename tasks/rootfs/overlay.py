@@ -15,6 +15,7 @@ from ..host.files import remove
 from ..host.log import Log
 from ..host.sandbox import Overlay
 from ..plan.stage import Stage
+from ..spec.words import counted
 from ..store.cache import Cache
 from .clean import begun
 from .tarball import unpack
@@ -72,7 +73,7 @@ class Trees:
         }
         # Entries of older versions do not tell.
         size = sum(int(entry.facts.get("size", 0)) for entry in packed.values())
-        log.need_room("scratch", size, f"unpacking {len(packed)} trees")
+        log.need_room("scratch", size, f"unpacking {counted(len(packed), 'tree')}")
         lacking = [stage for stage in stages if stage.key in packed]
         if lacking:
             log.step(f"unpacking {', '.join(stage.name for stage in lacking)}")

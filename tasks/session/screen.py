@@ -17,6 +17,7 @@ class Screen:
     def __init__(self) -> None:
         self.terminal = sys.stderr.isatty()
         self.running = ""
+        self.quiet = self.verbose = False
         # Whatever the locale's encoding lacks is shown as stderr shows it, rather than an error.
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
@@ -31,8 +32,15 @@ class Screen:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             on_signal(signal.SIGPIPE, None)
 
+    def note(self, text: str) -> None:
+        """A line that stays, unless only results are wanted."""
+        if not self.quiet:
+            self.line(text)
+
     def progress(self, text: str) -> None:
         """What goes on now: overwritten on a terminal, a line of its own in a log."""
+        if self.quiet:
+            return
         if self.terminal:
             self._clear()
             text = re.sub(r"[\x00-\x1f\x7f]", " ", text)[: _columns() - 1]

@@ -38,10 +38,12 @@ if TYPE_CHECKING:
 
 
 VARIABLES = {
-    "spec": "a name in specs/",
+    "spec": "a name in specs/; several as a,b, all or 'web-*'",
     "lock": "latest, keep or frozen",
     "mirror": "what ${mirror} stands for",
     "security_mirror": "what ${security_mirror} stands for",
+    "quiet": "quiet=1, -q: only results and errors",
+    "verbose": "verbose=1, -v: also what the commands of a stage print",
     "format": "of `doit keys`: text or json",
     "file": "of `doit import`: the file to read",
     "rounds": "of `doit bench`: how often each way is measured",
@@ -271,7 +273,8 @@ class Session:
         def progress(text: str) -> None:
             self.screen.progress(f"{title}: {text}")
 
-        with Log(path, progress=progress, mask=self.mask, places=self.places) as log:
+        echo = self.screen.line if self.screen.verbose else None
+        with Log(path, progress=progress, mask=self.mask, places=self.places, echo=echo) as log:
             yield log
 
     def need_arch(self, *, early: bool = False) -> None:
@@ -405,7 +408,7 @@ class Session:
         """The line of a stage."""
         known = self.result(stage)
         size = f"{known.bytes / 1e6:10.1f} MB" if known.bytes else f"{'-':>13}"
-        self.screen.line(
+        self.screen.note(
             f"{stage.title:<22} {stage.key[:8]}  {known.result:<8}{known.seconds:7.1f} s{size}"
         )
 

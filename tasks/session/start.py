@@ -10,19 +10,21 @@ import os
 import signal
 import sqlite3
 import stat
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from doit.dependency import SqliteDB
 from doit.exceptions import InvalidDodoFile
 
+from ..errors import BuildError
 from ..host import safe, space
 from ..host.files import remove
 from ..host.process import SIGNALS, on_signal
 from ..host.scratch import scratch_root
 from ..host.streams import speak_utf8, stand_streams
-from ..spec.load import spec_names
+from ..spec.load import chosen_specs, spec_names
 from .reporter import Reporter, variables
 from .session import VARIABLES, Session
 
@@ -62,9 +64,60 @@ def start() -> dict[str, Any]:
     }
 
 
+def _given_once(argv: Sequence[str]) -> None:
+    """InvalidDodoFile for a variable that stands twice: doit would take the last one in silence."""
+    names = [word.partition("=")[0] for word in argv if "=" in word and not word.startswith("-")]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidDodoFile(
+                f"{name}= is given twice\n  give it once; several specs are one word: spec=a,b"
+            )
+
+
+def _one_of(text: str) -> str:
+    """The spec of this process: of several, each has a process of its own, one after the other.
+
+    The stages that they share are made by the first of them, and in the cache for the others.
+    Exits with the worst status when all are done; a signal ends the one that runs, and the rest.
+    """
+    from doit import doit_cmd
+
+    try:
+        names = chosen_specs(Path("specs"), text)
+    except BuildError as error:
+        raise InvalidDodoFile(str(error)) from error
+    if len(names) == 1:
+        return names[0]
+    worst: dict[str, int] = {}
+    for name in names:
+        print(f"== {name}", flush=True)
+        child = os.fork()
+        if child == 0:
+            doit_cmd.set_var("spec", name)
+            return name
+        try:
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        except BaseException:
+            os.kill(child, signal.SIGTERM)
+            os.waitpid(child, 0)
+            raise
+        worst[name] = code
+        if code < 0 or code > 128:
+            break
+    failed = [name for name in names if worst.get(name, 1)]
+    if failed:
+        print(f"== {len(failed)} of {len(names)} specs: {', '.join(failed)}", flush=True)
+    raise SystemExit(max((abs(code) for code in worst.values()), default=0))
+
+
 def _session() -> Session:
     """The session of this process; its variables are checked before anything else happens."""
     given = variables()
+    _given_once(sys.argv[1:])
+    for name in ("quiet", "verbose"):
+        if given.get(name, "1") != "1":
+            raise InvalidDodoFile(f"{name}={given[name]}: expected 1, or nothing")
+    given = {**given, "spec": _one_of(given["spec"])} if "spec" in given else given
     for name in given:
         if name not in VARIABLES:
             import difflib
@@ -75,6 +128,8 @@ def _session() -> Session:
                 f"unknown variable {name}=\n  {meant}variables: {', '.join(VARIABLES)}"
             )
     session = Session(root=Path.cwd(), variables=given)
+    session.screen.quiet = "quiet" in given
+    session.screen.verbose = "verbose" in given
     for path in (session.root, session.cache.root, scratch_root()):
         try:
             str(path).encode()
@@ -107,7 +162,7 @@ def _dep_file(session: Session) -> str:
     if not state.is_dir():
         return ":memory:"
     if session.name in spec_names(session.specs):
-        path = state / f"{session.name}.sqlite3"
+        path = state / f"{session.name.replace('/', '%2F')}.sqlite3"
         if os.access(state, os.W_OK):
             # sqlite would write through a link, or to whatever else these are names of.
             for suffix in ("-journal", "-wal", "-shm"):

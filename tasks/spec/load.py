@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import hashlib
 import os
 import re
@@ -27,7 +28,53 @@ UNITS = {"": 1, **{letter: 1 << 10 * power for power, letter in enumerate("KMGT"
 
 def spec_names(folder: Path) -> list[str]:
     """Names of the specs in a folder; an editor's hidden files are none."""
-    return sorted(path.stem for path in folder.glob("*.yaml") if not path.name.startswith("."))
+    found = [path for path in folder.glob("*.yaml") if not path.name.startswith(".")]
+    # Below it lie sources and common parts, too: a spec says what image it makes.
+    for path in folder.glob("*/**/*.yaml"):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and _whole(
+            path
+        ):
+            found.append(path)
+    return sorted(str(path.relative_to(folder).with_suffix("")) for path in found)
+
+
+def _whole(path: Path) -> bool:
+    try:
+        with open(safe.named(path), "rb") as file:
+            text = file.read(document.SIZE_LIMIT)
+    except OSError:
+        return False
+    return re.search(rb"""^[ {]*["']?images["']?\s*:""", text, re.MULTILINE) is not None
+
+
+def chosen_specs(folder: Path, text: str) -> list[str]:
+    """The specs that `spec=` names: one, `a,b`, `all`, or patterns as a shell's; each once.
+
+    A name alone is returned whether there is such a spec or not: what uses it says so. BuildError
+    for several of which one is none.
+    """
+    names = spec_names(folder)
+    parts = text.split(",")
+    if len(parts) == 1 and (text in names or not _pattern(text)):
+        return [text]
+    found: dict[str, None] = {}
+    for part in parts:
+        these = [part] if part in names else []
+        if not these and _pattern(part):
+            these = fnmatch.filter(names, "*" if part == "all" else part)
+        if not these:
+            meant = near(part, names)
+            raise BuildError(
+                f"spec={text}: {part!r} is no spec here",
+                (f"did you mean {meant}? " if meant else "")
+                + (f"specs here: {', '.join(names)}" if names else f"there is none in {folder}/"),
+            )
+        found |= dict.fromkeys(these)
+    return list(found)
+
+
+def _pattern(text: str) -> bool:
+    return text == "all" or any(sign in text for sign in "*?[")
 
 
 def find_spec(folder: Path, name: str) -> Path:

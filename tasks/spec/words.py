@@ -30,3 +30,10 @@ def near(name: str, known: Iterable[str]) -> str:
     names = list(known)
     found = difflib.get_close_matches(name.lower().replace("-", "_"), names, 1)
     return (found or difflib.get_close_matches(name, names, 1) or [""])[0]
+
+
+def counted(number: int, what: str) -> str:
+    """A number and what it counts, in English: `1 repository`, `2 repositories`."""
+    if number == 1:
+        return f"1 {what}"
+    return f"{number} {what[:-1]}ies" if what[-1:] == "y" else f"{number} {what}s"

@@ -18,6 +18,7 @@ from ..repos.fetch import fetch, fetching_ahead
 from ..repos.pool import local_repository
 from ..rootfs import clean, debconf, dpkg, identities, measure, tarball
 from ..rootfs.overlay import Upper
+from ..spec.words import counted
 from . import own
 
 
@@ -133,7 +134,7 @@ def build(job: BaseJob, builder: Builder) -> None:
     repository, root = builder.scratch / "base-repo", builder.scratch / "tool-root"
     remove(repository)
     remove(root)
-    log.step(f"preparing {len(job.records)} packages")
+    log.step(f"preparing {counted(len(job.records), 'package')}")
     paths = local_repository(
         repository,
         job.records,
@@ -185,7 +186,7 @@ def _bootstrap(
             "container": "lxc",
         },
     ).run(
-        step(*argv, title=f"bootstrapping {len(job.records)} packages"),
+        step(*argv, title=f"bootstrapping {counted(len(job.records), 'package')}"),
         log=builder.log,
         what=f"{job.stage.inputs['tool']} of the base",
     )

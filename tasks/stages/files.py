@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from ..host.sandbox import Step, step
 from ..plan.entries import Entry
+from ..spec.words import counted
 from .inside import INSIDE, shell
 
 # ---------------------------------------------------------------- files
@@ -114,7 +115,7 @@ def files_step(entries: Sequence[Entry]) -> Step:
     A symlink in the place of a target is replaced, one on the way to it is followed, and folders
     that are there keep their owner and mode.
     """
-    return unpack_step("files.tar", f"copying {len(entries)} files")
+    return unpack_step("files.tar", f"copying {counted(len(entries), 'file')}")
 
 
 def unpack_step(name: str, title: str) -> Step:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..debian import apt
 from ..host.sandbox import Step, step
+from ..spec.words import counted
 from .inside import INSIDE, SCRIPTS, shell
 
 NO_MARKS = "/dev/.strata/extended_states"
@@ -64,7 +65,7 @@ def apt_steps(given: Mapping[str, Any]) -> list[Step]:
                 f"Dir::State::extended_states={NO_MARKS}",
                 *wanted,
                 *removes,
-                title=f"installing {len(wanted)} packages",
+                title=f"installing {counted(len(wanted), 'package')}",
             )
         )
         steps.append(shell("make-initramfs"))

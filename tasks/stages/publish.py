@@ -22,6 +22,7 @@ from ..plan import lockfile
 from ..plan.stage import Plan, Result, Stage
 from ..rootfs import identities
 from ..spec.model import Spec, masked
+from ..spec.words import counted
 from ..store.cache import Cache
 from ..store.record import Entry
 
@@ -162,7 +163,7 @@ def _publish(to: Publication) -> bool:
     ]
     changed = [name for name, text in texts.items() if not _holds(out / name, text)]
     needed = sum(holes.used(entry.path) for _stage, entry, _target in copies)
-    space.need_room(to.places, "out", needed, f"publishing {len(copies)} images")
+    space.need_room(to.places, "out", needed, f"publishing {counted(len(copies), 'image')}")
     # All is written before anything gets its name: a full disk leaves the earlier build as it was.
     # SHA256SUMS comes last, so that a killed build's next one still knows what is stale, and then
     # build.json, which is no part of it.

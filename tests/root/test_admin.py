@@ -44,7 +44,7 @@ def test_prune_keeps_what_a_lock_needs(built: World) -> None:
     built.build()
     count = len(list((built.root / "cache/images").glob("*.img.gz")))
     assert count == 3
-    assert "pruned 1 entries" in built.doit("prune").out
+    assert "pruned 1 entry" in built.doit("prune").out
     assert len(list((built.root / "cache/images").glob("*.img.gz"))) == 2
     assert set(built.build("lock=keep").values()) == {"hit"}
 

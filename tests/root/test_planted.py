@@ -290,7 +290,7 @@ def test_a_folder_of_somebodys_gets_no_marker_and_loses_nothing(tiny: World, sha
     assert stale.exists()
     assert set(tiny.build().values()) == {"hit"}
     (cache / "images/win.iso").unlink()
-    says(tiny.doit("prune").out, "pruned 1 entries")
+    says(tiny.doit("prune").out, "pruned 1 entry")
     assert (cache / cachedir.NAME).read_text().startswith(cachedir.SIGNATURE)
 
 

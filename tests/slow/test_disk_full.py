@@ -285,7 +285,7 @@ def test_layer(built: World, tmp_path: Path) -> None:
     built.doit("lock", "spec=web")
     with small(scratch, 400 * MIB):
         fails(built, scratch, "scratch", "layer:app: failed",
-              "installing 1 packages needs 500.0 MiB in scratch:")  # fmt: skip
+              "installing 1 package needs 500.0 MiB in scratch:")  # fmt: skip
     fills = "yes > /usr/share/yes"
     built.add(built.deb("beta", "3", scripts={"postinst": fills}))
     built.doit("lock", "spec=web")
@@ -332,7 +332,7 @@ def test_out_full_keeps_the_earlier_build(locked: World) -> None:
         (image,) = (path for path in locked.root.glob("cache/images/*.gz")
                     if path.stat().st_size > 5 * MIB)  # fmt: skip
         with filled(out, 3 * MIB):
-            fails(locked, out, "out", "build: failed", "publishing 1 images needs 5.",
+            fails(locked, out, "out", "build: failed", "publishing 1 image needs 5.",
                   "has 3.0 MiB free", words=[KEEP])  # fmt: skip
         # Room for the image, and not for all of the four small files beside it.
         pages = -(-image.stat().st_size // 4096) * 4096

@@ -358,7 +358,7 @@ def test_a_build_ships_no_drawn_key_tells_what_is_shared_and_is_reproduced(
     done = built.doit("reproduce", "spec=web")
     control = "postgresql (/var/lib/postgresql/15/main/"
     assert done.out.count(f"but for what packages drew by chance: {control}") == 2, done.out
-    says(done.out, "reproduced out/web/: 1 images, but for what postgresql drew by chance")
+    says(done.out, "reproduced out/web/: 1 image, but for what postgresql drew by chance")
 
     built.edit("munge, nvme-cli]", "munge, nvme-cli, odd]")
     build = built.doit("build", "spec=web")

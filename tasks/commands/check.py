@@ -1,0 +1,39 @@
+"""`doit check`: is a spec right? Without root, network or lock, in less than a second."""
+
+from __future__ import annotations
+
+from ..plan import lockfile
+from ..plan.entries import layer_entries, layer_script
+from ..plan.repositories import expand, keyring_files
+from ..session.session import Session
+from ..spec.words import counted
+
+
+def check(session: Session) -> None:
+    """Say what a spec holds, once all that can be seen without a build was looked at.
+
+    Raises BuildError for the first fault: the schema, rules, each source file, script and keyring,
+    the addresses, and what the lock says of itself. A lock that is stale or missing is no fault.
+    """
+    spec = session.spec
+    # What these stand for is the building host's to say.
+    unknown = dict.fromkeys(("mirror", "security_mirror"), "http://mirror.invalid")
+    files = 0
+    for layer in spec.layers:
+        files += len(layer_entries(layer, spec))
+        layer_script(layer, spec)
+    for repo in spec.repos:
+        if repo.keyring is not None:
+            keyring_files(repo, spec)
+        expand(repo.uri, {**unknown, **session.mirrors}, spec)
+    lock = session.read_lock()
+    state = "current" if lock is not None and session.fits(lock) else lockfile.state(lock)
+    held = ", ".join(
+        counted(number, what)
+        for number, what in (
+            (len(spec.repos), "repository"), (len(spec.layers), "layer"), (files, "file"),
+            (len(spec.images), "image"),
+        )
+        if number
+    )  # fmt: skip
+    session.screen.line(f"{spec.path}: right: {held}; the lock is {state}")

@@ -1,0 +1,105 @@
+"""Strata's commands and variables, as help, completion and mistyped words know them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One command: what it does, in a line and in more; the variables that are for it.
+
+    `spec`: it takes a spec. `own`: it is of Strata's checkout alone.
+    """
+
+    name: str
+    summary: str
+    takes: tuple[str, ...] = ()
+    spec: bool = True
+    own: bool = False
+    more: str = ""
+
+
+ASK = ("lock", "mirror", "security_mirror")
+"""The variables of what may ask repositories."""
+
+COMMANDS = {
+    one.name: one
+    for one in (
+        Command(
+            name="build", takes=ASK, summary="make the images of a spec, in out/NAME/",
+            more="Looks at the repositories, makes each stage that is not in the cache, and "
+            "publishes.\nNeeds root for stages; who is not root may publish what the cache has.",
+        ),
+        Command(
+            name="lock", takes=ASK, summary="look at the repositories, write specs/NAME.lock",
+            more="lock=keep resolves only what the spec added. Says `unchanged`, or what changed.",
+        ),
+        Command(
+            name="check", summary="is a spec right? without root, network or lock",
+            more="The schema, the files that it names, modes of scripts, architecture, time zone, "
+            "names.\nspec=all checks every spec, as CI should.",
+        ),
+        Command(
+            name="why", takes=("lock",), summary="what a build would redo, and why",
+            more="Exit status 0: nothing; 2: something.",
+        ),
+        Command(
+            name="keys", takes=("format",), summary="each stage's key, for a CI cache",
+            more="format=text or format=json.",
+        ),
+        Command(
+            name="reproduce", summary="build again in an empty cache, compare with out/NAME/",
+            more="Exit status 1 if anything differs, which is named.",
+        ),
+        Command(name="list", summary="the specs; with spec=NAME its stages and their state"),
+        Command(name="info", summary="a stage's file and state: info STAGE spec=NAME"),
+        Command(name="clean", summary="remove what builds put into out/NAME/"),
+        Command(name="forget", summary="forget doit's own state of a spec; nothing is redone"),
+        Command(
+            name="prune", spec=False, summary="drop the cache entries that no lock needs",
+        ),
+        Command(
+            name="verify", spec=False, summary="check every cache entry against its digest",
+        ),
+        Command(name="doctor", summary="what this host lacks, with the remedy"),
+        Command(
+            name="import", takes=("file",), summary="make a spec of fuel-agent's input, file=",
+        ),
+        Command(
+            name="completion", spec=False, summary="a shell's completion: bash, zsh, fish",
+            more='As in: eval "$(strata completion bash)"',
+        ),
+        Command(name="help", spec=False, summary="this, or `help COMMAND`"),
+        Command(
+            name="test", spec=False, own=True, takes=("fast", "all"),
+            summary="all the tests; fast=1 units only, all=1 all repetitions",
+        ),
+        Command(
+            name="bench", spec=False, own=True, takes=("rounds", "only"),
+            summary="measure against the rivals, write docs/performance.md",
+        ),
+    )
+}  # fmt: skip
+
+STAGES = ("base", "layer", "image")
+"""Tasks that make single stages: `layer:app`, `image:/boot`."""
+
+VALUES = {
+    "lock": ("latest", "keep", "frozen"),
+    "format": ("text", "json"),
+    "fast": ("1",),
+    "all": ("1",),
+    "quiet": ("1",),
+    "verbose": ("1",),
+    "only": ("ours", "rivals", "growth"),
+}
+"""What may be given to a variable, where that is known."""
+
+EXITS = """\
+  0    done, or nothing to do
+  1    refused or failed: one message says what, and what helps
+  2    `why`: something would be redone
+  3    the command line, or a folder in Strata's place, will not do
+  130  interrupted; 143 terminated: 128 and the signal's number"""
+"""Of all commands."""

@@ -1,0 +1,95 @@
+"""The program `strata`, and ./doit: doit's own main program with Strata's command line.
+
+    words.py  what was typed → doit's words  ─→  DoitMain ─→ session/start.py, graph.py
+
+Plain `doit` comes in by dodo.py and does the same with doit's own words.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from doit.cmd_base import NamespaceTaskLoader
+from doit.cmd_clean import Clean
+from doit.cmd_forget import Forget
+from doit.cmd_info import Info
+from doit.cmd_list import List
+from doit.cmd_run import Run
+from doit.doit_cmd import DoitMain
+
+from .. import VERSION
+from ..errors import BuildError
+from ..session.session import VARIABLES
+from ..spec.load import spec_names
+from . import usage, words
+from .commands import COMMANDS
+
+USAGE = 3
+"""The exit status of a command line that will not do: doit's own."""
+
+
+class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no types
+    """The graph without a dodo.py: of the package itself, for the project in this folder."""
+
+    def setup(self, opt_values: dict[str, Any]) -> None:
+        """Begin the run; doit's namespace of it."""
+        from .. import graph
+        from ..session.start import start
+
+        self.namespace = {
+            name: value for name, value in vars(graph).items() if name.startswith("task_")
+        }
+        self.namespace["DOIT_CONFIG"] = start()
+
+
+class Main(DoitMain):  # type: ignore[misc]
+    """doit with the commands that make sense here; no plugin of a pyproject.toml is run as root."""
+
+    BIN_NAME = "strata"
+    DOIT_CMDS = (Run, List, Info, Clean, Forget)
+
+
+def program() -> str:
+    """What the user typed for this."""
+    return os.environ.get("STRATA_PROGRAM") or "strata"
+
+
+def answer(argv: Sequence[str], specs: Sequence[str]) -> str | None:
+    """What is answered without a run: help, the version, a completion; else None."""
+    first = argv[0] if argv else "help"
+    rest = [word for word in argv[1:] if not word.startswith("-")]
+    if {"-h", "--help"} & set(argv) or first == "help":
+        asked = [word for word in argv if not word.startswith("-") and word != "help"]
+        if asked and (first == "help" or first in COMMANDS):
+            return usage.page(program(), asked[0], VARIABLES)
+        return usage.usage(
+            program(), variables=VARIABLES, specs=specs, checkout=Path("tests/conftest.py").exists()
+        )
+    if first in ("--version", "version"):
+        return f"strata {VERSION}"
+    if first == "completion":
+        return usage.completion(rest[0] if rest else "", VARIABLES).rstrip("\n")
+    return None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what was typed; the exit status, as help lists them."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    specs = spec_names(Path("specs"))
+    try:
+        told = answer(given, specs)
+        if told is not None:
+            print(told)
+            return 0
+        arranged = words.arranged(given, variables=VARIABLES, specs=specs)
+    except BuildError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return USAGE
+    except BrokenPipeError:
+        return 0
+    # No configuration of doit's is read: it could name programs.
+    return int(Main(Loader(), config_filenames=()).run(arranged) or 0)
