@@ -32,6 +32,10 @@ COMMANDS = {
             "publishes.\nNeeds root for stages; who is not root may publish what the cache has.",
         ),
         Command(
+            name="init", spec=False, summary="begin a project here: init [NAME]",
+            more="A commented spec, .gitignore and dodo.py; what is there is left alone.",
+        ),
+        Command(
             name="lock", takes=ASK, summary="look at the repositories, write specs/NAME.lock",
             more="lock=keep resolves only what the spec added. Says `unchanged`, or what changed.",
         ),

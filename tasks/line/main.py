@@ -71,6 +71,10 @@ def answer(argv: Sequence[str], specs: Sequence[str]) -> str | None:
         )
     if first in ("--version", "version"):
         return f"strata {VERSION}"
+    if first == "init":
+        from ..commands.init import init
+
+        return "\n".join(init(Path.cwd(), rest[0] if rest else "example"))
     if first == "completion":
         return usage.completion(rest[0] if rest else "", VARIABLES).rstrip("\n")
     return None

@@ -25,7 +25,7 @@ from ..plan import lockfile
 from ..plan.keys import resolution_inputs
 from ..plan.plan import make_plan
 from ..plan.stage import Plan, Result, Stage
-from ..spec.load import find_spec, load_spec
+from ..spec.load import SCHEMA, find_spec, load_spec
 from ..spec.model import Spec, masked
 from ..store.cache import Cache
 from ..store.seen import SeenFiles
@@ -165,9 +165,18 @@ class Session:
         path = find_spec(self.specs.relative_to(self.root), self.name)
         return load_spec(
             path,
-            schema=self.specs / "spec.schema.json",
+            schema=self.schema,
             validated=self.state / "validated",
         )
+
+    @property
+    def schema(self) -> Path:
+        """What specs are read by: in Strata's checkout its own file, relative as the user knows it.
+
+        In a project of one's own, specs/ has a copy for editors, which may be an older version's.
+        """
+        checkout = __name__.partition(".")[0] == "tasks"
+        return self.specs / SCHEMA.name if checkout else SCHEMA
 
     @property
     def lock_path(self) -> Path:

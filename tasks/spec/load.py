@@ -21,6 +21,9 @@ from .rules import check_spec
 from .schema import read_schema, validate
 from .words import near, short
 
+SCHEMA = Path(__file__).with_name("spec.schema.json")
+"""The schema that comes with Strata; in its checkout a link to the one in specs/."""
+
 UNITS = {"": 1, **{letter: 1 << 10 * power for power, letter in enumerate("KMGT", 1)},
          **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)}}  # fmt: skip
 """As truncate(1) reads them; KiB is K."""
