@@ -13,16 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from doit.cmd_base import NamespaceTaskLoader
+from doit.cmd_base import DoitCmdBase, NamespaceTaskLoader
 from doit.cmd_clean import Clean
 from doit.cmd_forget import Forget
 from doit.cmd_info import Info
-from doit.cmd_list import List
 from doit.cmd_run import Run
 from doit.doit_cmd import DoitMain
 
 from .. import VERSION
 from ..errors import BuildError
+from ..session.reporter import Reporter
 from ..session.session import VARIABLES
 from ..spec.load import spec_names
 from . import usage, words
@@ -46,11 +46,32 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no types
         self.namespace["DOIT_CONFIG"] = start()
 
 
+class Listing(DoitCmdBase):  # type: ignore[misc]
+    """`list`: the specs, or one's stages, in place of doit's list of tasks."""
+
+    name = "list"
+    doc_purpose = "the specs; with spec=NAME its stages and their state"
+    doc_usage = "[spec=NAME]"
+    doc_description = None
+    cmd_options = ()
+
+    def _execute(self) -> int:
+        from ..commands.listing import listing
+
+        session = Reporter.session
+        try:
+            listing(session)
+        except BuildError as error:
+            sys.stderr.write(f"ERROR: {session.mask_if_known(str(error))}\n")
+            return 1
+        return 0
+
+
 class Main(DoitMain):  # type: ignore[misc]
     """doit with the commands that make sense here; no plugin of a pyproject.toml is run as root."""
 
     BIN_NAME = "strata"
-    DOIT_CMDS = (Run, List, Info, Clean, Forget)
+    DOIT_CMDS = (Run, Listing, Info, Clean, Forget)
 
 
 def program() -> str:
