@@ -8,7 +8,7 @@ from ..spec.load import spec_names
 
 
 def listing(session: Session) -> None:
-    """Say what there is; a spec without a lock for it has no keys yet. BuildError for a bad spec."""
+    """Say what there is; a spec without a lock has no keys yet. BuildError for a bad one."""
     if not session.name:
         names = spec_names(session.specs)
         for name in names:

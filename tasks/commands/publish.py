@@ -45,7 +45,7 @@ def publish(session: Session) -> None:
 def clean(session: Session) -> None:
     """`doit clean`: remove what builds of this spec put into out/NAME/, and nothing else."""
     # A name like `..` is a folder, too.
-    if session.name not in spec_names(session.specs):
+    if session.variables.get("spec", "") not in spec_names(session.specs):
         return
     try:
         stage.clean(session.out, session.cache, session.screen.line)

@@ -20,11 +20,11 @@ from doit.cmd_info import Info
 from doit.cmd_run import Run
 from doit.doit_cmd import DoitMain
 
-from .. import VERSION
 from ..errors import BuildError
 from ..session.reporter import Reporter
 from ..session.session import VARIABLES
 from ..spec.load import spec_names
+from ..version import VERSION
 from . import usage, words
 from .commands import COMMANDS
 

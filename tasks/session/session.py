@@ -25,7 +25,8 @@ from ..plan import lockfile
 from ..plan.keys import resolution_inputs
 from ..plan.plan import make_plan
 from ..plan.stage import Plan, Result, Stage
-from ..spec.load import SCHEMA, find_spec, load_spec
+from ..spec.compose import Given
+from ..spec.load import SCHEMA, find_spec, load_spec, spec_names
 from ..spec.model import Spec, masked
 from ..store.cache import Cache
 from ..store.seen import SeenFiles
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 VARIABLES = {
     "spec": "a name in specs/; several as a,b, all or 'web-*'",
+    "variant": "of `variants` in the spec: built as NAME-VARIANT",
     "lock": "latest, keep or frozen",
     "mirror": "what ${mirror} stands for",
     "security_mirror": "what ${security_mirror} stands for",
@@ -92,8 +94,14 @@ class Session:
 
     @property
     def name(self) -> str:
-        """The spec's name, "" when none is given."""
-        return self.variables.get("spec", "")
+        """The spec's name, with its variant's; "" when none is given."""
+        name = self.variables.get("spec", "")
+        return f"{name}-{self.variant}" if name and self.variant else name
+
+    @property
+    def variant(self) -> str:
+        """The spec's variant that is wanted, "" for none."""
+        return self.variables.get("variant", "")
 
     @cached_property
     def cache(self) -> Cache:
@@ -162,9 +170,24 @@ class Session:
     @cached_property
     def spec(self) -> Spec:
         """The spec; BuildError when none or a bad one is named."""
-        path = find_spec(self.specs.relative_to(self.root), self.name)
+        name = self.variables.get("spec", "")
+        path = find_spec(self.specs.relative_to(self.root), name)
+        if self.variant and self.name in spec_names(self.specs):
+            raise BuildError(
+                f"{path}: variant={self.variant}: {self.name} is a spec of its own",
+                "rename one of the two: both would be out/" + self.name,
+            )
         return load_spec(
             path,
+            name=name,
+            given=Given(
+                variant=self.variant,
+                variables={
+                    word.removeprefix("var."): value
+                    for word, value in self.variables.items()
+                    if word.startswith("var.")
+                },
+            ),
             schema=self.schema,
             validated=self.state / "validated",
         )
@@ -181,7 +204,7 @@ class Session:
     @property
     def lock_path(self) -> Path:
         """specs/NAME.lock, relative as the user knows it."""
-        return self.spec.path.with_suffix(".lock")
+        return self.specs.relative_to(self.root) / f"{self.spec.name}.lock"
 
     @cached_property
     def mirrors(self) -> dict[str, str]:

@@ -119,7 +119,7 @@ def _session() -> Session:
             raise InvalidDodoFile(f"{name}={given[name]}: expected 1, or nothing")
     given = {**given, "spec": _one_of(given["spec"])} if "spec" in given else given
     for name in given:
-        if name not in VARIABLES:
+        if name not in VARIABLES and not name.startswith("var."):
             import difflib
 
             near = difflib.get_close_matches(name, VARIABLES, 1)
@@ -161,7 +161,10 @@ def _dep_file(session: Session) -> str:
         pass
     if not state.is_dir():
         return ":memory:"
-    if session.name in spec_names(session.specs):
+    if (
+        session.variables.get("spec", "") in spec_names(session.specs)
+        and "/" not in session.variant
+    ):
         path = state / f"{session.name.replace('/', '%2F')}.sqlite3"
         if os.access(state, os.W_OK):
             # sqlite would write through a link, or to whatever else these are names of.

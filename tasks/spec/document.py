@@ -69,6 +69,19 @@ class Document:
             line, node = pair[0].start_mark.line + 1, pair[1]
         return node, line
 
+    def file(self, steps: Sequence[Any]) -> str:
+        """The file that the value at these steps, or what holds it, was written in."""
+        while True:
+            node, _line = self.find(steps)
+            if node is not None or not steps:
+                # A merged mapping is of several files: what matters is where its field stands.
+                pair = None
+                if steps:
+                    above, _line = self.find(steps[:-1])
+                    pair = _entry(above, steps[-1])
+                return str((pair[0] if pair else node or self.node).start_mark.name)
+            steps = steps[:-1]
+
 
 def _named(node: Any) -> dict[str, tuple[Any, Any]]:
     """The entries of a mapping by their names, without what merge keys bring."""
@@ -114,23 +127,25 @@ def read_text(path: Path) -> bytes:
     return raw
 
 
-def parse(path: Path, raw: bytes) -> Document:
+def parse(path: Path, raw: bytes, *, part: bool = False) -> Document:
     """The values of YAML 1.1 (so also of JSON), with merge keys; a key that stands twice is none.
+
+    `part`: of a file that specs include, which need not hold what a whole spec does.
 
     Raises BuildError with file, line and column.
     """
     import yaml
 
     try:
-        loader = _loader(path, raw)
-        node = loader.get_node() if loader.check_node() else None
-        if node is not None and loader.check_node():
-            mark = loader.peek_event().start_mark
+        reader = loader(path, raw)
+        node = reader.get_node() if reader.check_node() else None
+        if node is not None and reader.check_node():
+            mark = reader.peek_event().start_mark
             raise BuildError(
                 f"{path}:{mark.line + 1}:{mark.column + 1}: a second document begins here",
                 "a spec is one: remove the `---` or `...` between them",
             )
-        values = None if node is None else loader.construct_document(node)
+        values = None if node is None else reader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
@@ -150,9 +165,17 @@ def parse(path: Path, raw: bytes) -> Document:
     if node is None or not isinstance(values, dict):
         found = "nothing" if values is None else "a list" if isinstance(values, list) else "a text"
         raise BuildError(
-            f"{path}: expected a mapping with `repos` and `images`, found {found}",
+            f"{path}: expected a mapping of a spec's fields, found {found}"
+            if part
+            else f"{path}: expected a mapping with `repos` and `images`, found {found}",
             "a spec is lines of `name: value`; see the schema, specs/spec.schema.json",
         )
+    check_size(path, values)
+    return Document(path=path, values=values, node=node)
+
+
+def check_size(path: Path, values: Any) -> None:
+    """BuildError for more values, with aliases written out, or deeper ones than a spec has."""
     count = 0
     for depth, weight in _depths(values):
         count += weight
@@ -160,7 +183,6 @@ def parse(path: Path, raw: bytes) -> Document:
             raise BuildError(f"{path}: more than {NODE_LIMIT} values with its aliases written out")
         if depth > DEPTH_LIMIT:
             raise BuildError(f"{path}: nested deeper than {DEPTH_LIMIT} levels")
-    return Document(path=path, values=values, node=node)
 
 
 def _remedy(error: yaml.MarkedYAMLError, mark: Any) -> str:
@@ -177,7 +199,7 @@ def _remedy(error: yaml.MarkedYAMLError, mark: Any) -> str:
     return ""
 
 
-def _loader(path: Path, raw: bytes) -> Any:
+def loader(path: Path, raw: bytes) -> Any:
     """A loader that refuses what a spec cannot hold, and says where it stands."""
     import yaml
 
@@ -297,7 +319,10 @@ def _loader(path: Path, raw: bytes) -> Any:
     ):
         Loader.add_constructor(TAG + name, constructor)
     Loader.add_constructor(None, other_tag)
-    return Loader(raw)
+    made = Loader(raw)
+    # What marks say of where they are: of several files each has its own.
+    made.name = str(path)
+    return made
 
 
 def _depths(value: Any, depth: int = 0) -> Iterator[tuple[int, int]]:

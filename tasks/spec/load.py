@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import BuildError
 from ..host import safe
 from . import document
+from .compose import Given, compose
 from .model import Base, File, Image, Layer, Repo, Settings, Spec
 from .rules import check_spec
 from .schema import read_schema, validate
@@ -107,28 +108,37 @@ def _meant(folder: Path, name: str, names: Sequence[str]) -> str:
     return f"did you mean spec={meant}? " if meant else ""
 
 
-def load_spec(path: Path, *, schema: Path, validated: Path | None = None) -> Spec:
-    """Read, check and return a spec.
+def load_spec(
+    path: Path,
+    *,
+    schema: Path,
+    validated: Path | None = None,
+    given: Given | None = None,
+    name: str = "",
+) -> Spec:
+    """Read, check and return a spec, with what it includes and the variant that is `given`.
 
-    `validated` is a folder that remembers by digest which texts passed the schema: importing
-    jsonschema would take longer than all the rest of a build that has nothing to do.
-    Raises BuildError with file, path in the document and what was expected.
+    `name` is the spec's, if it is not just its file's. `validated` is a folder that remembers by
+    digest which texts passed the schema: importing jsonschema would take longer than all the rest
+    of a build that has nothing to do. Raises BuildError with file, path in the document and what
+    was expected.
     """
-    raw = document.read_text(path)
-    given = document.parse(path, raw)
+    given = given or Given()
+    name = name or path.stem
+    specs = path.parents[name.count("/")]
+    whole, made_of = compose(path, given, [specs])
     rules = read_schema(schema)
     stamp: Path | None = None
     if validated is not None:
-        digest = hashlib.sha256(raw + b"\0" + rules).hexdigest()
-        stamp = validated / digest
+        stamp = validated / hashlib.sha256(made_of + b"\0" + rules).hexdigest()
     if stamp is None or not safe.noted(stamp):
-        validate(given, rules, where=schema)
+        validate(whole, rules, where=schema)
         if stamp is not None:
             # Who may only read this checkout; a full disk; something else in the folder's place.
             with contextlib.suppress(OSError):
                 safe.note(stamp)
     try:
-        spec = _build(path, given.values)
+        spec = _build(path, whole.values, f"{name}-{given.variant}" if given.variant else name)
         check_spec(spec)
     except BuildError as error:
         raise BuildError(short(error.message), error.hint) from error
@@ -162,7 +172,7 @@ def _words(value: str | list[str]) -> tuple[str, ...]:
     return tuple(shlex.split(value) if isinstance(value, str) else value)
 
 
-def _build(path: Path, document: dict[str, Any]) -> Spec:
+def _build(path: Path, document: dict[str, Any], name: str) -> Spec:
     folder = path.parent
 
     def find(name: str) -> Path:
@@ -207,7 +217,7 @@ def _build(path: Path, document: dict[str, Any]) -> Spec:
         )
     proxies = document.get("proxies", {})
     return Spec(
-        name=path.stem,
+        name=name,
         path=path,
         arch=document.get("arch", "amd64"),
         base=Base(

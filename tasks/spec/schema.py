@@ -94,7 +94,7 @@ def validate(document: Document, schema: bytes, *, where: Path) -> None:
             line = node.start_mark.line + 1
             value = _plain(node)
             raise BuildError(
-                f"{document.path}: {place(steps)}: YAML reads {node.value!r} as {value} "
+                f"{document.file(steps)}: {place(steps)}: YAML reads {node.value!r} as {value} "
                 f"(line {line})",
                 f"write {value} if that is meant: plain digits, no zero first",
             )
@@ -210,7 +210,12 @@ def _refusal(document: Document, schema: Mapping[str, Any], error: ValidationErr
     if steps:
         message = f"{short(place(steps))}: {message}"
     at = f" (line {line})" if line else ""
-    return BuildError(f"{document.path}: {message}{at}", hint or _description(schema, error))
+    where = (
+        document.path
+        if not steps and not _names(error)
+        else document.file([*steps, *_names(error)[:1]])
+    )
+    return BuildError(f"{where}: {message}{at}", hint or _description(schema, error))
 
 
 def _told(

@@ -120,7 +120,7 @@ TABLE: dict[str, Field] = {
          "file:///srv/sp%20ace", "http://[::1]:8080/x", "http://[2001:db8::1]/x", "http://user:correct%20horse@h/x",
          "http://u:p@[::1]:80/x", "http://h/home:/me/Debian_12/", "http://h/~me/x;y=1,2"],
         ["", "h/debian", "ftp://h/x", "cdrom:[Debian]/", "copy:/srv", "mirror+file:/etc/x", "tor+http://h/x",
-         "HTTP://h/x", "http://h/a b", "http://h/[x]", "${mirrors}", "http://[::1/x", "file:srv", "http://h/\n"],
+         "HTTP://h/x", "http://h/a b", "http://h/[x]", "http://[::1/x", "file:srv", "http://h/\n"],
     ),
     "/repos[]/suite": Field(
         repo("suite"), "repos[0].suite", "sources.list(5)",
@@ -515,7 +515,7 @@ def test_a_number_that_yaml_misreads_is_no_size(tmp_path: Path, written: str, nu
          "'packages' for 'Packages', 'root_password' for 'root-password'"),
         ("files: {/a: b}\n", "unknown field 'files' (line 5)", "`layers[]`"),
         ("suite: bookworm\n", "unknown field 'suite' (line 5)", "`repos[]`"),
-        ("frobnicate: 1\n", "unknown field 'frobnicate'", "fields here: arch, base"),
+        ("frobnicate: 1\n", "unknown field 'frobnicate'", "fields here: include, vars, variants, arch, base"),
         ("arch: amd46\n", "arch: 'amd46' is not one of amd64, i386", "did you mean 'amd64'?"),
         ("yes: 1\n", ":5:1: the key 'yes' is not a string: YAML reads it as true", "put it in quotes"),
         ("1: 1\n", ":5:1: the key '1' is not a string: YAML reads it as a number", "put it in quotes"),

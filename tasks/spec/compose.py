@@ -1,0 +1,337 @@
+"""One document of several: included parts, a variant, and values for `${names}`.
+
+    common/debian.yaml ─┐
+    common/users.yaml ──┼─→ lists append, maps merge, the later one wins ─→ variant ─→ ${names}
+    web.yaml ───────────┘
+
+It works on YAML's nodes, so that each value keeps the file and line that it was written on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import BuildError
+from . import document
+from .document import DEPTH_LIMIT, TAG, Document
+from .words import near, short
+
+FILE_LIMIT = 100
+"""Files that a spec may be made of."""
+
+HOST = ("mirror", "security_mirror")
+"""Names in `${}` that are not the spec's: what they stand for, the building host says later."""
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+_MARK = re.compile(r"\$(\$)?\{([^}]*)\}|\$(\$)?\{")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What the command line says of a spec: its variant, and values for its names."""
+
+    variant: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def compose(path: Path, given: Given, folders: Sequence[Path]) -> tuple[Document, bytes]:
+    """The whole spec of a file, and all that it was made of, for a digest.
+
+    Included files are looked for beside the one that names them, then in `folders`. Raises
+    BuildError, with the chain of files, for an include that is missing or includes itself, for a
+    variant that there is not, and for a name in `${}` that nothing gives a value.
+    """
+    raw: list[bytes] = []
+    whole = _gathered(path, (), folders, raw)
+    if whole is None:
+        # Nothing but itself: as it was written.
+        found = document.parse(path, raw[0])
+        node: Any = found.node
+    else:
+        node = whole
+    fields = _fields(node)
+    variants = _section(path, fields, "variants")
+    variables = _section(path, fields, "vars")
+    plain = not ({"include", "vars", "variants"} & fields.keys()) and not given.variables
+    if given.variant or variants:
+        node = _varied(path, node, variants, given.variant)
+        variables = _section(path, _fields(node), "vars")
+    values = _values(path, variables, given.variables)
+    node, changed = _filled(node, values, path)
+    if plain and not changed and whole is None:
+        return found, raw[0]
+    node = _without(node, ("include", "vars", "variants"))
+    loader = document.loader(path, b"")
+    built = loader.construct_document(node)
+    document.check_size(path, built)
+    stamp = b"\0".join([*raw, repr((given.variant, sorted(values.items()))).encode()])
+    return Document(path=path, values=built, node=node), stamp
+
+
+def variants_of(path: Path) -> list[str]:
+    """The names of a spec's variants, none where it cannot be read."""
+    try:
+        raw: list[bytes] = []
+        whole = _gathered(path, (), (path.parent,), raw)
+        node = whole if whole is not None else document.parse(path, raw[0]).node
+        return sorted(_section(path, _fields(node), "variants"))
+    except BuildError:
+        return []
+
+
+# ---------------------------------------------------------------- include
+
+
+def _gathered(
+    path: Path, chain: tuple[Path, ...], folders: Sequence[Path], raw: list[bytes]
+) -> Any | None:
+    """The node of a file with what it includes below it; None for a file without any include."""
+    text = document.read_text(path)
+    raw.append(text)
+    if len(raw) > FILE_LIMIT:
+        raise BuildError(f"{path}: more than {FILE_LIMIT} files are included{_told(chain)}")
+    found = document.parse(path, text, part=bool(chain))
+    pair = _fields(found.node).get("include")
+    if pair is None:
+        return None if not chain else _flat(found.node)
+    names = found.values["include"]
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise BuildError(
+            f"{_at(pair[0])}: include: expected a list of files",
+            "as in: include: [common/debian.yaml]",
+        )
+    node: Any = None
+    for number, name in enumerate(names):
+        part = _found(name, path, folders)
+        here = f"{path}: include[{number}]: {name}"
+        if part is None:
+            raise BuildError(
+                f"{here}: there is no such file{_told(chain)}",
+                "paths are relative to the file that includes, and to specs/",
+            )
+        if part.resolve() in [one.resolve() for one in (*chain, path)]:
+            raise BuildError(
+                f"{here}: it includes itself{_told((*chain, path))}", "remove one of the includes"
+            )
+        below = _gathered(part, (*chain, path), folders, raw)
+        node = below if node is None else merged(node, below)
+    return _flat(found.node) if node is None else merged(node, _flat(found.node))
+
+
+def _told(chain: Sequence[Path]) -> str:
+    return f" (by way of {' → '.join(map(str, chain))})" if len(chain) > 0 else ""
+
+
+def _found(name: str, path: Path, folders: Sequence[Path]) -> Path | None:
+    if Path(name).is_absolute():
+        return Path(name) if os.path.lexists(name) else None
+    beside = (folder / name for folder in (path.parent, *folders))
+    return next((one for one in beside if os.path.lexists(one)), None)
+
+
+def _at(node: Any) -> str:
+    return f"{node.start_mark.name}:{node.start_mark.line + 1}"
+
+
+# ---------------------------------------------------------------- nodes
+
+
+def _fields(node: Any) -> dict[str, tuple[Any, Any]]:
+    """The entries of a mapping, what its merge keys bring included."""
+    return {pair[0].value: pair for pair in _flat(node, deep=False).value}
+
+
+def _section(path: Path, fields: Mapping[str, tuple[Any, Any]], name: str) -> dict[str, Any]:
+    """The entries of `vars` or `variants`, by their names."""
+    if name not in fields:
+        return {}
+    key, node = fields[name]
+    if node.tag != TAG + "map":
+        raise BuildError(f"{_at(key)}: {name}: expected a mapping", f"as in: {name}: {{a: …}}")
+    found = {}
+    for key, value in _flat(node, deep=False).value:
+        if not NAME.fullmatch(key.value.replace("-", "_")) or (name == "vars" and "-" in key.value):
+            raise BuildError(
+                f"{_at(key)}: {name}.{short(key.value)}: expected a name",
+                "letters, digits and _, not beginning with a digit",
+            )
+        found[key.value] = value
+    return found
+
+
+def _flat(node: Any, depth: int = 0, *, deep: bool = True) -> Any:
+    """The same with what `<<` merges written out: own entries win, then the first of several."""
+    import yaml
+
+    if depth > DEPTH_LIMIT:
+        raise BuildError(f"{_at(node)}: nested deeper than {DEPTH_LIMIT} levels")
+    if isinstance(node, yaml.SequenceNode):
+        items = [_flat(one, depth + 1) for one in node.value] if deep else node.value
+        return yaml.SequenceNode(node.tag, items, node.start_mark, node.end_mark)
+    if not isinstance(node, yaml.MappingNode):
+        return node
+    own: dict[str, tuple[Any, Any]] = {}
+    other: dict[str, tuple[Any, Any]] = {}
+    for key, value in node.value:
+        if key.tag == TAG + "merge":
+            for one in [value] if isinstance(value, yaml.MappingNode) else value.value:
+                for pair in _flat(one, depth + 1, deep=False).value:
+                    other.setdefault(pair[0].value, pair)
+        else:
+            own[key.value] = (key, value)
+    pairs = [
+        (key, _flat(value, depth + 1) if deep else value)
+        for key, value in {**other, **own}.values()
+    ]
+    return yaml.MappingNode(node.tag, pairs, node.start_mark, node.end_mark)
+
+
+def merged(lower: Any, upper: Any) -> Any:
+    """Two flat nodes as one: maps merge, lists append, else the upper one wins.
+
+    Of lists of texts, what both have stands once.
+    """
+    import yaml
+
+    if isinstance(lower, yaml.MappingNode) and isinstance(upper, yaml.MappingNode):
+        pairs = {key.value: (key, value) for key, value in lower.value}
+        for key, value in upper.value:
+            if key.value in pairs:
+                key, value = key, merged(pairs[key.value][1], value)
+            pairs[key.value] = (key, value)
+        return yaml.MappingNode(upper.tag, list(pairs.values()), upper.start_mark, upper.end_mark)
+    if isinstance(lower, yaml.SequenceNode) and isinstance(upper, yaml.SequenceNode):
+        there = {one.value for one in lower.value if isinstance(one, yaml.ScalarNode)}
+        more = [
+            one
+            for one in upper.value
+            if not (isinstance(one, yaml.ScalarNode) and one.value in there)
+        ]
+        items = [*lower.value, *more]
+        return yaml.SequenceNode(upper.tag, items, upper.start_mark, upper.end_mark)
+    return upper
+
+
+def _without(node: Any, names: Sequence[str]) -> Any:
+    import yaml
+
+    pairs = [pair for pair in _flat(node, deep=False).value if pair[0].value not in names]
+    return yaml.MappingNode(node.tag, pairs, node.start_mark, node.end_mark)
+
+
+# ---------------------------------------------------------------- variants
+
+
+def _no_variant(path: Path, name: str, variants: Mapping[str, Any]) -> BuildError:
+    meant = near(name, variants)
+    return BuildError(
+        f"{path}: variant={name}: there is no such variant",
+        (f"did you mean {meant}? " if meant else "")
+        + (f"variants: {', '.join(variants)}" if variants else "the spec has none: leave it out"),
+    )
+
+
+def _varied(path: Path, node: Any, variants: Mapping[str, Any], name: str) -> Any:
+    """The spec with one variant merged over it."""
+    if not name:
+        return node
+    if name not in variants:
+        raise _no_variant(path, name, variants)
+    over = variants[name]
+    if over.tag != TAG + "map":
+        raise BuildError(f"{_at(over)}: variants.{name}: expected a mapping of a spec's fields")
+    for field_name in ("include", "variants"):
+        if field_name in _fields(over):
+            raise BuildError(f"{_at(over)}: variants.{name}.{field_name}: not in a variant")
+    return merged(_flat(node), _flat(over))
+
+
+# ---------------------------------------------------------------- ${names}
+
+
+def _values(path: Path, variables: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:
+    """The text of each name: the command line's, else the spec's."""
+    found = {}
+    for name, node in variables.items():
+        if node.tag in (TAG + "map", TAG + "seq", TAG + "null"):
+            raise BuildError(f"{_at(node)}: vars.{name}: expected a text or a number")
+        found[name] = str(node.value)
+    for name in given:
+        if name not in found:
+            meant = near(name, found)
+            raise BuildError(
+                f"{path}: var.{name}=: the spec's vars have no {name!r}",
+                (f"did you mean var.{meant}=? " if meant else "")
+                + (f"vars: {', '.join(found)}" if found else "add it to the spec's vars"),
+            )
+    return {**found, **given}
+
+
+def _filled(node: Any, values: Mapping[str, str], path: Path) -> tuple[Any, bool]:
+    """The same nodes with each `${name}` of their texts replaced; whether there was any."""
+    import yaml
+
+    known: dict[int, Any] = {}
+    changed = False
+
+    def text(node: Any) -> Any:
+        nonlocal changed
+        if node.tag != TAG + "str" or "${" not in node.value:
+            return node
+
+        def put(found: re.Match[str]) -> str:
+            if found[1] or found[3]:
+                return found[0][1:]
+            name = found[2]
+            if name in HOST:
+                return found[0]
+            if name is None or name not in values:
+                raise _unknown(node, found[0], name or "", values)
+            return values[name]
+
+        value = _MARK.sub(put, node.value)
+        if value == node.value:
+            return node
+        changed = True
+        return yaml.ScalarNode(node.tag, value, node.start_mark, node.end_mark, node.style)
+
+    def walk(node: Any, top: bool = False) -> Any:
+        if isinstance(node, yaml.ScalarNode):
+            return text(node)
+        if id(node) in known:
+            return known[id(node)]
+        kind = type(node)
+        if isinstance(node, yaml.MappingNode):
+            items: list[Any] = [
+                # Anybody's: shell in x- fields and meta is not looked at, and vars are its source.
+                pair
+                if pair[0].value == "meta" or (top and _free(pair[0].value))
+                else (text(pair[0]), walk(pair[1]))
+                for pair in node.value
+            ]
+        else:
+            items = [walk(one) for one in node.value]
+        known[id(node)] = made = kind(node.tag, items, node.start_mark, node.end_mark)
+        return made
+
+    return walk(node, top=True), changed
+
+
+def _free(name: str) -> bool:
+    return name in ("vars", "variants", "include") or name.startswith("x-")
+
+
+def _unknown(node: Any, mark: str, name: str, values: Mapping[str, str]) -> BuildError:
+    known = [*values, *HOST]
+    meant = near(name, known)
+    hint = f"did you mean ${{{meant}}}? " if meant else ""
+    return BuildError(
+        f"{_at(node)}: {short(mark)}: nothing gives it a value",
+        f"{hint}vars: gives values; ${mark} stands for {mark} itself",
+    )
