@@ -117,12 +117,13 @@ def test_same_bytes_on_another_host(
 ) -> None:
     world.edit("tool: mmdebstrap, variant: apt", f"tool: {tool}, variant: "
                + ("apt" if tool == "mmdebstrap" else "minbase"))  # fmt: skip
-    spec_of(world, "many", IMAGES)
+    # What a tree is packed into does not depend on what bootstrapped it.
+    spec_of(world, "many", IMAGES if tool == "mmdebstrap" else "\n".join(IMAGES.splitlines()[:3]))
     shutil.rmtree(world.root / "cache", ignore_errors=True)
     world.build(spec="many")
     first = digests(world.root)
     assert len([name for name in first if "/layers/" in name]) == 4
-    assert len([name for name in first if "/images/" in name]) == 9
+    assert len([name for name in first if "/images/" in name]) == (9 if tool == "mmdebstrap" else 2)
 
     other = world.clone(tmp_path / "another folder" / "of another length")
     script = """
