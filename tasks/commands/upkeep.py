@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import BuildError
@@ -10,6 +11,7 @@ from ..host import cachedir, holes
 from ..host.files import remove
 from ..plan.stage import Plan
 from ..session.session import Session
+from ..spec.compose import variants_of
 from ..spec.load import spec_names
 from ..spec.words import counted
 from ..store.digests import broken
@@ -21,13 +23,21 @@ FOREIGN_SHOWN = 20
 # ---------------------------------------------------------------- the cache
 
 
+def _locked(session: Session) -> Iterator[tuple[str, str]]:
+    """(spec, variant or "") of each that has a lock."""
+    for name in spec_names(session.specs):
+        for variant in ("", *variants_of(session.specs / f"{name}.yaml")):
+            lock = f"{name}-{variant}.lock" if variant else f"{name}.lock"
+            if (session.specs / lock).exists():
+                yield name, variant
+
+
 def _plans(session: Session) -> list[Plan]:
     """The plan of every spec that has a lock; one that cannot be planned keeps nothing safe."""
     plans = []
-    for name in spec_names(session.specs):
-        if not (session.specs / f"{name}.lock").exists():
-            continue
-        other = Session(root=session.root, variables={**session.variables, "spec": name})
+    for name, variant in _locked(session):
+        given = {"spec": name, "variant": variant} if variant else {"spec": name}
+        other = Session(root=session.root, variables={**session.variables, **given})
         try:
             plans.append(other.plan)
         except BuildError as error:
