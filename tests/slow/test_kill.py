@@ -251,7 +251,8 @@ def test_killed_at_random_instants(small: World) -> None:
             state = min(STATES, key=lambda name: done[name])
             _drop(small, *STATES[state])
             dirty = False
-            for _ in range(chance.randint(3, 6)):
+            # Of few kills each state gets two: what is never begun with is hardly ever hit.
+            for _ in range(chance.randint(3, 6) if KILLS >= 6 * len(STATES) else 2):
                 number = SIGNALS[real % 3]
                 group = chance.random() < 0.5
                 run = Run(small, "build", "spec=web")
