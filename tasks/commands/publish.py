@@ -6,7 +6,7 @@ import os
 
 from ..errors import BuildError
 from ..session.session import Session
-from ..spec.load import spec_names
+from ..spec.load import is_spec
 from ..stages import publish as stage
 from ..stages.publish import Publication
 
@@ -45,7 +45,7 @@ def publish(session: Session) -> None:
 def clean(session: Session) -> None:
     """`doit clean`: remove what builds of this spec put into out/NAME/, and nothing else."""
     # A name like `..` is a folder, too.
-    if session.variables.get("spec", "") not in spec_names(session.specs):
+    if not is_spec(session.specs, session.variables.get("spec", "")):
         return
     try:
         stage.clean(session.out, session.cache, session.screen.line)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,11 @@ def program() -> str:
     return os.environ.get("STRATA_PROGRAM") or "strata"
 
 
-def answer(argv: Sequence[str], specs: Sequence[str]) -> str | None:
+def _specs() -> list[str]:
+    return spec_names(Path("specs"))
+
+
+def answer(argv: Sequence[str], specs: Callable[[], Sequence[str]]) -> str | None:
     """What is answered without a run: help, the version, a completion; else None."""
     first = argv[0] if argv else "help"
     rest = [word for word in argv[1:] if not word.startswith("-")]
@@ -88,7 +92,10 @@ def answer(argv: Sequence[str], specs: Sequence[str]) -> str | None:
         if asked and (first == "help" or first in COMMANDS):
             return usage.page(program(), asked[0], VARIABLES)
         return usage.usage(
-            program(), variables=VARIABLES, specs=specs, checkout=Path("tests/conftest.py").exists()
+            program(),
+            variables=VARIABLES,
+            specs=specs(),
+            checkout=Path("tests/conftest.py").exists(),
         )
     if first in ("--version", "version"):
         return f"strata {VERSION}"
@@ -104,13 +111,12 @@ def answer(argv: Sequence[str], specs: Sequence[str]) -> str | None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what was typed; the exit status, as help lists them."""
     given = list(sys.argv[1:] if argv is None else argv)
-    specs = spec_names(Path("specs"))
     try:
-        told = answer(given, specs)
+        told = answer(given, _specs)
         if told is not None:
             print(told)
             return 0
-        arranged = words.arranged(given, variables=VARIABLES, specs=specs)
+        arranged = words.arranged(given, variables=VARIABLES, specs=_specs)
     except BuildError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return USAGE

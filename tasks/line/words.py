@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ..errors import BuildError
 from ..spec.words import near
@@ -12,11 +12,11 @@ FLAGS = {"-q": "quiet=1", "--quiet": "quiet=1", "-v": "verbose=1", "--verbose": 
 
 
 def arranged(
-    argv: Sequence[str], *, variables: Mapping[str, str], specs: Collection[str]
+    argv: Sequence[str], *, variables: Mapping[str, str], specs: Callable[[], Collection[str]]
 ) -> list[str]:
     """The words as doit takes them: the command first, then tasks, then each NAME=VALUE once.
 
-    `variables` are those that there are, `specs` the names of this project's specs. Raises
+    `variables` are those that there are, `specs` gives the names of this project's specs. Raises
     BuildError for a command, an option or a variable that there is not, or that is given twice.
     """
     given: dict[str, str] = {}
@@ -39,11 +39,11 @@ def arranged(
         given[name] = value
     command = words[0] if words else "build"
     if not _known(command):
-        raise _no_command(command, specs)
+        raise _no_command(command, specs())
     for word in [one for one in words[1:] if not _known(one)]:
         if command == "info":
             continue  # a stage's name, which only the plan knows
-        if not (command in COMMANDS and COMMANDS[command].spec) or "/" in word[:1]:
+        if (command in COMMANDS and not COMMANDS[command].spec) or word.startswith("/"):
             raise BuildError(
                 f"{command} {word}: {command} takes no {word!r}", f"strata help {command}"
             )

@@ -26,7 +26,7 @@ from ..plan.keys import resolution_inputs
 from ..plan.plan import make_plan
 from ..plan.stage import Plan, Result, Stage
 from ..spec.compose import Given
-from ..spec.load import SCHEMA, find_spec, load_spec, spec_names
+from ..spec.load import SCHEMA, find_spec, is_spec, load_spec
 from ..spec.model import Spec, masked
 from ..store.cache import Cache
 from ..store.seen import SeenFiles
@@ -172,7 +172,7 @@ class Session:
         """The spec; BuildError when none or a bad one is named."""
         name = self.variables.get("spec", "")
         path = find_spec(self.specs.relative_to(self.root), name)
-        if self.variant and self.name in spec_names(self.specs):
+        if self.variant and is_spec(self.specs, self.name):
             raise BuildError(
                 f"{path}: variant={self.variant}: {self.name} is a spec of its own",
                 "rename one of the two: both would be out/" + self.name,

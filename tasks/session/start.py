@@ -11,7 +11,7 @@ import signal
 import sqlite3
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from ..host.files import remove
 from ..host.process import SIGNALS, on_signal
 from ..host.scratch import scratch_root
 from ..host.streams import speak_utf8, stand_streams
-from ..spec.load import chosen_specs, spec_names
+from ..spec.load import chosen_specs, is_spec
 from .reporter import Reporter, variables
 from .session import VARIABLES, Session
 
@@ -74,7 +74,7 @@ def _given_once(argv: Sequence[str]) -> None:
             )
 
 
-def _one_of(text: str) -> str:
+def _one_of(text: str, given: Mapping[str, str]) -> str:
     """The spec of this process: of several, each has a process of its own, one after the other.
 
     The stages that they share are made by the first of them, and in the cache for the others.
@@ -89,8 +89,10 @@ def _one_of(text: str) -> str:
     if len(names) == 1:
         return names[0]
     worst: dict[str, int] = {}
+    # JSON stays what a program can read.
+    heading = sys.stderr if given.get("format") == "json" else sys.stdout
     for name in names:
-        print(f"== {name}", flush=True)
+        print(f"== {name}", file=heading, flush=True)
         child = os.fork()
         if child == 0:
             doit_cmd.set_var("spec", name)
@@ -106,7 +108,9 @@ def _one_of(text: str) -> str:
             break
     failed = [name for name in names if worst.get(name, 1)]
     if failed:
-        print(f"== {len(failed)} of {len(names)} specs: {', '.join(failed)}", flush=True)
+        print(
+            f"== {len(failed)} of {len(names)} specs: {', '.join(failed)}", file=heading, flush=True
+        )
     raise SystemExit(max((abs(code) for code in worst.values()), default=0))
 
 
@@ -117,7 +121,7 @@ def _session() -> Session:
     for name in ("quiet", "verbose"):
         if given.get(name, "1") != "1":
             raise InvalidDodoFile(f"{name}={given[name]}: expected 1, or nothing")
-    given = {**given, "spec": _one_of(given["spec"])} if "spec" in given else given
+    given = {**given, "spec": _one_of(given["spec"], given)} if "spec" in given else given
     for name in given:
         if name not in VARIABLES and not name.startswith("var."):
             import difflib
@@ -161,10 +165,7 @@ def _dep_file(session: Session) -> str:
         pass
     if not state.is_dir():
         return ":memory:"
-    if (
-        session.variables.get("spec", "") in spec_names(session.specs)
-        and "/" not in session.variant
-    ):
+    if is_spec(session.specs, session.variables.get("spec", "")) and "/" not in session.variant:
         path = state / f"{session.name.replace('/', '%2F')}.sqlite3"
         if os.access(state, os.W_OK):
             # sqlite would write through a link, or to whatever else these are names of.

@@ -42,6 +42,18 @@ def spec_names(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder).with_suffix("")) for path in found)
 
 
+def is_spec(folder: Path, name: str) -> bool:
+    """Whether a folder has a spec of this name, as `spec_names` lists them, without listing them.
+
+    What lies below specs/ may be a whole tree of files for images.
+    """
+    parts = name.split("/")
+    if not all(parts) or any(part.startswith(".") for part in parts) or "\0" in name:
+        return False
+    path = folder / f"{name}.yaml"
+    return os.path.lexists(path) and (len(parts) == 1 or _whole(path))
+
+
 def _whole(path: Path) -> bool:
     try:
         with open(safe.named(path), "rb") as file:
@@ -57,10 +69,10 @@ def chosen_specs(folder: Path, text: str) -> list[str]:
     A name alone is returned whether there is such a spec or not: what uses it says so. BuildError
     for several of which one is none.
     """
-    names = spec_names(folder)
     parts = text.split(",")
-    if len(parts) == 1 and (text in names or not _pattern(text)):
+    if len(parts) == 1 and (not _pattern(text) or is_spec(folder, text)):
         return [text]
+    names = spec_names(folder)
     found: dict[str, None] = {}
     for part in parts:
         these = [part] if part in names else []
@@ -83,16 +95,16 @@ def _pattern(text: str) -> bool:
 
 def find_spec(folder: Path, name: str) -> Path:
     """The file of a spec; BuildError lists the good names for a bad one."""
+    if is_spec(folder, name):
+        return folder / f"{name}.yaml"
     names = spec_names(folder)
     listing = f"specs here: {', '.join(names)}" if names else f"there is no spec in {folder}/"
     if not name:
         raise BuildError("no spec is named", f"add spec=NAME; {listing}")
-    if name not in names:
-        shown = "".join(sign if sign.isprintable() else "?" for sign in name)
-        raise BuildError(
-            f"{folder}/{shown}.yaml: there is no such spec", _meant(folder, name, names) + listing
-        )
-    return folder / f"{name}.yaml"
+    shown = "".join(sign if sign.isprintable() else "?" for sign in name)
+    raise BuildError(
+        f"{folder}/{shown}.yaml: there is no such spec", _meant(folder, name, names) + listing
+    )
 
 
 def _meant(folder: Path, name: str, names: Sequence[str]) -> str:

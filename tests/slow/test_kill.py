@@ -252,7 +252,7 @@ def test_killed_at_random_instants(small: World) -> None:
             _drop(small, *STATES[state])
             dirty = False
             # Of few kills each state gets two: what is never begun with is hardly ever hit.
-            for _ in range(chance.randint(3, 6) if KILLS >= 6 * len(STATES) else 2):
+            for _ in range(chance.randint(3, 6) if 6 * len(STATES) <= KILLS else 2):
                 number = SIGNALS[real % 3]
                 group = chance.random() < 0.5
                 run = Run(small, "build", "spec=web")

@@ -18,7 +18,7 @@ SPECS = ["api", "web"]
 
 
 def typed(words: str) -> list[str]:
-    return arranged(words.split(), variables=VARIABLES, specs=SPECS)
+    return arranged(words.split(), variables=VARIABLES, specs=lambda: SPECS)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,7 @@ def typed(words: str) -> list[str]:
         ("build web var.domain=a=b", "build spec=web var.domain=a=b"),
         ("build team/web", "build spec=team/web"),
         ("build nope", "build spec=nope"),
+        ("base web", "base spec=web"),
     ],
 )
 def test_forms(words: str, expected: str) -> None:
@@ -76,7 +77,7 @@ def test_what_cannot_be_meant(words: str, parts: list[str]) -> None:
     "words", ["", "help", "--help", "-h", "build -h", "help build", "--version"]
 )
 def test_what_is_answered_without_a_run(words: str) -> None:
-    text = answer(words.split(), SPECS) or ""
+    text = answer(words.split(), lambda: SPECS) or ""
     if words == "--version":
         assert text.startswith("strata ")
     elif "build" in words:
