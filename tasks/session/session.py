@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 
 VARIABLES = {
     "spec": "a name in specs/; several as a,b, all or 'web-*'",
-    "variant": "of `variants` in the spec: built as NAME-VARIANT",
     "lock": "latest, keep or frozen",
     "mirror": "what ${mirror} stands for",
     "security_mirror": "what ${security_mirror} stands for",
+    "variant": "of `variants` in the spec: built as NAME-VARIANT",
     "quiet": "quiet=1, -q: only results and errors",
     "verbose": "verbose=1, -v: also what the commands of a stage print",
     "format": "of `doit keys`: text or json",
