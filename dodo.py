@@ -24,6 +24,7 @@ from tasks.graph import (  # noqa: F401 - doit looks for task_* here
     task_lock,
     task_prune,
     task_reproduce,
+    task_show,
     task_test,
     task_verify,
     task_why,

@@ -169,6 +169,11 @@ def task_check() -> Task:
     return _plain("check", "check", "is a spec right? without root, network or lock")
 
 
+def task_show() -> Task:
+    """the whole spec, with where each value came from"""
+    return _plain("show", "show", "the whole spec, with where each value came from")
+
+
 def task_why() -> Task:
     """what a build would redo, and why"""
     return _plain("why", "why", "what a build would redo, and why")

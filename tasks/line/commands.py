@@ -45,6 +45,10 @@ COMMANDS = {
             "names.\nspec=all checks every spec, as CI should.",
         ),
         Command(
+            name="show", summary="the whole spec, with where each value came from",
+            more="With what it includes, its variant and vars: YAML that could stand in its place.",
+        ),
+        Command(
             name="why", takes=("lock",), summary="what a build would redo, and why",
             more="Exit status 0: nothing; 2: something.",
         ),

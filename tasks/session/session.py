@@ -99,6 +99,16 @@ class Session:
         return f"{name}-{self.variant}" if name and self.variant else name
 
     @property
+    def given(self) -> Given:
+        """What the command line says of the spec: `variant=`, `var.NAME=`."""
+        values = {
+            word.removeprefix("var."): value
+            for word, value in self.variables.items()
+            if word.startswith("var.")
+        }
+        return Given(variant=self.variant, variables=values)
+
+    @property
     def variant(self) -> str:
         """The spec's variant that is wanted, "" for none."""
         return self.variables.get("variant", "")
@@ -180,14 +190,7 @@ class Session:
         return load_spec(
             path,
             name=name,
-            given=Given(
-                variant=self.variant,
-                variables={
-                    word.removeprefix("var."): value
-                    for word, value in self.variables.items()
-                    if word.startswith("var.")
-                },
-            ),
+            given=self.given,
             schema=self.schema,
             validated=self.state / "validated",
         )

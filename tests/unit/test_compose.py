@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from support import samples
 from tasks.errors import BuildError
-from tasks.spec.compose import Given, variants_of
+from tasks.spec.compose import Given, compose, variants_of
 from tasks.spec.load import chosen_specs, load_spec, spec_names
 from tasks.spec.model import Spec
+from tasks.spec.origins import lines
 
 COMMON = """\
 repos: [{name: debian, uri: "${mirror}", suite: bookworm, section: main}]
@@ -188,6 +190,29 @@ def test_specs_in_folders_and_several_at_once(tmp_path: Path) -> None:
             chosen_specs(tmp_path, text)
         assert part in str(caught.value)
     assert load(tmp_path, "team/api").name == "team/api"
+
+
+def test_the_whole_is_shown_with_where_each_value_is_from(tmp_path: Path) -> None:
+    write(tmp_path, common__debian=COMMON, web="""\
+include: [common/debian.yaml]
+vars: {n: "1"}
+x-a: &a {owner: www-data}
+packages: [nginx-light]
+hostname: h${n}
+layers:
+  - name: app
+    files: {/a: {<<: *a, content: "1\\n2"}, /b: {content: "yes", mode: "0600"}}
+""")  # fmt: skip
+    whole, _stamp = compose(tmp_path / "web.yaml", Given(), [tmp_path])
+    found = list(lines(whole))
+    assert yaml.safe_load("\n".join(text for text, _origin in found)) == whole.values
+    origins = {text.strip(): origin.removeprefix(f"{tmp_path}/") for text, origin in found}
+    assert origins["- curl"] == "common/debian.yaml:3"
+    assert origins["- nginx-light"] == "web.yaml:4"
+    assert origins["hostname: h1"] == "web.yaml:5"
+    assert origins["timezone: UTC"] == "common/debian.yaml:4"
+    assert origins["owner: www-data"] == "web.yaml:3"
+    assert origins["content: 'yes'"] == "web.yaml:8"
 
 
 def test_bombs_end_soon(tmp_path: Path) -> None:
