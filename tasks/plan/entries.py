@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ..errors import BuildError
 from ..host import safe
 from ..host.files import sha256_of
 from ..spec.model import File, Layer, Spec
+from ..spec.names import filled
 from ..spec.rules import check_target, places
 from . import reads, scripts
 
@@ -79,6 +80,9 @@ def entries(file: File, where: str, spec: Path) -> Iterator[Entry]:
             owner=file.owner,
         )
         return
+    if file.names is not None:
+        yield _made(file, file.names, where, spec)
+        return
     try:
         # A source that is itself a link means what it points to; links inside a folder stay links.
         yield from _walk(file.source.resolve(strict=True), file.target, file)
@@ -88,6 +92,40 @@ def entries(file: File, where: str, spec: Path) -> Iterator[Entry]:
             f"{where}: {file.target}: the source {file.source} cannot be read: {reason}",
             places(file.source, spec),
         ) from error
+
+
+TEMPLATE_LIMIT = 1 << 20
+"""Bytes of a template."""
+
+
+def _made(file: File, names: Mapping[str, str], where: str, spec: Path) -> Entry:
+    """A file of a template, with the mode that its source has."""
+    assert file.source is not None
+    try:
+        descriptor = safe.named(file.source)
+        with open(descriptor, "rb") as opened:
+            executable = os.fstat(opened.fileno()).st_mode & 0o111
+            raw = opened.read(TEMPLATE_LIMIT + 1)
+        text = raw.decode("utf-8")
+    except OSError as error:
+        raise BuildError(
+            f"{where}: {file.target}: the template {file.source} cannot be read: {error.strerror}",
+            places(file.source, spec),
+        ) from error
+    except UnicodeDecodeError as error:
+        raise BuildError(
+            f"{file.source}: a template is text in UTF-8", "give it as source: if it is none"
+        ) from error
+    if len(raw) > TEMPLATE_LIMIT:
+        raise BuildError(f"{file.source}: larger than the {TEMPLATE_LIMIT} bytes of a template")
+    return Entry(
+        target=file.target,
+        kind="file",
+        source=None,
+        content=filled(text, names, str(file.source)).encode(),
+        mode=file.mode if file.mode is not None else 0o755 if executable else 0o644,
+        owner=file.owner,
+    )
 
 
 def _walk(source: Path, target: str, file: File) -> Iterator[Entry]:

@@ -10,7 +10,6 @@ It works on YAML's nodes, so that each value keeps the file and line that it was
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 from ..errors import BuildError
 from . import document
 from .document import DEPTH_LIMIT, TAG, Document
+from .names import NAME, filled
 from .words import near, short
 
 FILE_LIMIT = 100
@@ -26,10 +26,6 @@ FILE_LIMIT = 100
 
 HOST = ("mirror", "security_mirror")
 """Names in `${}` that are not the spec's: what they stand for, the building host says later."""
-
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-_MARK = re.compile(r"\$(\$)?\{([^}]*)\}|\$(\$)?\{")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +67,7 @@ def compose(path: Path, given: Given, folders: Sequence[Path]) -> tuple[Document
     built = loader.construct_document(node)
     document.check_size(path, built)
     stamp = b"\0".join([*raw, repr((given.variant, sorted(values.items()))).encode()])
-    return Document(path=path, values=built, node=node), stamp
+    return Document(path=path, values=built, node=node, names=values), stamp
 
 
 def variants_of(path: Path) -> list[str]:
@@ -285,17 +281,7 @@ def _filled(node: Any, values: Mapping[str, str], path: Path) -> tuple[Any, bool
         if node.tag != TAG + "str" or "${" not in node.value:
             return node
 
-        def put(found: re.Match[str]) -> str:
-            if found[1] or found[3]:
-                return found[0][1:]
-            name = found[2]
-            if name in HOST:
-                return found[0]
-            if name is None or name not in values:
-                raise _unknown(node, found[0], name or "", values)
-            return values[name]
-
-        value = _MARK.sub(put, node.value)
+        value = filled(node.value, values, _at(node), kept=HOST)
         if value == node.value:
             return node
         changed = True
@@ -325,13 +311,3 @@ def _filled(node: Any, values: Mapping[str, str], path: Path) -> tuple[Any, bool
 
 def _free(name: str) -> bool:
     return name in ("vars", "variants", "include") or name.startswith("x-")
-
-
-def _unknown(node: Any, mark: str, name: str, values: Mapping[str, str]) -> BuildError:
-    known = [*values, *HOST]
-    meant = near(name, known)
-    hint = f"did you mean ${{{meant}}}? " if meant else ""
-    return BuildError(
-        f"{_at(node)}: {short(mark)}: nothing gives it a value",
-        f"{hint}vars: gives values; ${mark} stands for {mark} itself",
-    )

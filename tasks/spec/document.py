@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,8 @@ class Document:
     path: Path
     values: dict[str, Any]
     node: yaml.Node
+    names: Mapping[str, str] = field(default_factory=dict)
+    """What its `${names}` stand for."""
 
     def find(
         self, steps: Sequence[Any], index: Index | None = None

@@ -150,7 +150,9 @@ def load_spec(
             with contextlib.suppress(OSError):
                 safe.note(stamp)
     try:
-        spec = _build(path, whole.values, f"{name}-{given.variant}" if given.variant else name)
+        spec = _build(
+            path, whole.values, f"{name}-{given.variant}" if given.variant else name, whole.names
+        )
         check_spec(spec)
     except BuildError as error:
         raise BuildError(short(error.message), error.hint) from error
@@ -184,8 +186,10 @@ def _words(value: str | list[str]) -> tuple[str, ...]:
     return tuple(shlex.split(value) if isinstance(value, str) else value)
 
 
-def _build(path: Path, document: dict[str, Any], name: str) -> Spec:
+def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str, str]) -> Spec:
     folder = path.parent
+    settings = {one: str(document.get(one, "")) for one in ("hostname", "timezone", "locale")}
+    names = {"spec": name, "arch": document.get("arch", "amd64"), **settings, **values}
 
     def find(name: str) -> Path:
         given = Path(name)
@@ -201,7 +205,11 @@ def _build(path: Path, document: dict[str, Any], name: str) -> Spec:
             files.append(
                 File(
                     target=target,
-                    source=find(fields["source"]) if "source" in fields else None,
+                    source=next(
+                        (find(fields[kind]) for kind in ("source", "template") if kind in fields),
+                        None,
+                    ),
+                    names=names if "template" in fields else None,
                     content=fields.get("content"),
                     owner=_owner(fields.get("owner", "root:root")),
                     mode=int(fields["mode"], 8) if "mode" in fields else None,

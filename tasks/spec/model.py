@@ -57,13 +57,17 @@ class Repo:
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """One entry of a layer's `files`; exactly one of source and content is set."""
+    """One entry of a layer's `files`; exactly one of source and content is set.
+
+    `names`: the source is a template, of which each `${name}` is replaced by these.
+    """
 
     target: str
     source: Path | None
     content: str | None
     owner: str
     mode: int | None
+    names: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -155,7 +155,9 @@ def _check_layer(spec: Spec, number: int, layer: Layer) -> None:
     for file in layer.files:
         _check_file(file, f"{where}.files")
         # Of a source, only the plan knows whether it is a folder.
-        check_target(spec, layer, file.target, folder=file.source is not None)
+        check_target(
+            spec, layer, file.target, folder=file.source is not None and file.names is None
+        )
     if wrong := given.misanswered(layer.debconf, spec.settings.given):
         line, field = wrong
         raise BuildError(

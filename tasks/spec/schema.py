@@ -337,13 +337,19 @@ def _choices(error: ValidationError, node: Any, *, secret: bool) -> tuple[str, s
     forms = [form for form in choices if isinstance(form, dict)]
     fields = [name for form in forms for name in form.get("required", ())]
     if fields and all(set(form) == {"required"} for form in forms):
-        many = "only one of {} may be given" if not error.context else "one of {} must be given"
-        return many.format(" and ".join(sorted(fields, reverse=True))), ""
+        value: Any = error.instance
+        there = [name for name in fields if name in value]
+        many = "only one of {} may be given" if there else "one of {} must be given"
+        return many.format(_and(there or fields)), ""
     wrong = [one for one in error.context or () if one.validator == "type" and not one.path]
     types = [kind for one in wrong for kind in _kinds(one.validator_value)]
     if types:
         return _mistyped(types, error.instance, node, secret=secret)
     return "not as the schema wants it", ""
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _description(schema: Mapping[str, Any], error: ValidationError) -> str:

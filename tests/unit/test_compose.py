@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 
 from support import samples
 from tasks.errors import BuildError
+from tasks.plan.entries import layer_entries
 from tasks.spec.compose import Given, compose, variants_of
 from tasks.spec.load import chosen_specs, load_spec, spec_names
 from tasks.spec.model import Spec
@@ -213,6 +215,44 @@ layers:
     assert origins["timezone: UTC"] == "common/debian.yaml:4"
     assert origins["owner: www-data"] == "web.yaml:3"
     assert origins["content: 'yes'"] == "web.yaml:8"
+
+
+def test_templates(tmp_path: Path) -> None:
+    write(tmp_path, web=COMMON + """\
+vars: {domain: example.org}
+hostname: web1
+layers: [{name: app, files: {/etc/x: {template: files/x.in, owner: www-data}}}]
+""")  # fmt: skip
+    (tmp_path / "files").mkdir()
+    source = tmp_path / "files/x.in"
+    source.write_text("a ${domain} ${hostname} ${timezone}\n$1 $(date) $${HOME} ${arch}/${spec}\n")
+    source.chmod(0o755)
+    (entry,) = layer_entries(load(tmp_path).layers[1], load(tmp_path))
+    assert entry.content == b"a example.org web1 UTC\n$1 $(date) ${HOME} amd64/web\n"
+    assert (entry.kind, entry.mode, entry.owner) == ("file", 0o755, "www-data")
+
+    def broken(*parts: str) -> None:
+        spec = load(tmp_path)
+        with pytest.raises(BuildError) as caught:
+            layer_entries(spec.layers[1], spec)
+        for part in parts:
+            assert part in str(caught.value)
+
+    source.write_text("a\n${domian}\n")
+    broken(f"{source}:2: ${{domian}}: nothing gives it a value", "did you mean ${domain}?")
+    source.write_text("a\nb ${open\n")
+    broken(f"{source}:2: ${{open", "nothing gives it a value")
+    source.write_bytes(b"\xff")
+    broken("a template is text in UTF-8")
+    source.write_bytes(b"x" * (1 << 20) + b"y")
+    broken("larger than the 1048576 bytes of a template")
+    source.unlink()
+    broken("the template", "cannot be read: No such file")
+    os.mkfifo(source)
+    broken("the template", "cannot be read")
+    source.unlink()
+    source.mkdir()
+    broken("the template", "cannot be read")
 
 
 def test_bombs_end_soon(tmp_path: Path) -> None:

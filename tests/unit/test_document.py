@@ -507,7 +507,7 @@ def test_a_number_that_yaml_misreads_is_no_size(tmp_path: Path, written: str, nu
         ("hostname: [a]\n", "hostname: expected a text, found a list", "without `[ ]`"),
         ("recommends: 'yes'\n", "recommends: expected true or false, found the text 'yes'", "without quotes"),
         ("layers: [{name: app, files: {/a: 5}}]\n", "files./a: expected a text or a mapping, found '5'", "quotes"),
-        ("layers: [{name: app, files: {/a: {mode: '1'}}}]\n", "one of source and content must be given", ""),
+        ("layers: [{name: app, files: {/a: {mode: '1'}}}]\n", "one of source, content and template must be given", ""),
         ("layers: [{name: app, files: {/a: {source: a, content: b}}}]\n",
          "only one of source and content may be given", ""),
         ("layers: [{name: app, files: {/a: {contents: b}}}]\n", "unknown field 'contents'", "'content'?"),

@@ -126,7 +126,7 @@ def test_full_document_has_every_property_of_the_schema() -> None:
     known = {name.rpartition("/")[2] for name in PROPERTIES}
     used = {key for where in places(FULL) for key in at(FULL, where)}
     # One excludes hashed_root_password; of several files and names: test_compose.py.
-    assert known - used == {"root_password", "vars", "variants"}
+    assert known - used == {"root_password", "vars", "variants", "template"}
 
 
 def at(value: Any, where: tuple[Any, ...]) -> Any:
