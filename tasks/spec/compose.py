@@ -24,6 +24,9 @@ from .words import near, short
 FILE_LIMIT = 100
 """Files that a spec may be made of."""
 
+BYTES_LIMIT = 4 * document.SIZE_LIMIT
+"""Of all of them: PyYAML needs a second for a quarter of it."""
+
 HOST = ("mirror", "security_mirror")
 """Names in `${}` that are not the spec's: what they stand for, the building host says later."""
 
@@ -44,7 +47,7 @@ def compose(path: Path, given: Given, folders: Sequence[Path]) -> tuple[Document
     variant that there is not, and for a name in `${}` that nothing gives a value.
     """
     raw: list[bytes] = []
-    whole = _gathered(path, (), folders, raw)
+    whole = _gathered(path, (), folders, raw, {path.resolve()})
     if whole is None:
         # Nothing but itself: as it was written.
         found = document.parse(path, raw[0])
@@ -74,7 +77,7 @@ def variants_of(path: Path) -> list[str]:
     """The names of a spec's variants, none where it cannot be read."""
     try:
         raw: list[bytes] = []
-        whole = _gathered(path, (), (path.parent,), raw)
+        whole = _gathered(path, (), (path.parent,), raw, {path.resolve()})
         node = whole if whole is not None else document.parse(path, raw[0]).node
         return sorted(_section(path, _fields(node), "variants"))
     except BuildError:
@@ -85,13 +88,23 @@ def variants_of(path: Path) -> list[str]:
 
 
 def _gathered(
-    path: Path, chain: tuple[Path, ...], folders: Sequence[Path], raw: list[bytes]
+    path: Path,
+    chain: tuple[Path, ...],
+    folders: Sequence[Path],
+    raw: list[bytes],
+    seen: set[Path],
 ) -> Any | None:
-    """The node of a file with what it includes below it; None for a file without any include."""
+    """The node of a file with what it includes below it; None for a file without any include.
+
+    A file that two others include counts once, where it came first.
+    """
     text = document.read_text(path)
     raw.append(text)
-    if len(raw) > FILE_LIMIT:
-        raise BuildError(f"{path}: more than {FILE_LIMIT} files are included{_told(chain)}")
+    if len(raw) > FILE_LIMIT or sum(map(len, raw)) > BYTES_LIMIT:
+        raise BuildError(
+            f"{path}: more than {FILE_LIMIT} files or {BYTES_LIMIT} bytes are "
+            f"included{_told(chain)}"
+        )
     found = document.parse(path, text, part=bool(chain))
     pair = _fields(found.node).get("include")
     if pair is None:
@@ -115,7 +128,10 @@ def _gathered(
             raise BuildError(
                 f"{here}: it includes itself{_told((*chain, path))}", "remove one of the includes"
             )
-        below = _gathered(part, (*chain, path), folders, raw)
+        if part.resolve() in seen:
+            continue
+        seen.add(part.resolve())
+        below = _gathered(part, (*chain, path), folders, raw, seen)
         node = below if node is None else merged(node, below)
     return _flat(found.node) if node is None else merged(node, _flat(found.node))
 

@@ -80,6 +80,14 @@ def test_includes_of_includes_and_merge_keys(tmp_path: Path) -> None:
     assert (image.format, image.free, image.label) == ("ext4", 1 << 20, "x")
 
 
+def test_what_two_parts_include_counts_once(tmp_path: Path) -> None:
+    write(tmp_path, common=COMMON, a="include: [common.yaml]\npackages: [x1]\n",
+          b="include: [common.yaml]\npackages: [x2]\n", web="include: [a.yaml, b.yaml, common.yaml]\n")  # fmt: skip
+    spec = load(tmp_path)
+    assert [repo.name for repo in spec.repos] == ["debian"]
+    assert spec.layers[0].packages == ("curl", "vim-tiny", "x1", "x2")
+
+
 def test_what_an_include_lacks_is_told_with_the_chain(tmp_path: Path) -> None:
     write(tmp_path, web="include: [a.yaml]\n", a="include: [b.yaml]\n", b="include: [c.yaml]\n")
     refused(tmp_path, "b.yaml: include[0]: c.yaml: there is no such file", "web.yaml →", "a.yaml")
