@@ -42,7 +42,11 @@ def task_lock() -> Task:
         session.begin()
         update(session)
         if Reporter.selected("lock"):
-            session.screen.line(f"{session.lock_path}: {session.locked}")
+            session.screen.line(
+                f"{session.lock_path}: {'written' if session.changes else 'unchanged'}"
+            )
+            for line in session.changes:
+                session.screen.line(f"  {line}")
 
     return {"actions": [action(work)], "uptodate": [False]}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..errors import BuildError
 from ..host.files import write_text
 from ..plan import lockfile
+from ..plan.changes import changes
 from ..session.session import Session
 
 
@@ -32,5 +33,7 @@ def update(session: Session) -> None:
         session.locked = "asked" if outcome.asked else session.locked
         text = None if outcome.lock is None else lockfile.dump(outcome.lock)
         if text is not None and text != session.lock_text():
+            assert outcome.lock is not None
             write_text(session.lock_path, text)
             session.locked = "written"
+            session.changes = changes(old, outcome.lock) or ["what it says of the repositories"]

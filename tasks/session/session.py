@@ -67,6 +67,8 @@ class Session:
     started: float = field(default_factory=time.monotonic)
     results: dict[str, Result] = field(default_factory=dict)
     locked: str = "kept"
+    changes: list[str] = field(default_factory=list)
+    """Of the lock, in package terms, where this run wrote it."""
     lock_digest: str = ""
     """Of the lock's text as it was read last, for the plan: others may write a new one."""
     tried: set[str] = field(default_factory=set)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from support.repository import make_deb
 from support.world import PROJECT, TINY, World, says
 
 pytestmark = pytest.mark.root
@@ -116,3 +117,11 @@ def test_a_variant_has_its_own_lock_and_results(tiny: World) -> None:
         tiny.doit("build", "spec=web", "variant=y", check=False).err,
         "variant=y: there is no such variant",
     )
+
+
+def test_lock_says_what_it_changed(tiny: World) -> None:
+    says(tiny.doit("lock", "spec=web").out, "specs/web.lock: written", "base: 2 packages")
+    says(tiny.doit("lock", "spec=web").out, "specs/web.lock: unchanged")
+    tiny.add(make_deb(tiny.debs, "beta", "2", files={"/usr/beta": "2\n"}))
+    says(tiny.doit("lock", "spec=web").out, "specs/web.lock: written", "beta 1 → 2")
+    says(tiny.doit("lock", "spec=web", "lock=keep").out, "specs/web.lock: unchanged")
