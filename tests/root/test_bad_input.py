@@ -835,6 +835,9 @@ def _interrupt(world: World, mark: str, wait: float = 0) -> None:
                 break
         assert mark in seen, seen
         time.sleep(wait)
+        deadline = time.monotonic() + 5
+        while "filling" in mark and not _mounted(scratch(world)) and time.monotonic() < deadline:
+            time.sleep(0.005)
         children = _descendants(process.pid)
         assert bool(_mounted(scratch(world))) == ("filling" in mark)
         os.killpg(process.pid, signal.SIGINT)
@@ -871,8 +874,8 @@ def test_interrupted_layer_and_image(built: World) -> None:
     _interrupt(built, "layer app: running app.sh", 0.2)
     script.write_text(before)
     built.edit("file: web.img.gz, format: ext4", "file: web.img.gz, format: ext4, label: other")
-    _interrupt(built, "image /: filling", 0.1)
-    _interrupt(built, "image /: compressing", 0.1)
+    _interrupt(built, "image /: filling")
+    _interrupt(built, "image /: compressing")
     assert built.build() == {"base": "hit", "packages": "hit", "app": "hit", "/": "built",
                              "/boot": "hit"}  # fmt: skip
     assert leftovers(built) == []
