@@ -10,6 +10,7 @@ It works on YAML's nodes, so that each value keeps the file and line that it was
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,9 @@ from .words import near, short
 
 FILE_LIMIT = 100
 """Files that a spec may be made of."""
+
+_MARKED = re.compile(rb"\$\{(?!mirror\}|security_mirror\})|\\(x24|u0024|U00000024)")
+"""What may be a name in `${}` that is not the host's, in a spec's bytes."""
 
 BYTES_LIMIT = 4 * document.SIZE_LIMIT
 """Of all of them: PyYAML needs a second for a quarter of it."""
@@ -47,23 +51,20 @@ def compose(path: Path, given: Given, folders: Sequence[Path]) -> tuple[Document
     variant that there is not, and for a name in `${}` that nothing gives a value.
     """
     raw: list[bytes] = []
-    whole = _gathered(path, (), folders, raw, {path.resolve()})
-    if whole is None:
-        # Nothing but itself: as it was written.
-        found = document.parse(path, raw[0])
-        node: Any = found.node
-    else:
-        node = whole
+    found, whole = _gathered(path, (), folders, raw, {path.resolve()})
+    plain = whole is None and not {"vars", "variants"} & found.values.keys()
+    if plain and given == Given() and not _MARKED.search(raw[0]):
+        return found, raw[0]  # nothing but itself, as it was written
+    node: Any = found.node if whole is None else whole
     fields = _fields(node)
     variants = _section(path, fields, "variants")
     variables = _section(path, fields, "vars")
-    plain = not ({"include", "vars", "variants"} & fields.keys()) and not given.variables
     if given.variant or variants:
         node = _varied(path, node, variants, given.variant)
         variables = _section(path, _fields(node), "vars")
     values = _values(path, variables, given.variables)
     node, changed = _filled(node, values, path)
-    if plain and not changed and whole is None:
+    if plain and not changed:
         return found, raw[0]
     node = _without(node, ("include", "vars", "variants"))
     loader = document.loader(path, b"")
@@ -77,8 +78,8 @@ def variants_of(path: Path) -> list[str]:
     """The names of a spec's variants, none where it cannot be read."""
     try:
         raw: list[bytes] = []
-        whole = _gathered(path, (), (path.parent,), raw, {path.resolve()})
-        node = whole if whole is not None else document.parse(path, raw[0]).node
+        found, whole = _gathered(path, (), (path.parent,), raw, {path.resolve()})
+        node = found.node if whole is None else whole
         return sorted(_section(path, _fields(node), "variants"))
     except BuildError:
         return []
@@ -93,8 +94,8 @@ def _gathered(
     folders: Sequence[Path],
     raw: list[bytes],
     seen: set[Path],
-) -> Any | None:
-    """The node of a file with what it includes below it; None for a file without any include.
+) -> tuple[Document, Any | None]:
+    """A file, and its node with what it includes below it; None for a spec without any include.
 
     A file that two others include counts once, where it came first.
     """
@@ -108,7 +109,7 @@ def _gathered(
     found = document.parse(path, text, part=bool(chain))
     pair = _fields(found.node).get("include")
     if pair is None:
-        return None if not chain else _flat(found.node)
+        return found, None if not chain else _flat(found.node)
     names = found.values["include"]
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise BuildError(
@@ -131,9 +132,10 @@ def _gathered(
         if part.resolve() in seen:
             continue
         seen.add(part.resolve())
-        below = _gathered(part, (*chain, path), folders, raw, seen)
+        _part, below = _gathered(part, (*chain, path), folders, raw, seen)
         node = below if node is None else merged(node, below)
-    return _flat(found.node) if node is None else merged(node, _flat(found.node))
+    own = _flat(found.node)
+    return found, own if node is None else merged(node, own)
 
 
 def _told(chain: Sequence[Path]) -> str:
