@@ -120,7 +120,12 @@ def _gathered(
     for number, name in enumerate(names):
         part = _found(name, path, folders)
         here = f"{path}: include[{number}]: {name}"
-        if part is None:
+        if part is not None and not _inside(part, folders):
+            raise BuildError(
+                f"{here}: it is outside the project{_told(chain)}",
+                "copy it, or mount it there: a project is built elsewhere, too",
+            )
+        if part is None or not part.is_file():
             raise BuildError(
                 f"{here}: there is no such file{_told(chain)}",
                 "paths are relative to the file that includes, and to specs/",
@@ -143,10 +148,16 @@ def _told(chain: Sequence[Path]) -> str:
 
 
 def _found(name: str, path: Path, folders: Sequence[Path]) -> Path | None:
-    if Path(name).is_absolute():
-        return Path(name) if os.path.lexists(name) else None
     beside = (folder / name for folder in (path.parent, *folders))
     return next((one for one in beside if os.path.lexists(one)), None)
+
+
+def _inside(part: Path, folders: Sequence[Path]) -> bool:
+    """Whether a file is in the project, links followed; root reads no other one for a spec."""
+    try:
+        return part.resolve().is_relative_to(folders[0].resolve().parent)
+    except (OSError, RuntimeError):
+        return False
 
 
 def _at(node: Any) -> str:

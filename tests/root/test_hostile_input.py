@@ -122,8 +122,14 @@ def test_the_full_spec_has_every_field_of_the_schema() -> None:
         tuple("*" if isinstance(step, int) or str(step).startswith("/") else step for step in path[:end])
         for path in LEAVES for end in range(1, len(path) + 1)
     }  # fmt: skip
-    missing = [path for path in properties(json.loads(SCHEMA.read_text())) if path not in seen]
-    assert missing == []
+    missing = {path for path in properties(json.loads(SCHEMA.read_text())) if path not in seen}
+    # What is made of several files has its own tests: unit/test_compose.py.
+    assert missing == {
+        ("include",),
+        ("vars",),
+        ("variants",),
+        ("layers", "*", "files", "*", "template"),
+    }
 
 
 CANARY = "/tmp/strata-canary"  # no name of it is ever made, whichever shell would run these

@@ -97,6 +97,16 @@ def test_what_an_include_lacks_is_told_with_the_chain(tmp_path: Path) -> None:
     refused(tmp_path, "web.yaml:1: include: expected a list of files")
     write(tmp_path, web="include: [web.yaml]\n")
     refused(tmp_path, "web.yaml: include[0]: web.yaml: it includes itself")
+    for name in ("/etc/passwd", "../../../../../../etc/passwd", "link.yaml"):
+        (tmp_path / "link.yaml").unlink(missing_ok=True)
+        (tmp_path / "link.yaml").symlink_to("/etc/passwd")
+        write(tmp_path, web=f"include: [{name}]\n")
+        refused(tmp_path, f"web.yaml: include[0]: {name}: it is outside the project")
+    for name in ("..", "fifo", '"a\\0b"', "x" * 300):
+        if not (tmp_path / "fifo").exists():
+            os.mkfifo(tmp_path / "fifo")
+        write(tmp_path, web=f"include: [{name}]\n")
+        refused(tmp_path, "web.yaml: include[0]: ", "there is no such file")
     write(tmp_path, web="include: [a.yaml]\n", a="- 1\n")
     refused(tmp_path, "a.yaml: expected a mapping of a spec's fields, found a list")
 

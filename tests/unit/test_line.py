@@ -76,7 +76,8 @@ def test_what_cannot_be_meant(words: str, parts: list[str]) -> None:
 @pytest.mark.parametrize(
     "words", ["", "help", "--help", "-h", "build -h", "help build", "--version"]
 )
-def test_what_is_answered_without_a_run(words: str) -> None:
+def test_what_is_answered_without_a_run(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STRATA_PROGRAM", raising=False)
     text = answer(words.split(), lambda: SPECS) or ""
     if words == "--version":
         assert text.startswith("strata ")
