@@ -1,3 +1,3 @@
-"""Strata's version, which its package and `--version` have."""
+"""Strata's version: its package's, what `--version` says, and in each image's metadata."""
 
-VERSION = "0.2.0"
+VERSION = "0.1.0"

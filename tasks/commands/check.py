@@ -6,6 +6,7 @@ from ..plan import lockfile
 from ..plan.entries import layer_entries, layer_script
 from ..plan.repositories import expand, keyring_files
 from ..session.session import Session
+from ..spec.compose import variants_of
 from ..spec.words import counted
 
 
@@ -16,6 +17,9 @@ def check(session: Session) -> None:
     the addresses, and what the lock says of itself. A lock that is stale or missing is no fault.
     """
     spec = session.spec
+    for variant in () if session.variant else variants_of(spec.path):
+        # Read and checked as if it were wanted: who mistyped it is told before it is.
+        _ = Session(root=session.root, variables={**session.variables, "variant": variant}).spec
     # What these stand for is the building host's to say.
     unknown = dict.fromkeys(("mirror", "security_mirror"), "http://mirror.invalid")
     files = 0

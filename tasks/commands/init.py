@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import BuildError
 from ..host import safe
+from ..host.files import write_text
 from ..spec.load import SCHEMA
 
 SPEC = """\
@@ -46,6 +47,9 @@ images:
 
 DODO = "from strata.dodo import *  # noqa: F403 - so that plain `doit build spec=foo` works, too\n"
 
+LIMIT = 1 << 20
+"""Bytes of a .gitignore."""
+
 IGNORED = ("/cache/", "/out/", "/.doit/")
 
 
@@ -81,13 +85,17 @@ def _written(path: Path, shown: str, text: str) -> str:
 
 def _ignored(path: Path) -> str:
     """What builds make is not for git."""
-    there = path.read_text(encoding="utf-8") if path.is_file() else ""
+    there = ""
+    if os.path.lexists(path):
+        try:
+            there = safe.read_bytes(path, LIMIT).decode("utf-8", "replace")
+        except OSError:
+            return f".gitignore is no file to add to: add {' '.join(IGNORED)}"
     missing = [line for line in IGNORED if line not in there.splitlines()]
     if not missing:
         return ".gitignore is right: left alone"
     if not there:
         return _written(path, ".gitignore", "".join(f"{line}\n" for line in missing))
     joint = "" if there.endswith("\n") else "\n"
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(joint + "".join(f"{line}\n" for line in missing))
+    write_text(path, there + joint + "".join(f"{line}\n" for line in missing))
     return f"added to .gitignore: {' '.join(missing)}"

@@ -25,7 +25,7 @@ from .words import near, short
 FILE_LIMIT = 100
 """Files that a spec may be made of."""
 
-_MARKED = re.compile(rb"\$\{(?!mirror\}|security_mirror\})|\\(x24|u0024|U00000024)")
+_MARKED = re.compile(rb"\$\$\{|\$\{(?!mirror\}|security_mirror\})|\\(x24|u0024|U00000024)")
 """What may be a name in `${}` that is not the host's, in a spec's bytes."""
 
 BYTES_LIMIT = 4 * document.SIZE_LIMIT
@@ -63,7 +63,7 @@ def compose(path: Path, given: Given, folders: Sequence[Path]) -> tuple[Document
         node = _varied(path, node, variants, given.variant)
         variables = _section(path, _fields(node), "vars")
     values = _values(path, variables, given.variables)
-    node, changed = _filled(node, values, path)
+    node, changed = _filled(node, values)
     if plain and not changed:
         return found, raw[0]
     node = _without(node, ("include", "vars", "variants"))
@@ -217,22 +217,24 @@ def _flat(node: Any, depth: int = 0, *, deep: bool = True) -> Any:
     return yaml.MappingNode(node.tag, pairs, node.start_mark, node.end_mark)
 
 
-def merged(lower: Any, upper: Any) -> Any:
-    """Two flat nodes as one: maps merge, lists append, else the upper one wins.
+SETS = ("packages", "include", "reads", "direct")
+"""Lists of which an item counts once: in others, such as a mkfs's words, each one counts."""
 
-    Of lists of texts, what both have stands once.
-    """
+
+def merged(lower: Any, upper: Any, name: str = "") -> Any:
+    """Two flat nodes of a field as one: maps merge, lists append, else the upper one wins."""
     import yaml
 
     if isinstance(lower, yaml.MappingNode) and isinstance(upper, yaml.MappingNode):
         pairs = {key.value: (key, value) for key, value in lower.value}
         for key, value in upper.value:
             if key.value in pairs:
-                key, value = key, merged(pairs[key.value][1], value)
+                value = merged(pairs[key.value][1], value, key.value)
             pairs[key.value] = (key, value)
         return yaml.MappingNode(upper.tag, list(pairs.values()), upper.start_mark, upper.end_mark)
     if isinstance(lower, yaml.SequenceNode) and isinstance(upper, yaml.SequenceNode):
-        there = {one.value for one in lower.value if isinstance(one, yaml.ScalarNode)}
+        texts = [one for one in lower.value if isinstance(one, yaml.ScalarNode)]
+        there = {one.value for one in texts} if name in SETS else set()
         more = [
             one
             for one in upper.value
@@ -298,7 +300,7 @@ def _values(path: Path, variables: Mapping[str, Any], given: Mapping[str, str]) 
     return {**found, **given}
 
 
-def _filled(node: Any, values: Mapping[str, str], path: Path) -> tuple[Any, bool]:
+def _filled(node: Any, values: Mapping[str, str]) -> tuple[Any, bool]:
     """The same nodes with each `${name}` of their texts replaced; whether there was any."""
     import yaml
 
@@ -309,7 +311,6 @@ def _filled(node: Any, values: Mapping[str, str], path: Path) -> tuple[Any, bool
         nonlocal changed
         if node.tag != TAG + "str" or "${" not in node.value:
             return node
-
         value = filled(node.value, values, _at(node), kept=HOST)
         if value == node.value:
             return node

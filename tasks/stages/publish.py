@@ -25,8 +25,7 @@ from ..spec.model import Spec, masked
 from ..spec.words import counted
 from ..store.cache import Cache
 from ..store.record import Entry
-
-VERSION = "0.1.0"
+from ..version import VERSION
 
 OWN = re.compile(rf"SHA256SUMS|build\.json|{OWN_TEMPORARY.pattern}")
 """What each build writes into out/NAME/, beside what build.json lists."""

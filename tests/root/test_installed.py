@@ -59,6 +59,15 @@ def test_a_project_of_ones_own(installed: Path, tiny: World, tmp_path: Path) -> 
         "strata build spec=web",
     )
     says(run("strata", "check", "web"), "specs/web.yaml: right: 2 repositories, 1 layer, 1 image")
+    (mine / ".gitignore").unlink()
+    (mine / ".gitignore").symlink_to(tmp_path / "theirs")
+    (tmp_path / "theirs").write_text("x\n")
+    says(run("strata", "init", "web"), ".gitignore is no file to add to")
+    assert (tmp_path / "theirs").read_text() == "x\n"
+    (mine / ".gitignore").unlink()
+    (mine / ".gitignore").write_text("mine")
+    says(run("strata", "init", "web"), "added to .gitignore: /cache/ /out/ /.doit/")
+    assert (mine / ".gitignore").read_text() == "mine\n/cache/\n/out/\n/.doit/\n"
     said = run("strata", "init", "web")
     assert said.count("left alone") == 4
     (mine / "specs/web.yaml").write_text(TINY.replace("keys/", f"{tiny.root}/specs/keys/"))
@@ -110,6 +119,13 @@ def test_a_variant_has_its_own_lock_and_results(tiny: World) -> None:
     assert (tiny.root / "specs/web-x.lock").is_file()
     assert tiny.results("web-x") == {"base": "hit", "/": "hit"}
     assert (tiny.root / "out/web-x/web.img.gz").is_file()
+    # A variant that cannot be is told before anybody wants it.
+    web = tiny.root / "specs/web.yaml"
+    right = web.read_text()
+    web.write_text(right.replace("x: {recommends: true}", "x: {recomends: true}"))
+    says(tiny.doit("check", "spec=web", check=False).err, "unknown field 'recomends'", "recommends")
+    web.write_text(right)
+    says(tiny.doit("check", "spec=web").out, "specs/web.yaml: right")
     # What a variant's lock needs is kept.
     (tiny.root / "specs/web.lock").unlink()
     says(tiny.doit("prune").out, "pruned 0 entries")

@@ -80,6 +80,24 @@ def test_includes_of_includes_and_merge_keys(tmp_path: Path) -> None:
     assert (image.format, image.free, image.label) == ("ext4", 1 << 20, "x")
 
 
+def test_words_of_a_mkfs_are_all_kept(tmp_path: Path) -> None:
+    text = COMMON.replace("container: raw", "container: raw, options: ['-m', '1']")
+    write(
+        tmp_path, a=text, web="include: [a.yaml]\nimages: {/: {options: ['-N', '1', '-m', '1']}}\n"
+    )
+    assert load(tmp_path).images[0].options == ("-m", "1", "-N", "1", "-m", "1")
+
+
+def test_items_that_are_no_texts_are_told(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        common=COMMON,
+        a="packages: [{x: 1}]\n",
+        web="include: [common.yaml, a.yaml]\npackages: [[y]]\n",
+    )
+    refused(tmp_path, "a.yaml: packages[2]: expected a text, found a mapping")
+
+
 def test_what_two_parts_include_counts_once(tmp_path: Path) -> None:
     write(tmp_path, common=COMMON, a="include: [common.yaml]\npackages: [x1]\n",
           b="include: [common.yaml]\npackages: [x2]\n", web="include: [a.yaml, b.yaml, common.yaml]\n")  # fmt: skip
@@ -151,6 +169,8 @@ layers:
     )
     assert load(tmp_path, domain="other.net").settings.hostname == "web.other.net"
     assert spec.repos[0].uri == "${mirror}"
+    write(tmp_path, plain=COMMON + "layers: [{name: app, files: {/a: {content: '$${mirror}'}}}]\n")
+    assert load(tmp_path, "plain").layers[1].files[0].content == "${mirror}"
 
 
 def test_names_that_nothing_gives_a_value_are_told(tmp_path: Path) -> None:
