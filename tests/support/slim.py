@@ -1,9 +1,13 @@
-"""Real .debs made light: what no test looks at is left out, and all else is as Debian 13 lays it out.
+"""Real .debs made light and few: what no test looks at is left out, all else is laid out as in Debian 13.
 
 A base of Debian 12's own .debs is 170 MB, most of it documentation, translations and a Perl that
 is needed once, to move /bin into /usr: nearly each test packs and unpacks all of it. Here the
 files lie in /usr from the start, base-files ships the links (as it does from Debian 13 on), and
 `usr-is-merged` takes the place of usrmerge. Programs and maintainer scripts are Debian's own.
+
+A base has 82 packages, and dpkg takes its time for each of them, not for what is in it. Libraries lie
+in libc6 and small tools in coreutils here, which provide the packages that they take in: 16 are left,
+those whose maintainer scripts do something and those that debootstrap knows by name.
 The specs that Strata ships are tested with what the host's mirror has, as it is.
 """
 
@@ -27,30 +31,72 @@ UNSEEN = (
 )  # fmt: skip
 """What is left out, as patterns of paths: no maintainer script and no test reads it."""
 
+APART = {
+    "apt", "base-files", "base-passwd", "bash", "coreutils", "dash", "debconf", "debianutils", "dpkg",
+    "libc-bin", "libc6", "libpam-runtime", "mawk", "passwd", "perl-base", "usr-is-merged",
+}  # fmt: skip
+"""Packages that stay packages of their own; the others are taken in."""
+
 
 def slim_debs(cache: Path, debs: Sequence[Path]) -> list[Path]:
-    """The light form of each .deb, under the same name in a folder of `cache` that is kept.
+    """The light forms of .debs, in a folder of `cache` that is kept: one for each of APART.
 
-    Raises RuntimeError where a package ships one path twice, in / and in /usr.
+    Raises RuntimeError where a path is shipped twice, by two of them or in / and in /usr.
     """
     recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
     kept = cache / f"slim-{recipe}"
     kept.mkdir(parents=True, exist_ok=True)
     with (cache / "slim.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        missing = [deb for deb in debs if not (kept / deb.name).exists()]
+        homes: dict[str, list[Path]] = {}
+        for deb in sorted(debs, key=lambda deb: deb.name):
+            homes.setdefault(_home(deb), []).append(deb)
+        made = {name: kept / next(deb for deb in group if _name(deb) == name).name
+                for name, group in homes.items()}  # fmt: skip
+        missing = [name for name, path in made.items() if not path.exists()]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(lambda deb: _repack(deb, kept), missing))
-    return [kept / deb.name for deb in debs]
+            list(pool.map(lambda name: _repack(homes[name], made[name]), missing))
+    return list(made.values())
 
 
-def _repack(deb: Path, kept: Path) -> None:
-    tree, built = kept / f".{deb.name}.tree", kept / f".{deb.name}.new"
+def _name(deb: Path) -> str:
+    return deb.name.partition("_")[0]
+
+
+def _home(deb: Path) -> str:
+    name = _name(deb)
+    if name in APART:
+        return name
+    return "libc6" if name.startswith("lib") or name in ("gcc-12-base", "zlib1g") else "coreutils"
+
+
+def _repack(debs: Sequence[Path], made: Path) -> None:
+    """One .deb of the first's name that has the files of all; the scripts are its own ones."""
+    tree = made.with_name(f".{made.name}.tree")
+    built = made.with_name(f".{made.name}.new")
     shutil.rmtree(tree, ignore_errors=True)
+    own = next(deb for deb in debs if deb.name == made.name)
+    _extract(own, tree)
+    for deb in debs:
+        if deb != own:
+            other = tree.with_name(f"{tree.name}.other")
+            _extract(deb, other)
+            _take_in(deb, other, tree)
+    _provide(tree / "DEBIAN/control", [deb for deb in debs if deb != own])
+    # Nothing in it is of today: deb(5) has the date of its first member in the ar header.
+    date = own.read_bytes()[24:36].decode().strip()
+    # Light to unpack rather than small: it is served from this host.
+    subprocess.run(["dpkg-deb", "-Zzstd", "-z1", "--build", tree, built], check=True,
+                   env={**os.environ, "SOURCE_DATE_EPOCH": date}, stdout=subprocess.DEVNULL)  # fmt: skip
+    shutil.rmtree(tree)
+    built.replace(made)
+
+
+def _extract(deb: Path, tree: Path) -> None:
     subprocess.run(["dpkg-deb", "--raw-extract", deb, tree], check=True)
     for name in MERGED:
         _move(tree / name, tree / "usr" / name)
-        if deb.name.startswith("base-files_"):
+        if _name(deb) == "base-files":
             (tree / "usr" / name).mkdir(exist_ok=True)
             (tree / name).symlink_to(f"usr/{name}")
     for pattern in UNSEEN:
@@ -68,13 +114,45 @@ def _repack(deb: Path, kept: Path) -> None:
     for name in ("conffiles", "triggers"):
         assert not any(line.lstrip("/ ").startswith(tuple(f"{one}/" for one in MERGED))
                        for line in _lines(tree / "DEBIAN" / name)), f"{deb.name}: {name}"  # fmt: skip
-    # Nothing in it is of today: deb(5) has the date of its first member in the ar header.
-    date = deb.read_bytes()[24:36].decode().strip()
-    # Light to unpack rather than small: it is served from this host.
-    subprocess.run(["dpkg-deb", "-Zzstd", "-z1", "--build", tree, built], check=True,
-                   env={**os.environ, "SOURCE_DATE_EPOCH": date}, stdout=subprocess.DEVNULL)  # fmt: skip
-    shutil.rmtree(tree)
-    built.replace(kept / deb.name)
+
+
+def _take_in(deb: Path, other: Path, tree: Path) -> None:
+    for name in ("conffiles", "md5sums"):
+        if lines := _lines(other / "DEBIAN" / name):
+            path = tree / "DEBIAN" / name
+            path.write_text("".join(f"{line}\n" for line in [*_lines(path), *lines]))
+    shutil.rmtree(other / "DEBIAN")
+    # Some have a link to another one's there.
+    shutil.rmtree(other / "usr/share/doc", ignore_errors=True)
+    _move(other, tree)
+
+
+def _provide(control: Path, debs: Sequence[Path]) -> None:
+    """It provides what it took in, and needs no package for that but those which are apart."""
+    if not debs:
+        return
+    provides = ["{Package} (= {Version})".format(**_fields(deb)) for deb in debs]
+    provides += [provided for deb in debs if (provided := _fields(deb).get("Provides"))]
+    fields = _fields(control)
+    inside = {_name(deb) for deb in debs}
+    for name in ("Depends", "Pre-Depends"):
+        needed = [
+            one for one in fields.get(name, "").split(", ") if one.split(" ")[0] not in inside
+        ]
+        fields[name] = ", ".join(needed)
+    fields["Provides"] = ", ".join(filter(None, [fields.get("Provides", ""), *provides]))
+    if fields["Package"] == "coreutils":
+        fields["Pre-Depends"] = "libc6"
+    control.write_text("".join(f"{name}: {text}\n" for name, text in fields.items() if text))
+
+
+def _fields(deb: Path) -> dict[str, str]:
+    """The control file of a .deb, or itself; a description's further lines are left out."""
+    text = deb.read_text() if deb.name == "control" else subprocess.run(
+        ["dpkg-deb", "--field", deb], check=True, capture_output=True, text=True).stdout  # fmt: skip
+    return dict(
+        line.split(": ", 1) for line in text.splitlines() if line[:1].strip() and ": " in line
+    )
 
 
 def _place(path: str) -> str:
