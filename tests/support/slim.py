@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -142,8 +143,18 @@ def _provide(control: Path, debs: Sequence[Path]) -> None:
         fields[name] = ", ".join(needed)
     fields["Provides"] = ", ".join(filter(None, [fields.get("Provides", ""), *provides]))
     if fields["Package"] == "coreutils":
+        # A library may need none of those that need it.
         fields["Pre-Depends"] = "libc6"
+        fields["Depends"] = ", ".join(sorted(_apart(debs)))
     control.write_text("".join(f"{name}: {text}\n" for name, text in fields.items() if text))
+
+
+def _apart(debs: Sequence[Path]) -> set[str]:
+    """The packages of their own that some of these need."""
+    words = " ".join(
+        _fields(deb).get(name, "") for deb in debs for name in ("Depends", "Pre-Depends")
+    )
+    return set(re.split(r"[\s,|]+", words)) & (APART - {"coreutils", "libc6"})
 
 
 def _fields(deb: Path) -> dict[str, str]:
