@@ -27,8 +27,18 @@ MERGED = ("bin", "sbin", "lib", "lib64")
 """Folders of / that are links into /usr."""
 
 UNSEEN = (
-    "usr/share/info", "usr/share/lintian", "usr/share/locale", "usr/share/man",
-    "usr/lib/x86_64-linux-gnu/gconv", "usr/share/doc/*/changelog*", "usr/share/doc/*/NEWS*",
+    "usr/share/info", "usr/share/lintian", "usr/share/locale", "usr/share/man", "usr/share/gcc",
+    "usr/share/bash-completion", "usr/share/doc/*/changelog*", "usr/share/doc/*/NEWS*",
+    "usr/share/doc/*/README*", "usr/share/doc/bash", "usr/share/doc/mawk/examples",
+    *(f"usr/lib/x86_64-linux-gnu/{name}" for name in (
+        "gconv", "libdb-5.3.so", "libgnutls.so*", "libhogweed.so*", "libidn2.so*", "libmvec.so*",
+        "libnettle.so*", "libp11-kit.so*", "libtasn1.so*", "libunistring.so*",
+        "perl-base/unicore/lib", "security/pam_userdb.so")),
+    # What these libraries are for: inside a tree, packages come from a folder.
+    *(f"usr/lib/apt/methods/{name}" for name in ("cdrom", "ftp", "http*", "mirror*", "rsh", "ssh")),
+    *(f"usr/*bin/{name}" for name in (
+        "blk*", "csplit", "dir", "fsck.*", "fsfreeze", "fstrim", "losetup", "ls[bcfi]*", "mkfs.*",
+        "mkswap", "numfmt", "partx", "pinky", "ptx", "sfdisk", "swap*", "vdir", "wdctl", "zramctl")),
 )  # fmt: skip
 """What is left out, as patterns of paths: no maintainer script and no test reads it."""
 
