@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..plan import lockfile
-from ..plan.entries import layer_entries, layer_script
+from ..plan.accounts import authorized_keys
+from ..plan.entries import layer_entries, layer_scripts
 from ..plan.repositories import expand, keyring_files
 from ..session.session import Session
 from ..spec.compose import variants_of
@@ -25,7 +26,9 @@ def check(session: Session) -> None:
     files = 0
     for layer in spec.layers:
         files += len(layer_entries(layer, spec))
-        layer_script(layer, spec)
+        layer_scripts(layer, spec)
+        for user in layer.users:
+            authorized_keys(user, layer, spec)
     for repo in spec.repos:
         if repo.keyring is not None:
             keyring_files(repo, spec)

@@ -13,6 +13,7 @@ from ..plan import lockfile
 from ..plan.keys import canonical
 from ..plan.stage import Stage, other_tools, tools_of
 from ..session.session import Session
+from ..spec.words import network_told
 from ..store.record import FOLDERS, read_record
 
 
@@ -53,6 +54,8 @@ def why(session: Session) -> None:
             return
         session.screen.line("        run `doit lock` to see the rest")
         return
+    for name in session.spec.unreproducible:
+        session.screen.line(network_told(name))
     plan = session.plan
     needed = [stage for stage in plan.images if session.cache.get(stage) is None]
     if not needed:

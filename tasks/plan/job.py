@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..spec.model import Image
+from ..spec.model import Group, Image, Services, User
+from .accounts import Account
 from .entries import Entry, Script
 from .lockfile import Record
 from .scripts import Program
@@ -70,7 +71,11 @@ class LayerJob(Job):
     entries: tuple[Entry, ...] = ()
     given_below: Mapping[str, str] = field(default_factory=dict)
     """What `files` of the layers below gave: by target the layer's name."""
-    script: Script | None = None
+    groups: tuple[Group, ...] = ()
+    users: tuple[Account, ...] = ()
+    services: Services = field(default_factory=Services)
+    scripts: tuple[Script, ...] = ()
+    remove: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
     """debconf's answers that no package will ask for any more."""
 
@@ -111,6 +116,10 @@ _KINDS: dict[str, Any] = {
         Script,
         Program,
         Image,
+        Group,
+        User,
+        Services,
+        Account,
     )
 }
 

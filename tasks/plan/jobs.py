@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from ..errors import BuildError
 from ..spec.model import Spec
-from .entries import layer_entries, layer_script
+from .accounts import accounts
+from .entries import layer_entries, layer_scripts
 from .job import BaseJob, ImageJob, Job, Later, LayerJob, SettingsJob
 from .passwords import is_password, shadow_field
 from .plan import late_answers
@@ -72,7 +73,11 @@ def layer_job(spec: Spec, plan: Plan, number: int) -> LayerJob:
             for entry in layer_entries(one, spec)
             if entry.kind != "folder"
         },
-        script=layer_script(layer, spec),
+        groups=layer.groups,
+        users=tuple(accounts(layer, spec, plan.lock)),
+        services=layer.services,
+        scripts=tuple(layer_scripts(layer, spec)),
+        remove=layer.remove,
         late=tuple(late_answers(spec, plan.lock, number)),
     )
 

@@ -92,6 +92,16 @@ def layer_inputs(spec: Spec, lock: Lock, number: int, host: Host) -> dict[str, A
         "script": host.scripts.get(layer.name),
         "shown": shown_to(spec, lock, number, host),
         "epoch": host.epoch,
+        **{name: value for name, value in _machine(layer, host).items() if value},
+    }
+
+
+def _machine(layer: Layer, host: Host) -> dict[str, Any]:
+    """What of a layer's inputs is only there where the spec has it: the keys of others stay."""
+    return {
+        "accounts": host.accounts.get(layer.name, []),
+        "services": {verb: list(units) for verb, units in layer.services.given.items()},
+        "remove": sorted(layer.remove),
     }
 
 
@@ -133,7 +143,7 @@ def check_answers(spec: Spec, lock: Lock) -> None:
     """BuildError for a late answer in whose place a field works, unless a script may ask for it."""
     for number, layer in enumerate(spec.layers):
         late = [line for line in late_answers(spec, lock, number) if given.field_of(line)]
-        if late and not any(one.script is not None for one in spec.layers[number:]):
+        if late and not any(one.scripts for one in spec.layers[number:]):
             where = "" if layer.name == "packages" else f"layers.{layer.name}."
             package, question, *_ = late[0].split(None, 2)
             raise BuildError(

@@ -61,12 +61,14 @@ class Host:
 
     tools: Mapping[str, str]
     files: Mapping[str, list[list[Any]]]
-    scripts: Mapping[str, str]
+    scripts: Mapping[str, Any]
+    """A script alone by its digest, others as a list of digest, variables and network."""
     debconf: Mapping[str, list[str]]
     settings: Mapping[str, Any]
     epoch: int | None
     reads: Mapping[str, list[str]] = field(default_factory=dict)
     """The settings that a layer's script may look at, by the layer's name."""
+    accounts: Mapping[str, list[list[Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -217,7 +217,8 @@ def _flat(node: Any, depth: int = 0, *, deep: bool = True) -> Any:
     return yaml.MappingNode(node.tag, pairs, node.start_mark, node.end_mark)
 
 
-SETS = ("packages", "include", "reads", "direct")
+SETS = ("packages", "include", "reads", "direct", "groups", "ssh_keys", "enable", "disable", "mask",
+        "units", "overlays", "remove")  # fmt: skip
 """Lists of which an item counts once: in others, such as a mkfs's words, each one counts."""
 
 
@@ -326,8 +327,9 @@ def _filled(node: Any, values: Mapping[str, str]) -> tuple[Any, bool]:
         if isinstance(node, yaml.MappingNode):
             items: list[Any] = [
                 # Anybody's: shell in x- fields and meta is not looked at, and vars are its source.
+                # In env the settings have names, too: it is filled when they are known.
                 pair
-                if pair[0].value == "meta" or (top and _free(pair[0].value))
+                if pair[0].value in ("meta", "env") or (top and _free(pair[0].value))
                 else (text(pair[0]), walk(pair[1]))
                 for pair in node.value
             ]

@@ -11,6 +11,7 @@ from ..errors import BuildError
 from ..formats.options import check_options
 from ..formats.table import FILESYSTEMS
 from . import given, zones
+from .machine_rules import PASSWORD_LIMIT, check_machine
 from .model import File, Image, Layer, Repo, Spec, debconf_fields, masked
 from .words import near
 
@@ -34,10 +35,6 @@ PUBLISHED = ("packages.txt", "SHA256SUMS", "build.json", "log")
 DEBCONF_TYPES = ("select", "boolean", "string", "multiselect", "note", "password", "text", "title",
                  "seen")  # fmt: skip
 """Those of debconf-set-selections(1), which skips a line of any other with a mere warning."""
-
-
-PASSWORD_LIMIT = 511
-"""Bytes of a password that crypt(3) takes."""
 
 
 PATH_LIMIT, NAME_LIMIT = 4095, 255
@@ -129,6 +126,7 @@ def check_spec(spec: Spec) -> None:
     _unique(path, "images: file", [image.file for image in spec.images])
     for number, layer in enumerate(spec.layers):
         _check_layer(spec, number, layer)
+    check_machine(spec)
     _check_timezone(spec)
     for repo in spec.repos:
         _check_repo(path, repo)

@@ -178,6 +178,12 @@ def _keep(job: ImageJob, builder: Builder, making: Making, stage: Stage) -> None
         "private": any(cache.require(one).facts.get("private") for one in job.below),
     }
     facts["drawn"] = identities.of_trees(cache, job.below)
+    gone = [
+        [one.name, *fact]
+        for one in job.below
+        for fact in cache.require(one).facts.get("removed", ())
+    ]
+    facts |= {"removed": gone} if gone else {}
     digest: list[str] = []
     with cache.put(stage, facts, lambda: digest[0]) as target:
         packed = compress.compress(making.raw, target, container=image.container, level=image.level)

@@ -69,6 +69,8 @@ class Place:
         shown: Mapping[str, str],
         env: Mapping[str, str],
         writable: Sequence[tuple[str, str]] = (),
+        *,
+        network: bool = False,
     ) -> Sandbox:
         """What the steps run in."""
         return Sandbox(
@@ -89,6 +91,7 @@ class Place:
                 **env,
             },
             hostname=shown.get("hostname", "localhost"),
+            network=network,
         )
 
     def without_contradiction(self, entries: Sequence[Entry]) -> list[Entry]:
@@ -157,6 +160,8 @@ class Finish:
     mine: Set[str] = frozenset()
     """What the user's files and script put where a build cleans, relative to the tree."""
     drawn: Sequence[identities.Notice] = field(default=())
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What else its record says of it."""
 
 
 def finish(place: Place, upper: Upper, found: Finish) -> None:
@@ -173,5 +178,6 @@ def finish(place: Place, upper: Upper, found: Finish) -> None:
     facts["drawn"] = identities.facts(found.drawn)
     if found.mine:
         facts["own"] = sorted(found.mine)
+    facts |= found.facts
     with builder.cache.put(place.job.stage, facts) as target:
         tarball.pack(upper.path, target, builder.log, rare=rare, size=facts["size"])

@@ -107,6 +107,7 @@ def metadata(to: Publication, entries: list[Entry]) -> dict[str, Any]:
             for record in plan.lock.installed()
         },
         "lock": to.lock_digest,
+        **({"not_reproducible": list(spec.unreproducible)} if spec.unreproducible else {}),
         "tools": plan.tools,
         "strata": VERSION,
     }
@@ -300,6 +301,16 @@ def warned(to: Publication) -> list[identities.Notice]:
     return identities.told(identities.read(entry.facts.get("drawn") if entry else None), installed)
 
 
+def _removed(to: Publication) -> dict[str, list[dict[str, Any]]]:
+    """What the layers took out of the tree, by pattern, where a spec has that."""
+    entry = to.cache.get(to.plan.images[0])  # all have the same tree
+    removed = entry.facts.get("removed", ()) if entry else ()
+    found = [
+        {"layer": layer, "pattern": pattern, "files": files} for layer, pattern, files in removed
+    ]
+    return {"removed": found} if found else {}
+
+
 def _build_json(to: Publication, sums: Mapping[str, str], published: bool) -> str:
     """build.json: what this very build did.
 
@@ -319,6 +330,8 @@ def _build_json(to: Publication, sums: Mapping[str, str], published: bool) -> st
                 "bytes": result.bytes,
             }
         )
+        if stage.kind == "layer" and stage.name in to.spec.unreproducible:
+            stages[-1]["reproducible"] = False
     warnings = [
         {
             "layer": notice.layer,
@@ -338,5 +351,6 @@ def _build_json(to: Publication, sums: Mapping[str, str], published: bool) -> st
         "files": dict(sorted(sums.items())),
         "stages": stages,
         "warnings": warnings,
+        **_removed(to),
     }
     return json.dumps(content, indent=1) + "\n"

@@ -59,7 +59,7 @@ def test_a_script_that_is_no_file(tmp_path: Path, harm: str) -> None:
     path.unlink()
     HARMS.get(harm, Path.mkdir)(path)
     with pytest.raises(BuildError, match=r"layers\.app\.script: .*x\.sh is no file"):
-        entries.layer_script(spec.layers[0], spec)
+        entries.layer_scripts(spec.layers[0], spec)
 
 
 @pytest.mark.parametrize("harm", [*HARMS, "folder"])

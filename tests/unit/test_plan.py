@@ -18,7 +18,7 @@ from tasks.plan.keys import canonical, key, resolution_inputs
 from tasks.plan.lockfile import Lock
 from tasks.plan.plan import RECIPES, make_plan
 from tasks.plan.stage import Host, Plan
-from tasks.spec.model import File, Layer, Spec
+from tasks.spec.model import File, Group, Layer, Run, Services, Spec
 
 Case = tuple[Spec, Lock, Host]
 
@@ -161,6 +161,10 @@ CHANGES: dict[str, tuple[Callable[[Case], Case], set[str]]] = {
     "file": (of_host(files={"packages": [], "app": [["/etc/motd", "file", "x", 420, "0:0"]]}),
              ABOVE),
     "script": (of_host(scripts={"app": "digest"}), ABOVE),
+    "several scripts": (of_host(scripts={"app": [["digest", {"A": "b"}, False]]}), ABOVE),
+    "accounts": (of_host(accounts={"app": [["group", "a", None, False]]}), ABOVE),
+    "services": (of_layer("app", services=Services(mask=("a.service",))), ABOVE),
+    "removed": (of_layer("app", remove=("/a", "/b")), ABOVE),
     "settings": (of_host(settings={"hostname": "other"}), LAST),
     # images
     "format": (of_image("/boot", format="ext3"), {"image:/boot"}),
@@ -408,7 +412,10 @@ RESOLVED: dict[str, tuple[Callable[[Case], Case], bool]] = {
     "order of packages": (of_layer("packages", packages=("two", "one", "one")), False),
     "files": (of_layer("app", files=(File(target="/a", source=None, content="", owner="0:0",
                                           mode=None),)), False),
-    "script": (of_layer("app", script=Path("/x")), False),
+    "script": (of_layer("app", scripts=(Run(path=Path("/x")),)), False),
+    "accounts": (of_layer("app", groups=(Group(name="a", gid=None, system=False),)), False),
+    "services": (of_layer("app", services=Services(enable=("a.service",))), False),
+    "removed": (of_layer("app", remove=("/a",)), False),
     "debconf": (of_layer("app", debconf=()), False),
     "images": (of_image("/", format="xfs"), False),
 }  # fmt: skip
