@@ -18,7 +18,7 @@ from ..host import safe
 from . import document
 from .compose import Given, compose
 from .model import Base, File, Image, Layer, Repo, Settings, Spec
-from .rules import check_spec
+from .rules import VERSION, check_spec, check_version
 from .schema import read_schema, validate
 from .words import near, short
 
@@ -190,6 +190,8 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
     folder = path.parent
     settings = {one: str(document.get(one, "")) for one in ("hostname", "timezone", "locale")}
     names = {"spec": name, "arch": document.get("arch", "amd64"), **settings, **values}
+    version = document.get("version", "")
+    late = version in ("", "git", "date")
 
     def find(name: str) -> Path:
         given = Path(name)
@@ -236,6 +238,7 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
             "put it into the layer that it is of",
         )
     proxies = document.get("proxies", {})
+    check_version(path, version, values)
     return Spec(
         name=name,
         path=path,
@@ -273,13 +276,17 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
             root_password=document.get("root_password", ""),
             hashed_root_password=document.get("hashed_root_password", ""),
             apt_sources=document.get("apt_sources", False),
+            locales=tuple(document.get("locales", ())),
+            fstab=document.get("fstab"),
+            ssh_host_keys=document.get("ssh_host_keys", ""),
+            version=version,
         ),
         proxies={key: proxies[key] for key in ("http", "https") if key in proxies},
         direct=tuple(proxies.get("direct", ())),
         images=tuple(
             Image(
                 mount=mount,
-                file=image["file"],
+                file=image["file"] if late else image["file"].replace(VERSION, version),
                 format=image["format"],
                 container=image.get("container", "gzip"),
                 level=image.get("level", "default"),
@@ -289,6 +296,7 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
                 options=_words(image.get("options", "")),
                 size=_size(image.get("size")),
                 free=_size(image.get("free")),
+                max_size=_size(image.get("max_size")),
             )
             for mount, image in sorted(document["images"].items())
         ),
