@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..plan import lockfile
 from ..plan.accounts import authorized_keys
 from ..plan.entries import layer_entries, layer_scripts
+from ..plan.image_version import git_version
 from ..plan.repositories import expand, keyring_files
 from ..session.session import Session
 from ..spec.compose import variants_of
@@ -33,6 +34,8 @@ def check(session: Session) -> None:
         if repo.keyring is not None:
             keyring_files(repo, spec)
         expand(repo.uri, {**unknown, **session.mirrors}, spec)
+    if spec.settings.version == "git":
+        git_version(spec, session.root)
     lock = session.read_lock()
     state = "current" if lock is not None and session.fits(lock) else lockfile.state(lock)
     held = ", ".join(

@@ -64,6 +64,18 @@ class Entry:
         return [self.target, self.kind, digest, self.mode, ":".join(self.account)]
 
 
+def made_file(target: str, text: str | bytes) -> Entry:
+    """A file of root's that a field of the spec makes."""
+    content = text.encode() if isinstance(text, str) else text
+    return Entry(target=target, kind="file", source=None, content=content, mode=0o644, owner="0:0")
+
+
+def made_link(target: str, leads: str) -> Entry:
+    """A link that a field of the spec makes, and where it leads."""
+    content = leads.encode()
+    return Entry(target=target, kind="link", source=None, content=content, mode=0o777, owner="0:0")
+
+
 def entries(file: File, where: str, spec: Path) -> Iterator[Entry]:
     """A `files` item written out, folders before what is in them.
 

@@ -12,6 +12,7 @@ from ..spec.model import Spec
 from . import versions
 from .accounts import accounts_identity
 from .entries import layer_entries, script_identity, script_reads
+from .image_version import image_version
 from .lockfile import Lock
 from .passwords import debconf_identity
 from .plan import tools_for
@@ -30,9 +31,13 @@ def epoch_override() -> int | None:
     return int(text)
 
 
-def host_inputs(spec: Spec, lock: Lock, mirrors: Mapping[str, str], memory: Path) -> Host:
+def host_inputs(
+    spec: Spec, lock: Lock, mirrors: Mapping[str, str], memory: Path, project: Path
+) -> Host:
     """All that the plan needs of the host."""
+    version = image_version(spec, lock, project)
     return Host(
+        version=version,
         tools={
             name: versions.keyed(name, version)
             for name, version in tool_versions(tools_for(spec), memory).items()
@@ -46,7 +51,7 @@ def host_inputs(spec: Spec, lock: Lock, mirrors: Mapping[str, str], memory: Path
         },
         accounts={layer.name: accounts_identity(layer, spec, lock) for layer in spec.layers},
         debconf={layer.name: debconf_identity(layer) for layer in spec.layers},
-        settings=settings_identity(spec, lock, mirrors) if spec.settings else {},
+        settings=settings_identity(spec, lock, mirrors, version),
         epoch=epoch_override(),
         reads={
             layer.name: script_reads(layer)

@@ -88,7 +88,13 @@ class SettingsJob(Job):
     configured: bool = True
     timezone: str = ""
     locale: str = ""
+    locales: tuple[str, ...] = ()
+    """Those beside it."""
     entries: tuple[Entry, ...] = ()
+    yields: tuple[str, ...] = ()
+    """Targets of entries that the spec did not ask for: what a layer made there stays."""
+    os_release: tuple[str, ...] = ()
+    """IMAGE_ID and IMAGE_VERSION, or nothing."""
     shadow: str = ""
     """Root's field in shadow(5), or "" to leave it."""
     password_field: str = ""

@@ -19,7 +19,7 @@ from . import document
 from .compose import Given, compose
 from .machine import groups_of, overlays_of, scripts_of, services_of, unit_files, users_of
 from .model import SETTINGS, Base, File, Image, Layer, Repo, Settings, Spec
-from .rules import check_spec
+from .rules import VERSION, check_spec, check_version
 from .schema import read_schema, validate
 from .words import near, short
 
@@ -195,6 +195,8 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
     folder = path.parent
     settings = {one: str(document[one]) for one in SETTINGS if document.get(one)}
     names = {"spec": name, "arch": document.get("arch", "amd64"), **settings, **values}
+    version = document.get("version", "")
+    late = version in ("", "git", "date")
 
     def find(name: str) -> Path:
         given = Path(name)
@@ -248,6 +250,7 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
             "put it into the layer that it is of",
         )
     proxies = document.get("proxies", {})
+    check_version(path, version, values)
     return Spec(
         name=name,
         path=path,
@@ -286,13 +289,17 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
             root_password=document.get("root_password", ""),
             hashed_root_password=document.get("hashed_root_password", ""),
             apt_sources=document.get("apt_sources", False),
+            locales=tuple(document.get("locales", ())),
+            fstab=document.get("fstab"),
+            ssh_host_keys=document.get("ssh_host_keys", ""),
+            version=version,
         ),
         proxies={key: proxies[key] for key in ("http", "https") if key in proxies},
         direct=tuple(proxies.get("direct", ())),
         images=tuple(
             Image(
                 mount=mount,
-                file=image["file"],
+                file=image["file"] if late else image["file"].replace(VERSION, version),
                 format=image["format"],
                 container=image.get("container", "gzip"),
                 level=image.get("level", "default"),
@@ -302,6 +309,7 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
                 options=_words(image.get("options", "")),
                 size=_size(image.get("size")),
                 free=_size(image.get("free")),
+                max_size=_size(image.get("max_size")),
             )
             for mount, image in sorted(document["images"].items())
         ),

@@ -176,6 +176,8 @@ class Image:
     options: tuple[str, ...]
     size: int | None
     free: int | None
+    max_size: int | None = None
+    """What it may have at the most: no content, so in no key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +190,14 @@ class Settings:
     root_password: str
     hashed_root_password: str
     apt_sources: bool
+    locales: tuple[str, ...] = ()
+    """Those beside `locale`."""
+    fstab: bool | None = None
+    """None: by what else the spec has, see plan.fstab."""
+    ssh_host_keys: str = ""
+    """first-boot, none, or "": by what is locked, see plan.hostkeys."""
+    version: str = ""
+    """A text, git or date, see plan.image_version."""
 
     def __bool__(self) -> bool:
         return bool(self.given)
@@ -207,6 +217,10 @@ class Settings:
             "root_password": self.root_password,
             "hashed_root_password": self.hashed_root_password,
             "apt_sources": "true" if self.apt_sources else "",
+            "locales": " ".join(self.locales),
+            "fstab": "true" if self.fstab else "",
+            "ssh_host_keys": self.ssh_host_keys.replace("none", ""),
+            "version": self.version,
         }
         return {name: value for name, value in values.items() if value}
 

@@ -10,6 +10,12 @@ from .words import near, short
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
+LATE = {
+    "version": "only file of an image may name it: file: web-${version}.img.gz; "
+    "vars: gives values that are known before"
+}
+"""Names of which nobody knows the value before there is a lock, and what to do instead."""
+
 _MARK = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
 
 
@@ -32,6 +38,10 @@ def filled(text: str, values: Mapping[str, str], where: str, *, kept: Collection
             meant = near(name, known)
             hint = f"did you mean ${{{meant}}}? " if meant else ""
             mark = short(found[0])
+            if name in LATE and found[0].endswith("}"):
+                raise BuildError(
+                    f"{where}{line}: {mark}: it is known only when the lock is", LATE[name]
+                )
             raise BuildError(
                 f"{where}{line}: {mark}: nothing gives it a value",
                 f"{hint}vars: gives values; ${mark} stands for {mark} itself",

@@ -94,10 +94,13 @@ class Place:
             network=network,
         )
 
-    def without_contradiction(self, entries: Sequence[Entry]) -> list[Entry]:
+    def without_contradiction(
+        self, entries: Sequence[Entry], yields: Sequence[str] = ()
+    ) -> list[Entry]:
         """The files of settings, without those that yield to the user's own.
 
-        BuildError where one would write over what is the user's own and says something else.
+        `yields` are targets that the spec did not ask for. BuildError where another one would write
+        over what is the user's own and says something else.
         """
         found = []
         for given_entry in entries:
@@ -108,7 +111,7 @@ class Place:
             if name not in self.made:
                 found.append(entry)
                 continue
-            if entry.target not in given.MADE_BY:
+            if entry.target not in given.MADE_BY or entry.target in yields:
                 continue  # an /etc/hosts of theirs stays as it is
             found.append(entry)
             path = find_in(self.builder.trees.folder, self.lower, name)

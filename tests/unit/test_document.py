@@ -214,7 +214,7 @@ TABLE: dict[str, Field] = {
          "America/Port-au-Prince", "GB-Eire", "EST5EDT", "posix/UTC", "NZ-CHAT"],
         ["", "/Europe/Berlin", "../UTC", "Europe/../UTC", "Europe//Berlin", "Europe/", "Euro pe", "a\n"],
     ),
-    "/locale": Field(
+    "/definitions/locale": Field(
         top("locale"), "locale", "setlocale(3), locale.gen(5)",
         ["C", "POSIX", "C.UTF-8", "en_US.utf8", "de_DE@euro", "de_DE.UTF-8", "sr_RS@latin", "eo", "ber_DZ",
          "ca_ES.UTF-8@valencia", "ja_JP.EUC-JP", "zh_TW.Big5"],
@@ -250,6 +250,11 @@ TABLE: dict[str, Field] = {
         image("file"), "images./.file", "path_resolution(7); Strata's own, a word of SHA256SUMS",
         ["a.img", "Web_1.img.gz", "a+b.img", "web:1.img", "größe.img", "web@2=x,y~z.img", "_a", "a" * 100],
         ["", ".img", "-a", "a/b", "a b", "..", "~a", "a\n", "a*", "$(x)", "a" * 101, "a\u202eb"],
+    ),
+    "/version": Field(
+        top("version"), "version", "os-release(5); git-describe(1)",
+        ["1", "1.0", "1.0-rc1", "v2.3~beta^1+x", "git", "date", "20261127", "a_b", "a" * 64],
+        ["", "-1", ".1", "1 2", "1/2", "1:2", "größe", "a" * 65, "1\n", "$(x)", '"'],
     ),
     "/images/*/label": Field(
         image("label"), "images./.label", "mke2fs(8): 16 bytes",

@@ -28,6 +28,7 @@ SPEC: dict[str, Any] = {
     "packages": ["one", "two"],
     "layers": [{"name": "app", "packages": ["three"], "debconf": ["a a/b string c"]}],
     "hostname": "host",
+    "fstab": False,  # with one, most of an image is in the settings, too: test_fstab.py
     "images": {"/": IMAGE, "/boot": {"file": "b.img.gz", "format": "ext2"}},
 }
 
@@ -185,6 +186,7 @@ CHANGES: dict[str, tuple[Callable[[Case], Case], set[str]]] = {
     "recommends, of which nothing came": (of_spec(recommends=True), set()),
     "base.include of which nothing came": (of_base(include=("apt",)), set()),
     "name of the output": (of_image("/", file="renamed.img.gz"), set()),
+    "size that it may have": (of_image("/", max_size=1 << 30), set()),
     "name of the spec": (of_spec(name="other", path=Path("/elsewhere/other.yaml")), set()),
     "mirror": (of_repo(uri="http://elsewhere.example.org/debian"), set()),
     "proxies": (of_spec(proxies={"http": "http://p:1"}, direct=("a",)), set()),
@@ -264,9 +266,10 @@ def test_level_is_in_the_key_of_what_is_compressed(case: Case) -> None:
         assert len(found) == keys, container
 
 
-def test_every_option_of_an_image_but_its_file_is_in_its_key(case: Case) -> None:
+def test_every_option_of_an_image_that_is_content_is_in_its_key(case: Case) -> None:
     seen = make_plan(*case).images[0].inputs
-    assert {field.name for field in fields(case[0].images[0])} - {"file"} <= seen.keys()
+    known = {field.name for field in fields(case[0].images[0])}
+    assert known - {"file", "max_size"} <= seen.keys()
 
 
 def test_debootstrap_runs_a_script_for_the_suite_so_its_key_has_it(case: Case) -> None:

@@ -66,12 +66,16 @@ FULL: dict[str, Any] = {
     "hostname": "host.example.org",
     "timezone": "Etc/UTC",
     "locale": "de_DE.UTF-8",
+    "locales": ["en_US.UTF-8"],
+    "fstab": True,
+    "ssh_host_keys": "first-boot",
+    "version": "1.0-rc1",
     "hashed_root_password": "$6$abc$def",
     "apt_sources": True,
     "proxies": {"http": "http://p:1", "https": "http://p:2", "direct": ["10.0.0.1"]},
     "images": {"/": {"file": "a.img.zst", "format": "ext4", "container": "zstd", "level": "best",
                      "pack": "direct", "label": "root", "options": "-m 1", "size": "2G",
-                     "uuid": "00000000-0000-4000-8000-00000000ABCD"},
+                     "uuid": "00000000-0000-4000-8000-00000000ABCD", "max_size": "3G"},
                "/boot": {"file": "b.img", "format": "ext2", "free": "16M"}},
 }  # fmt: skip
 
