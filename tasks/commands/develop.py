@@ -12,7 +12,8 @@ from ..host.process import need_root
 from ..session.session import Session
 
 SHELL = "tasks/*/scripts/*.sh"
-REPEATED = {"STRATA_TEST_KILLS": ("14", "60"), "STRATA_TEST_SWEEP": ("6", "12")}
+REPEATED = {"STRATA_TEST_KILLS": ("10", "60"), "STRATA_TEST_SWEEP": ("6", "12"),
+            "STRATA_TEST_NIGHTLY": ("0", "1")}  # fmt: skip
 """How often what is tried many times is tried in each run, and with all=1."""
 
 

@@ -141,6 +141,8 @@ def test_verify_names_and_drops_what_rotted(small: World) -> None:
     right(small, before)
 
 
+NIGHTLY = os.environ.get("STRATA_TEST_NIGHTLY", "1") == "1"
+
 ROUNDS = (
     ("layer", "record of base", "record of image", "snapshot's Packages", "seen.json"),
     ("base", "record of layer", ".deb", "image", "snapshot's digests", "apt's Release",
@@ -158,10 +160,11 @@ def test_a_build_finds_what_rotted_and_makes_it_again(small: World) -> None:
     assert {name for names in ROUNDS for name in names} == set(kinds(small)) - {
         "snapshot's Release"
     }
-    for harm, do in HARMS.items():
+    for number, (harm, do) in enumerate(HARMS.items()):
         if harm in ("dangling link", "link to another file"):
             continue  # `verify` above tells them from the rest; a build takes too long for each
-        for names in ROUNDS:
+        # Each harm, and each file, in every run; each file in each way at night.
+        for names in ROUNDS if NIGHTLY else (ROUNDS[number % 2],):
             found = kinds(small)
             whole = {name: found[name].read_bytes() for name in ("base", "layer", "image", ".deb")}
             for name in names:

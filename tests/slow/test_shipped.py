@@ -1,12 +1,16 @@
-"""The shipped specs, on the host's own mirror: they build, are whole, and the server boots."""
+"""The shipped specs, on the host's own mirror: they build, are whole, and what is to boot boots."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
+import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,7 +18,7 @@ import yaml
 
 from support.repository import Repository, Server
 from support.trees import decompress, mounted
-from support.world import PROJECT, World, checkout
+from support.world import PROJECT, World, checkout, says
 
 pytestmark = pytest.mark.root
 
@@ -27,12 +31,16 @@ def shipped(
     folder = tmp_path_factory.mktemp("shipped")
     root = folder / "checkout"
     checkout(root, None)
-    for name in ("minimal.yaml", "server.yaml", "layered.yaml", "files", "scripts"):
+    for name in ("minimal.yaml", "server.yaml", "layered.yaml", "webserver.yaml", "files", "scripts",
+                 "keys"):  # fmt: skip
         source = PROJECT / "specs" / name
         if source.is_dir():
             shutil.copytree(source, root / "specs" / name)
         else:
             shutil.copy(source, root / "specs" / name)
+    # Nobody has the private half of the key that is shipped.
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "id"], check=True)
+    shutil.copy(folder / "id.pub", root / "specs/keys/admin.pub")
     unused = Repository(folder / "unused")
     with Server(folder) as server:
         world = World(root, unused, server, folder, {**fast_scratch, "STRATA_MIRROR": ""})
@@ -74,6 +82,168 @@ def locked(world: World, name: str) -> list[str]:
     return sorted((world.root / f"out/{name}/packages.txt").read_text().splitlines())
 
 
+def check_images(world: World, name: str, folder: Path) -> None:
+    """Both filesystems are whole; `/` holds what is locked, and nothing of one machine's own."""
+    metadata = yaml.safe_load((world.root / f"out/{name}/{name}.yaml").read_text())
+    assert [(i["mount"], i["format"], i["container"]) for i in metadata["images"]] == [
+        ("/", "ext4", "gzip"), ("/boot", "ext2", "gzip"),
+    ]  # fmt: skip
+    for image in metadata["images"]:
+        raw = folder / "raw"
+        decompress(world.root / f"out/{name}" / image["container_name"], raw)
+        check = subprocess.run(["e2fsck", "-fn", raw], check=False, capture_output=True, text=True)
+        assert check.returncode == 0, check.stdout
+        with mounted(raw, folder / "tree") as root:
+            if image["mount"] == "/":
+                assert installed(root) == locked(world, name)
+                assert (root / "etc/machine-id").read_bytes() == b""
+                assert not list((root / "etc/ssh").glob("ssh_host_*"))
+                assert f"UUID={image['uuid']}\t/\text4\t" in (root / "etc/fstab").read_text()
+            else:
+                assert list(root.glob("vmlinuz-*"))
+                assert list(root.glob("initrd.img-*"))
+        (folder / "tree").rmdir()
+        raw.unlink()
+
+
+def check_again(world: World, name: str) -> None:
+    """A build with nothing to do takes less than half a second."""
+    seconds = []
+    for _ in range(3):
+        began = time.monotonic()
+        results = world.build("lock=keep", spec=name)
+        seconds.append(time.monotonic() - began)
+        assert set(results.values()) == {"hit"}
+        assert world.json(name)["published"] is False
+    assert min(seconds) < 0.5
+
+
+@dataclass
+class Machine:
+    """A spec's pair of images in QEMU, with ports of 127.0.0.1 for its ssh and http."""
+
+    folder: Path
+    process: subprocess.Popen[bytes]
+    ports: dict[int, int]
+
+    @property
+    def console(self) -> str:
+        """What it has printed so far."""
+        path = self.folder / "console"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def waited(self, pattern: str) -> bool:
+        """Whether the console has said this within five minutes."""
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if re.search(pattern, self.console, re.M):
+                return True
+            time.sleep(0.5)
+        return False
+
+    def ssh(self, key: Path, command: str) -> str:
+        """What a command prints there."""
+        options = {"StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null",
+                   "BatchMode": "yes", "LogLevel": "ERROR", "ConnectTimeout": "60"}  # fmt: skip
+        return subprocess.run(
+            ["ssh", "-F", "/dev/null", "-i", key, "-p", str(self.ports[22]),
+             *(f"-o{name}={value}" for name, value in options.items()), "admin@127.0.0.1", command],
+            check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        ).stdout  # fmt: skip
+
+
+@contextlib.contextmanager
+def booted(world: World, name: str, folder: Path) -> Iterator[Machine]:
+    """A spec's images, booted: kernel and initrd come from /boot, the root filesystem is /."""
+    for image in (name, f"{name}-boot"):
+        decompress(world.root / f"out/{name}/{image}.img.gz", folder / f"{image}.img")
+    with mounted(folder / f"{name}-boot.img", folder / "boot") as boot:
+        shutil.copy(next(boot.glob("vmlinuz-*")), folder / "vmlinuz")
+        shutil.copy(next(boot.glob("initrd.img-*")), folder / "initrd")
+    ports = {}
+    for port in (22, 80):
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            ports[port] = listening.getsockname()[1]
+    forwarded = ",".join(f"hostfwd=tcp:127.0.0.1:{ours}-:{port}" for port, ours in ports.items())
+    drives = [word for image in (name, f"{name}-boot")
+              for word in ("-drive", f"file={image}.img,format=raw,if=virtio,snapshot=on")]  # fmt: skip
+    process = subprocess.Popen(
+        ["qemu-system-x86_64", "-m", "1024", "-smp", "1", "-nographic", "-no-reboot",
+         "-nic", f"user,model=virtio-net-pci,restrict=on,{forwarded}",
+         "-kernel", "vmlinuz", "-initrd", "initrd", "-append", "root=/dev/vda console=ttyS0",
+         *drives, "-monitor", "none", "-serial", "file:console"],
+        cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield Machine(folder, process, ports)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_webserver_without_any_script_serves_and_lets_its_user_in(
+    shipped: World, tmp_path: Path
+) -> None:
+    """Of users, files, units, services, fstab and host keys, as the docs have it: all of it works."""
+    assert "script" not in (shipped.root / "specs/webserver.yaml").read_text().replace(
+        "any script", ""
+    )
+    assert shipped.build(spec="webserver")["/boot"] == "built"
+    check_images(shipped, "webserver", tmp_path)
+    check_again(shipped, "webserver")
+    key = shipped.root.parent / "id"
+    with booted(shipped, "webserver", tmp_path) as machine:
+        assert machine.waited(r"^hello from Strata|echo\S*: hello from Strata"), machine.console[
+            -3000:
+        ]
+        assert machine.waited(r"^web1 login: "), machine.console[-3000:]
+        said = machine.ssh(key, "sudo -n id -u; sudo systemctl is-active hello nginx; findmnt -no SOURCE /boot; "
+                           "cat /etc/hostname; ls /etc/ssh; sudo systemctl --failed --no-legend | wc -l")  # fmt: skip
+        lines = said.splitlines()
+        assert lines[:5] == ["0", "active", "active", "/dev/vdb", "web1.example.org"], said
+        assert "ssh_host_ed25519_key" in lines
+        assert lines[-1] == "0", machine.ssh(key, "sudo systemctl --failed")
+        address = f"http://127.0.0.1:{machine.ports[80]}/"
+        with urllib.request.urlopen(address, timeout=60) as page:
+            assert page.read() == (PROJECT / "specs/files/index.html").read_bytes()
+
+
+SERVICES = (
+    ("enable: [hello, nothing]", "services.enable: the image has no unit nothing.service"),
+    ("enable: [ngin]", "has no unit ngin.service", "It has: nginx.service"),
+    ("enable: [systemd-journald]", "nothing starts systemd-journald.service at boot"),
+    ("disable: [systemd-journald]", "systemd-journald.service is started by what needs it"),
+    ("mask: [nothing]", "services.mask: the image has no unit nothing.service"),
+)
+
+
+def test_units_that_cannot_be_as_wanted(shipped: World) -> None:
+    """On the layers that the web server has built."""
+    text = (shipped.root / "specs/webserver.yaml").read_text()
+    for wanted, *parts in SERVICES:
+        shipped.write(
+            "wrong.yaml", text.replace("enable: [systemd-networkd, nginx, hello]", wanted)
+        )
+        build = shipped.doit("layer:machine", "spec=wrong", "lock=keep", check=False)
+        assert build.code == 1, build.text
+        says(build.text, *parts)
+    good = "{enable: [hello], disable: [nginx], mask: [apt-daily.timer, getty@tty7]}"
+    shipped.write("wrong.yaml", text.replace("enable: [systemd-networkd, nginx, hello]", "enable: []")
+                  .replace("services:\n", f"services: {good}\n").replace("      enable: []\n", ""))  # fmt: skip
+    shipped.doit("layer:machine", "spec=wrong", "lock=keep")
+    tarball = max(
+        (shipped.root / "cache/layers").glob("layer-*.tar.zst"),
+        key=lambda path: path.stat().st_mtime_ns,
+    )
+    listing = subprocess.run(
+        ["tar", "-tvf", tarball], check=True, capture_output=True, text=True
+    ).stdout
+    for line in ("multi-user.target.wants/hello.service -> ", "system/apt-daily.timer -> /dev/null",
+                 "system/getty@tty7.service -> /dev/null"):  # fmt: skip
+        assert line in listing
+    assert "nginx.service -> " not in listing
+
+
 @pytest.fixture(scope="module")
 def server(shipped: World) -> World:
     """The server spec, built."""
@@ -81,72 +251,23 @@ def server(shipped: World) -> World:
     return shipped
 
 
+@pytest.mark.nightly
 def test_server_images_are_whole_and_hold_the_locked_packages(
     server: World, tmp_path: Path
 ) -> None:
-    metadata = yaml.safe_load((server.root / "out/server/server.yaml").read_text())
-    assert [(i["mount"], i["format"], i["container"]) for i in metadata["images"]] == [
-        ("/", "ext4", "gzip"), ("/boot", "ext2", "gzip"),
-    ]  # fmt: skip
-    for image in metadata["images"]:
-        raw = tmp_path / "raw"
-        decompress(server.root / "out/server" / image["container_name"], raw)
-        check = subprocess.run(["e2fsck", "-fn", raw], check=False, capture_output=True, text=True)
-        assert check.returncode == 0, check.stdout
-        with mounted(raw, tmp_path / "tree") as root:
-            if image["mount"] == "/":
-                assert installed(root) == locked(server, "server")
-                assert len(locked(server, "server")) > 200
-                assert (root / "etc/machine-id").read_bytes() == b""
-                assert not list((root / "etc/ssh").glob("ssh_host_*"))
-            else:
-                assert list(root.glob("vmlinuz-*"))
-                assert list(root.glob("initrd.img-*"))
-        (tmp_path / "tree").rmdir()
-        raw.unlink()
+    assert len(locked(server, "server")) > 200
+    check_images(server, "server", tmp_path)
+    check_again(server, "server")
 
 
-def test_server_again_redoes_nothing_in_under_half_a_second(server: World) -> None:
-    seconds = []
-    for _ in range(3):
-        began = time.monotonic()
-        results = server.build("lock=keep", spec="server")
-        seconds.append(time.monotonic() - began)
-        assert set(results.values()) == {"hit"}
-        assert server.json("server")["published"] is False
-    assert min(seconds) < 0.5
-
-
+@pytest.mark.nightly
 def test_server_boots_to_a_login_prompt(server: World, tmp_path: Path) -> None:
-    """Kernel and initrd come from the /boot image, the root filesystem is the / image."""
-    for name in ("server", "server-boot"):
-        decompress(server.root / f"out/server/{name}.img.gz", tmp_path / f"{name}.img")
-    with mounted(tmp_path / "server-boot.img", tmp_path / "boot") as boot:
-        shutil.copy(next(boot.glob("vmlinuz-*")), tmp_path / "vmlinuz")
-        shutil.copy(next(boot.glob("initrd.img-*")), tmp_path / "initrd")
-    console = tmp_path / "console"
-    process = subprocess.Popen(
-        ["qemu-system-x86_64", "-m", "1024", "-smp", "2", "-nographic", "-no-reboot", "-net", "none",
-         "-kernel", "vmlinuz", "-initrd", "initrd", "-append", "root=/dev/vda console=ttyS0",
-         "-drive", "file=server.img,format=raw,if=virtio,snapshot=on",
-         "-monitor", "none", "-serial", f"file:{console}"],
-        cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 300
-        text = ""
-        while time.monotonic() < deadline and process.poll() is None:
-            text = console.read_text(errors="replace") if console.exists() else ""
-            if re.search(r"^\S+ login: ", text, re.M):
-                break
-            time.sleep(1)
-        assert re.search(r"^\S+ login: ", text, re.M), text[-3000:]
-        assert "Debian GNU/Linux 12" in text
-    finally:
-        process.kill()
-        process.wait()
+    with booted(server, "server", tmp_path) as machine:
+        assert machine.waited(r"^\S+ login: "), machine.console[-3000:]
+        assert "Debian GNU/Linux 12" in machine.console
 
 
+@pytest.mark.nightly
 def test_postfix_and_postgresql_are_set_up_with_the_specs_settings(
     shipped: World, tmp_path: Path
 ) -> None:

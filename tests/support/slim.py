@@ -37,7 +37,7 @@ UNSEEN = (
     # What these libraries are for: inside a tree, packages come from a folder.
     *(f"usr/lib/apt/methods/{name}" for name in ("cdrom", "ftp", "http*", "mirror*", "rsh", "ssh")),
     *(f"usr/*bin/{name}" for name in (
-        "blk*", "csplit", "dir", "fsck.*", "fsfreeze", "fstrim", "losetup", "ls[bcfi]*", "mkfs.*",
+        "blkdiscard", "blkzone", "csplit", "dir", "fsck.*", "fsfreeze", "fstrim", "losetup", "ls[bcfi]*", "mkfs.*",
         "mkswap", "numfmt", "partx", "pinky", "ptx", "sfdisk", "swap*", "vdir", "wdctl", "zramctl")),
 )  # fmt: skip
 """What is left out, as patterns of paths: no maintainer script and no test reads it."""
