@@ -96,6 +96,7 @@ def test_server_images_are_whole_and_hold_the_locked_packages(
         with mounted(raw, tmp_path / "tree") as root:
             if image["mount"] == "/":
                 assert installed(root) == locked(server, "server")
+                assert (root / "etc/fstab").read_text().count("UUID=") == 2
                 assert len(locked(server, "server")) > 200
                 assert (root / "etc/machine-id").read_bytes() == b""
                 assert not list((root / "etc/ssh").glob("ssh_host_*"))
@@ -129,6 +130,8 @@ def test_server_boots_to_a_login_prompt(server: World, tmp_path: Path) -> None:
         ["qemu-system-x86_64", "-m", "1024", "-smp", "2", "-nographic", "-no-reboot", "-net", "none",
          "-kernel", "vmlinuz", "-initrd", "initrd", "-append", "root=/dev/vda console=ttyS0",
          "-drive", "file=server.img,format=raw,if=virtio,snapshot=on",
+         # /etc/fstab mounts it, by its UUID: without it systemd would wait, and give up.
+         "-drive", "file=server-boot.img,format=raw,if=virtio,snapshot=on",
          "-monitor", "none", "-serial", f"file:{console}"],
         cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
     )  # fmt: skip
