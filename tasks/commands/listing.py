@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import BuildError
+from ..plan import fstab
 from ..session.session import Session
 from ..spec.load import spec_names
 
@@ -21,7 +22,10 @@ def listing(session: Session) -> None:
     except BuildError:
         spec = session.spec  # its own error, if it is what cannot be read
         session.screen.line("base")
-        for layer in [*(one.name for one in spec.layers), *(["settings"] if spec.settings else [])]:
+        # What is in a folder of theirs, and what the lock asks for, is not known yet.
+        files = {one.name: [[file.target] for file in one.files] for one in spec.layers}
+        last = ["settings"] if spec.settings or fstab.wanted(spec, files) else []
+        for layer in [*(one.name for one in spec.layers), *last]:
             session.screen.line(f"└─ layer {layer}")
         for image in spec.images:
             session.screen.line(f"   └─ image {image.mount}")

@@ -44,9 +44,14 @@ def _added(spec: Spec, lock: Lock, version: str) -> dict[str, Any]:
     return found
 
 
+BUILT_IN = ("C", "POSIX", "C.UTF-8", "C.utf8")
+"""Locales that libc has: none of these is generated."""
+
+
 def further_locales(spec: Spec) -> list[str]:
-    """Those of `locales`, each once, that `locale` is not."""
-    return [one for one in dict.fromkeys(spec.settings.locales) if one != spec.settings.locale]
+    """Those of `locales` that are to be generated, each once, but for `locale`."""
+    there = {*BUILT_IN, spec.settings.locale}
+    return [one for one in dict.fromkeys(spec.settings.locales) if one not in there]
 
 
 def os_release(spec: Spec, version: str) -> list[str]:

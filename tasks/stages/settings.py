@@ -14,6 +14,7 @@ from ..plan.entries import Entry
 from ..plan.job import SettingsJob
 from ..rootfs import dpkg
 from ..rootfs.paths import find_in
+from . import own
 from .files import files_step, files_tar, owner_steps, reached_steps
 from .inside import Finish, Place, finish, place, shell
 from .install import give
@@ -48,13 +49,18 @@ def build(job: SettingsJob, builder: Builder) -> None:
 
 
 def _fstab_made(job: SettingsJob, here: Place) -> dict[str, str]:
-    """The topmost layer that has an /etc/fstab: a base has one, too, which says nothing.
+    """The topmost layer whose tree has an /etc/fstab that says something: a base's is a comment.
 
-    By the trees themselves: a record of an older version does not tell of a script's.
+    By the trees themselves: a record of an older version does not tell of a script's, and a
+    package may write one, too.
     """
     name = fstab.PATH.lstrip("/")
     for stage, lower in zip(reversed(job.below[1:]), here.lower, strict=False):
-        if find_in(here.builder.trees.folder, [lower], name) is not None:
+        path = find_in(here.builder.trees.folder, [lower], name)
+        found = own.content(path) if path is not None else None
+        if found is not None and any(
+            line.strip() and not line.strip().startswith(b"#") for line in found[1].splitlines()
+        ):
             return {name: stage.name}
     return {}
 

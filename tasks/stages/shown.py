@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..host.sandbox import Step
+from ..plan.settings import BUILT_IN
 from .files import unpack_step
 from .inside import shell
 
@@ -58,7 +59,7 @@ def with_locale(answers: Sequence[str], below: Sequence[str], locale: str) -> tu
 
 def generated(locale: str) -> bool:
     """Whether a locale must be generated: libc has the others."""
-    return locale not in ("C", "POSIX", "C.UTF-8", "C.utf8")
+    return locale not in BUILT_IN
 
 
 def locale_line(locale: str) -> tuple[str, str]:

@@ -54,7 +54,7 @@ def make_mirror(parts: list[str]) -> Mirror:
         # debootstrap knows one suite, whose older versions the seed upgrades afterwards.
         wanted["seed"] = {"repos": spec([], signed=False)["repos"][:1], "packages": [],
                           "base": {"tool": "debootstrap", "variant": "minbase"},
-                          "images": spec([])["images"]}  # fmt: skip
+                          "images": spec([])["images"], "fstab": False}  # fmt: skip
         # mkosi installs some of its own choice.
         wanted["mkosi"] = spec([*SERVER, *MORE[:1], "dbus", "systemd-resolved", "libpam-systemd"],
                                signed=False)  # fmt: skip

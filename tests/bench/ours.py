@@ -46,7 +46,9 @@ def spec(packages: Sequence[str], *, signed: bool = True, **more: Any) -> dict[s
     repos = [{**repo, **({"keyring": "keys/bench.gpg"} if signed else {})} for repo in REPOS]
     images = {"/": {"file": "root.img.gz", "format": "ext4"},
               "/boot": {"file": "boot.img.gz", "format": "ext2"}}  # fmt: skip
-    return {"repos": repos, "packages": list(packages), "images": images, **more}
+    # As the rivals, which write no fstab.
+    given = {"packages": list(packages), "images": images, "fstab": False}
+    return {"repos": repos, **given, **more}
 
 
 def top(packages: Sequence[str], content: str) -> dict[str, Any]:

@@ -29,13 +29,13 @@ SPEC = """\
 repos:
   - {name: main, uri: "${mirror}", suite: stable, section: main, keyring: keys/test.gpg}
 base: {tool: mmdebstrap, variant: apt}
+fstab: false
 packages: [alpha]
 layers:
   - name: app
     packages: [beta]
     files: {/etc/motd: files/motd}
     script: scripts/app.sh
-fstab: false
 images:
   /: {file: web.img.gz, format: ext4}
   /boot: {file: web-boot.img.gz, format: ext2}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import uuid
@@ -14,7 +15,7 @@ from support import samples
 from support.samples import record
 from tasks.commands.why import differences
 from tasks.errors import BuildError
-from tasks.plan import fstab
+from tasks.plan import fstab, job
 from tasks.plan.entries import layer_entries
 from tasks.plan.jobs import image_job, settings_job
 from tasks.plan.plan import make_plan
@@ -195,3 +196,9 @@ def test_why_tells_the_setting_that_differs() -> None:
     new = {"settings": {"hostname": "b", "password": "2", "os_release": ["web", "1"]}}
     assert differences(old, new) == [
         "fstab is gone", "hostname: a → b", "os_release: none → web, 1", "password is another"]  # fmt: skip
+
+
+def test_a_job_of_it_is_the_same_as_json(tmp_path: Path) -> None:
+    spec, plan = planned(tmp_path, hostname="a", locales=["pl_PL"])
+    for made in (settings_job(spec, plan, MIRRORS), image_job(spec, plan, 0)):
+        assert job.load(json.loads(json.dumps(job.dump(made)))) == made

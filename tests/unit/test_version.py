@@ -156,7 +156,7 @@ def test_a_name_that_is_anothers_only_with_the_date_is_refused_then(tmp_path: Pa
         ({"locales": ["de_DE.UTF-8"]}, {"locales": ["pl_PL"]}, {"layer:settings", "image:/"}),
         ({"locales": ["de_DE.UTF-8"]}, {"locales": ["de_DE.UTF-8", "pl_PL"]},
          {"layer:settings", "image:/"}),
-        ({"locale": "pl_PL"}, {"locale": "pl_PL", "locales": ["pl_PL"]}, set()),
+        ({"locale": "pl_PL"}, {"locale": "pl_PL", "locales": ["pl_PL", "C.UTF-8"]}, set()),
     ],
 )  # fmt: skip
 def test_what_a_change_redoes(
