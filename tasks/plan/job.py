@@ -93,6 +93,8 @@ class SettingsJob(Job):
     entries: tuple[Entry, ...] = ()
     yields: tuple[str, ...] = ()
     """Targets of entries that the spec did not ask for: what a layer made there stays."""
+    remove: tuple[str, ...] = ()
+    docs: bool = True
     os_release: tuple[str, ...] = ()
     """IMAGE_ID and IMAGE_VERSION, or nothing."""
     shadow: str = ""

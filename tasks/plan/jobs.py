@@ -101,6 +101,8 @@ def settings_job(spec: Spec, plan: Plan, mirrors: Mapping[str, str]) -> Settings
         unit = hostkeys.entries()
         entries += unit
         yields += [] if made["asked"] else [entry.target for entry in unit]
+    if made := keyed.get("docs"):
+        entries.append(made_file("/etc/dpkg/dpkg.cfg.d/strata-docs", made))
     # After the files were read: what they hold is what the key was made of, or was.
     if settings_identity(spec, plan.lock, mirrors, plan.version) != keyed:
         raise BuildError(
@@ -121,6 +123,8 @@ def settings_job(spec: Spec, plan: Plan, mirrors: Mapping[str, str]) -> Settings
         locales=tuple(keyed.get("locales", ())),
         entries=tuple(entries),
         yields=tuple(yields),
+        remove=tuple(keyed.get("remove", ())),
+        docs="docs" not in keyed,
         os_release=tuple(keyed.get("os_release", ())),
         shadow=shadow_field(spec, plan.lock),
         password_field="".join(given[:1]),

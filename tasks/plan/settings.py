@@ -41,7 +41,24 @@ def _added(spec: Spec, lock: Lock, version: str) -> dict[str, Any]:
         }
     if settings.version:
         found["os_release"] = os_release(spec, version)
+    if settings.remove:
+        found["remove"] = sorted(settings.remove)
+    if not settings.docs:
+        found["docs"] = NO_DOCS
     return found
+
+
+NO_DOCS = """\
+# Of the spec's `docs: false`: dpkg(1) installs none of these.
+path-exclude=/usr/share/doc/*
+path-include=/usr/share/doc/*/copyright
+path-exclude=/usr/share/groff/*
+path-exclude=/usr/share/info/*
+path-exclude=/usr/share/linda/*
+path-exclude=/usr/share/lintian/*
+path-exclude=/usr/share/man/*
+"""
+"""A file of /etc/dpkg/dpkg.cfg.d; what is there already, stages/scripts/remove-docs.sh removes."""
 
 
 BUILT_IN = ("C", "POSIX", "C.UTF-8", "C.utf8")

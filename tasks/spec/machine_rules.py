@@ -33,6 +33,8 @@ def check_machine(spec: Spec) -> None:
         _check_scripts(spec, layer, where)
         for pattern in layer.remove:
             _check_removed(pattern, f"{where}.remove")
+    for pattern in spec.settings.remove:
+        _check_removed(pattern, f"{spec.path}: remove")
 
 
 def _root_has(spec: Spec) -> str:

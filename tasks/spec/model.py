@@ -198,6 +198,8 @@ class Settings:
     """first-boot, none, or "": by what is locked, see plan.hostkeys."""
     version: str = ""
     """A text, git or date, see plan.image_version."""
+    remove: tuple[str, ...] = ()
+    docs: bool = True
 
     def __bool__(self) -> bool:
         return bool(self.given)
@@ -221,6 +223,8 @@ class Settings:
             "fstab": "true" if self.fstab else "",
             "ssh_host_keys": self.ssh_host_keys.replace("none", ""),
             "version": self.version,
+            "remove": " ".join(self.remove),
+            "docs": "" if self.docs else "false",
         }
         return {name: value for name, value in values.items() if value}
 

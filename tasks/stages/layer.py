@@ -27,7 +27,14 @@ from . import own
 from .files import files_step, files_tar, owner_steps, reached_steps
 from .inside import INSIDE, SHELL, Finish, Place, finish, place, shell
 from .install import PRESEED, apt_steps, give
-from .machine import REMOVED, account_steps, give_accounts, remove_steps, removed, service_steps
+from .machine import (
+    REMOVED,
+    account_steps,
+    give_accounts,
+    remove_steps,
+    service_steps,
+    told_removed,
+)
 from .shown import shown_env, shown_steps, with_locale
 
 NOTES = (*own.NOTES, REMOVED)
@@ -56,10 +63,7 @@ def build(job: LayerJob, builder: Builder) -> None:
             _check(job, here, upper)
             mine = _mine(job, here, upper)
             drawn = _drawn(job, here, upper, epoch, mine, written)
-            gone = removed(own.noted(here.folder / Path(REMOVED).name), job)
-            for one in gone:
-                builder.say(f"  layer {job.stage.name}: removed {one.told}")
-            facts = {"removed": [one.fact for one in gone]} if gone else {}
+            facts = told_removed(here)
             finish(here, upper, Finish(epoch=epoch, mine=mine, drawn=drawn, facts=facts))
 
 

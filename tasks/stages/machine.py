@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..host.sandbox import Step
-from ..plan.job import LayerJob
+from ..plan.job import LayerJob, SettingsJob
 from ..spec.words import counted
-from .inside import INSIDE, shell
+from . import own
+from .inside import INSIDE, Place, shell
 
 ACCOUNTS = "accounts"
 REMOVED = "/dev/.strata/removed"
@@ -79,12 +81,15 @@ def _told(units: Sequence[str]) -> str:
     return units[0] if len(units) == 1 else counted(len(units), "unit")
 
 
-def remove_steps(job: LayerJob) -> list[Step]:
-    """The command that takes out what the layer removes, last of all."""
-    if not job.remove:
-        return []
-    title = f"removing {counted(len(job.remove), 'pattern')} of files"
-    return [shell("remove", REMOVED, *job.remove, title=title)]
+def remove_steps(job: LayerJob | SettingsJob) -> list[Step]:
+    """The commands that take out what the spec removes, last of all."""
+    steps = []
+    if job.remove:
+        title = f"removing {counted(len(job.remove), 'pattern')} of files"
+        steps.append(shell("remove", REMOVED, *job.remove, title=title))
+    if isinstance(job, SettingsJob) and not job.docs:
+        steps.append(shell("remove-docs", REMOVED, title="removing documentation"))
+    return steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +111,17 @@ class Removed:
         return [self.pattern, self.files]
 
 
-def removed(text: str, job: LayerJob) -> list[Removed]:
-    """What the step noted, of the patterns that the job has."""
+def told_removed(here: Place) -> dict[str, Any]:
+    """Says what was removed, as the steps noted it; the record's fact of it, if there is any.
+
+    What a package's script writes there is as good as its word: some pattern, some number.
+    """
     found = []
-    for line in text.splitlines():
+    for line in own.noted(here.folder / Path(REMOVED).name).splitlines():
         number, _, pattern = line.partition(" ")
-        if number.isdecimal() and pattern in job.remove:
+        if re.fullmatch(r"[0-9]{1,9}", number) and pattern.isprintable():
             found.append(Removed(pattern=pattern, files=int(number)))
-    return found
+    name = here.job.stage.name
+    for one in found:
+        here.builder.say(f"  layer {name}: removed {one.told}")
+    return {"removed": [one.fact for one in found]} if found else {}

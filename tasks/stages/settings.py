@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from ..builder import Builder
 from ..host.sandbox import Step, step
@@ -18,6 +19,7 @@ from . import own
 from .files import files_step, files_tar, owner_steps, reached_steps
 from .inside import Finish, Place, finish, place, shell
 from .install import give
+from .machine import REMOVED, remove_steps, told_removed
 from .shown import generated, locale_line
 
 
@@ -38,14 +40,16 @@ def build(job: SettingsJob, builder: Builder) -> None:
             files_tar(here.folder / "files.tar", entries, epoch)
         with builder.trees.upper(job.stage, here.lower) as upper:
             what = f"layer {job.stage.name}"
-            here.sandbox(upper, epoch, {}, {}).run(
+            noted = here.folder / Path(REMOVED).name
+            noted.touch()
+            here.sandbox(upper, epoch, {}, {}, [(str(noted), REMOVED)]).run(
                 *_steps(job, entries), log=builder.log, what=what
             )
             builder.log.step("packing")
             if job.configured:
                 text = dpkg.dpkg_status(upper.base, [upper.name, *here.lower])
                 dpkg.check_installed(text, job.installed, job.arch, what)
-            finish(here, upper, Finish(epoch=epoch))
+            finish(here, upper, Finish(epoch=epoch, facts=told_removed(here)))
 
 
 def _fstab_made(job: SettingsJob, here: Place) -> dict[str, str]:
@@ -94,7 +98,7 @@ def _steps(job: SettingsJob, entries: Sequence[Entry]) -> list[Step]:
                 title="setting the password",
             )
         )
-    return [*steps, shell("unset-policy", title="tidying up")]
+    return [*steps, *remove_steps(job), shell("unset-policy", title="tidying up")]
 
 
 def _locale_steps(job: SettingsJob) -> list[Step]:
