@@ -15,10 +15,10 @@ from typing import Any
 
 from ..errors import BuildError
 from ..host import safe
-from . import document
+from . import debconf, document
 from .compose import Given, compose
 from .model import Base, File, Image, Layer, Repo, Settings, Spec
-from .rules import check_spec
+from .rules import check_spec, places
 from .schema import read_schema, validate
 from .words import near, short
 
@@ -173,15 +173,6 @@ def _owner(given: str) -> str:
     return f"root{given}" if given.startswith(":") else given
 
 
-def _debconf_lines(given: Sequence[str]) -> tuple[str, ...]:
-    """Preseed lines of their own: as debconf-set-selections joins them, and without comments.
-
-    Each item is a file to it: the last line keeps a backslash at its end and takes no other in.
-    """
-    lines = [line for item in given for line in item.rstrip("\n").replace("\\\n", "").split("\n")]
-    return tuple(line for line in lines if line.strip() and not line.lstrip().startswith("#"))
-
-
 def _words(value: str | list[str]) -> tuple[str, ...]:
     return tuple(shlex.split(value) if isinstance(value, str) else value)
 
@@ -197,6 +188,19 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
             return given
         inside = folder / given
         return inside if os.path.lexists(inside) else _beside(folder, given)
+
+    def debconf_files(entry: Mapping[str, Any]) -> dict[str, str]:
+        given = entry.get("debconf_file", ())
+        found: dict[str, str] = {}
+        for name in [given] if isinstance(given, str) else given:
+            source = find(name)
+            where = "" if entry["name"] == "packages" else f"layers.{entry['name']}."
+            for line, place in debconf.from_file(
+                source, where=f"{path}: {where}debconf_file", hint=places(source, path)
+            ).items():
+                found.pop(line, None)  # what is said last counts
+                found[line] = place
+        return found
 
     def layer(entry: Mapping[str, Any]) -> Layer:
         files = []
@@ -215,10 +219,13 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
                     mode=int(fields["mode"], 8) if "mode" in fields else None,
                 )
             )
+        answers = debconf_files(entry)
+        inline = (line for item in entry.get("debconf", ()) for _, line in debconf.answers(item))
         return Layer(
             name=entry["name"],
             packages=tuple(entry.get("packages", ())),
-            debconf=_debconf_lines(entry.get("debconf", ())),
+            debconf=(*answers, *inline),
+            debconf_from=answers,
             files=tuple(files),
             script=find(entry["script"]) if "script" in entry else None,
             reads=tuple(entry["reads"]) if "reads" in entry else None,
@@ -226,8 +233,9 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
 
     base = document.get("base", {})
     layers = [layer(entry) for entry in document.get("layers", ())]
-    if document.get("packages") or document.get("debconf"):
-        named = ("packages", "debconf", "reads")
+    own = ("packages", "debconf", "debconf_file")
+    if any(document.get(name) for name in own):
+        named = (*own, "reads")
         first = {name: document[name] for name in named if name in document}
         layers.insert(0, layer({"name": "packages", **first}))
     elif "reads" in document:

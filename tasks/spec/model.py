@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,8 @@ class Layer:
     name: str
     packages: tuple[str, ...] = ()
     debconf: tuple[str, ...] = ()
+    debconf_from: Mapping[str, str] = field(default_factory=dict)
+    """Of the answers that a file gave, the `file:line` of each."""
     files: tuple[File, ...] = ()
     script: Path | None = None
     reads: tuple[str, ...] | None = None
