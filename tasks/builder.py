@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .host.log import Log
+from .plan.debs import Own, Project
 from .rootfs.overlay import Trees
 from .spec.model import Spec
 from .store.cache import Cache
@@ -22,10 +23,21 @@ class Reach:
     proxies: Mapping[str, str] = field(default_factory=dict)
     direct: tuple[str, ...] = ()
     named: Mapping[str, str] = field(default_factory=dict)
-    """Who named what ${mirror} and ${security_mirror} stand for, but for the host itself."""
+    """Who named what ${mirror} and its kin stand for, but for the host itself."""
+    own: Own = field(default_factory=dict)
+    """The project's own .debs, by the layer that they are given in."""
+    root: Path = Path()
+    """The project's folder."""
 
     @classmethod
-    def of(cls, spec: Spec, uris: Mapping[str, str], named: Mapping[str, str]) -> Reach:
+    def of(
+        cls,
+        spec: Spec,
+        uris: Mapping[str, str],
+        named: Mapping[str, str],
+        project: Project,
+        own: Own,
+    ) -> Reach:
         """A spec's."""
         return cls(
             arch=spec.arch,
@@ -34,6 +46,8 @@ class Reach:
             proxies=spec.proxies,
             direct=spec.direct,
             named=named,
+            own=own,
+            root=project.root,
         )
 
 

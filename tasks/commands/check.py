@@ -31,11 +31,13 @@ def check(session: Session) -> None:
             keyring_files(repo, spec)
         expand(repo.uri, {**unknown, **session.mirrors}, spec)
     lock = session.read_lock()
+    debs = sum(map(len, session.project.own(lock).values()))
     state = "current" if lock is not None and session.fits(lock) else lockfile.state(lock)
     held = ", ".join(
         counted(number, what)
         for number, what in (
-            (len(spec.repos), "repository"), (len(spec.layers), "layer"), (files, "file"),
+            (len(spec.repos), "repository"), (len(spec.layers), "layer"), (debs, ".deb"),
+            (files, "file"),
             (len(spec.images), "image"),
         )
         if number

@@ -19,7 +19,8 @@ from ..host.files import remove, sync_folder
 from ..host.locks import locked
 from ..host.log import Log
 from ..host.process import apt_tool, run
-from ..plan.lockfile import Record
+from ..plan import debs
+from ..plan.lockfile import OWN, Record
 from ..spec.model import masked
 from ..spec.words import counted
 from ..store.cache import Cache
@@ -53,7 +54,40 @@ def fetch(
         for place in ("cache", "scratch"):
             log.need_room(place, total, f"fetching {counted(len(missing), 'package')}")
         log.step(f"fetching {counted(len(missing), 'package')}, {total / 1e6:.1f} MB")
-        _download(missing, builder, builder.scratch / folder, log)
+        (builder.scratch / folder).mkdir(exist_ok=True)
+        own = [record for record in missing if record.repository == OWN]
+        for record in own:
+            _take_own(record, builder, builder.scratch / folder)
+        if others := [record for record in missing if record.repository != OWN]:
+            _download(others, builder, builder.scratch / folder, log)
+
+
+def _take_own(record: Record, builder: Builder, folder: Path) -> None:
+    """Copy a .deb of the project into the cache; BuildError where it is not what is locked."""
+    reach = builder.reach
+    source = debs.sources(reach.own).get(record.sha256, reach.root / record.path)
+    copy = folder / f"{record.sha256}.deb"
+    try:
+        opened = debs.opened(source, reach.root)
+    except OSError as error:
+        raise BuildError(
+            f"{source}: {record.package} {record.version} is locked, and it cannot be read: "
+            f"{error.strerror}; the cache has no copy",
+            "put it there again, or lock again: lock=latest",
+        ) from error
+    with opened as file, copy.open("wb") as target:
+        # Not more than its record tells: who writes to it may never end.
+        left = record.size + 1
+        while left and (chunk := file.read(min(left, 1 << 20))):
+            target.write(chunk)
+            left -= len(chunk)
+    if not _taken(copy, record, builder.cache):
+        raise BuildError(
+            f"{source}: it is not the {record.package} {record.version} that is locked: it was "
+            "changed since",
+            "lock again: lock=latest, or lock=keep to keep all other versions",
+        )
+    sync_folder(builder.cache.debs)
 
 
 @contextlib.contextmanager
@@ -79,7 +113,6 @@ def fetching_ahead(records: Sequence[Record], builder: Builder) -> Iterator[None
 def _download(missing: Sequence[Record], builder: Builder, folder: Path, log: Log) -> None:
     reach, cache = builder.reach, builder.cache
     uris = reach.uris
-    folder.mkdir(exist_ok=True)
     config = folder / "apt.conf"
     config.write_text(
         apt.configuration(

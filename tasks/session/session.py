@@ -22,6 +22,7 @@ from ..host.process import closing, need_root, popen, running
 from ..host.scratch import scratch_folder, scratch_root
 from ..host.tools import tool
 from ..plan import lockfile
+from ..plan.debs import Project, digests
 from ..plan.keys import resolution_inputs
 from ..plan.plan import make_plan
 from ..plan.stage import Plan, Result, Stage
@@ -135,8 +136,8 @@ class Session:
         folder.mkdir()
         return Trees(folder, self.cache)
 
-    def builder(self, log: Log) -> Builder:
-        """What this run lends a stage, and those that ask repositories."""
+    def builder(self, log: Log, lock: lockfile.Lock | None = None) -> Builder:
+        """What this run lends a stage, and those that ask repositories; `lock` is at hand."""
         from ..builder import Builder, Reach
 
         return Builder(
@@ -144,7 +145,7 @@ class Session:
             scratch=self.scratch,
             trees=self.trees,
             log=log,
-            reach=Reach.of(self.spec, self.uris, self._named),
+            reach=Reach.of(self.spec, self.uris, self._named, self.project, self.project.own(lock)),
             state=self.state,
             say=self.screen.line,
         )
@@ -206,6 +207,15 @@ class Session:
         checkout = __name__.partition(".")[0] == "tasks"
         return self.specs / SCHEMA.name if checkout else SCHEMA
 
+    @cached_property
+    def project(self) -> Project:
+        """Where the spec's own .debs are."""
+
+        def cached(sha256: str) -> Path | None:
+            return self.cache.deb(sha256) if self.cache.has_deb(sha256) else None
+
+        return Project(spec=self.spec, cached=cached)
+
     @property
     def lock_path(self) -> Path:
         """specs/NAME.lock, relative as the user knows it."""
@@ -262,7 +272,7 @@ class Session:
     def fits(self, lock: lockfile.Lock) -> bool:
         """Whether a lock is of this very spec: by its digest, and by its names if it was edited."""
         return (
-            lock.inputs == resolution_inputs(self.spec)
+            lock.inputs == resolution_inputs(self.spec, digests(self.project.own(lock)))
             and lock.arch == self.spec.arch
             and [repo.name for repo in lock.repos] == [repo.name for repo in self.spec.repos]
             and [layer.name for layer in lock.layers] == [layer.name for layer in self.spec.layers]
@@ -378,7 +388,7 @@ class Session:
                 # The log begins here, not where this waits: its builder may be writing to it.
                 with self.log(stage.log, stage.title) as log:
                     try:
-                        build(self.job(stage), self.builder(log))
+                        build(self.job(stage), self.builder(log, self.plan.lock))
                     except OSError as error:
                         if error.errno not in space.HOST_ERRORS:
                             raise

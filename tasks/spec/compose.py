@@ -217,7 +217,7 @@ def _flat(node: Any, depth: int = 0, *, deep: bool = True) -> Any:
     return yaml.MappingNode(node.tag, pairs, node.start_mark, node.end_mark)
 
 
-SETS = ("packages", "include", "reads", "direct")
+SETS = ("packages", "debs", "include", "reads", "direct")
 """Lists of which an item counts once: in others, such as a mkfs's words, each one counts."""
 
 

@@ -224,6 +224,7 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
         return Layer(
             name=entry["name"],
             packages=tuple(entry.get("packages", ())),
+            debs=tuple(entry.get("debs", ())),
             debconf=(*answers, *inline),
             debconf_from=answers,
             files=tuple(files),
@@ -233,7 +234,7 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
 
     base = document.get("base", {})
     layers = [layer(entry) for entry in document.get("layers", ())]
-    own = ("packages", "debconf", "debconf_file")
+    own = ("packages", "debs", "debconf", "debconf_file")
     if any(document.get(name) for name in own):
         named = (*own, "reads")
         first = {name: document[name] for name in named if name in document}

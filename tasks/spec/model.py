@@ -76,6 +76,8 @@ class Layer:
 
     name: str
     packages: tuple[str, ...] = ()
+    debs: tuple[str, ...] = ()
+    """Paths and patterns of the project's own .debs: see tasks.plan.debs."""
     debconf: tuple[str, ...] = ()
     debconf_from: Mapping[str, str] = field(default_factory=dict)
     """Of the answers that a file gave, the `file:line` of each."""

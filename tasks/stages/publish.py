@@ -339,4 +339,19 @@ def _build_json(to: Publication, sums: Mapping[str, str], published: bool) -> st
         "stages": stages,
         "warnings": warnings,
     }
+    own = [
+        {
+            "layer": layer.name,
+            "package": record.package,
+            "version": record.version,
+            "architecture": record.architecture,
+            "path": record.path,
+            "sha256": record.sha256,
+        }
+        for layer in to.plan.lock.layers
+        for record in layer.records
+        if record.repository == lockfile.OWN
+    ]
+    if own:
+        content["debs"] = own
     return json.dumps(content, indent=1) + "\n"
