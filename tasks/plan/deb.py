@@ -35,6 +35,7 @@ def control_members(file: BinaryIO, wanted: Collection[str], *, whole: bool) -> 
     what is wrong; OSError where it cannot be read.
     """
     # Here, since a build with nothing to do unpacks nothing.
+    import gzip
     import lzma
     import tarfile
     import zlib
@@ -53,7 +54,14 @@ def control_members(file: BinaryIO, wanted: Collection[str], *, whole: bool) -> 
                     break
             elif whole and name == "debian-binary" and not file.read(size).startswith(b"2."):
                 raise ValueError("it is of another form than deb(5) 2.0")
-    except (EOFError, OverflowError, tarfile.TarError, lzma.LZMAError, zlib.error) as error:
+    except (
+        EOFError,
+        OverflowError,
+        gzip.BadGzipFile,
+        tarfile.TarError,
+        lzma.LZMAError,
+        zlib.error,
+    ) as error:
         raise ValueError(str(error) or type(error).__name__) from error
     if found is None:
         raise ValueError("no control.tar in it")
@@ -79,11 +87,12 @@ def _members(file: BinaryIO) -> Iterator[tuple[str, int]]:
         if not header:
             return
         size = header[48:58].strip()
-        if len(header) < 60 or header[58:] != b"`\n" or not size.isdigit():
+        plain = re.fullmatch(rb"[ -~]{58}`\n", header)
+        if plain is None or not size.isdigit():
             raise ValueError("it is cut off, or no ar(5) archive")
         if position + 60 + int(size) > end:
             raise ValueError("it is cut off")
-        yield header[:16].rstrip(b" /").decode("ascii", "replace"), int(size)
+        yield header[:16].rstrip(b" /").decode("ascii"), int(size)
         position += 60 + int(size) + int(size) % 2
     raise ValueError(f"more than {MEMBERS} members are in it")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..debian import apt
 from ..errors import BuildError
 from ..plan.debs import OwnDeb
-from ..plan.lockfile import OWN, Record
+from ..plan.lockfile import OWN, Lock, Record
 
 
 def pins(debs: Iterable[OwnDeb], number: int, arch: str, priority: int) -> str:
@@ -36,25 +36,24 @@ def write_index(lists: Path, debs: Iterable[OwnDeb], number: int) -> str:
 
 
 def taken_as_given(
-    debs: Sequence[OwnDeb], added: Sequence[Record], installed: Sequence[Record], where: str
+    debs: Sequence[OwnDeb], added: Sequence[Record], below: Lock, where: str
 ) -> None:
-    """BuildError unless these very files are what comes with a layer, or were there before."""
-    there = {(one.package, one.architecture): one for one in installed}
-    there |= {(one.package, one.architecture): one for one in added}
+    """BuildError unless these very files are what comes with a layer, or are there `below` it."""
+    was = {below.slot(one): one for one in below.installed()}
+    now = {**was, **{below.slot(one): one for one in added}}
     for record in (one.record for one in debs):
-        other = there.get((record.package, record.architecture))
-        if other is not None and other.sha256 == record.sha256:
-            continue
+        old, new = was.get(below.slot(record)), now.get(below.slot(record))
         name = f"{record.package} {record.version}"
-        if other is not None and other.version == record.version and other not in added:
-            whose = other.path if other.repository == OWN else f"repository {other.repository}"
+        if old and old.version == record.version and old.sha256 != record.sha256:
+            whose = old.path if old.repository == OWN else f"repository {old.repository}"
             raise BuildError(
                 f"{where}: {record.path} is {name}, which a layer below has from {whose} with "
                 "other bytes: dpkg takes it for the same",
                 "give it another version",
             )
-        taken = f"{other.package} {other.version}" if other is not None else "nothing"
-        raise BuildError(
-            f"{where}: {record.path} is {name}, and apt would take {taken} in its place",
-            f"remove what asks for another version of {record.package}",
-        )
+        if new is None or new.sha256 != record.sha256:
+            taken = f"{new.package} {new.version}" if new is not None else "nothing"
+            raise BuildError(
+                f"{where}: {record.path} is {name}, and apt would take {taken} in its place",
+                f"remove what asks for another version of {record.package}",
+            )

@@ -61,7 +61,7 @@ def resolve(spec: Spec, builder: Builder, snapshots: Sequence[Snapshot], keep: L
         wanted = sorted({*layer.packages, *names})
         resolver.offer(own)
         added, removed = resolver.solve(wanted, lock.installed(), where)
-        taken_as_given(own, added, lock.installed(), where)
+        taken_as_given(own, added, lock, where)
         earlier = {name for below in lock.layers for name in below.manual}
         lost = sorted(
             earlier & set(removed) - {answers.plain_name(name) for name in layer.packages}
