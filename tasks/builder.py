@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .host.log import Log
-from .plan.debs import Own, Project
+from .plan.debs import Own
 from .rootfs.overlay import Trees
-from .spec.model import Spec
 from .store.cache import Cache
 
 
@@ -20,6 +19,8 @@ class Reach:
     arch: str
     foreign: tuple[str, ...] = ()
     uris: Mapping[str, str] = field(default_factory=dict)
+    past: Mapping[str, str] = field(default_factory=dict)
+    """Where a snapshot service has a repository as it was locked, where there is one."""
     proxies: Mapping[str, str] = field(default_factory=dict)
     direct: tuple[str, ...] = ()
     named: Mapping[str, str] = field(default_factory=dict)
@@ -28,27 +29,6 @@ class Reach:
     """The project's own .debs, by the layer that they are given in."""
     root: Path = Path()
     """The project's folder."""
-
-    @classmethod
-    def of(
-        cls,
-        spec: Spec,
-        uris: Mapping[str, str],
-        named: Mapping[str, str],
-        project: Project,
-        own: Own,
-    ) -> Reach:
-        """A spec's."""
-        return cls(
-            arch=spec.arch,
-            foreign=spec.foreign,
-            uris=uris,
-            proxies=spec.proxies,
-            direct=spec.direct,
-            named=named,
-            own=own,
-            root=project.root,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

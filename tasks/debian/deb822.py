@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import mktime_tz, parsedate_tz
 
 # Release fields to the conditions of a `Pin: release` line, as fuel-agent mapped them.
 PIN_FIELDS = {"Archive": "a", "Suite": "a", "Codename": "n", "Version": "v", "Origin": "o",
@@ -74,6 +75,15 @@ def release_fields(text: str) -> dict[str, str]:
 
 
 COMPRESSED = (".xz", ".gz", ".zst", ".bz2", ".lzma", ".lz4")
+
+
+def seconds(date: str) -> int | None:
+    """A Release's Date, as seconds since 1970; None if that is no date."""
+    try:
+        parsed = parsedate_tz(date)
+        return None if parsed is None else int(mktime_tz(parsed))
+    except (ValueError, OverflowError, IndexError):
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,10 @@ def resolution_inputs(spec: Spec, debs: Mapping[str, Sequence[str]] | None = Non
             "base": [spec.base.tool, spec.base.variant, sorted(set(spec.base.include))],
             "repos": [
                 # Without pins as before there were any: a lock of then is not stale.
-                [repo.name, repo.suite, repo.section, repo.priority, *filter(None, [repo.pins])]
+                [
+                    *(repo.name, repo.suite, repo.section, repo.priority),
+                    *filter(None, [repo.pins, repo.snapshot]),
+                ]
                 for repo in spec.repos
             ],
             "layers": [[layer.name, sorted(set(layer.packages))] for layer in spec.layers],

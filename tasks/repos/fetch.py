@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from ..builder import Builder
-from ..debian import apt
+from ..debian import answers, apt
 from ..errors import BuildError, CommandFailed
 from ..host import safe
 from ..host.files import remove, sync_folder
@@ -128,11 +129,12 @@ def _download(missing: Sequence[Record], builder: Builder, folder: Path, log: Lo
     config.chmod(0o600)
     auth = folder / "auth.conf"
     auth.touch(mode=0o600)
-    auth.write_text(apt.auth_conf(uris.values()), encoding="utf-8")
+    auth.write_text(apt.auth_conf([*uris.values(), *reach.past.values()]), encoding="utf-8")
     # Not in the cache itself: a killed build's scratch goes as a whole.
     came = {record.sha256: folder / f"{record.sha256}.deb" for record in missing}
     left = list(missing)
-    if any(not uris[record.repository].startswith("file:") for record in missing):
+    places = [*(uris[record.repository] for record in missing), *reach.past.values()]
+    if any(not place.startswith("file:") for place in places):
         apt_tool("apt-helper")
 
     def attempt() -> None:
@@ -145,9 +147,71 @@ def _download(missing: Sequence[Record], builder: Builder, folder: Path, log: Lo
     try:
         patiently(attempt, log, "fetching packages", tries=retries())
     except CommandFailed as error:
-        raise _lost(left, uris, error.output) from error
+        _from_snapshot(left, error.output, came, builder, folder, log)
     finally:
         sync_folder(cache.debs)
+
+
+def _from_snapshot(
+    lost: Sequence[Record],
+    said: str,
+    came: Mapping[str, Path],
+    builder: Builder,
+    folder: Path,
+    log: Log,
+) -> None:
+    """Fetch .debs that repositories have dropped as they were locked; BuildError for what is lost.
+
+    `said` is what was said of those that are lost.
+    """
+    reach = builder.reach
+    gone = [record for record in lost if _dropped(record, reach.uris[record.repository], said)]
+    left = [record for record in gone if record.repository in reach.past]
+    if not left:
+        raise _lost(lost, reach.uris, said, dropped=bool(gone))
+    others = [record for record in lost if record not in left]
+    wanted = list(left)
+
+    def attempt() -> None:
+        nonlocal left
+        failure = _fetch_into(came, left, reach.past, folder, folder / "apt.conf", log)
+        left = [one for one in left if not _taken(came[one.sha256], one, builder.cache)]
+        if left:
+            raise CommandFailed("packages are missing", status=1, output=failure)
+
+    again = ""
+    try:
+        patiently(attempt, log, "fetching packages from a snapshot", tries=retries())
+    except CommandFailed as error:
+        again = error.output
+    _tell_found([record for record in wanted if record not in left], builder)
+    if left:
+        raise _lost([*left, *others], reach.uris, said, past=reach.past, again=again)
+    if others:
+        raise _lost(others, reach.uris, said)
+
+
+def _tell_found(found: Sequence[Record], builder: Builder) -> None:
+    for name in sorted({record.repository for record in found}):
+        some = [f"{one.package} {one.version}" for one in found if one.repository == name]
+        more = f" and {len(some) - 5} more" if len(some) > 5 else ""
+        builder.say(
+            f"  {', '.join(some[:5])}{more}: repository {name} has dropped it; it came from "
+            f"{masked(builder.reach.past[name])}"
+        )
+
+
+def _dropped(record: Record, address: str, said: str) -> bool:
+    """Whether a repository, at this address, has a .deb no more: it may be busy, or in error."""
+    if address.startswith("file:"):
+        return not os.path.lexists(_local(address, record))
+    end = "/" + quote(record.path, safe="/+~:")
+    return any(uri.endswith(end) for uri in answers.dropped(said))
+
+
+def _local(address: str, record: Record) -> str:
+    # Not joined as a Path: a path that begins with `/` must stay below the repository.
+    return f"{unquote(re.sub('^file:(//)?(?=/)', '', address))}/{record.path}"
 
 
 def _fetch_into(
@@ -165,8 +229,7 @@ def _fetch_into(
     for record in records:
         address = uris[record.repository]
         if address.startswith("file:"):
-            # Not joined as a Path: a path that begins with `/` must stay below the repository.
-            source = f"{unquote(re.sub('^file:(//)?(?=/)', '', address))}/{record.path}"
+            source = _local(address, record)
             try:
                 with (
                     open(safe.named(Path(source)), "rb") as file,
@@ -277,11 +340,17 @@ def _apt_helper(arguments: Sequence[str], folder: Path, config: Path, log: Log) 
     )
 
 
-def _lost(lost: Sequence[Record], uris: Mapping[str, str], failure: str) -> BuildError:
-    lines = [line.strip() for line in failure.splitlines() if "E: " in line]
-    # What was said of the package that is named first.
-    own = [line for line in lines if quote(lost[0].path.rpartition("/")[2], safe="+~:") in line]
-    failure = (own or lines or [failure])[0]
+def _lost(
+    lost: Sequence[Record],
+    uris: Mapping[str, str],
+    failure: str,
+    *,
+    dropped: bool = False,
+    past: Mapping[str, str] | None = None,
+    again: str = "",
+) -> BuildError:
+    """What is said of .debs that are lost; `past` is where they were looked for `again`, if so."""
+    failure = _said_of(lost[0], failure)
     names = ", ".join(f"{record.package} {record.version}" for record in lost[:5])
     more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
     first = lost[0]
@@ -289,8 +358,20 @@ def _lost(lost: Sequence[Record], uris: Mapping[str, str], failure: str) -> Buil
     if not failure or re.search("Hash Sum mismatch|unexpected size", failure):
         failure = f"what came is not what is locked {failure and f'({failure})'}".rstrip()
         hint = "otherwise use another mirror"
+    if past:
+        there = _said_of(first, again) or "what came is not what is locked"
+        failure += f"\n    nor from the snapshot {past[first.repository]}:\n    {there}"
+    elif dropped:
+        hint += ", or name a snapshot service that has it still: snapshot_mirror=ADDRESS"
     return BuildError(
         f"cannot fetch {names}{more} from repository {first.repository} "
         f"({masked(uris[first.repository])}):\n    {masked(failure)}",
         f"if the repository has changed since it was locked, build with lock=latest; {hint}",
     )
+
+
+def _said_of(record: Record, failure: str) -> str:
+    """What was said of this package, else the first that was said."""
+    lines = [line.strip() for line in failure.splitlines() if "E: " in line]
+    own = [line for line in lines if quote(record.path.rpartition("/")[2], safe="+~:") in line]
+    return (own or lines or [failure])[0]

@@ -18,6 +18,7 @@ from ..host import safe
 from . import debconf, document
 from .compose import Given, compose
 from .model import Base, File, Image, Layer, Repo, Settings, Spec
+from .moments import timestamp
 from .rules import check_spec, places
 from .schema import read_schema, validate
 from .words import near, short
@@ -173,6 +174,16 @@ def _owner(given: str) -> str:
     return f"root{given}" if given.startswith(":") else given
 
 
+def _moment(path: Path, repo: Mapping[str, Any]) -> str:
+    try:
+        return timestamp(repo["snapshot"])
+    except (ValueError, OverflowError) as error:
+        raise BuildError(
+            f"{path}: repos.{repo['name']}.snapshot: {str(repo['snapshot'])!r} is no date: {error}",
+            "as 2026-11-20, or in UTC 2026-11-20T06:00:00Z",
+        ) from error
+
+
 def _words(value: str | list[str]) -> tuple[str, ...]:
     return tuple(shlex.split(value) if isinstance(value, str) else value)
 
@@ -263,13 +274,14 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
                 priority=repo.get("priority"),
                 keyring=find(repo["keyring"]) if "keyring" in repo else None,
                 trusted=repo.get("trusted", False),
-                check_valid_until=repo.get("check_valid_until", True),
+                check_valid_until=repo.get("check_valid_until", "snapshot" not in repo),
                 check_rollback=repo.get("check_rollback", True),
                 pins=tuple(
                     (" ".join(pin["packages"].split()), pin["priority"])
                     for pin in repo.get("pins", ())
                 ),
                 meta=repo.get("meta"),
+                snapshot=_moment(path, repo) if "snapshot" in repo else "",
             )
             for repo in document["repos"]
         ),

@@ -43,6 +43,8 @@ class Repo:
     check_rollback: bool
     pins: tuple[tuple[str, int], ...]
     meta: Any
+    snapshot: str = ""
+    """The moment as of which it is read, as 20261120T000000Z; "" for now."""
 
     @property
     def flat(self) -> bool:

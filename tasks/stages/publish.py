@@ -78,6 +78,7 @@ def metadata(to: Publication, entries: list[Entry]) -> dict[str, Any]:
                 "section": repo.section,
                 "priority": repo.priority,
                 "meta": repo.meta,
+                **({"snapshot": repo.snapshot} if repo.snapshot else {}),
             }
             for repo in spec.repos
         ],

@@ -41,12 +41,13 @@ FULL: dict[str, Any] = {
     "repos": [
         {"name": "main", "type": "deb", "uri": "${mirror}", "suite": "stable", "section": "main",
          "priority": -1, "keyring": "keys/a.gpg", "trusted": True, "check_valid_until": False,
-         "check_rollback": False, "pins": [{"packages": "linux-* alpha", "priority": 990}],
+         "check_rollback": False, "snapshot": "2026-11-20", "pins": [{"packages": "linux-* alpha", "priority": 990}],
          "meta": {"anything": [1, None]}},
     ],
     "packages": ["hello"],
+    "debs": ["debs/*.deb"],
     "layers": [
-        {"name": "app", "packages": ["nginx"], "debconf": ["tzdata tzdata/Areas select Etc"],
+        {"name": "app", "packages": ["nginx"], "debs": ["b.deb"], "debconf": ["tzdata tzdata/Areas select Etc"],
          "files": {"/etc/motd": {"source": "motd", "owner": "root:adm", "mode": "0640"},
                    "/etc/issue": {"content": "hello\n"}},
          "script": "app.sh", "reads": ["timezone"]},
