@@ -19,8 +19,8 @@ class Reach:
     arch: str
     foreign: tuple[str, ...] = ()
     uris: Mapping[str, str] = field(default_factory=dict)
-    past: Mapping[str, str] = field(default_factory=dict)
-    """Where a snapshot service has a repository as it was locked, where there is one."""
+    past: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Where a snapshot service has a repository as it was locked, in the order to look."""
     proxies: Mapping[str, str] = field(default_factory=dict)
     direct: tuple[str, ...] = ()
     named: Mapping[str, str] = field(default_factory=dict)

@@ -20,6 +20,8 @@ def update(session: Session) -> None:
     old = session.read_lock()
     current = old is not None and session.fits(old)
     own = session.project.own(old)
+    for one in (one for debs in own.values() for one in debs if one.gone):
+        session.screen.note(f"  {one.record.path}: it is gone; what is locked is in the cache")
     if mode == "frozen" and not current:
         told = "; ".join(changed(own, old)) if old is not None else ""
         raise BuildError(

@@ -9,7 +9,7 @@ import glob
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -30,6 +30,8 @@ class OwnDeb:
     record: Record
     stanza: str
     source: Path
+    gone: bool = False
+    """The project has it no more: `source` is the cache's."""
 
 
 Own = Mapping[str, tuple[OwnDeb, ...]]
@@ -128,7 +130,8 @@ class Project:
                 source = self.cached(record.sha256)
                 if source is None:
                     return []
-                debs.append(self._read(source, self.root / record.path, where))
+                one = self._read(source, self.root / record.path, where)
+                debs.append(replace(one, gone=True))
         return debs
 
     def _read(self, source: Path, path: Path, where: str) -> OwnDeb:

@@ -138,12 +138,20 @@ def read_from(repo: Repo, mirrors: Mapping[str, str], spec: Spec) -> str:
     return f"{mirrors['snapshot_mirror']}/{_archive(own)}/{repo.snapshot}"
 
 
-def as_locked(spec: Spec, lock: Lock, mirrors: Mapping[str, str]) -> dict[str, str]:
+COPIED_AFTER = 12 * 3600
+"""Seconds after its Date by which a service has copied a Release, and an archive keeps its .debs.
+
+A service answers with its last copy before a moment: at the Date itself, that is the one before.
+"""
+
+
+def as_locked(spec: Spec, lock: Lock, mirrors: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """Where a snapshot service has each repository as it was when it was locked, by its name.
 
-    Without such a service nothing, nor of a repository whose Release has no Date.
+    At the Release's Date, then COPIED_AFTER it. Without such a service nothing, nor of a repository
+    whose Release has no Date.
     """
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str, ...]] = {}
     dates = {repo.name: deb822.seconds(repo.date) for repo in lock.repos}
     for repo in spec.repos:
         date = dates.get(repo.name)
@@ -152,7 +160,10 @@ def as_locked(spec: Spec, lock: Lock, mirrors: Mapping[str, str]) -> dict[str, s
         archive = _archive(expand(repo.uri, mirrors, spec))
         with contextlib.suppress(ValueError, OverflowError, OSError):
             if archive:
-                found[repo.name] = f"{mirrors['snapshot_mirror']}/{archive}/{of_seconds(date)}"
+                found[repo.name] = tuple(
+                    f"{mirrors['snapshot_mirror']}/{archive}/{of_seconds(moment)}"
+                    for moment in (date, date + COPIED_AFTER)
+                )
     return found
 
 

@@ -114,6 +114,7 @@ def fetching_ahead(records: Sequence[Record], builder: Builder) -> Iterator[None
 def _download(missing: Sequence[Record], builder: Builder, folder: Path, log: Log) -> None:
     reach, cache = builder.reach, builder.cache
     uris = reach.uris
+    past = [place for places in reach.past.values() for place in places]
     config = folder / "apt.conf"
     config.write_text(
         apt.configuration(
@@ -129,25 +130,16 @@ def _download(missing: Sequence[Record], builder: Builder, folder: Path, log: Lo
     config.chmod(0o600)
     auth = folder / "auth.conf"
     auth.touch(mode=0o600)
-    auth.write_text(apt.auth_conf([*uris.values(), *reach.past.values()]), encoding="utf-8")
+    auth.write_text(apt.auth_conf([*uris.values(), *past]), encoding="utf-8")
     # Not in the cache itself: a killed build's scratch goes as a whole.
     came = {record.sha256: folder / f"{record.sha256}.deb" for record in missing}
-    left = list(missing)
-    places = [*(uris[record.repository] for record in missing), *reach.past.values()]
+    places = [*(uris[record.repository] for record in missing), *past]
     if any(not place.startswith("file:") for place in places):
         apt_tool("apt-helper")
-
-    def attempt() -> None:
-        nonlocal left
-        failure = _fetch_into(came, left, uris, folder, config, log)
-        left = [record for record in left if not _taken(came[record.sha256], record, cache)]
-        if left:
-            raise CommandFailed("packages are missing", status=1, output=failure)
-
     try:
-        patiently(attempt, log, "fetching packages", tries=retries())
-    except CommandFailed as error:
-        _from_snapshot(left, error.output, came, builder, folder, log)
+        left, said = _fetched(missing, uris, came, builder, folder, log)
+        if left:
+            _from_snapshot(left, said, came, builder, folder, log)
     finally:
         sync_folder(cache.debs)
 
@@ -170,34 +162,52 @@ def _from_snapshot(
     if not left:
         raise _lost(lost, reach.uris, said, dropped=bool(gone))
     others = [record for record in lost if record not in left]
-    wanted = list(left)
-
-    def attempt() -> None:
-        nonlocal left
-        failure = _fetch_into(came, left, reach.past, folder, folder / "apt.conf", log)
-        left = [one for one in left if not _taken(came[one.sha256], one, builder.cache)]
-        if left:
-            raise CommandFailed("packages are missing", status=1, output=failure)
-
     again = ""
-    try:
-        patiently(attempt, log, "fetching packages from a snapshot", tries=retries())
-    except CommandFailed as error:
-        again = error.output
-    _tell_found([record for record in wanted if record not in left], builder)
+    for number in range(max(len(places) for places in reach.past.values())):
+        uris = {name: places[number] for name, places in reach.past.items()}
+        wanted = left
+        left, again = _fetched(wanted, uris, came, builder, folder, log)
+        _tell_found([record for record in wanted if record not in left], uris, builder)
+        if not left:
+            break
     if left:
         raise _lost([*left, *others], reach.uris, said, past=reach.past, again=again)
     if others:
         raise _lost(others, reach.uris, said)
 
 
-def _tell_found(found: Sequence[Record], builder: Builder) -> None:
+def _fetched(
+    wanted: Sequence[Record],
+    uris: Mapping[str, str],
+    came: Mapping[str, Path],
+    builder: Builder,
+    folder: Path,
+    log: Log,
+) -> tuple[list[Record], str]:
+    """Fetch .debs from the addresses of their repositories; (those that lack, what was said)."""
+    left = list(wanted)
+
+    def attempt() -> None:
+        nonlocal left
+        failure = _fetch_into(came, left, uris, folder, folder / "apt.conf", log)
+        left = [one for one in left if not _taken(came[one.sha256], one, builder.cache)]
+        if left:
+            raise CommandFailed("packages are missing", status=1, output=failure)
+
+    try:
+        patiently(attempt, log, "fetching packages", tries=retries())
+    except CommandFailed as error:
+        return left, error.output
+    return [], ""
+
+
+def _tell_found(found: Sequence[Record], uris: Mapping[str, str], builder: Builder) -> None:
     for name in sorted({record.repository for record in found}):
         some = [f"{one.package} {one.version}" for one in found if one.repository == name]
         more = f" and {len(some) - 5} more" if len(some) > 5 else ""
         builder.say(
             f"  {', '.join(some[:5])}{more}: repository {name} has dropped it; it came from "
-            f"{masked(builder.reach.past[name])}"
+            f"{masked(uris[name])}"
         )
 
 
@@ -346,7 +356,7 @@ def _lost(
     failure: str,
     *,
     dropped: bool = False,
-    past: Mapping[str, str] | None = None,
+    past: Mapping[str, Sequence[str]] | None = None,
     again: str = "",
 ) -> BuildError:
     """What is said of .debs that are lost; `past` is where they were looked for `again`, if so."""
@@ -360,7 +370,8 @@ def _lost(
         hint = "otherwise use another mirror"
     if past:
         there = _said_of(first, again) or "what came is not what is locked"
-        failure += f"\n    nor from the snapshot {past[first.repository]}:\n    {there}"
+        places = " and ".join(past[first.repository])
+        failure += f"\n    nor from the snapshots {places}:\n    {there}"
     elif dropped:
         hint += ", or name a snapshot service that has it still: snapshot_mirror=ADDRESS"
     return BuildError(

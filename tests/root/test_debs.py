@@ -71,6 +71,8 @@ def test_own_packages_with_dependencies_from_the_repository(built: World) -> Non
     own(built, files={"/usr/share/agent/version": "other\n"}, depends="delta, beta (>= 1)")
     frozen = built.doit("build", "spec=web", "lock=frozen", check=False)
     says(frozen.text, "the lock is older than the spec: debs/agent_1.0_all.deb has other bytes")
+    why = built.doit("why", "spec=web", check=False).text
+    says(why, "older than the spec", "debs/agent_1.0_all.deb has other bytes")
     kept = built.doit("lock", "spec=web", "lock=keep").text
     built.build("lock=frozen")
     says(kept, "agent 1.0: other bytes of the same version")
@@ -84,7 +86,9 @@ def test_own_packages_with_dependencies_from_the_repository(built: World) -> Non
     (built.root / "debs/agent_1.0_all.deb").rename(built.root / "debs/renamed.deb")
     assert set(built.build("lock=frozen").values()) == {"hit"}
     (built.root / "debs/renamed.deb").rename(built.root / "agent.deb")
-    assert set(built.build("lock=frozen").values()) == {"hit"}
+    gone = built.doit("build", "spec=web", "lock=frozen").text
+    says(gone, "debs/agent_1.0_all.deb: it is gone; what is locked is in the cache")
+    assert set(built.results().values()) == {"hit"}
     (built.root / "agent.deb").rename(built.root / "debs/renamed.deb")
     other = built.clone(built.root.parent / "clone", cache="layers/base-*")
     shutil.copytree(built.root / "debs", other.root / "debs")

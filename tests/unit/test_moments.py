@@ -131,7 +131,12 @@ def test_where_a_snapshot_service_has_what_was_locked(tmp_path: Path) -> None:
     date = "Fri, 20 Nov 2026 08:12:33 UTC"
     was = lock([], repos=(LockedRepo(name="main", release="a" * 64, date=date, fields={}),))
     spec = load(tmp_path)
-    assert as_locked(spec, was, MIRRORS) == {"main": "http://s/archive/debian/20261120T081233Z"}
+    assert as_locked(spec, was, MIRRORS) == {
+        "main": (
+            "http://s/archive/debian/20261120T081233Z",
+            "http://s/archive/debian/20261120T201233Z",
+        )
+    }
     assert as_locked(spec, was, {"mirror": "http://h/debian"}) == {}
     assert as_locked(spec, was, {**MIRRORS, "mirror": "http://h"}) == {}
     for bad in ("", "yesterday", "Fri, 20 Nov 99999 08:12:33 UTC"):
