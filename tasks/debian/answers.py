@@ -46,7 +46,9 @@ def transient(text: str, *, changing: bool = False) -> str:
     return re.sub(r"\s*\[IP: .*", "", found[0]).strip() if found else ""
 
 
-_DROPPED = re.compile(r"^[EW]: Failed to fetch (\S+)  (?:404|410)  ", re.MULTILINE)
+_DROPPED = re.compile(
+    r"^(?:[EW]|Error|Warning): Failed to fetch (\S+)  (?:404|410)  ", re.MULTILINE
+)
 
 
 def dropped(text: str) -> set[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -142,10 +142,10 @@ class Project:
 
     def _read_now(self, source: Path, path: Path, where: str) -> OwnDeb:
         place = os.path.relpath(path, self.root)
-        if not PATH.fullmatch(place) or any(one in place for one in "\u0085\u2028\u2029"):
+        if not PATH.fullmatch(place) or not place.isprintable():
             raise BuildError(
                 f"{where}: {place!r} is no path that a lock can name",
-                "it must be below the project, without quotes, < > and \\ in it",
+                "it must be below the project, in UTF-8, without quotes, < > and \\ in it",
             )
         try:
             with opened(source, self.root if source == path else None) as file:
@@ -217,21 +217,16 @@ def digests(own: Own) -> dict[str, list[str]]:
 
 
 def changed(own: Own, lock: Lock) -> list[str]:
-    """A sentence for each .deb that is not the one that a lock has of its layer."""
-    told = []
-    for layer in lock.layers:
-        was = {one.sha256: one for one in layer.records if one.repository == OWN}
-        now = {one.record.sha256: one.record for one in own.get(layer.name, ())}
-        paths = {one.path for one in was.values()}
-        new: Iterable[Record] = (now[one] for one in now.keys() - was.keys())
-        told += [
-            f"{one.path} {'has other bytes' if one.path in paths else 'is new'}"
-            for one in sorted(new)
-        ]
-    return told
+    """A sentence for each .deb that a lock does not have."""
+    records = [one for layer in lock.layers for one in layer.records if one.repository == OWN]
+    was, paths = {one.sha256 for one in records}, {one.path for one in records}
+    new = {one.record for debs in own.values() for one in debs if one.record.sha256 not in was}
+    return [
+        f"{one.path} {'has other bytes' if one.path in paths else 'is new'}" for one in sorted(new)
+    ]
 
 
 def sources(own: Own) -> dict[str, Path]:
-    """The file of each SHA-256."""
+    """The project's file of each SHA-256, of those that it still has."""
     all_: Sequence[OwnDeb] = [one for debs in own.values() for one in debs]
-    return {one.record.sha256: one.source for one in all_}
+    return {one.record.sha256: one.source for one in all_ if not one.gone}

@@ -232,6 +232,9 @@ def test_only_files_of_the_project_are_read(tmp_path: Path) -> None:
     ):
         with pytest.raises(BuildError, match=re.escape(told)):
             given(load(project, debs=[pattern]))
+    shutil.copy(path, project / "debs/r\udcff.deb")
+    with pytest.raises(BuildError, match=r"no path that a lock can name"):
+        given(load(project, debs=["debs/r*.deb"]))
     shutil.copy(path, project / "debs/real.deb")
     os.symlink("real.deb", project / "debs/within.deb")
     assert given(load(project, debs=["debs/within.deb"])) == {"packages": ["debs/within.deb"]}
