@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from ..errors import BuildError
 from ..host import safe
-from ..spec.model import Layer, Spec
+from ..spec.model import Layer, Spec, project_of
 from .deb import checked, control_fields, control_members
 from .lockfile import OWN, PATH, Lock, Record
 
@@ -58,8 +58,9 @@ class Project:
     def folders(self) -> list[Path]:
         """Where paths are looked for: beside the spec, in specs/, in the project."""
         path = self.spec.path
+        project = project_of(path, self.spec.name)
         specs = path.parents[self.spec.name.count("/")]
-        return list(dict.fromkeys([path.parent, specs, Path(os.path.normpath(specs / ".."))]))
+        return list(dict.fromkeys([path.parent, specs, project]))
 
     def own(self, lock: Lock | None) -> Own:
         """What each layer has; BuildError for a path that names nothing, or no .deb.
@@ -148,7 +149,8 @@ class Project:
                 "it must be below the project, in UTF-8, without quotes, < > and \\ in it",
             )
         try:
-            with opened(source, self.root if source == path else None) as file:
+            own = source == path
+            with open(safe.inside(path, self.root) if own else safe.reading(source), "rb") as file:
                 raw = control_members(file, ["control"], whole=True)
                 if "control" not in raw:
                     raise ValueError("no control file in it")
@@ -181,20 +183,6 @@ class Project:
         stanza = "".join(f"{name}: {value}\n" for name, value in fields.items())
         stanza += f"Maintainer: none\nSize: {size}\nSHA256: {sha256}"
         return OwnDeb(record=record, stanza=stanza, source=source)
-
-
-def opened(path: Path, root: Path | None) -> BinaryIO:
-    """A file that a project gives, open to be read; OSError unless it is below `root`.
-
-    A link is followed as far as that: a commit may bring one that leads anywhere.
-    """
-    descriptor = safe.named(path)
-    if root is not None:
-        there = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-        if not there.is_relative_to(root.resolve()):
-            os.close(descriptor)
-            raise OSError(safe.NOT_REGULAR, f"it is outside the project, at {there}", str(path))
-    return open(descriptor, "rb")
 
 
 def _digest(file: BinaryIO) -> tuple[str, int]:

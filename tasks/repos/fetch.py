@@ -69,14 +69,14 @@ def _take_own(record: Record, builder: Builder, folder: Path) -> None:
     source = debs.sources(reach.own).get(record.sha256, reach.root / record.path)
     copy = folder / f"{record.sha256}.deb"
     try:
-        opened = debs.opened(source, reach.root)
+        descriptor = safe.inside(source, reach.root)
     except OSError as error:
         raise BuildError(
             f"{source}: {record.package} {record.version} is locked, and it cannot be read: "
             f"{error.strerror}; the cache has no copy",
             "put it there again, or lock again: lock=latest",
         ) from error
-    with opened as file, copy.open("wb") as target:
+    with open(descriptor, "rb") as file, copy.open("wb") as target:
         # Not more than its record tells: who writes to it may never end.
         left = record.size + 1
         while left and (chunk := file.read(min(left, 1 << 20))):

@@ -43,14 +43,15 @@ def answers(text: str) -> Iterator[tuple[int, str]]:
             yield first, line
 
 
-def from_file(path: Path, *, where: str, hint: str) -> dict[str, str]:
+def from_file(path: Path, project: Path, *, where: str, hint: str) -> dict[str, str]:
     """The answers in a file as debconf-get-selections(1) writes them, each with its `file:line`.
 
     BuildError for a file that cannot be read, of the field `where` of a spec (`hint` says where it
-    was looked for), and for a line that is no answer. Of one that stands twice the last counts.
+    was looked for) or is outside the project: its lines are told, and might be /etc/shadow's. Also
+    for a line that is no answer. Of one that stands twice the last counts.
     """
     try:
-        with open(safe.named(path), "rb") as file:
+        with open(safe.inside(path, project), "rb") as file:
             raw = file.read(FILE_LIMIT + 1)
     except OSError as error:
         raise BuildError(f"{where}: {path} cannot be read: {error.strerror}", hint) from error

@@ -17,7 +17,7 @@ from ..errors import BuildError
 from ..host import safe
 from . import debconf, document
 from .compose import Given, compose
-from .model import Base, File, Image, Layer, Repo, Settings, Spec
+from .model import Base, File, Image, Layer, Repo, Settings, Spec, project_of
 from .moments import timestamp
 from .rules import check_spec, places
 from .schema import read_schema, validate
@@ -203,11 +203,14 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
     def debconf_files(entry: Mapping[str, Any]) -> dict[str, str]:
         given = entry.get("debconf_file", ())
         found: dict[str, str] = {}
-        for name in [given] if isinstance(given, str) else given:
-            source = find(name)
+        for one in [given] if isinstance(given, str) else given:
+            source = find(one)
             where = "" if entry["name"] == "packages" else f"layers.{entry['name']}."
             for line, place in debconf.from_file(
-                source, where=f"{path}: {where}debconf_file", hint=places(source, path)
+                source,
+                project_of(path, name),
+                where=f"{path}: {where}debconf_file",
+                hint=short(places(source, path)),
             ).items():
                 found.pop(line, None)  # what is said last counts
                 found[line] = place

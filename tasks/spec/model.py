@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -174,6 +175,11 @@ class Spec:
             if kind == "password" and value and len(value[0]) > 3:
                 found.add(value[0])
         return tuple(sorted((text for text in found if text), key=len, reverse=True))
+
+
+def project_of(path: Path, name: str) -> Path:
+    """The project of a spec's file: the folder that specs/ is in, where `team/web` is deeper."""
+    return Path(os.path.normpath(path.parents[name.count("/")] / ".."))
 
 
 def _architecture(package: str) -> str:

@@ -301,6 +301,23 @@ def warned(to: Publication) -> list[identities.Notice]:
     return identities.told(identities.read(entry.facts.get("drawn") if entry else None), installed)
 
 
+def _own_debs(lock: lockfile.Lock) -> list[dict[str, str]]:
+    """The project's own .debs, as build.json tells them."""
+    return [
+        {
+            "layer": layer.name,
+            "package": record.package,
+            "version": record.version,
+            "architecture": record.architecture,
+            "path": record.path,
+            "sha256": record.sha256,
+        }
+        for layer in lock.layers
+        for record in layer.records
+        if record.repository == lockfile.OWN
+    ]
+
+
 def _build_json(to: Publication, sums: Mapping[str, str], published: bool) -> str:
     """build.json: what this very build did.
 
@@ -340,19 +357,7 @@ def _build_json(to: Publication, sums: Mapping[str, str], published: bool) -> st
         "stages": stages,
         "warnings": warnings,
     }
-    own = [
-        {
-            "layer": layer.name,
-            "package": record.package,
-            "version": record.version,
-            "architecture": record.architecture,
-            "path": record.path,
-            "sha256": record.sha256,
-        }
-        for layer in to.plan.lock.layers
-        for record in layer.records
-        if record.repository == lockfile.OWN
-    ]
+    own = _own_debs(to.plan.lock)
     if own:
         content["debs"] = own
     return json.dumps(content, indent=1) + "\n"

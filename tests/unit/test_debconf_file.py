@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,16 @@ def test_faults_are_told_with_file_and_line(tmp_path: Path, text: str | bytes, t
     with pytest.raises(BuildError, match=re.escape(told)) as refused:
         load(tmp_path, layers=[{"name": "app", "debconf_file": "answers"}])
     assert "hunter2" not in str(refused.value)
+
+
+def test_no_line_of_a_file_outside_the_project_is_told(tmp_path: Path) -> None:
+    os.symlink("/etc/passwd", tmp_path / "link")
+    for name in ("/etc/passwd", "link", "../" * 20 + "etc/passwd"):
+        with pytest.raises(
+            BuildError, match=r"debconf_file: \S+ cannot be read: it is outside"
+        ) as no:
+            load(tmp_path / "specs", debconf_file=[name.replace("link", "../link")])
+        assert "root:" not in str(no.value)
 
 
 def test_what_is_no_file_is_told_with_its_field(tmp_path: Path) -> None:
