@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .host.log import Log
+from .plan.debs import Own
 from .rootfs.overlay import Trees
-from .spec.model import Spec
 from .store.cache import Cache
 
 
@@ -19,22 +19,16 @@ class Reach:
     arch: str
     foreign: tuple[str, ...] = ()
     uris: Mapping[str, str] = field(default_factory=dict)
+    past: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Where a snapshot service has a repository as it was locked, in the order to look."""
     proxies: Mapping[str, str] = field(default_factory=dict)
     direct: tuple[str, ...] = ()
     named: Mapping[str, str] = field(default_factory=dict)
-    """Who named what ${mirror} and ${security_mirror} stand for, but for the host itself."""
-
-    @classmethod
-    def of(cls, spec: Spec, uris: Mapping[str, str], named: Mapping[str, str]) -> Reach:
-        """A spec's."""
-        return cls(
-            arch=spec.arch,
-            foreign=spec.foreign,
-            uris=uris,
-            proxies=spec.proxies,
-            direct=spec.direct,
-            named=named,
-        )
+    """Who named what ${mirror} and its kin stand for, but for the host itself."""
+    own: Own = field(default_factory=dict)
+    """The project's own .debs, by the layer that they are given in."""
+    root: Path = Path()
+    """The project's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)

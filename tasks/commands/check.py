@@ -6,7 +6,7 @@ from ..plan import lockfile
 from ..plan.accounts import authorized_keys
 from ..plan.entries import layer_entries, layer_scripts
 from ..plan.image_version import git_version
-from ..plan.repositories import expand, keyring_files
+from ..plan.repositories import MIRRORS, keyring_files, read_from
 from ..session.session import Session
 from ..spec.compose import variants_of
 from ..spec.words import counted
@@ -23,7 +23,7 @@ def check(session: Session) -> None:
         # Read and checked as if it were wanted: who mistyped it is told before it is.
         _ = Session(root=session.root, variables={**session.variables, "variant": variant}).spec
     # What these stand for is the building host's to say.
-    unknown = dict.fromkeys(("mirror", "security_mirror"), "http://mirror.invalid")
+    unknown = dict.fromkeys(MIRRORS, "http://mirror.invalid/debian")
     files = 0
     for layer in spec.layers:
         files += len(layer_entries(layer, spec))
@@ -33,15 +33,17 @@ def check(session: Session) -> None:
     for repo in spec.repos:
         if repo.keyring is not None:
             keyring_files(repo, spec)
-        expand(repo.uri, {**unknown, **session.mirrors}, spec)
+        read_from(repo, {**unknown, **session.mirrors}, spec)
     if spec.settings.version == "git":
         git_version(spec, session.root)
     lock = session.read_lock()
+    debs = sum(map(len, session.project.own(lock).values()))
     state = "current" if lock is not None and session.fits(lock) else lockfile.state(lock)
     held = ", ".join(
         counted(number, what)
         for number, what in (
-            (len(spec.repos), "repository"), (len(spec.layers), "layer"), (files, "file"),
+            (len(spec.repos), "repository"), (len(spec.layers), "layer"), (debs, ".deb"),
+            (files, "file"),
             (len(spec.images), "image"),
         )
         if number

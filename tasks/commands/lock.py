@@ -6,6 +6,7 @@ from ..errors import BuildError
 from ..host.files import write_text
 from ..plan import lockfile
 from ..plan.changes import changes
+from ..plan.debs import changed
 from ..session.session import Session
 
 
@@ -18,9 +19,14 @@ def update(session: Session) -> None:
     mode = session.lock_mode
     old = session.read_lock()
     current = old is not None and session.fits(old)
+    own = session.project.own(old)
+    for one in (one for debs in own.values() for one in debs if one.gone):
+        session.screen.note(f"  {one.record.path}: it is gone; what is locked is in the cache")
     if mode == "frozen" and not current:
+        told = "; ".join(changed(own, old)) if old is not None else ""
         raise BuildError(
-            f"{session.lock_path}: lock=frozen, and the lock is {lockfile.state(old)}",
+            f"{session.lock_path}: lock=frozen, and the lock is {lockfile.state(old)}"
+            + (f": {told}" if told else ""),
             f"run `doit lock spec={session.spec.name}` and commit the result",
         )
     if mode != "latest" and current:
@@ -28,7 +34,7 @@ def update(session: Session) -> None:
     from ..repos.resolve import renew
 
     with session.log("lock.log", "lock") as log:
-        builder = session.builder(log)
+        builder = session.builder(log, old)
         outcome = renew(session.spec, builder, old, keep=mode == "keep", current=current)
         session.locked = "asked" if outcome.asked else session.locked
         text = None if outcome.lock is None else lockfile.dump(outcome.lock)

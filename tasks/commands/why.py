@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import BuildError
 from ..host import safe, strict
 from ..plan import lockfile
+from ..plan.debs import changed
 from ..plan.keys import canonical
 from ..plan.stage import Stage, other_tools, tools_of
 from ..session.session import Session
@@ -52,6 +53,8 @@ def why(session: Session) -> None:
         session.screen.line(f"lock    {session.lock_path} is {state}: a build resolves it first")
         if lock is None:
             return
+        for line in changed(session.project.own(lock), lock):
+            session.screen.line(f"        {line}")
         session.screen.line("        run `doit lock` to see the rest")
         return
     for name in session.spec.unreproducible:

@@ -46,6 +46,16 @@ def transient(text: str, *, changing: bool = False) -> str:
     return re.sub(r"\s*\[IP: .*", "", found[0]).strip() if found else ""
 
 
+_DROPPED = re.compile(
+    r"^(?:[EW]|Error|Warning): Failed to fetch (\S+)  (?:404|410)  ", re.MULTILINE
+)
+
+
+def dropped(text: str) -> set[str]:
+    """The addresses that a server has no more, of what apt could not fetch (404, 410)."""
+    return set(_DROPPED.findall(text))
+
+
 _URI = re.compile(
     r"^'http://(\d+)\.strata\.invalid/(\S+)' ([^_\s]+)_([^_\s]+)_(\S+)\.deb (\d+) SHA256:(\w{64})$"
 )

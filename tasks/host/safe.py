@@ -177,6 +177,19 @@ def named(path: Path) -> int:
     return _regular(path, _PLAIN & ~os.O_NOFOLLOW, path)
 
 
+def inside(path: Path, root: Path) -> int:
+    """The same for a file that must be below a folder: links are followed no further than that.
+
+    A commit may bring a link, or name a path, that leads to what root alone may read.
+    """
+    descriptor = named(path)
+    there = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+    if there.is_relative_to(root.resolve()):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(NOT_REGULAR, f"it is outside the project, at {there}", str(path))
+
+
 def _regular(place: Path, flags: int, path: Path) -> int:
     irregular = OSError(NOT_REGULAR, "it is no regular file", str(path))
     try:

@@ -20,7 +20,7 @@ class Command:
     more: str = ""
 
 
-ASK = ("lock", "mirror", "security_mirror")
+ASK = ("lock", "mirror", "security_mirror", "snapshot_mirror")
 """The variables of what may ask repositories."""
 
 COMMANDS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..spec.words import counted
-from .lockfile import Lock, Record
+from .lockfile import OWN, Lock, Record
 
 
 def changes(old: Lock | None, new: Lock) -> list[str]:
@@ -23,7 +23,8 @@ def changes(old: Lock | None, new: Lock) -> list[str]:
             lines.append(f"- {name} {record.version} ({place})")
         elif slot not in was:
             place, record = now[slot]
-            lines.append(f"+ {name} {record.version} ({place})")
+            own = f", {record.path}" if record.repository == OWN else ""
+            lines.append(f"+ {name} {record.version} ({place}{own})")
         elif was[slot][1].version != now[slot][1].version:
             lines.append(f"  {name} {was[slot][1].version} → {now[slot][1].version}")
         elif was[slot][1].sha256 != now[slot][1].sha256:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import xxhash
@@ -22,11 +23,12 @@ def key(value: Any) -> str:
     return xxhash.xxh3_128_hexdigest(canonical(value).encode())
 
 
-def resolution_inputs(spec: Spec) -> str:
+def resolution_inputs(spec: Spec, debs: Mapping[str, Sequence[str]] | None = None) -> str:
     """The digest of all that the lock depends on in a spec: a lock with another one is stale.
 
     So is a lock of an older form, which lacks something. Addresses are left out (a mirror with the
-    same content gives the same lock), and so is the order of a package list.
+    same content gives the same lock), and so is the order of a package list. `debs` are the digests
+    of the project's own .debs, by their layer.
     """
     return key(
         {
@@ -37,12 +39,16 @@ def resolution_inputs(spec: Spec) -> str:
             "base": [spec.base.tool, spec.base.variant, sorted(set(spec.base.include))],
             "repos": [
                 # Without pins as before there were any: a lock of then is not stale.
-                [repo.name, repo.suite, repo.section, repo.priority, *filter(None, [repo.pins])]
+                [
+                    *(repo.name, repo.suite, repo.section, repo.priority),
+                    *filter(None, [repo.pins, repo.snapshot]),
+                ]
                 for repo in spec.repos
             ],
             "layers": [[layer.name, sorted(set(layer.packages))] for layer in spec.layers],
             "recommends": spec.recommends,
             **({"network": list(spec.unreproducible)} if spec.unreproducible else {}),
+            **({"debs": {name: sorted(found) for name, found in debs.items()}} if debs else {}),
         }
     )
 

@@ -21,12 +21,21 @@ SCAN = 2
 """Version of tasks.reads, which finds what they look at: a lock made with another is stale."""
 
 
+OWN = "."
+"""Stands for a repository in the record of a .deb that the project gives: `path` is below it.
+
+No repository has such a name."""
+
+
 RESTORE = "restore it from version control, or delete it and build with lock=latest"
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Record:
-    """One locked .deb; `size` in bytes, `path` below the URI of the repository of that name."""
+    """One locked .deb; `size` in bytes, `path` below the URI of the repository of that name.
+
+    Of a .deb that the project itself gives, the repository is OWN.
+    """
 
     package: str
     version: str
@@ -199,6 +208,9 @@ _FORMS = {
     "path": r"(?!(.*/)?\.\.(/|$))[^\x00-\x1f\x7f'\"<>\\]+",
 }
 
+PATH = re.compile(_FORMS["path"])
+"""The path of a record."""
+
 
 def _text(value: Any, form: str, what: str) -> str:
     """value if it is a text of this form; a ValueError that says what it is instead."""
@@ -263,7 +275,9 @@ def _layer(value: Mapping[str, Any], repos: set[str], manual: bool) -> LockedLay
     name = _text(value["name"], r"[A-Za-z0-9][A-Za-z0-9+._-]*", "the name of a layer")
     return LockedLayer(
         name=name,
-        records=tuple(record_of(one, repos) for one in _list(value["records"], f"layer {name!r}")),
+        records=tuple(
+            record_of(one, repos | {OWN}) for one in _list(value["records"], f"layer {name!r}")
+        ),
         removes=_names_of(value["removes"], f"what layer {name!r} removes"),
         manual=_names_of(value["manual"], f"manual of layer {name!r}") if manual else (),
         reads=_reads(value.get("reads", {}), f"layer {name!r} reads"),

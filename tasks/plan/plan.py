@@ -156,8 +156,9 @@ def check_answers(spec: Spec, lock: Lock) -> None:
         if late and not any(one.scripts for one in spec.layers[number:]):
             where = "" if layer.name == "packages" else f"layers.{layer.name}."
             package, question, *_ = late[0].split(None, 2)
+            place = layer.debconf_from.get(late[0], f"{spec.path}: {where}debconf")
             raise BuildError(
-                f"{spec.path}: {where}debconf: {package} {question}: {package} is installed below "
+                f"{place}: {package} {question}: {package} is installed below "
                 "this layer and asks no more, so that the answer would be lost",
                 f"use the spec's {given.field_of(late[0])}",
             )

@@ -6,21 +6,16 @@ scan is a function of the .deb's bytes, so it is made once, when the .deb is loc
 
 from __future__ import annotations
 
-import io
 import re
-import tempfile
 from pathlib import Path
 
 from ..errors import BuildError
-from ..host.process import PIPE, popen, running
+from .deb import LIMIT as LIMIT
+from .deb import control_members
 
 SCRIPTS = ("preinst", "postinst", "config")
 """What runs when a package is installed; triggers are taken up by postinst, and removals keep
 nothing. Templates hold questions alone: their answers come from config."""
-
-
-LIMIT = 16 << 20
-"""Bytes of an unpacked control archive that are read: the largest of Debian 12 has 5 MiB."""
 
 
 def _variable(names: bytes) -> bytes:
@@ -127,74 +122,14 @@ def of_deb(path: Path, package: str) -> set[str]:
     """
     if package in NOTHING:
         return set()
-    # Here, since a build with nothing to do unpacks nothing.
-    import lzma
-    import tarfile
-    import zlib
-
     try:
         scripts = control_scripts(path)
-    except (OSError, ValueError, EOFError, tarfile.TarError, lzma.LZMAError, zlib.error) as error:
+    except (OSError, ValueError) as error:
         raise BuildError(f"{path}: its maintainer scripts cannot be read: {error}") from error
     return set().union(*map(of_text, scripts))
 
 
 def control_scripts(path: Path) -> list[bytes]:
-    """The SCRIPTS of a .deb, deb(5): ar(5) with control.tar in gzip, xz, zstd or as it is."""
-    import tarfile
-
+    """The SCRIPTS of a .deb."""
     with path.open("rb") as file:
-        if file.read(8) != b"!<arch>\n":
-            raise ValueError("not a .deb")
-        while header := file.read(60):
-            name = header[:16].rstrip(b" /").decode("ascii", "replace")
-            size = int(header[48:58])
-            if name.startswith("control.tar"):
-                data = _unpacked(file.read(size), name.removeprefix("control.tar"))
-                break
-            file.seek(size + size % 2, io.SEEK_CUR)
-        else:
-            raise ValueError("no control.tar in it")
-    found = []
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-        for member in archive:
-            if member.isreg() and member.name.removeprefix("./") in SCRIPTS:
-                content = archive.extractfile(member)
-                assert content is not None
-                found.append(content.read())
-    return found
-
-
-def _unpacked(data: bytes, ending: str) -> bytes:
-    import gzip
-    import lzma
-
-    if ending == ".xz":
-        plain = lzma.LZMADecompressor().decompress(data, LIMIT + 1)
-    elif ending == ".gz":
-        plain = gzip.GzipFile(fileobj=io.BytesIO(data)).read(LIMIT + 1)
-    elif ending == ".zst":
-        plain = _from_zstd(data)
-    elif not ending:
-        plain = data
-    else:
-        raise ValueError(f"control.tar{ending} is unknown")
-    if len(plain) > LIMIT:
-        raise ValueError(f"its control archive has more than {LIMIT >> 20} MiB")
-    return plain
-
-
-def _from_zstd(data: bytes) -> bytes:
-    """By zstd(1), since Python has none: Ubuntu's .debs are packed so."""
-    with tempfile.TemporaryFile() as feed:
-        feed.write(data)
-        feed.seek(0)
-        argv = ["zstd", "--decompress", "--stdout", "--quiet"]
-        with running(popen(argv, stdin=feed, stdout=PIPE)) as process:
-            assert process.stdout is not None
-            plain = process.stdout.read(LIMIT + 1)
-            if len(plain) > LIMIT:  # else it would wait for the rest to be read
-                raise ValueError(f"its control archive has more than {LIMIT >> 20} MiB")
-    if process.returncode:
-        raise ValueError("zstd cannot unpack control.tar.zst")
-    return plain
+        return list(control_members(file, SCRIPTS, whole=False).values())

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ..debian import apt, deb822, signature, sources
 from ..errors import BuildError
 from ..spec.model import Repo, Spec, masked
+from ..spec.moments import of_seconds
 from ..spec.rules import address_fault, places
 from .lockfile import Lock
 
@@ -23,21 +26,25 @@ ARCHIVES = {"Debian": _DEBIAN, "Debian Backports": _DEBIAN,
 """By a Release's Origin, the package with its archive's keyring and that one's name."""
 
 
+MIRRORS = ("mirror", "security_mirror", "snapshot_mirror")
+"""Names in `${}` whose addresses are the building host's; of the last it knows none by itself."""
+
+
 ADDRESS = r"(https?://(?=[^/])([^\s\[\]\"'<>\\/]*@)?(\[[0-9A-Fa-f:.]+\](?=[:/]|$))?|file:/)[^\s\[\]\"'<>\\]*"
 """An address as a spec's `uri` has it; brackets only around a host of IPv6 (RFC 3986)."""
 
 
 def find_mirrors(given: Mapping[str, str | None], arch: str = "") -> dict[str, str]:
-    """What ${mirror} and ${security_mirror} stand for: command line, environment, host's sources.
+    """What ${mirror} and its kin stand for: command line, environment, host's sources.
 
     `given` holds the command line's; of the host's, those for `arch` count. A name that nothing
     defines is left out.
     """
     found: dict[str, str] = {}
     host_found: tuple[str, str] | None = None
-    for number, name in enumerate(("mirror", "security_mirror")):
+    for number, name in enumerate(MIRRORS):
         value = given.get(name) or os.environ.get(f"STRATA_{name.upper()}")
-        if not value:
+        if not value and name != "snapshot_mirror":
             host_found = host_found or sources.host_mirrors(
                 _host_sources(), arch=arch, origin=_host_origin, read=_host_text
             )
@@ -87,14 +94,18 @@ def _host_origin(uri: str, suite: str) -> str:
 
 
 def expand(uri: str, mirrors: Mapping[str, str], spec: Spec) -> str:
-    """An address with ${mirror} and ${security_mirror} replaced; BuildError for one unknown."""
-    for name in ("mirror", "security_mirror"):
+    """An address with ${mirror} and its kin replaced; BuildError for one unknown."""
+    for name in MIRRORS:
         mark = f"${{{name}}}"
         if mark in uri:
             if name not in mirrors:
                 raise BuildError(
-                    f"{spec.path}: {mark}: this host's apt sources name no "
-                    f"{name.replace('_', ' ')}",
+                    f"{spec.path}: {mark}: "
+                    + (
+                        "nothing says where a snapshot service is"
+                        if name == "snapshot_mirror"
+                        else f"this host's apt sources name no {name.replace('_', ' ')}"
+                    ),
                     f"add {name}=ADDRESS, or set STRATA_{name.upper()}",
                 )
             uri = uri.replace(mark, mirrors[name])
@@ -104,6 +115,61 @@ def expand(uri: str, mirrors: Mapping[str, str], spec: Spec) -> str:
             "write one repository for each, with the architecture in place of $(ARCH)",
         )
     return uri.replace("$(ARCH)", spec.arch)  # as apt itself does (sources.list(5))
+
+
+def read_from(repo: Repo, mirrors: Mapping[str, str], spec: Spec) -> str:
+    """The address that a repository is read from: its own, or a snapshot's."""
+    own = expand(repo.uri, mirrors, spec)
+    if not repo.snapshot:
+        return own
+    if "snapshot_mirror" not in mirrors:
+        raise BuildError(
+            f"{spec.path}: repos.{repo.name}.snapshot: nothing says where a snapshot service is",
+            "add snapshot_mirror=ADDRESS, or set STRATA_SNAPSHOT_MIRROR: an address below which "
+            f"{_archive(own) or 'ARCHIVE'}/{repo.snapshot}/ is the archive as it was then",
+        )
+    if not _archive(own):
+        raise BuildError(
+            f"{spec.path}: repos.{repo.name}.snapshot: {masked(own)} has no path, whose last part "
+            "names the archive",
+            "write the snapshot's own address in uri: ${snapshot_mirror}/ARCHIVE/"
+            f"{repo.snapshot}, and check_valid_until: false",
+        )
+    return f"{mirrors['snapshot_mirror']}/{_archive(own)}/{repo.snapshot}"
+
+
+COPIED_AFTER = 12 * 3600
+"""Seconds after its Date by which a service has copied a Release, and an archive keeps its .debs.
+
+A service answers with its last copy before a moment: at the Date itself, that is the one before.
+"""
+
+
+def as_locked(spec: Spec, lock: Lock, mirrors: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Where a snapshot service has each repository as it was when it was locked, by its name.
+
+    At the Release's Date, then COPIED_AFTER it. Without such a service nothing, nor of a repository
+    whose Release has no Date.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    dates = {repo.name: deb822.seconds(repo.date) for repo in lock.repos}
+    for repo in spec.repos:
+        date = dates.get(repo.name)
+        if "snapshot_mirror" not in mirrors or "${snapshot_mirror}" in repo.uri or date is None:
+            continue
+        archive = _archive(expand(repo.uri, mirrors, spec))
+        with contextlib.suppress(ValueError, OverflowError, OSError):
+            if archive:
+                found[repo.name] = tuple(
+                    f"{mirrors['snapshot_mirror']}/{archive}/{of_seconds(moment)}"
+                    for moment in (date, date + COPIED_AFTER)
+                )
+    return found
+
+
+def _archive(uri: str) -> str:
+    """What an archive is called: the last part of its address's path, "" without one."""
+    return urlsplit(uri).path.rstrip("/").rpartition("/")[2]
 
 
 def keyring_files(repo: Repo, spec: Spec) -> list[Path]:

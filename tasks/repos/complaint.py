@@ -51,6 +51,11 @@ CAUSES = (
 def _no_release(repo: Repo, given: str) -> tuple[str, str]:
     """Where there is no Release; `given` says who named the mirror, "" for the host."""
     variable = re.search(r"\$\{(\w+)\}", repo.uri)
+    if repo.snapshot:
+        return (
+            f"the snapshot service has no suite {repo.suite} of {repo.snapshot}",
+            f"check repos.{repo.name}.snapshot, suite and uri, whose last part names the archive",
+        )
     if variable is not None and not repo.flat:
         whose = f"the mirror that {given} names" if given else "this host's mirror"
         return (

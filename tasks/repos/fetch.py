@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,14 +13,15 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from ..builder import Builder
-from ..debian import apt
+from ..debian import answers, apt
 from ..errors import BuildError, CommandFailed
 from ..host import safe
 from ..host.files import remove, sync_folder
 from ..host.locks import locked
 from ..host.log import Log
 from ..host.process import apt_tool, run
-from ..plan.lockfile import Record
+from ..plan import debs
+from ..plan.lockfile import OWN, Record
 from ..spec.model import masked
 from ..spec.words import counted
 from ..store.cache import Cache
@@ -53,7 +55,40 @@ def fetch(
         for place in ("cache", "scratch"):
             log.need_room(place, total, f"fetching {counted(len(missing), 'package')}")
         log.step(f"fetching {counted(len(missing), 'package')}, {total / 1e6:.1f} MB")
-        _download(missing, builder, builder.scratch / folder, log)
+        (builder.scratch / folder).mkdir(exist_ok=True)
+        own = [record for record in missing if record.repository == OWN]
+        for record in own:
+            _take_own(record, builder, builder.scratch / folder)
+        if others := [record for record in missing if record.repository != OWN]:
+            _download(others, builder, builder.scratch / folder, log)
+
+
+def _take_own(record: Record, builder: Builder, folder: Path) -> None:
+    """Copy a .deb of the project into the cache; BuildError where it is not what is locked."""
+    reach = builder.reach
+    source = debs.sources(reach.own).get(record.sha256, reach.root / record.path)
+    copy = folder / f"{record.sha256}.deb"
+    try:
+        descriptor = safe.inside(source, reach.root)
+    except OSError as error:
+        raise BuildError(
+            f"{source}: {record.package} {record.version} is locked, and it cannot be read: "
+            f"{error.strerror}; the cache has no copy",
+            "put it there again, or lock again: lock=latest",
+        ) from error
+    with open(descriptor, "rb") as file, copy.open("wb") as target:
+        # Not more than its record tells: who writes to it may never end.
+        left = record.size + 1
+        while left and (chunk := file.read(min(left, 1 << 20))):
+            target.write(chunk)
+            left -= len(chunk)
+    if not _taken(copy, record, builder.cache):
+        raise BuildError(
+            f"{source}: it is not the {record.package} {record.version} that is locked: it was "
+            "changed since",
+            "lock again: lock=latest, or lock=keep to keep all other versions",
+        )
+    sync_folder(builder.cache.debs)
 
 
 @contextlib.contextmanager
@@ -79,7 +114,7 @@ def fetching_ahead(records: Sequence[Record], builder: Builder) -> Iterator[None
 def _download(missing: Sequence[Record], builder: Builder, folder: Path, log: Log) -> None:
     reach, cache = builder.reach, builder.cache
     uris = reach.uris
-    folder.mkdir(exist_ok=True)
+    past = [place for places in reach.past.values() for place in places]
     config = folder / "apt.conf"
     config.write_text(
         apt.configuration(
@@ -95,26 +130,98 @@ def _download(missing: Sequence[Record], builder: Builder, folder: Path, log: Lo
     config.chmod(0o600)
     auth = folder / "auth.conf"
     auth.touch(mode=0o600)
-    auth.write_text(apt.auth_conf(uris.values()), encoding="utf-8")
+    auth.write_text(apt.auth_conf([*uris.values(), *past]), encoding="utf-8")
     # Not in the cache itself: a killed build's scratch goes as a whole.
     came = {record.sha256: folder / f"{record.sha256}.deb" for record in missing}
-    left = list(missing)
-    if any(not uris[record.repository].startswith("file:") for record in missing):
+    places = [*(uris[record.repository] for record in missing), *past]
+    if any(not place.startswith("file:") for place in places):
         apt_tool("apt-helper")
+    try:
+        left, said = _fetched(missing, uris, came, builder, folder, log)
+        if left:
+            _from_snapshot(left, said, came, builder, folder, log)
+    finally:
+        sync_folder(cache.debs)
+
+
+def _from_snapshot(
+    lost: Sequence[Record],
+    said: str,
+    came: Mapping[str, Path],
+    builder: Builder,
+    folder: Path,
+    log: Log,
+) -> None:
+    """Fetch .debs that repositories have dropped as they were locked; BuildError for what is lost.
+
+    `said` is what was said of those that are lost.
+    """
+    reach = builder.reach
+    gone = [record for record in lost if _dropped(record, reach.uris[record.repository], said)]
+    left = [record for record in gone if record.repository in reach.past]
+    if not left:
+        raise _lost(lost, reach.uris, said, dropped=bool(gone))
+    others = [record for record in lost if record not in left]
+    again = ""
+    for number in range(max(len(places) for places in reach.past.values())):
+        uris = {name: places[number] for name, places in reach.past.items()}
+        wanted = left
+        left, again = _fetched(wanted, uris, came, builder, folder, log)
+        _tell_found([record for record in wanted if record not in left], uris, builder)
+        if not left:
+            break
+    if left:
+        raise _lost([*left, *others], reach.uris, said, past=reach.past, again=again)
+    if others:
+        raise _lost(others, reach.uris, said)
+
+
+def _fetched(
+    wanted: Sequence[Record],
+    uris: Mapping[str, str],
+    came: Mapping[str, Path],
+    builder: Builder,
+    folder: Path,
+    log: Log,
+) -> tuple[list[Record], str]:
+    """Fetch .debs from the addresses of their repositories; (those that lack, what was said)."""
+    left = list(wanted)
 
     def attempt() -> None:
         nonlocal left
-        failure = _fetch_into(came, left, uris, folder, config, log)
-        left = [record for record in left if not _taken(came[record.sha256], record, cache)]
+        failure = _fetch_into(came, left, uris, folder, folder / "apt.conf", log)
+        left = [one for one in left if not _taken(came[one.sha256], one, builder.cache)]
         if left:
             raise CommandFailed("packages are missing", status=1, output=failure)
 
     try:
         patiently(attempt, log, "fetching packages", tries=retries())
     except CommandFailed as error:
-        raise _lost(left, uris, error.output) from error
-    finally:
-        sync_folder(cache.debs)
+        return left, error.output
+    return [], ""
+
+
+def _tell_found(found: Sequence[Record], uris: Mapping[str, str], builder: Builder) -> None:
+    for name in sorted({record.repository for record in found}):
+        some = [f"{one.package} {one.version}" for one in found if one.repository == name]
+        more = f" and {len(some) - 5} more" if len(some) > 5 else ""
+        builder.say(
+            f"  {', '.join(some[:5])}{more}: repository {name} has dropped it; it came from "
+            f"{masked(uris[name])}"
+        )
+
+
+def _dropped(record: Record, address: str, said: str) -> bool:
+    """Whether a repository, at this address, has a .deb no more: it may be busy, or in error."""
+    if address.startswith("file:"):
+        return not os.path.lexists(_local(address, record))
+    end = "/" + quote(record.path, safe="/+~:")
+    return any(uri.endswith(end) for uri in answers.dropped(said))
+
+
+def _local(address: str, record: Record) -> str:
+    # Not joined as a Path: a path that begins with `/` must stay below the repository.
+    return f"{unquote(re.sub('^file:(//)?(?=/)', '', address))}/{record.path}"
 
 
 def _fetch_into(
@@ -132,8 +239,7 @@ def _fetch_into(
     for record in records:
         address = uris[record.repository]
         if address.startswith("file:"):
-            # Not joined as a Path: a path that begins with `/` must stay below the repository.
-            source = f"{unquote(re.sub('^file:(//)?(?=/)', '', address))}/{record.path}"
+            source = _local(address, record)
             try:
                 with (
                     open(safe.named(Path(source)), "rb") as file,
@@ -244,11 +350,17 @@ def _apt_helper(arguments: Sequence[str], folder: Path, config: Path, log: Log) 
     )
 
 
-def _lost(lost: Sequence[Record], uris: Mapping[str, str], failure: str) -> BuildError:
-    lines = [line.strip() for line in failure.splitlines() if "E: " in line]
-    # What was said of the package that is named first.
-    own = [line for line in lines if quote(lost[0].path.rpartition("/")[2], safe="+~:") in line]
-    failure = (own or lines or [failure])[0]
+def _lost(
+    lost: Sequence[Record],
+    uris: Mapping[str, str],
+    failure: str,
+    *,
+    dropped: bool = False,
+    past: Mapping[str, Sequence[str]] | None = None,
+    again: str = "",
+) -> BuildError:
+    """What is said of .debs that are lost; `past` is where they were looked for `again`, if so."""
+    failure = _said_of(lost[0], failure)
     names = ", ".join(f"{record.package} {record.version}" for record in lost[:5])
     more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
     first = lost[0]
@@ -256,8 +368,21 @@ def _lost(lost: Sequence[Record], uris: Mapping[str, str], failure: str) -> Buil
     if not failure or re.search("Hash Sum mismatch|unexpected size", failure):
         failure = f"what came is not what is locked {failure and f'({failure})'}".rstrip()
         hint = "otherwise use another mirror"
+    if past:
+        there = _said_of(first, again) or "what came is not what is locked"
+        places = " and ".join(past[first.repository])
+        failure += f"\n    nor from the snapshots {places}:\n    {there}"
+    elif dropped:
+        hint += ", or name a snapshot service that has it still: snapshot_mirror=ADDRESS"
     return BuildError(
         f"cannot fetch {names}{more} from repository {first.repository} "
         f"({masked(uris[first.repository])}):\n    {masked(failure)}",
         f"if the repository has changed since it was locked, build with lock=latest; {hint}",
     )
+
+
+def _said_of(record: Record, failure: str) -> str:
+    """What was said of this package, else the first that was said."""
+    lines = [line.strip() for line in failure.splitlines() if "E: " in line]
+    own = [line for line in lines if quote(record.path.rpartition("/")[2], safe="+~:") in line]
+    return (own or lines or [failure])[0]

@@ -15,11 +15,13 @@ from ..builder import Builder
 from ..debian import answers
 from ..errors import BuildError
 from ..plan import lockfile, reads
+from ..plan.debs import digests
 from ..plan.keys import resolution_inputs
-from ..plan.lockfile import Lock, LockedLayer
+from ..plan.lockfile import Lock, LockedLayer, Record
 from ..spec.model import Spec
 from ..spec.words import counted
 from .fetch import fetch
+from .own import taken_as_given
 from .resolver import Resolver
 from .snapshot import Snapshot, drop_broken, kept_snapshots
 from .update import ask_all
@@ -39,7 +41,7 @@ def resolve(spec: Spec, builder: Builder, snapshots: Sequence[Snapshot], keep: L
     where = f"{spec.path}: base"
     base, _ = resolver.solve(wanted, [], where)
     lock = Lock(
-        inputs=resolution_inputs(spec),
+        inputs=resolution_inputs(spec, digests(builder.reach.own)),
         arch=spec.arch,
         repos=tuple(snapshot.locked() for snapshot in snapshots),
         base=tuple(base),
@@ -51,8 +53,15 @@ def resolve(spec: Spec, builder: Builder, snapshots: Sequence[Snapshot], keep: L
         where = f"{spec.path}: " + (
             "packages" if layer.name == "packages" and number == 0 else f"layers.{layer.name}"
         )
-        wanted = sorted(set(layer.packages))
+        own = builder.reach.own.get(layer.name, ())
+        names = {
+            lockfile.short_name(one.record.package, one.record.architecture, spec.arch)
+            for one in own
+        }
+        wanted = sorted({*layer.packages, *names})
+        resolver.offer(own)
         added, removed = resolver.solve(wanted, lock.installed(), where)
+        taken_as_given(own, added, lock, where)
         earlier = {name for below in lock.layers for name in below.manual}
         lost = sorted(
             earlier & set(removed) - {answers.plain_name(name) for name in layer.packages}
@@ -93,7 +102,7 @@ def scanned(spec: Spec, builder: Builder, lock: Lock, old: Lock | None) -> Lock:
     new = [
         record
         for record in (*base, *layered)
-        if record.sha256 not in known and record.package not in reads.NOTHING
+        if record.sha256 not in known and _known_name(record) not in reads.NOTHING
     ]
     if new:
         fetch(new, builder)
@@ -101,7 +110,7 @@ def scanned(spec: Spec, builder: Builder, lock: Lock, old: Lock | None) -> Lock:
         # Unpacking does not hold the interpreter's lock.
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             paths = [builder.cache.deb(record.sha256) for record in new]
-            found = pool.map(reads.of_deb, paths, [record.package for record in new])
+            found = pool.map(reads.of_deb, paths, map(_known_name, new))
             known |= {record.sha256: what for record, what in zip(new, found, strict=True)}
     for record in base:
         if missed := sorted(known.get(record.sha256, set()) & spec.settings.shown.keys()):
@@ -118,6 +127,11 @@ def scanned(spec: Spec, builder: Builder, lock: Lock, old: Lock | None) -> Lock:
         listed = {name: tuple(sorted(packages)) for name, packages in sorted(readers.items())}
         layers.append(replace(layer, reads=listed))
     return replace(lock, scan=lockfile.SCAN, layers=tuple(layers))
+
+
+def _known_name(record: Record) -> str:
+    """By which a package is known to read nothing; "" for one that anybody may have made."""
+    return "" if record.repository == lockfile.OWN else record.package
 
 
 @dataclass(frozen=True, kw_only=True)

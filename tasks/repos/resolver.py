@@ -13,10 +13,12 @@ from ..errors import BuildError, NoRoom
 from ..host.log import last_lines
 from ..host.process import capture
 from ..plan import lockfile
+from ..plan.debs import OwnDeb
 from ..plan.lockfile import Lock, Record
 from ..plan.tools import tool_versions
 from ..spec.model import Spec
 from ..store.digests import SEAL
+from . import own
 from .resolutions import ResolutionCache
 from .snapshot import Snapshot
 
@@ -38,8 +40,14 @@ class Resolver:
         self.places: dict[Path, dict[bytes, int]] = {}
         for name in ("lists/partial", "cache", "trusted.gpg.d"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        sources = self._link_lists()
-        pins = self._pins(keep)
+        self.own: dict[tuple[str, str], OwnDeb] = {}
+        given = {
+            (one.record.package, one.record.native(spec.arch))
+            for debs in builder.reach.own.values()
+            for one in debs
+        }
+        self.sources = sources = self._link_lists()
+        self.pins = pins = self._pins(keep, given)
         self.kept = {keep.slot(record): record for record in keep.installed()} if keep else {}
         self.answers = ResolutionCache(builder.state / "resolved")
         # Snapshots are what their Release says, by whose digest they are called.
@@ -54,9 +62,8 @@ class Resolver:
             "recommends": self.spec.recommends,
             "wanted": [],
         }
+        self._configure(sources, pins)
         for name, text in (
-            ("apt.sources", "\n".join(sources)),
-            ("preferences", pins),
             ("auth.conf", ""),
             (
                 "apt.conf",
@@ -69,6 +76,44 @@ class Resolver:
             ),
         ):
             (self.folder / name).write_text(text, encoding="utf-8")
+
+    def _configure(self, sources: Sequence[str], pins: str) -> None:
+        for name, text in (("apt.sources", "\n".join(sources)), ("preferences", pins)):
+            (self.folder / name).write_text(text, encoding="utf-8")
+
+    def offer(self, debs: Sequence[OwnDeb]) -> None:
+        """Show apt these .debs of the project: from now on it takes them, and no others of a name.
+
+        What was asked before did not see them.
+        """
+        if not debs:
+            return
+        for one in debs:
+            self.own[(one.record.package, one.record.native(self.spec.arch))] = one
+            self.stanzas[one.record.sha256] = one.stanza
+        all_ = [self.own[slot] for slot in sorted(self.own)]
+        site = len(self.snapshots)
+        source = own.write_index(self.folder / "lists", all_, site)
+        pins = own.pins(all_, site, self.spec.arch, PINNED)
+        self._configure([source, *self.sources], pins + self.pins)
+        offers = self.asked.get("own", [])
+        digests = sorted(one.record.sha256 for one in all_)
+        self.asked["own"] = [*offers, [len(self.asked["wanted"]), digests]]
+        self.asked["names"] = list(dict.fromkeys([*self.asked["names"], lockfile.OWN]))
+
+    def _record(self, item: answers.Available) -> Record:
+        """What apt chose as the lock has it."""
+        if item.site == len(self.snapshots):
+            return next(one.record for one in self.own.values() if one.record.sha256 == item.sha256)
+        return Record(
+            package=item.package,
+            version=item.version,
+            architecture=item.architecture,
+            sha256=item.sha256,
+            size=item.size,
+            path=item.path,
+            repository=self.snapshots[item.site].repo.name,
+        )
 
     def _link_lists(self) -> list[str]:
         """Show apt the snapshots' lists, each at a site of its own; its sources for them."""
@@ -84,10 +129,10 @@ class Resolver:
                 link.symlink_to(path)
         return sources
 
-    def _pins(self, keep: Lock | None) -> str:
-        """Priorities of repositories and, above all others, what is kept."""
+    def _pins(self, keep: Lock | None, given: set[tuple[str, str]]) -> str:
+        """Priorities of repositories and, above them, of what is kept and not `given` by debs."""
         snapshots = self.snapshots
-        highest = PINNED - 1 if keep else PINNED
+        highest = PINNED - 1 if keep or given else PINNED
         pins = apt.preferences(
             [
                 (s.repo.name, s.repo.priority and min(s.repo.priority, highest), s.fields)
@@ -107,6 +152,7 @@ class Resolver:
                         f"Package: {record.package}:{record.native(self.spec.arch)}\n"
                         f"Pin: version {record.version}\nPin-Priority: {PINNED}\n"
                         for record in keep.installed()
+                        if record.repository != lockfile.OWN and keep.slot(record) not in given
                     ]
                 )
                 + "\n"
@@ -133,7 +179,9 @@ class Resolver:
         known = self.answers.get(self.asked, set(self.asked["names"]))
         if known is not None:
             self.log.line(f"# resolved {where} before: {' '.join(wanted)}")
-            return known
+            # Of a .deb that was moved meanwhile the path is another.
+            paths = {one.record.sha256: one.record for one in self.own.values()}
+            return [paths.get(one.sha256, one) for one in known[0]], known[1]
         self._read_stanzas(installed, where)
         status = deb822.installed_status(self.stanzas[record.sha256] for record in installed)
         (self.folder / "status").write_text(status, encoding="utf-8")
@@ -175,7 +223,7 @@ class Resolver:
                 out,
                 err,
                 self._apt_cache,
-                repos=[one.repo.name for one in self.snapshots],
+                repos=[*(one.repo.name for one in self.snapshots), "debs"],
                 suites=[
                     [
                         one.fields[name]
@@ -195,18 +243,7 @@ class Resolver:
             )
         available, removed = answers.parse_print_uris(out)
         self._refuse_removal(where, removed, essential - named)
-        added = sorted(
-            Record(
-                package=item.package,
-                version=item.version,
-                architecture=item.architecture,
-                sha256=item.sha256,
-                size=item.size,
-                path=item.path,
-                repository=self.snapshots[item.site].repo.name,
-            )
-            for item in available
-        )
+        added = sorted(self._record(item) for item in available)
         self.answers.put(self.asked, added, removed)
         return added, removed
 

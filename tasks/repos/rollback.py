@@ -11,6 +11,7 @@ from ..debian.deb822 import seconds
 from ..errors import RepositoryFault
 from ..plan.lockfile import LockedRepo
 from ..spec.model import Repo
+from ..spec.moments import seconds_of
 
 
 def of_suite(fields: Mapping[str, str], suite: str) -> bool:
@@ -44,7 +45,8 @@ def check(
     `keeping`: with lock=keep, which asks only because the spec has changed, so it is no remedy.
 
     A mirror of another archive (Origin, Label) or a suite that the spec has changed is another
-    repository, and no older one. Without a Date on both sides there is nothing to compare.
+    repository, and no older one. Without a Date on both sides there is nothing to compare, and a
+    `snapshot` of before the locked one is older on purpose.
     """
     if not repo.check_rollback:
         return
@@ -66,6 +68,8 @@ def check(
         not is_asked and any(fields.get(name, "") != was.fields.get(name, "") for name in names)
     ):
         return
+    if repo.snapshot and (seconds(was.date) or 0) > seconds_of(repo.snapshot):
+        return  # the locked one is of later than what the spec asks for: it goes back on purpose
     before, now = seconds(was.date), seconds(fields.get("Date", ""))
     if before is not None and now is not None and now < before:
         raise RepositoryFault(

@@ -22,6 +22,7 @@ from ..host.process import closing, need_root, popen, running
 from ..host.scratch import scratch_folder, scratch_root
 from ..host.tools import tool
 from ..plan import lockfile
+from ..plan.debs import Project, digests
 from ..plan.keys import resolution_inputs
 from ..plan.plan import make_plan
 from ..plan.stage import Plan, Result, Stage
@@ -33,7 +34,7 @@ from ..store.seen import SeenFiles
 from .screen import Screen
 
 if TYPE_CHECKING:
-    from ..builder import Builder
+    from ..builder import Builder, Reach
     from ..plan.job import Job
     from ..rootfs.overlay import Trees
 
@@ -43,6 +44,7 @@ VARIABLES = {
     "lock": "latest, keep or frozen",
     "mirror": "what ${mirror} stands for",
     "security_mirror": "what ${security_mirror} stands for",
+    "snapshot_mirror": "where a snapshot service is: `snapshot`, ${snapshot_mirror}",
     "variant": "of `variants` in the spec: built as NAME-VARIANT",
     "quiet": "quiet=1, -q: only results and errors",
     "verbose": "verbose=1, -v: also what the commands of a stage print",
@@ -135,16 +137,16 @@ class Session:
         folder.mkdir()
         return Trees(folder, self.cache)
 
-    def builder(self, log: Log) -> Builder:
-        """What this run lends a stage, and those that ask repositories."""
-        from ..builder import Builder, Reach
+    def builder(self, log: Log, lock: lockfile.Lock | None = None) -> Builder:
+        """What this run lends a stage, and those that ask repositories; `lock` is at hand."""
+        from ..builder import Builder
 
         return Builder(
             cache=self.cache,
             scratch=self.scratch,
             trees=self.trees,
             log=log,
-            reach=Reach.of(self.spec, self.uris, self._named),
+            reach=self.reach(lock),
             state=self.state,
             say=self.screen.line,
         )
@@ -152,8 +154,10 @@ class Session:
     @property
     def _named(self) -> dict[str, str]:
         """Who named what ${mirror} and its kin stand for, but for the host itself."""
+        from ..plan.repositories import MIRRORS
+
         found = {}
-        for name in ("mirror", "security_mirror"):
+        for name in MIRRORS:
             if self.variables.get(name):
                 found[name] = f"{name}="
             elif os.environ.get(f"STRATA_{name.upper()}"):
@@ -206,6 +210,15 @@ class Session:
         checkout = __name__.partition(".")[0] == "tasks"
         return self.specs / SCHEMA.name if checkout else SCHEMA
 
+    @cached_property
+    def project(self) -> Project:
+        """Where the spec's own .debs are."""
+
+        def cached(sha256: str) -> Path | None:
+            return self.cache.deb(sha256) if self.cache.has_deb(sha256) else None
+
+        return Project(spec=self.spec, cached=cached)
+
     @property
     def lock_path(self) -> Path:
         """specs/NAME.lock, relative as the user knows it."""
@@ -213,18 +226,36 @@ class Session:
 
     @cached_property
     def mirrors(self) -> dict[str, str]:
-        """What ${mirror} and ${security_mirror} stand for."""
-        from ..plan.repositories import find_mirrors
+        """What ${mirror} and its kin stand for."""
+        from ..plan.repositories import MIRRORS, find_mirrors
 
-        given = {name: self.variables.get(name) for name in ("mirror", "security_mirror")}
+        given = {name: self.variables.get(name) for name in MIRRORS}
         return find_mirrors(given, self.spec.arch if self.name else "")
 
     @property
     def uris(self) -> dict[str, str]:
-        """Each repository's address, by its name."""
+        """Each repository's own address, by its name: where it is now, not where it is read."""
         from ..plan.repositories import expand
 
         return {repo.name: expand(repo.uri, self.mirrors, self.spec) for repo in self.spec.repos}
+
+    def reach(self, lock: lockfile.Lock | None) -> Reach:
+        """How packages are reached; `lock` is at hand, with the moments as of which it was made."""
+        from ..builder import Reach
+        from ..plan.repositories import as_locked, read_from
+
+        spec, mirrors = self.spec, self.mirrors
+        return Reach(
+            arch=spec.arch,
+            foreign=spec.foreign,
+            uris={repo.name: read_from(repo, mirrors, spec) for repo in spec.repos},
+            past=as_locked(spec, lock, mirrors) if lock is not None else {},
+            proxies=spec.proxies,
+            direct=spec.direct,
+            named=self._named,
+            own=self.project.own(lock),
+            root=self.project.root,
+        )
 
     @property
     def lock_mode(self) -> str:
@@ -262,7 +293,7 @@ class Session:
     def fits(self, lock: lockfile.Lock) -> bool:
         """Whether a lock is of this very spec: by its digest, and by its names if it was edited."""
         return (
-            lock.inputs == resolution_inputs(self.spec)
+            lock.inputs == resolution_inputs(self.spec, digests(self.project.own(lock)))
             and lock.arch == self.spec.arch
             and [repo.name for repo in lock.repos] == [repo.name for repo in self.spec.repos]
             and [layer.name for layer in lock.layers] == [layer.name for layer in self.spec.layers]
@@ -379,7 +410,7 @@ class Session:
                 # The log begins here, not where this waits: its builder may be writing to it.
                 with self.log(stage.log, stage.title) as log:
                     try:
-                        build(self.job(stage), self.builder(log))
+                        build(self.job(stage), self.builder(log, self.plan.lock))
                     except OSError as error:
                         if error.errno not in space.HOST_ERRORS:
                             raise

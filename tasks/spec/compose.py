@@ -25,13 +25,13 @@ from .words import near, short
 FILE_LIMIT = 100
 """Files that a spec may be made of."""
 
-_MARKED = re.compile(rb"\$\$\{|\$\{(?!mirror\}|security_mirror\})|\\(x24|u0024|U00000024)")
+_MARKED = re.compile(rb"\$\$\{|\$\{(?!(?:security_|snapshot_)?mirror\})|\\(x24|u0024|U00000024)")
 """What may be a name in `${}` that is not the host's, in a spec's bytes."""
 
 BYTES_LIMIT = 4 * document.SIZE_LIMIT
 """Of all of them: PyYAML needs a second for a quarter of it."""
 
-HOST = ("mirror", "security_mirror")
+HOST = ("mirror", "security_mirror", "snapshot_mirror")
 """Names in `${}` that are not the spec's: what they stand for, the building host says later."""
 
 
@@ -217,8 +217,8 @@ def _flat(node: Any, depth: int = 0, *, deep: bool = True) -> Any:
     return yaml.MappingNode(node.tag, pairs, node.start_mark, node.end_mark)
 
 
-SETS = ("packages", "include", "reads", "direct", "groups", "ssh_keys", "enable", "disable", "mask",
-        "units", "overlays", "remove", "locales")  # fmt: skip
+SETS = ("packages", "debs", "include", "reads", "direct", "groups", "ssh_keys", "enable", "disable",
+        "mask", "units", "overlays", "remove", "locales")  # fmt: skip
 """Lists of which an item counts once: in others, such as a mkfs's words, each one counts."""
 
 

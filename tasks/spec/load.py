@@ -15,16 +15,17 @@ from typing import Any
 
 from ..errors import BuildError
 from ..host import safe
-from . import document
+from . import debconf, document
 from .compose import Given, compose
 from .machine import groups_of, overlays_of, scripts_of, services_of, unit_files, users_of
-from .model import SETTINGS, Base, File, Image, Layer, Repo, Settings, Spec
-from .rules import VERSION, check_spec, check_version
+from .model import SETTINGS, Base, File, Image, Layer, Repo, Settings, Spec, project_of
+from .moments import timestamp
+from .rules import VERSION, check_spec, check_version, places
 from .schema import read_schema, validate
 from .words import near, short
 
-OF_PACKAGES = ("packages", "debconf", "groups", "users", "overlays", "files", "units", "services",
-               "script", "scripts", "env")  # fmt: skip
+OF_PACKAGES = ("packages", "debs", "debconf", "debconf_file", "groups", "users", "overlays",
+               "files", "units", "services", "script", "scripts", "env")  # fmt: skip
 """Fields of a layer that may stand at the top of a spec, for the layer `packages`."""
 
 SCHEMA = Path(__file__).with_name("spec.schema.json")
@@ -178,13 +179,14 @@ def _owner(given: str) -> str:
     return f"root{given}" if given.startswith(":") else given
 
 
-def _debconf_lines(given: Sequence[str]) -> tuple[str, ...]:
-    """Preseed lines of their own: as debconf-set-selections joins them, and without comments.
-
-    Each item is a file to it: the last line keeps a backslash at its end and takes no other in.
-    """
-    lines = [line for item in given for line in item.rstrip("\n").replace("\\\n", "").split("\n")]
-    return tuple(line for line in lines if line.strip() and not line.lstrip().startswith("#"))
+def _moment(path: Path, repo: Mapping[str, Any]) -> str:
+    try:
+        return timestamp(repo["snapshot"])
+    except (ValueError, OverflowError) as error:
+        raise BuildError(
+            f"{path}: repos.{repo['name']}.snapshot: {str(repo['snapshot'])!r} is no date: {error}",
+            "as 2026-11-20, or in UTC 2026-11-20T06:00:00Z",
+        ) from error
 
 
 def _words(value: str | list[str]) -> tuple[str, ...]:
@@ -205,6 +207,22 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
         inside = folder / given
         return inside if os.path.lexists(inside) else _beside(folder, given)
 
+    def debconf_files(entry: Mapping[str, Any]) -> dict[str, str]:
+        given = entry.get("debconf_file", ())
+        found: dict[str, str] = {}
+        for one in [given] if isinstance(given, str) else given:
+            source = find(one)
+            where = "" if entry["name"] == "packages" else f"layers.{entry['name']}."
+            for line, place in debconf.from_file(
+                source,
+                project_of(path, name),
+                where=f"{path}: {where}debconf_file",
+                hint=short(places(source, path)),
+            ).items():
+                found.pop(line, None)  # what is said last counts
+                found[line] = place
+        return found
+
     def layer(entry: Mapping[str, Any]) -> Layer:
         files = []
         for target, value in sorted(entry.get("files", {}).items()):
@@ -224,10 +242,14 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
                 )
             )
         where = str(path) if entry.get("name") == "packages" else f"{path}: layers.{entry['name']}"
+        answers = debconf_files(entry)
+        inline = (line for item in entry.get("debconf", ()) for _, line in debconf.answers(item))
         return Layer(
             name=entry["name"],
             packages=tuple(entry.get("packages", ())),
-            debconf=_debconf_lines(entry.get("debconf", ())),
+            debs=tuple(entry.get("debs", ())),
+            debconf=(*answers, *inline),
+            debconf_from=answers,
             groups=groups_of(entry),
             users=users_of(entry, find),
             overlays=overlays_of(entry, find, _owner),
@@ -269,13 +291,14 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
                 priority=repo.get("priority"),
                 keyring=find(repo["keyring"]) if "keyring" in repo else None,
                 trusted=repo.get("trusted", False),
-                check_valid_until=repo.get("check_valid_until", True),
+                check_valid_until=repo.get("check_valid_until", "snapshot" not in repo),
                 check_rollback=repo.get("check_rollback", True),
                 pins=tuple(
                     (" ".join(pin["packages"].split()), pin["priority"])
                     for pin in repo.get("pins", ())
                 ),
                 meta=repo.get("meta"),
+                snapshot=_moment(path, repo) if "snapshot" in repo else "",
             )
             for repo in document["repos"]
         ),

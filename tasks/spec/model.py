@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ class Repo:
     check_rollback: bool
     pins: tuple[tuple[str, int], ...]
     meta: Any
+    snapshot: str = ""
+    """The moment as of which it is read, as 20261120T000000Z; "" for now."""
 
     @property
     def flat(self) -> bool:
@@ -149,7 +152,11 @@ class Layer:
 
     name: str
     packages: tuple[str, ...] = ()
+    debs: tuple[str, ...] = ()
+    """Paths and patterns of the project's own .debs: see tasks.plan.debs."""
     debconf: tuple[str, ...] = ()
+    debconf_from: Mapping[str, str] = field(default_factory=dict)
+    """Of the answers that a file gave, the `file:line` of each."""
     groups: tuple[Group, ...] = ()
     users: tuple[User, ...] = ()
     overlays: tuple[Overlay, ...] = ()
@@ -278,6 +285,11 @@ class Spec:
             if kind == "password" and value and len(value[0]) > 3:
                 found.add(value[0])
         return tuple(sorted((text for text in found if text), key=len, reverse=True))
+
+
+def project_of(path: Path, name: str) -> Path:
+    """The project of a spec's file: the folder that specs/ is in, where `team/web` is deeper."""
+    return Path(os.path.normpath(path.parents[name.count("/")] / ".."))
 
 
 def _architecture(package: str) -> str:

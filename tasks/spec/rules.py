@@ -12,9 +12,9 @@ from ..errors import BuildError
 from ..formats.options import check_options
 from ..formats.table import FILESYSTEMS
 from . import given, zones
+from .debconf import check_answer
 from .machine_rules import PASSWORD_LIMIT, check_machine
-from .model import File, Image, Layer, Repo, Spec, debconf_fields, masked
-from .words import near
+from .model import File, Image, Layer, Repo, Spec, masked
 
 VARIANTS = {
     "mmdebstrap": (
@@ -31,11 +31,6 @@ LARGEST = 16 << 40
 
 PUBLISHED = ("packages.txt", "SHA256SUMS", "build.json", "log")
 """What out/NAME/ holds beside the images and NAME.yaml."""
-
-
-DEBCONF_TYPES = ("select", "boolean", "string", "multiselect", "note", "password", "text", "title",
-                 "seen")  # fmt: skip
-"""Those of debconf-set-selections(1), which skips a line of any other with a mere warning."""
 
 
 PATH_LIMIT, NAME_LIMIT = 4095, 255
@@ -180,8 +175,9 @@ def _check_layer(spec: Spec, number: int, layer: Layer) -> None:
         raise BuildError(f"{path}: layers: the name {layer.name!r} is taken", "choose another")
     where = f"{path}: layers.{layer.name}"
     above = number == 0 and layer.name == "packages"
+    answers = f"{path}: debconf" if above else f"{where}.debconf"
     for line in layer.debconf:
-        _check_debconf(f"{path}: debconf" if above else f"{where}.debconf", line)
+        check_answer(layer.debconf_from.get(line, answers), line)
     for file in layer.files:
         _check_file(file, f"{where}.files")
         # Of a source, only the plan knows whether it is a folder.
@@ -190,8 +186,9 @@ def _check_layer(spec: Spec, number: int, layer: Layer) -> None:
         )
     if wrong := given.misanswered(layer.debconf, spec.settings.given):
         line, field = wrong
+        place = layer.debconf_from.get(line, f"{path}: debconf")
         raise BuildError(
-            f"{path}: debconf: {line!r} contradicts {field}: {spec.settings.given[field]!r}",
+            f"{place}: {line!r} contradicts {field}: {spec.settings.given[field]!r}",
             f"leave one of the two out: {field} suffices",
         )
 
@@ -266,20 +263,6 @@ def _check_image(spec: Spec, image: Image) -> None:
     if image.uuid and (len(image.uuid) == 9) != kind.short_uuid:
         raise BuildError(f"{where}.uuid: {image.uuid!r} is not of {image.format}'s form")
     check_options(image.options, kind, f"{where}.options")
-
-
-def _check_debconf(where: str, line: str) -> None:
-    fields = debconf_fields(line)
-    # Its first three words: the rest may be a password.
-    told = " ".join(line.split()[:3])
-    if len(fields) < 3:
-        raise BuildError(f"{where}: {told!r} is not `PACKAGE QUESTION TYPE VALUE`")
-    if fields[2] not in DEBCONF_TYPES:
-        meant = near(fields[2], DEBCONF_TYPES)
-        raise BuildError(
-            f"{where}: {told!r}: {fields[2]!r} is no type of debconf's",
-            f"did you mean {meant!r}?" if meant else f"types: {', '.join(DEBCONF_TYPES)}",
-        )
 
 
 def _check_file(file: File, where: str) -> None:

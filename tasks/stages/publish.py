@@ -79,6 +79,7 @@ def metadata(to: Publication, entries: list[Entry]) -> dict[str, Any]:
                 "section": repo.section,
                 "priority": repo.priority,
                 "meta": repo.meta,
+                **({"snapshot": repo.snapshot} if repo.snapshot else {}),
             }
             for repo in spec.repos
         ],
@@ -318,6 +319,23 @@ def _removed(to: Publication) -> dict[str, list[dict[str, Any]]]:
     return {"removed": found} if found else {}
 
 
+def _own_debs(lock: lockfile.Lock) -> list[dict[str, str]]:
+    """The project's own .debs, as build.json tells them."""
+    return [
+        {
+            "layer": layer.name,
+            "package": record.package,
+            "version": record.version,
+            "architecture": record.architecture,
+            "path": record.path,
+            "sha256": record.sha256,
+        }
+        for layer in lock.layers
+        for record in layer.records
+        if record.repository == lockfile.OWN
+    ]
+
+
 def _build_json(to: Publication, sums: Mapping[str, str], published: bool) -> str:
     """build.json: what this very build did.
 
@@ -361,4 +379,7 @@ def _build_json(to: Publication, sums: Mapping[str, str], published: bool) -> st
         "warnings": warnings,
         **_removed(to),
     }
+    own = _own_debs(to.plan.lock)
+    if own:
+        content["debs"] = own
     return json.dumps(content, indent=1) + "\n"

@@ -39,12 +39,13 @@ FULL: dict[str, Any] = {
     "repos": [{
         "name": "main", "type": "deb", "uri": "${mirror}", "suite": "stable", "section": "main",
         "priority": 500, "keyring": "keys/test.gpg", "trusted": False, "check_valid_until": True,
-        "check_rollback": True, "pins": [{"packages": "linux-* alpha", "priority": 990}],
+        "check_rollback": True, "snapshot": "2026-11-20", "pins": [{"packages": "linux-* alpha", "priority": 990}],
         "meta": {"any": "thing"},
     }],
     "packages": ["alpha"],
+    "debs": ["debs/*.deb"],
     "layers": [{
-        "name": "app", "packages": ["beta"], "debconf": ["beta beta/x string y"],
+        "name": "app", "packages": ["beta"], "debs": ["own.deb"], "debconf": ["beta beta/x string y"],
         "files": {"/etc/motd": "files/motd",
                   "/etc/a": {"source": "files/motd", "owner": "root:root", "mode": "0644"},
                   "/etc/b": {"content": "text"}},
@@ -100,7 +101,7 @@ def put(document: Any, path: Path_, value: Any) -> Any:
     return document
 
 
-LEAVES = [*leaves(FULL), ("hashed_root_password",)]
+LEAVES = [*leaves(FULL), ("hashed_root_password",), ("debconf_file",)]
 
 
 def properties(schema: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -123,12 +124,13 @@ def test_the_full_spec_has_every_field_of_the_schema() -> None:
         for path in LEAVES for end in range(1, len(path) + 1)
     }  # fmt: skip
     missing = {path for path in properties(json.loads(SCHEMA.read_text())) if path not in seen}
-    # What is made of several files has its own tests: unit/test_compose.py.
+    # What is made of several files has its own tests: unit/test_compose.py, test_debconf_file.py.
     assert missing == {
         ("include",),
         ("vars",),
         ("variants",),
         ("layers", "*", "files", "*", "template"),
+        ("layers", "*", "debconf_file"),
     }
 
 
@@ -159,7 +161,7 @@ def loaded(folder: Path, document: Any) -> Spec | str:
 
 
 FREE = {"uri", "keyring", "debconf", "files", "KEY", "script", "root_password", "http", "https", "meta",
-        "source", "content", "options", "hashed_root_password",
+        "source", "content", "options", "hashed_root_password", "debs", "debconf_file",
         "label", "pins"}  # fmt: skip
 """Fields that are paths, addresses or text: the rest becomes names, and words of commands."""
 

@@ -126,6 +126,12 @@ TABLE: dict[str, Field] = {
         ["", "h/debian", "ftp://h/x", "cdrom:[Debian]/", "copy:/srv", "mirror+file:/etc/x", "tor+http://h/x",
          "HTTP://h/x", "http://h/a b", "http://h/[x]", "http://[::1/x", "file:srv", "http://h/\n"],
     ),
+    "/repos[]/snapshot": Field(
+        repo("snapshot"), "repos[0].snapshot", "RFC 3339, in UTC",
+        ["2026-11-20", "20261120", "2026-11-20T06:00:00Z", "20261120T060000Z", "2026-11-20 06:00:00Z"],
+        ["", "yesterday", "2026-11", "20.11.2026", "2026-11-20T06:00", "2026-11-20T06:00:00", "2026-11-20T06:00:00+01:00",
+         "2026-11-20/../x", "2026-11-20\n"],
+    ),
     "/repos[]/suite": Field(
         repo("suite"), "repos[0].suite", "sources.list(5)",
         ["bookworm", "bookworm-updates", "stable/updates", "Debian_12", "xUbuntu_24.04", "12.5", "a~b+c",

@@ -41,12 +41,13 @@ FULL: dict[str, Any] = {
     "repos": [
         {"name": "main", "type": "deb", "uri": "${mirror}", "suite": "stable", "section": "main",
          "priority": -1, "keyring": "keys/a.gpg", "trusted": True, "check_valid_until": False,
-         "check_rollback": False, "pins": [{"packages": "linux-* alpha", "priority": 990}],
+         "check_rollback": False, "snapshot": "2026-11-20", "pins": [{"packages": "linux-* alpha", "priority": 990}],
          "meta": {"anything": [1, None]}},
     ],
     "packages": ["hello"],
+    "debs": ["debs/*.deb"],
     "layers": [
-        {"name": "app", "packages": ["nginx"], "debconf": ["tzdata tzdata/Areas select Etc"],
+        {"name": "app", "packages": ["nginx"], "debs": ["b.deb"], "debconf": ["tzdata tzdata/Areas select Etc"],
          "files": {"/etc/motd": {"source": "motd", "owner": "root:adm", "mode": "0640"},
                    "/etc/issue": {"content": "hello\n"}},
          "groups": {"web": {"gid": 700, "system": True}},
@@ -60,6 +61,8 @@ FULL: dict[str, Any] = {
          "scripts": [{"source": "b.sh", "env": {"B": 1}, "network": True}]},
     ],
     "allow_network": True,
+    "docs": False,
+    "remove": ["/usr/share/locale/*"],
     "reads": ["hostname"],
     "recommends": True,
     "debconf": ["a a/b string c"],
@@ -143,8 +146,16 @@ def test_unknown_property_is_refused(tmp_path: Path, where: tuple[Any, ...]) -> 
 def test_full_document_has_every_property_of_the_schema() -> None:
     known = {name.rpartition("/")[2] for name in PROPERTIES}
     used = {key for where in places(FULL) for key in at(FULL, where)}
-    # One excludes hashed_root_password; of several files and names: test_compose.py.
-    assert known - used == {"root_password", "password", "vars", "variants", "template"}
+    # One excludes hashed_root_password; of several files and names: test_compose.py; debconf_file
+    # needs a file: test_debconf_file.py.
+    assert known - used == {
+        "root_password",
+        "vars",
+        "variants",
+        "template",
+        "debconf_file",
+        "password",
+    }
 
 
 def at(value: Any, where: tuple[Any, ...]) -> Any:
@@ -189,6 +200,7 @@ def test_defaults_of_the_schema_are_those_of_the_code(tmp_path: Path) -> None:
         "owner": least.layers[0].files[0].owner, "apt_sources": least.settings.apt_sources,
         "container": least.images[0].container, "level": least.images[0].level,
         "pack": least.images[0].pack, "allow_network": least.allow_network,
+        "docs": least.settings.docs,
         "network": least.layers[0].scripts[0].network, "sudo": bool(least.layers[0].users[0].sudo),
         "system": least.layers[0].users[0].system and least.layers[0].groups[0].system,
     }  # fmt: skip
