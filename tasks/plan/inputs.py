@@ -50,7 +50,10 @@ def host_inputs(
             layer.name: script_identity(layer, spec) for layer in spec.layers if layer.scripts
         },
         accounts={layer.name: accounts_identity(layer, spec, lock) for layer in spec.layers},
-        debconf={layer.name: debconf_identity(layer) for layer in spec.layers},
+        debconf={
+            "base": debconf_identity(spec.base.debconf),
+            **{layer.name: debconf_identity(layer.debconf) for layer in spec.layers},
+        },
         settings=settings_identity(spec, lock, mirrors, version),
         epoch=epoch_override(),
         reads={

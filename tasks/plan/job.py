@@ -52,6 +52,8 @@ class BaseJob(Job):
 
     records: tuple[Record, ...]
     configured: bool
+    answers: tuple[str, ...] = ()
+    """debconf's."""
     later: tuple[Later, ...] = ()
 
 

@@ -39,6 +39,7 @@ def base_job(spec: Spec, plan: Plan) -> BaseJob:
         arch=spec.arch,
         foreign=spec.foreign,
         records=plan.lock.base,
+        answers=spec.base.debconf,
         configured=_configured(spec),
         later=tuple(
             Later(stage=stage, records=records[stage.name])
@@ -54,7 +55,8 @@ def layer_job(spec: Spec, plan: Plan, number: int) -> LayerJob:
     lower = spec.layers[:number]
     locked = next(one for one in plan.lock.layers if one.name == layer.name)
     # Passwords are in no layer once it is done; these packages may ask for those given below.
-    passwords = [line for one in lower for line in one.debconf if is_password(line)]
+    answered = [*spec.base.debconf, *(line for one in lower for line in one.debconf)]
+    passwords = [line for line in answered if is_password(line)]
     known = {record.package for record in plan.lock.installed(number)}
     return LayerJob(
         stage=plan.layers[number],
@@ -67,7 +69,7 @@ def layer_job(spec: Spec, plan: Plan, number: int) -> LayerJob:
         configured=_configured(spec),
         has_apt="apt" in known or not (locked.records or locked.removes),
         answers=(*(passwords if locked.records else ()), *layer.debconf),
-        answers_below=tuple(line for one in lower for line in one.debconf),
+        answers_below=tuple(answered),
         entries=tuple(layer_entries(layer, spec)),
         given_below={
             entry.target: one.name

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+from collections.abc import Sequence
 
 from ..errors import BuildError
-from ..spec.model import Layer, Spec, debconf_fields
+from ..spec.model import Spec, debconf_fields
 from .keys import canonical
 from .lockfile import Lock
 
@@ -32,13 +33,13 @@ def is_password(line: str) -> bool:
     return debconf_fields(line)[2:3] == ["password"]
 
 
-def debconf_identity(layer: Layer) -> list[str]:
-    """A layer's debconf answers as its key sees them: of a password only a digest.
+def debconf_identity(answers: Sequence[str]) -> list[str]:
+    """The debconf answers of a stage as its key sees them: of a password only a digest.
 
     Of its crypt(5), since the digest stands in records, and nothing cheaper to guess from may.
     """
     lines = []
-    for line in layer.debconf:
+    for line in answers:
         package, question, kind, *value = debconf_fields(line)
         if is_password(line) and value:
             salt = hashlib.sha256(f"{package} {question}".encode()).hexdigest()[:16]

@@ -68,6 +68,7 @@ def base_inputs(spec: Spec, lock: Lock, host: Host) -> dict[str, Any]:
         "records": identities(lock.base),
         "auto": auto if marked else [],
         "epoch": host.epoch,
+        **({"debconf": host.debconf["base"]} if spec.base.debconf else {}),
     }
 
 

@@ -193,6 +193,11 @@ def _words(value: str | list[str]) -> tuple[str, ...]:
     return tuple(shlex.split(value) if isinstance(value, str) else value)
 
 
+def _inline(entry: Mapping[str, Any]) -> list[str]:
+    """The answers that stand in a spec itself."""
+    return [line for item in entry.get("debconf", ()) for _, line in debconf.answers(item)]
+
+
 def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str, str]) -> Spec:
     folder = path.parent
     settings = {one: str(document[one]) for one in SETTINGS if document.get(one)}
@@ -243,12 +248,11 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
             )
         where = str(path) if entry.get("name") == "packages" else f"{path}: layers.{entry['name']}"
         answers = debconf_files(entry)
-        inline = (line for item in entry.get("debconf", ()) for _, line in debconf.answers(item))
         return Layer(
             name=entry["name"],
             packages=tuple(entry.get("packages", ())),
             debs=tuple(entry.get("debs", ())),
-            debconf=(*answers, *inline),
+            debconf=(*answers, *_inline(entry)),
             debconf_from=answers,
             groups=groups_of(entry),
             users=users_of(entry, find),
@@ -261,6 +265,7 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
         )
 
     base = document.get("base", {})
+    base_answers = debconf_files({"name": "base", **base})
     layers = [layer(entry) for entry in document.get("layers", ())]
     named = {name: document[name] for name in OF_PACKAGES if document.get(name)}
     if named:
@@ -281,6 +286,8 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
             tool=base.get("tool", "mmdebstrap"),
             variant=base.get("variant", "minbase"),
             include=tuple(base.get("include", ())),
+            debconf=(*base_answers, *_inline(base)),
+            debconf_from=base_answers,
         ),
         repos=tuple(
             Repo(

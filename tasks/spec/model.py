@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,9 @@ class Base:
     tool: str
     variant: str
     include: tuple[str, ...]
+    debconf: tuple[str, ...] = ()
+    debconf_from: Mapping[str, str] = field(default_factory=dict)
+    """Of the answers that a file gave, the `file:line` of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,6 +263,13 @@ class Spec:
         found = {_architecture(name) for name in (*wanted, *self.base.include)}
         return tuple(sorted(found - {"", "all", "any", "native", self.arch}))
 
+    @property
+    def answers(self) -> Iterator[str]:
+        """debconf's, of the base and of all layers."""
+        yield from self.base.debconf
+        for layer in self.layers:
+            yield from layer.debconf
+
     @cached_property
     def unreproducible(self) -> tuple[str, ...]:
         """The layers of which a script sees the network: what it fetches is in no key."""
@@ -279,7 +289,7 @@ class Spec:
             hashes.add(user.hashed_password)
         # `*` and `!` are none, and stand in many a line.
         found |= {text for text in hashes if len(text) > 3}
-        for line in (line for layer in self.layers for line in layer.debconf):
+        for line in self.answers:
             _package, _question, kind, *value = debconf_fields(line)
             # A shorter one is no secret, and its letters are in every word.
             if kind == "password" and value and len(value[0]) > 3:

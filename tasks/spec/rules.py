@@ -221,6 +221,18 @@ def _check_base(spec: Spec) -> None:
             f"{path}: base.variant: {spec.base.variant!r} is not one of {spec.base.tool}'s "
             f"variants: {', '.join(variants)}"
         )
+    for line in spec.base.debconf:
+        check_answer(spec.base.debconf_from.get(line, f"{path}: base.debconf"), line)
+    if spec.base.debconf and spec.base.tool != "mmdebstrap":
+        raise BuildError(
+            f"{path}: base.debconf: debootstrap configures its packages before it can be answered",
+            "use base.tool: mmdebstrap, or a layer for the packages that ask",
+        )
+    if spec.base.debconf and spec.base.variant == "extract":
+        raise BuildError(
+            f"{path}: base.debconf: the variant extract configures nothing, so that nobody asks",
+            "remove it, or choose another variant",
+        )
     if spec.base.variant in ("extract", "custom") and not spec.base.include:
         raise BuildError(
             f"{path}: base.include: the variant {spec.base.variant!r} selects no package by itself",

@@ -20,6 +20,7 @@ from ..rootfs import clean, debconf, dpkg, identities, measure, tarball
 from ..rootfs.overlay import Upper
 from ..spec.words import counted
 from . import own
+from .install import preseeds
 
 
 def skeleton(folder: Path) -> None:
@@ -68,11 +69,16 @@ def bootstrap_argv(given: Mapping[str, Any]) -> list[str]:
         for package, _version, architecture, _sha256 in given["records"]
     ]
     if given["tool"] == "mmdebstrap":
-        return _mmdebstrap_argv(given["variant"], [given["arch"], *given["foreign"]], names)
+        arches = [given["arch"], *given["foreign"]]
+        return _mmdebstrap_argv(
+            given["variant"], arches, names, answered=bool(given.get("debconf"))
+        )
     return _debootstrap_argv(given["variant"], given["arch"], given["suite"], names)
 
 
-def _mmdebstrap_argv(variant: str, arches: Sequence[str], packages: Sequence[str]) -> list[str]:
+def _mmdebstrap_argv(
+    variant: str, arches: Sequence[str], packages: Sequence[str], *, answered: bool
+) -> list[str]:
     """`custom` with the whole closure named, since the variant's selection is locked.
 
     chroot/mount is skipped because /dev, /proc and /sys are there already, and because without
@@ -88,10 +94,18 @@ def _mmdebstrap_argv(variant: str, arches: Sequence[str], packages: Sequence[str
         "--skip=check/empty,check/signed-by,chroot/mount,output/dev,output/mknod,cleanup/run,"
         "cleanup/tmp",
         *(f"--include={name}" for name in packages),
+        *([f"--extract-hook={ANSWER}"] if answered else []),
         "",
         "/target",
         "deb [trusted=yes] copy:/repo ./",
     ]
+
+
+ANSWERS = "/answers"
+ANSWER = (
+    f"""for one in {ANSWERS}/*; do chroot "$1" debconf-set-selections < "$one" || exit 1; done"""
+)
+"""Once all packages are unpacked and before any is configured, by the tree's own debconf."""
 
 
 def _debootstrap_argv(variant: str, arch: str, suite: str, packages: Sequence[str]) -> list[str]:
@@ -169,12 +183,21 @@ def _bootstrap(
 ) -> None:
     """Run the bootstrap tool, confined, from a repository of the locked .debs alone."""
     argv = bootstrap_argv(job.stage.inputs)
+    binds = [*programs(), (str(repository), "/repo")]
+    if job.answers:
+        answers = builder.scratch / "base-answers"
+        remove(answers)
+        answers.mkdir(mode=0o700)
+        for number, text in enumerate(preseeds(job.answers)):
+            (answers / f"{number:06}").write_text(text, encoding="utf-8")
+        (root / ANSWERS.lstrip("/")).mkdir()
+        binds.append((str(answers), ANSWERS))
     Sandbox(
         base=upper.base,
         mounts=[["bind", str(root), "root", ""], upper.mount("root/target")],
         root="root",
         chroots=["/target"],
-        binds=[*programs(), (str(repository), "/repo")],
+        binds=binds,
         keep=DPKG_CAPABILITIES,
         arches=job.arches,
         env={

@@ -16,7 +16,7 @@ import yaml
 from support.repository import Repository, Server, real_debs
 from support.trees import mounted, only_root, tree_of
 from support.unowned import shipped, unowned
-from support.world import KEPT, World, says
+from support.world import KEPT, SPEC, World, says
 
 pytestmark = pytest.mark.root
 
@@ -274,6 +274,40 @@ def test_debconf_answers_are_there_before_the_packages(built: World, tmp_path: P
     built.build()
     with tree_of(built, tmp_path) as root:
         assert (root / "answer").read_text() == "forty two\n"
+
+
+def test_debconf_answers_of_the_base_are_there_before_its_packages(
+    world: World, tmp_path: Path
+) -> None:
+    world.add(world.deb("alpha", "2", depends="debconf", scripts={
+        "templates": "Template: alpha/answer\nType: string\nDefault: none\nDescription: x\n\n"
+                     "Template: alpha/word\nType: password\nDescription: x\n",
+        "postinst": "#!/bin/sh\nset -e\n. /usr/share/debconf/confmodule\ndb_get alpha/answer\n"
+                    'echo "$RET" > /etc/answer\ndb_get alpha/word\necho ${#RET} >> /etc/answer\n',
+    }))  # fmt: skip
+    world.write("answers", "# comment\nalpha\talpha/word\tpassword\thunter2\n")
+    world.write("web.yaml", SPEC.partition("base:")[0] + """
+base:
+  variant: apt
+  include: [alpha]
+  debconf: [alpha alpha/answer string forty two]
+  debconf_file: answers
+images: {/: {file: web.img.gz, format: ext4}}
+""")  # fmt: skip
+    first = world.build()
+    with tree_of(world, tmp_path) as root:
+        assert (root / "etc/answer").read_text() == "forty two\n7\n"
+    tarball = next((world.root / "cache/layers").glob("base-*.tar.zst"))
+    content = subprocess.run(["zstd", "-dc", tarball], check=True, capture_output=True).stdout
+    assert b"hunter2" not in content
+    assert "hunter2" not in "".join(path.read_text() for path in world.root.glob("out/web/log/*"))
+    assert first["base"] == "built"
+    world.write("answers", "alpha alpha/word password hunter2\n\n")
+    assert world.build()["base"] == "hit"
+    for old, new, said in (("variant: apt", "tool: debootstrap", "base.debconf: debootstrap configures"),
+                           ("tool: debootstrap", "variant: extract", "base.debconf: the variant extract")):  # fmt: skip
+        world.edit(old, new)
+        world.refused(said)
 
 
 def test_debconf_passwords_are_used_and_stay_in_no_tree(built: World, tmp_path: Path) -> None:

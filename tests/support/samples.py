@@ -67,7 +67,10 @@ def host(spec: Spec, **fields: Any) -> Host:
         "tools": dict.fromkeys([*tools_for(spec), *GZIP_TOOL.values()], "1"),
         "files": {layer.name: [] for layer in spec.layers},
         "scripts": {},
-        "debconf": {layer.name: list(layer.debconf) for layer in spec.layers},
+        "debconf": {
+            "base": list(spec.base.debconf),
+            **{layer.name: list(layer.debconf) for layer in spec.layers},
+        },
         "settings": {},
         "epoch": None,
         **fields,

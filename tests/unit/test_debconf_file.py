@@ -52,7 +52,7 @@ def test_a_password_in_a_file_is_a_secret(tmp_path: Path) -> None:
     write(tmp_path, ANSWERS)
     spec = load(tmp_path, debconf_file="answers")
     assert "hunter2hunter" in spec.secrets
-    assert "hunter2" not in repr(debconf_identity(spec.layers[0]))
+    assert "hunter2" not in repr(debconf_identity(spec.layers[0].debconf))
 
 
 def test_a_key_has_what_a_file_means(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_key_has_what_a_file_means(tmp_path: Path) -> None:
 
     def identity(text: str, **fields: Any) -> list[str]:
         write(tmp_path, text)
-        return debconf_identity(load(tmp_path, debconf_file="answers", **fields).layers[0])
+        return debconf_identity(load(tmp_path, debconf_file="answers", **fields).layers[0].debconf)
 
     first = identity("a\ta/b\tstring\tc\nd\td/e\tboolean\ttrue\n")
     assert identity("# said\n\na a/b string c\n  d d/e boolean true") == first

@@ -433,7 +433,7 @@ def test_an_answer_that_ends_in_a_backslash_takes_no_other_in(tmp_path: Path) ->
 
 
 def test_a_preseed_line_is_one_key_however_it_is_spaced(tmp_path: Path) -> None:
-    keys = [debconf_identity(load(tmp_path, debconf=[line]).layers[0])
+    keys = [debconf_identity(load(tmp_path, debconf=[line]).layers[0].debconf)
             for line in ("a a/b string x  y", " a\ta/b  string\tx  y", "a a/b string x y")]  # fmt: skip
     assert keys[0] == keys[1] != keys[2]
 

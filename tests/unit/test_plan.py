@@ -145,6 +145,7 @@ CHANGES: dict[str, tuple[Callable[[Case], Case], set[str]]] = {
     "arch": (of_spec(arch="arm64"), ALL),
     "variant that only unpacks": (of_base(variant="extract"), ALL),
     "bootstrap tool's version": (of_tool("mmdebstrap"), ALL),
+    "base's answers": (of_base(debconf=("a a/b string c",)), ALL),
     "base package's version": (of_records("base", version="2"), ALL),
     "base package's bytes": (of_records("base", sha256="0" * 64), ALL),
     "base package's architecture": (of_records("base", architecture="all"), ALL),

@@ -37,7 +37,8 @@ DOCUMENT: dict[str, Any] = json.loads(SCHEMA.read_text())
 # Each property of the schema once.
 FULL: dict[str, Any] = {
     "arch": "arm64",
-    "base": {"tool": "debootstrap", "variant": "-", "include": ["ca-certificates"]},
+    "base": {"tool": "mmdebstrap", "variant": "-", "include": ["ca-certificates"],
+             "debconf": ["a a/b string c"]},
     "repos": [
         {"name": "main", "type": "deb", "uri": "${mirror}", "suite": "stable", "section": "main",
          "priority": -1, "keyring": "keys/a.gpg", "trusted": True, "check_valid_until": False,
