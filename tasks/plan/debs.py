@@ -16,6 +16,7 @@ from typing import BinaryIO
 from ..errors import BuildError
 from ..host import safe
 from ..spec.model import Layer, Spec, project_of
+from ..spec.words import short
 from .deb import checked, control_fields, control_members
 from .lockfile import OWN, PATH, Lock, Record
 
@@ -117,7 +118,7 @@ class Project:
         named = "matches no file" if glob.has_magic(pattern) else "is missing"
         places = " and ".join(f"{folder}/" for folder in self.folders)
         return BuildError(
-            f"{where}: {pattern} {named}",
+            f"{where}: {_shown(pattern)} {named}",
             f"paths are relative to {places}: build the packages first, or correct the path",
         )
 
@@ -145,7 +146,7 @@ class Project:
         place = os.path.relpath(path, self.root)
         if not PATH.fullmatch(place) or not place.isprintable():
             raise BuildError(
-                f"{where}: {place!r} is no path that a lock can name",
+                f"{where}: {_shown(place)!r} is no path that a lock can name",
                 "it must be below the project, in UTF-8, without quotes, < > and \\ in it",
             )
         try:
@@ -158,17 +159,17 @@ class Project:
                 file.seek(0)
                 sha256, size = _digest(file)
         except OSError as error:
-            raise BuildError(f"{where}: {path} cannot be read: {error.strerror}") from error
+            raise BuildError(f"{where}: {_shown(path)} cannot be read: {error.strerror}") from error
         except ValueError as error:
             raise BuildError(
-                f"{where}: {path} is no .deb that can be used: {error}",
+                f"{where}: {_shown(path)} is no .deb that can be used: {error}",
                 "expected what dpkg-deb(1) builds",
             ) from error
         arches = (self.spec.arch, *self.spec.foreign)
         if fields["Architecture"] not in (*arches, "all"):
             raise BuildError(
-                f"{where}: {path} is of the architecture {fields['Architecture']}, and the image "
-                f"of {' and '.join(arches)}",
+                f"{where}: {_shown(path)} is of the architecture {fields['Architecture']}, and the "
+                f"image of {' and '.join(arches)}",
                 f"build it for {self.spec.arch}, or give the one that is",
             )
         record = Record(
@@ -183,6 +184,11 @@ class Project:
         stanza = "".join(f"{name}: {value}\n" for name, value in fields.items())
         stanza += f"Maintainer: none\nSize: {size}\nSHA256: {sha256}"
         return OwnDeb(record=record, stanza=stanza, source=source)
+
+
+def _shown(name: object) -> str:
+    """A path as a message has it: a file of the project may be called anything."""
+    return short("".join(sign if sign.isprintable() else "?" for sign in str(name)))
 
 
 def _digest(file: BinaryIO) -> tuple[str, int]:

@@ -40,6 +40,9 @@ PATH_LIMIT, NAME_LIMIT = 4095, 255
 VERSION = "${version}"
 """In an image's `file`: what the spec's `version` is, which may be known with the lock only."""
 
+PATTERN_LIMIT = 1000
+"""Characters of a pattern: fnmatch takes the square of their number for brackets."""
+
 
 LARGEST_ID = (1 << 32) - 2
 """Of a user or group: (uid_t) -1 means none."""
@@ -184,6 +187,12 @@ def _check_layer(spec: Spec, number: int, layer: Layer) -> None:
         check_target(
             spec, layer, file.target, folder=file.source is not None and file.names is None
         )
+    for pattern in layer.debs:
+        if len(pattern) > PATTERN_LIMIT:
+            raise BuildError(
+                (f"{path}: debs" if above else f"{where}.debs") + f": {pattern!r} is too long",
+                f"a path or pattern has up to {PATTERN_LIMIT} characters",
+            )
     if wrong := given.misanswered(layer.debconf, spec.settings.given):
         line, field = wrong
         place = layer.debconf_from.get(line, f"{path}: debconf")

@@ -229,9 +229,14 @@ def test_only_files_of_the_project_are_read(tmp_path: Path) -> None:
         ("debs/fifo", "cannot be read: it is no regular file"),
         ("debs", "cannot be read: Is a directory"),
         ("/dev/zero", "no path that a lock can name"),
+        ("x" * 1000, "is missing"),
+        ("*" + "[" * 999, "matches no file"),
+        ("*" + "[" * 100_000, "debs: '*[["),
+        ("\x9b2J*", "?2J* matches no file"),
     ):
-        with pytest.raises(BuildError, match=re.escape(told)):
+        with pytest.raises(BuildError, match=re.escape(told)) as no:
             given(load(project, debs=[pattern]))
+        assert len(no.value.message) < 1000
     shutil.copy(path, project / "debs/r\udcff.deb")
     with pytest.raises(BuildError, match=r"no path that a lock can name"):
         given(load(project, debs=["debs/r*.deb"]))
