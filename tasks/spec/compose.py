@@ -258,7 +258,7 @@ def _without(node: Any, names: Sequence[str]) -> Any:
 def _no_variant(path: Path, name: str, variants: Mapping[str, Any]) -> BuildError:
     meant = near(name, variants)
     return BuildError(
-        f"{path}: variant={name}: there is no such variant",
+        f"{path}: variant={short(name)}: there is no such variant",
         (f"did you mean {meant}? " if meant else "")
         + (f"variants: {', '.join(variants)}" if variants else "the spec has none: leave it out"),
     )
@@ -293,7 +293,7 @@ def _values(path: Path, variables: Mapping[str, Any], given: Mapping[str, str]) 
         if name not in found:
             meant = near(name, found)
             raise BuildError(
-                f"{path}: var.{name}=: the spec's vars have no {name!r}",
+                f"{path}: var.{short(name)}=: the spec's vars have no {short(name)!r}",
                 (f"did you mean var.{meant}=? " if meant else "")
                 + (f"vars: {', '.join(found)}" if found else "add it to the spec's vars"),
             )

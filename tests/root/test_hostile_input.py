@@ -577,7 +577,7 @@ def test_no_secret_leaves_the_spec(built: World) -> None:
                 assert run(word, code=0, words=(word,))
             now = (built.root / "specs/web.yaml").read_text()
             built.write("web.yaml", now.replace(ANSWER, ANSWER + "!"))
-            run("another answer", code=0, part="debconf: without beta beta/pw", words=("why",))
+            run("another answer", code=2, part="debconf: without beta beta/pw", words=("why",))
             built.write("web.yaml", now)
             assert server.requests
             built.edit("packages: [beta]", "packages: [beta, zeta]")
