@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ..errors import BuildError
-from ..spec.words import near, short
+from ..spec.words import near
+from ..spec.words import printable as shown
 from .commands import COMMANDS, STAGES, VALUES
 
 FLAGS = {"-q": "quiet=1", "--quiet": "quiet=1", "-v": "verbose=1", "--verbose": "verbose=1"}
@@ -71,11 +72,6 @@ def arranged(
     if "spec" in given:
         given["spec"] = _plain(given["spec"], specs)
     return [*words, *(f"{name}={value}" for name, value in given.items())]
-
-
-def shown(word: str) -> str:
-    """A word as messages have it: not too long, and without what a terminal would obey."""
-    return short("".join(sign if sign.isprintable() else "?" for sign in word))
 
 
 def _known(word: str) -> bool:

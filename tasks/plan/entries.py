@@ -98,6 +98,10 @@ TEMPLATE_LIMIT = 1 << 20
 """Bytes of a template."""
 
 
+TEMPLATES_LIMIT = 1 << 26
+"""Bytes of what all templates of a layer make: they are held in memory."""
+
+
 def _made(file: File, names: Mapping[str, str], where: str, spec: Path) -> Entry:
     """A file of a template, with the mode that its source has."""
     assert file.source is not None
@@ -153,7 +157,17 @@ def _walk(source: Path, target: str, file: File) -> Iterator[Entry]:
 def layer_entries(layer: Layer, spec: Spec) -> list[Entry]:
     """All that a layer's `files` puts into the tree, in order."""
     where = f"{spec.path}: layers.{layer.name}.files"
-    found = [entry for file in layer.files for entry in entries(file, where, spec.path)]
+    found: list[Entry] = []
+    held = 0
+    for file in layer.files:
+        found += entries(file, where, spec.path)
+        # Sources are read when they are written; of templates all bytes are at hand.
+        held += len(found[-1].content) if file.names is not None else 0
+        if held > TEMPLATES_LIMIT:
+            raise BuildError(
+                f"{where}: its templates make more than {TEMPLATES_LIMIT} bytes",
+                "give what is large as source:",
+            )
     by_target: dict[str, Entry] = {}
     for entry in found:
         check_target(spec, layer, entry.target, folder=entry.kind == "folder")

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import signal
 import sqlite3
 import stat
@@ -26,6 +27,7 @@ from ..host.scratch import scratch_root
 from ..host.streams import speak_utf8, stand_streams
 from ..spec.load import chosen_specs, is_spec
 from ..spec.rules import NAME_LIMIT
+from ..spec.words import printable
 from .reporter import Reporter, variables
 from .session import VARIABLES, Session
 
@@ -133,6 +135,12 @@ def _session() -> Session:
             raise InvalidDodoFile(
                 f"unknown variable {name}=\n  {meant}variables: {', '.join(VARIABLES)}"
             )
+    variant = given.get("variant", "")
+    # Before it is in any path: out/NAME-VARIANT is swept, and cleaned.
+    if variant and not re.fullmatch(r"[\w-]+", variant):
+        raise InvalidDodoFile(
+            f"variant={printable(variant)}: expected a name\n  letters, digits, _ and -"
+        )
     session = Session(root=Path.cwd(), variables=given)
     session.screen.quiet = "quiet" in given
     session.screen.verbose = "verbose" in given

@@ -20,7 +20,7 @@ from .compose import Given, compose
 from .model import Base, File, Image, Layer, Repo, Settings, Spec
 from .rules import NAME_LIMIT, PATH_LIMIT, check_spec
 from .schema import read_schema, validate
-from .words import near, short
+from .words import near, printable, short
 
 SCHEMA = Path(__file__).with_name("spec.schema.json")
 """The schema that comes with Strata; in its checkout a link to the one in specs/."""
@@ -86,7 +86,7 @@ def chosen_specs(folder: Path, text: str) -> list[str]:
         if not these:
             meant = near(part, names)
             raise BuildError(
-                f"spec={short(text)}: {short(part)!r} is no spec here",
+                f"spec={printable(text)}: {short(part)!r} is no spec here",
                 (f"did you mean {meant}? " if meant else "")
                 + (f"specs here: {', '.join(names)}" if names else f"there is none in {folder}/"),
             )
@@ -106,7 +106,7 @@ def find_spec(folder: Path, name: str) -> Path:
     listing = f"specs here: {', '.join(names)}" if names else f"there is no spec in {folder}/"
     if not name:
         raise BuildError("no spec is named", f"add spec=NAME; {listing}")
-    shown = short("".join(sign if sign.isprintable() else "?" for sign in name))
+    shown = printable(name)
     raise BuildError(
         f"{folder}/{shown}.yaml: there is no such spec", _meant(folder, shown, names) + listing
     )

@@ -68,6 +68,9 @@ FULL: dict[str, Any] = {
 }  # fmt: skip
 """A spec that has every field; a test holds that it lacks none of the schema's."""
 
+FULL["layers"][0]["files"]["/etc/c"] = {"template": "files/motd"}
+FULL |= {"include": ["part.yaml"], "vars": {"v": "x"}, "variants": {"staging": {"hostname": "x"}}}
+
 
 Path_ = tuple[Any, ...]
 
@@ -122,14 +125,10 @@ def test_the_full_spec_has_every_field_of_the_schema() -> None:
         tuple("*" if isinstance(step, int) or str(step).startswith("/") else step for step in path[:end])
         for path in LEAVES for end in range(1, len(path) + 1)
     }  # fmt: skip
-    missing = {path for path in properties(json.loads(SCHEMA.read_text())) if path not in seen}
-    # What is made of several files has its own tests: unit/test_compose.py.
-    assert missing == {
-        ("include",),
-        ("vars",),
-        ("variants",),
-        ("layers", "*", "files", "*", "template"),
-    }
+    # Of what is in vars and variants, the names are the user's.
+    assert {
+        path for path in properties(json.loads(SCHEMA.read_text())) if path not in seen
+    } == set()
 
 
 CANARY = "/tmp/strata-canary"  # no name of it is ever made, whichever shell would run these
@@ -152,6 +151,7 @@ def loaded(folder: Path, document: Any) -> Spec | str:
     """The spec, or the one message with which it is refused; anything else is a bug."""
     path = folder / "web.yaml"
     path.write_text(json.dumps(document))
+    (folder / "part.yaml").write_text("{}")
     try:
         return load_spec(path, schema=SCHEMA)
     except BuildError as error:
@@ -159,8 +159,8 @@ def loaded(folder: Path, document: Any) -> Spec | str:
 
 
 FREE = {"uri", "keyring", "debconf", "files", "KEY", "script", "root_password", "http", "https", "meta",
-        "source", "content", "options", "hashed_root_password",
-        "label", "pins"}  # fmt: skip
+        "source", "content", "template", "options", "hashed_root_password",
+        "label", "pins", "include", "vars", "variants"}  # fmt: skip
 """Fields that are paths, addresses or text: the rest becomes names, and words of commands."""
 
 
@@ -181,10 +181,37 @@ def test_hostile_value_in_each_field(tmp_path: Path, path: Path_) -> None:
         if not isinstance(value, str):
             continue
         assert "\ud800" not in value
-        if path[-1] not in ("root_password", "content", "any"):
+        # A variant's fields are looked at once it is wanted, a variable where it stands.
+        if path[-1] not in ("root_password", "content", "any") and path[0] not in (
+            "vars",
+            "variants",
+        ):
             assert not re.search(r"[\x00-\x1f\x7f]", value), "it can end a line or a name"
         if plain and value.strip():  # a component list may be of spaces, which are removed
             assert not re.search(r"[$`;|&'\"<>(){}*?\[\]#!~%\s\\]|\.\./|^-", value)
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=lambda path: ".".join(map(str, path)))
+def test_hostile_variable_in_each_field(tmp_path: Path, path: Path_) -> None:
+    """What a name stands for is taken or refused as if it were written there, and is only text."""
+    if path[0] in ("include", "vars", "variants") or "meta" in path:
+        return  # names stand for nothing there
+    least = copy.deepcopy(FULL)
+    if path == ("hashed_root_password",):
+        del least["root_password"]
+    for value in ["../../etc/passwd", "", "a\0b", f"$(touch {CANARY})", "x\nroot_password: evil\n", "a: b",
+                  "*v", "!!int 1", "{x: y}", "1", "${v}"]:  # fmt: skip
+        least["vars"]["v"] = value
+        written = loaded(tmp_path, put(least, path, value.replace("${", "$${")))
+        brought = loaded(tmp_path, put(least, path, "${v}"))
+        if isinstance(written, str) or isinstance(brought, str):
+            assert isinstance(written, str), (value, brought)
+            assert isinstance(brought, str), (value, written)
+            assert len(brought) < 2000
+            if "password" in str(path):
+                assert value in ("", "1", "*v") or value not in brought
+        else:
+            assert brought == written
 
 
 # ---------------------------------------------------------------- YAML
@@ -611,3 +638,33 @@ def test_no_secret_leaves_the_spec(built: World) -> None:
         } == set()
     for name in ("cache/index", ".doit"):
         assert (built.root / name).exists()
+
+
+@pytest.mark.root
+def test_no_secret_of_a_variable_leaves_the_spec(built: World) -> None:
+    """A password by var.pw= is one as if it stood in the spec: in no log, record, argv or output."""
+    with Server(built.repository.root, auth=(USER, "pa55word")) as server:
+        port = server.url.rpartition(":")[2]
+        built.edit('"${mirror}"', f'"http://{USER}:${{mirror_pw}}@127.0.0.1:{port}"')
+        built.edit("packages: [alpha]", "vars: {pw: none, mirror_pw: none, answer: none}\n"
+                   "root_password: ${pw}\npackages: [alpha]")  # fmt: skip
+        built.edit(
+            "packages: [beta]", "debconf: ['beta beta/pw password ${answer}']\n    packages: [beta]"
+        )
+        given = [f"var.pw={ROOT}", f"var.mirror_pw={PASSWORD}", f"var.answer={ANSWER}"]
+        with Watch() as watch:
+            for words, code in ((["build"], 0), (["show"], 0), (["why"], 0), (["keys"], 0), (["list"], 0),
+                                (["check"], 0), (["build", "var.po=x"], 1), (["check", "variant=x"], 1)):  # fmt: skip
+                build = built.doit(*words, "spec=web", *given, check=False)
+                assert build.code == code, (words, build.text)
+                clean(built, build.text)
+                if words == ["show"]:
+                    assert build.out.count("***") == 3, build.out
+        assert server.requests
+        assert watch.found == set()
+        assert "unshare" in watch.seen
+        # Another one is another image.
+        given[0] = f"var.pw={ROOT}!"
+        build = built.doit("why", "spec=web", *given, check=False)
+        assert build.code == 2
+        clean(built, build.text)

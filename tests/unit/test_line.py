@@ -172,6 +172,7 @@ LONG = "n" * 5_000
         (["bild", "web"], 3, "did you mean build?"),
         (["clean", "nosuch"], 1, "specs/nosuch.yaml: there is no such spec"),
         (["clean", "web"], 0, ""),
+        (["clean", "web", "variant=../../specs"], 3, "variant=../../specs: expected a name"),
         (["forget", "nosuch"], 1, "specs/nosuch.yaml: there is no such spec"),
         (["forget", "web"], 0, ""),
         (["info", "web"], 0, "layer settings"),
