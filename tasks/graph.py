@@ -20,6 +20,7 @@ from .plan.stage import Plan, Stage
 from .session.actions import Task, action
 from .session.reporter import Reporter
 from .session.session import Session
+from .spec.words import network_told
 
 NEEDS_ROOT = ("build", "image", "layer", "base")
 """Tasks that make stages; ./doit has the same names."""
@@ -47,6 +48,8 @@ def task_lock() -> Task:
             session.screen.line(
                 f"{session.lock_path}: {'written' if session.changes else 'unchanged'}"
             )
+            for name in session.spec.unreproducible:
+                session.screen.line(f"  {network_told(name)}")
             for line in session.changes:
                 session.screen.line(f"  {line}")
 

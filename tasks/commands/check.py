@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ..plan import lockfile
-from ..plan.entries import layer_entries, layer_script
+from ..plan.accounts import authorized_keys
+from ..plan.entries import layer_entries, layer_scripts
+from ..plan.image_version import git_version
 from ..plan.repositories import expand, keyring_files
 from ..session.session import Session
 from ..spec.compose import variants_of
@@ -25,11 +27,15 @@ def check(session: Session) -> None:
     files = 0
     for layer in spec.layers:
         files += len(layer_entries(layer, spec))
-        layer_script(layer, spec)
+        layer_scripts(layer, spec)
+        for user in layer.users:
+            authorized_keys(user, layer, spec)
     for repo in spec.repos:
         if repo.keyring is not None:
             keyring_files(repo, spec)
         expand(repo.uri, {**unknown, **session.mirrors}, spec)
+    if spec.settings.version == "git":
+        git_version(spec, session.root)
     lock = session.read_lock()
     state = "current" if lock is not None and session.fits(lock) else lockfile.state(lock)
     held = ", ".join(

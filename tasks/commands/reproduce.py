@@ -64,10 +64,10 @@ def reproduce(session: Session) -> None:
                 drawn.add(new)
                 found = _compare_trees(old, new, drawn, fresh, said)
                 differences += _told(session, stage, found, old is not None)
-            for one, stage in zip(session.spec.images, plan.images, strict=True):
+            for one, file, stage in zip(session.spec.images, plan.files, plan.images, strict=True):
                 fresh.make(stage, build)
                 entry = fresh.cache.require(stage)
-                found = _compare_images(session.out / one.file, entry, one, drawn, fresh, said)
+                found = _compare_images(session.out / file, entry, one, drawn, fresh, said)
                 differences += _told(session, stage, found, True)
                 compared += 1
     if differences:

@@ -13,6 +13,7 @@ from ..plan import lockfile
 from ..plan.keys import canonical
 from ..plan.stage import Stage, other_tools, tools_of
 from ..session.session import Session
+from ..spec.words import network_told
 from ..store.record import FOLDERS, read_record
 
 
@@ -55,6 +56,8 @@ def why(session: Session) -> bool:
         if lock is not None:
             session.screen.line("        run `doit lock` to see the rest")
         return False
+    for name in session.spec.unreproducible:
+        session.screen.line(network_told(name))
     plan = session.plan
     needed = [stage for stage in plan.images if session.cache.get(stage) is None]
     if not needed:
@@ -189,6 +192,13 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
                 f"{one}, which it looks at: {was.get(one, 'unset')} → {now.get(one, 'unset')}"
                 for one in differ
             ]
+        elif name == "settings":
+            was, now = before or {}, after or {}
+            lines += [
+                _setting(one, was.get(one), now.get(one))
+                for one in sorted({*was, *now})
+                if was.get(one) != now.get(one)
+            ]
         elif name == "parent":
             lines.append("what it stands on changed")
         elif isinstance(before, list) and isinstance(after, list):
@@ -200,6 +210,17 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         else:
             lines.append(f"{name}: {_short(before)} → {_short(after)}")
     return lines
+
+
+def _setting(name: str, before: Any, after: Any) -> str:
+    """How a field of the settings differs; of a digest or of files that it makes, only that."""
+    if name == "password" or isinstance(before or after, dict):
+        return f"{name} is " + ("gone" if not after else "new" if not before else "another")
+    said = [
+        ", ".join(map(str, one)) if isinstance(one, list) else str(one or "none")
+        for one in (before or "", after or "")
+    ]
+    return f"{name}: {said[0][:80]} → {said[1][:80]}"
 
 
 def _short(value: Any) -> str:

@@ -198,3 +198,14 @@ def marked_auto(text: str) -> set[tuple[str, str]]:
         for fields in stanzas
         if fields.get("Auto-Installed") == "1"
     }
+
+
+def seconds(date: str) -> int | None:
+    """A Release's Date, as seconds since 1970; None if that is no date."""
+    from email.utils import mktime_tz, parsedate_tz
+
+    try:
+        parsed = parsedate_tz(date)
+        return None if parsed is None else int(mktime_tz(parsed))
+    except (ValueError, OverflowError, IndexError):
+        return None

@@ -24,8 +24,14 @@ DPKG_CAPABILITIES = (
 )  # fmt: skip
 
 
-PROGRAM = (sys.executable, "-I", "-S", str(Path(__file__).with_name("sandbox_init.py")))
-"""sandbox_init.py, which runs in a sandbox before all else."""
+PROGRAM = (
+    sys.executable, "-I", "-S", "-c",
+    "import sys; from importlib.machinery import SourceFileLoader as Loader; "
+    "exec(Loader('sandbox_init', sys.argv.pop(1)).get_code('sandbox_init'))",
+    str(Path(__file__).with_name("sandbox_init.py")),
+)  # fmt: skip
+"""sandbox_init.py, which runs in a sandbox before all else: as a module, since Python compiles a
+program that it is given anew each time, which takes longer than the rest of its start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +83,8 @@ class Sandbox:
     hostname: str = "localhost"
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str = "/"
+    network: bool = False
+    """Whether they see the host's network, as a script does whose spec says so."""
     arches: Sequence[str] = ("",)
     """Debian's names of the architectures whose programs run in `root`, its own first."""
 
@@ -96,7 +104,8 @@ class Sandbox:
         flags = [
             names[name]
             for name in sandbox_init.NAMESPACES
-            if name != "cgroup" or os.path.exists("/proc/self/ns/cgroup")
+            if (name != "cgroup" or os.path.exists("/proc/self/ns/cgroup"))
+            and not (name == "network" and self.network)
         ]
         return [
             "unshare",
@@ -137,7 +146,7 @@ class Sandbox:
     def run(
         self, *steps: Step, log: Log, what: str = "", shown: Callable[[str], str] | None = None
     ) -> None:
-        """Run each step in new namespaces with no network; BuildError for the first that fails.
+        """Run each step in new namespaces; BuildError for the first that fails.
 
         `shown` is what becomes of each line that they print.
         When this process dies, by SIGKILL too, PDEATHSIG ends unshare(1) and --kill-child the

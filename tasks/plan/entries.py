@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import errno
+import fnmatch
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import BuildError
 from ..host import safe
 from ..host.files import sha256_of
-from ..spec.model import File, Layer, Spec
+from ..spec.model import File, Layer, Overlay, Run, Spec
 from ..spec.names import filled
 from ..spec.rules import check_target, places
 from . import reads, scripts
@@ -61,6 +62,18 @@ class Entry:
     def identified(self, digest: str) -> list[Any]:
         """The same of a file whose content has this SHA-256."""
         return [self.target, self.kind, digest, self.mode, ":".join(self.account)]
+
+
+def made_file(target: str, text: str | bytes) -> Entry:
+    """A file of root's that a field of the spec makes."""
+    content = text.encode() if isinstance(text, str) else text
+    return Entry(target=target, kind="file", source=None, content=content, mode=0o644, owner="0:0")
+
+
+def made_link(target: str, leads: str) -> Entry:
+    """A link that a field of the spec makes, and where it leads."""
+    content = leads.encode()
+    return Entry(target=target, kind="link", source=None, content=content, mode=0o777, owner="0:0")
 
 
 def entries(file: File, where: str, spec: Path) -> Iterator[Entry]:
@@ -157,17 +170,20 @@ def _walk(source: Path, target: str, file: File) -> Iterator[Entry]:
 def layer_entries(layer: Layer, spec: Spec) -> list[Entry]:
     """All that a layer's `files` puts into the tree, in order."""
     where = f"{spec.path}: layers.{layer.name}.files"
-    found: list[Entry] = []
+    found = [entry for one in layer.overlays for entry in overlaid(one, layer, spec)]
+    homes = _homes(layer, spec)
     held = 0
     for file in layer.files:
-        found += entries(file, where, spec.path)
+        these = list(entries(file, where, spec.path))
+        found += these if file.owned else (_at_home(entry, homes) for entry in these)
         # Sources are read when they are written; of templates all bytes are at hand.
-        held += len(found[-1].content) if file.names is not None else 0
+        held += len(these[0].content) if file.names is not None else 0
         if held > TEMPLATES_LIMIT:
             raise BuildError(
                 f"{where}: its templates make more than {TEMPLATES_LIMIT} bytes",
                 "give what is large as source:",
             )
+    found = [*_parents(found, homes), *found]
     by_target: dict[str, Entry] = {}
     for entry in found:
         check_target(spec, layer, entry.target, folder=entry.kind == "folder")
@@ -176,10 +192,78 @@ def layer_entries(layer: Layer, spec: Spec) -> list[Entry]:
         if other is not entry and other.identity()[1:3] != entry.identity()[1:3]:
             raise BuildError(
                 f"{where}: {entry.target!r} is given twice, with other content: by itself, and in "
-                "the folder that is the source of one above it",
+                "a folder that is an overlay, or the source of one above it",
                 "remove one of the two",
             )
     return found
+
+
+def overlaid(overlay: Overlay, layer: Layer, spec: Spec) -> Iterator[Entry]:
+    """What an overlay puts onto `/`; BuildError for a source that is no folder, an idle mode."""
+    where = f"{spec.path}: layers.{layer.name}.overlays"
+    homes = _homes(layer, spec)
+    file = File(target="", source=overlay.source, content=None, owner=overlay.owner, mode=None)
+    idle = set(overlay.modes)
+    if not overlay.source.is_dir():
+        there = "is no folder" if os.path.lexists(overlay.source) else "is not there"
+        raise BuildError(f"{where}: {overlay.source} {there}", places(overlay.source, spec.path))
+    try:
+        for entry in _walk(overlay.source.resolve(strict=True), "", file):
+            if not entry.target:
+                continue
+            found = entry if overlay.owned else _at_home(entry, homes)
+            fits = [one for one in overlay.modes if fnmatch.fnmatchcase(entry.target, one)]
+            idle -= set(fits)
+            if fits and entry.kind != "link":
+                # Of several that fit, the longest says most of it.
+                found = replace(found, mode=overlay.modes[max(fits, key=len)])
+            yield found
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "a loop of links"
+        raise BuildError(f"{where}: {overlay.source} cannot be read: {reason}") from error
+    if idle:
+        raise BuildError(
+            f"{where}: {overlay.source}: modes: nothing in it is {min(idle)!r}",
+            "paths are those in the image, from / on",
+        )
+
+
+def _homes(layer: Layer, spec: Spec) -> dict[str, str]:
+    """The homes of the users of this layer and of those below, with the users' names."""
+    number = [one.name for one in spec.layers].index(layer.name)
+    users = [user for one in spec.layers[: number + 1] for user in one.users]
+    return {user.place: user.name for user in users if user.place not in ("", "/root")}
+
+
+def _home(target: str, homes: Mapping[str, str]) -> str:
+    """The home that a target lies in, or ""."""
+    return next((home for home in homes if target.startswith(f"{home}/")), "")
+
+
+def _at_home(entry: Entry, homes: Mapping[str, str]) -> Entry:
+    """The same, of the user in whose home it is."""
+    home = _home(entry.target, homes)
+    return replace(entry, owner=homes[home]) if home else entry
+
+
+PRIVATE = (".ssh", ".gnupg")
+"""Folders of a home that their programs take only if nobody else may read them."""
+
+
+def _parents(found: Sequence[Entry], homes: Mapping[str, str]) -> list[Entry]:
+    """Folders that are to be made in a home on the way to what is given there: the user's own."""
+    there = {entry.target for entry in found}
+    made: dict[str, Entry] = {}
+    for entry in found:
+        home = _home(entry.target, homes)
+        folder = os.path.dirname(entry.target)
+        while home and folder != home:
+            if folder not in there:
+                mode = 0o700 if os.path.basename(folder) in PRIVATE else 0o755
+                made[folder] = Entry(target=folder, kind="folder", source=None, content=b"",
+                                     mode=mode, owner=homes[home])  # fmt: skip
+            folder = os.path.dirname(folder)
+    return [made[folder] for folder in sorted(made)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +275,8 @@ class Script:
     program: scripts.Program
     source: Path | None
     content: bytes = b""
+    env: Mapping[str, str] = field(default_factory=dict)
+    network: bool = False
 
     @property
     def name(self) -> str:
@@ -198,14 +284,16 @@ class Script:
         return self.path.rpartition("/")[2]
 
 
-def layer_script(layer: Layer, spec: Spec) -> Script | None:
-    """A layer's script, if it has one, with how it is run.
+def layer_scripts(layer: Layer, spec: Spec) -> list[Script]:
+    """A layer's scripts, with how each is run.
 
-    BuildError when it is missing, or would not run as it is: see scripts.program.
+    BuildError when one is missing, or would not run as it is: see scripts.program.
     """
-    path = layer.script
-    if path is None:
-        return None
+    return [_script(run, layer, spec) for run in layer.scripts]
+
+
+def _script(run: Run, layer: Layer, spec: Spec) -> Script:
+    path = run.path
     where = f"{spec.path}: layers.{layer.name}.script"
     try:
         with open(safe.named(path), "rb") as file:
@@ -218,19 +306,31 @@ def layer_script(layer: Layer, spec: Spec) -> Script | None:
             places(path, spec.path),
         ) from error
     program = scripts.program(head, where, str(path), spec.arch)
-    return Script(path=str(path), where=where, program=program, source=path)
+    return Script(
+        path=str(path), where=where, program=program, source=path, env=run.env, network=run.network
+    )
 
 
-def script_identity(layer: Layer, spec: Spec) -> str:
-    """SHA-256 of a layer's script, whose bytes, not its mode, say how it is run."""
-    script = layer_script(layer, spec)
-    assert script is not None
-    assert script.source is not None
-    return sha256_of(script.source)
+def script_identity(layer: Layer, spec: Spec) -> Any:
+    """What a key sees of a layer's scripts, whose bytes, not their modes, say how they are run.
+
+    The SHA-256 of one that is alone and given nothing; else a list with each one's, and what it
+    is given.
+    """
+    scripts = layer_scripts(layer, spec)
+    return identified([(one, sha256_of(one.source)) for one in scripts if one.source is not None])
+
+
+def identified(scripts: Sequence[tuple[Script, str]]) -> Any:
+    """The same of scripts with their digests."""
+    given = [[sha256, dict(one.env), one.network] for one, sha256 in scripts]
+    return given[0][0] if len(given) == 1 and not (given[0][1] or given[0][2]) else given
 
 
 def script_reads(layer: Layer) -> list[str]:
-    """The settings that a layer's script may look at, by what is written in it."""
-    assert layer.script is not None
-    with open(safe.named(layer.script), "rb") as file:
-        return sorted(reads.of_text(file.read(reads.LIMIT)))
+    """The settings that a layer's scripts may look at, by what is written in them."""
+    found: set[str] = set()
+    for run in layer.scripts:
+        with open(safe.named(run.path), "rb") as file:
+            found |= reads.of_text(file.read(reads.LIMIT))
+    return sorted(found)

@@ -10,7 +10,9 @@ from pathlib import Path
 from ..errors import BuildError
 from ..spec.model import Spec
 from . import versions
+from .accounts import accounts_identity
 from .entries import layer_entries, script_identity, script_reads
+from .image_version import image_version
 from .lockfile import Lock
 from .passwords import debconf_identity
 from .plan import tools_for
@@ -29,9 +31,13 @@ def epoch_override() -> int | None:
     return int(text)
 
 
-def host_inputs(spec: Spec, lock: Lock, mirrors: Mapping[str, str], memory: Path) -> Host:
+def host_inputs(
+    spec: Spec, lock: Lock, mirrors: Mapping[str, str], memory: Path, project: Path
+) -> Host:
     """All that the plan needs of the host."""
+    version = image_version(spec, lock, project)
     return Host(
+        version=version,
         tools={
             name: versions.keyed(name, version)
             for name, version in tool_versions(tools_for(spec), memory).items()
@@ -40,13 +46,16 @@ def host_inputs(spec: Spec, lock: Lock, mirrors: Mapping[str, str], memory: Path
             layer.name: [entry.identity() for entry in layer_entries(layer, spec)]
             for layer in spec.layers
         },
-        scripts={layer.name: script_identity(layer, spec) for layer in spec.layers if layer.script},
+        scripts={
+            layer.name: script_identity(layer, spec) for layer in spec.layers if layer.scripts
+        },
+        accounts={layer.name: accounts_identity(layer, spec, lock) for layer in spec.layers},
         debconf={layer.name: debconf_identity(layer) for layer in spec.layers},
-        settings=settings_identity(spec, lock, mirrors) if spec.settings else {},
+        settings=settings_identity(spec, lock, mirrors, version),
         epoch=epoch_override(),
         reads={
             layer.name: script_reads(layer)
             for layer in spec.layers
-            if layer.script and spec.settings.shown
+            if layer.scripts and spec.settings.shown
         },
     )

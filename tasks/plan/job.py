@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..spec.model import Image
+from ..spec.model import Group, Image, Services, User
+from .accounts import Account
 from .entries import Entry, Script
 from .lockfile import Record
 from .scripts import Program
@@ -70,7 +71,11 @@ class LayerJob(Job):
     entries: tuple[Entry, ...] = ()
     given_below: Mapping[str, str] = field(default_factory=dict)
     """What `files` of the layers below gave: by target the layer's name."""
-    script: Script | None = None
+    groups: tuple[Group, ...] = ()
+    users: tuple[Account, ...] = ()
+    services: Services = field(default_factory=Services)
+    scripts: tuple[Script, ...] = ()
+    remove: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
     """debconf's answers that no package will ask for any more."""
 
@@ -83,7 +88,13 @@ class SettingsJob(Job):
     configured: bool = True
     timezone: str = ""
     locale: str = ""
+    locales: tuple[str, ...] = ()
+    """Those beside it."""
     entries: tuple[Entry, ...] = ()
+    yields: tuple[str, ...] = ()
+    """Targets of entries that the spec did not ask for: what a layer made there stays."""
+    os_release: tuple[str, ...] = ()
+    """IMAGE_ID and IMAGE_VERSION, or nothing."""
     shadow: str = ""
     """Root's field in shadow(5), or "" to leave it."""
     password_field: str = ""
@@ -111,6 +122,10 @@ _KINDS: dict[str, Any] = {
         Script,
         Program,
         Image,
+        Group,
+        User,
+        Services,
+        Account,
     )
 }
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ..errors import BuildError
 from ..spec.model import Spec
-from .entries import layer_entries, layer_script
+from . import fstab, hostkeys
+from .accounts import accounts
+from .entries import layer_entries, layer_scripts, made_file
 from .job import BaseJob, ImageJob, Job, Later, LayerJob, SettingsJob
 from .passwords import is_password, shadow_field
 from .plan import late_answers
@@ -72,7 +75,11 @@ def layer_job(spec: Spec, plan: Plan, number: int) -> LayerJob:
             for entry in layer_entries(one, spec)
             if entry.kind != "folder"
         },
-        script=layer_script(layer, spec),
+        groups=layer.groups,
+        users=tuple(accounts(layer, spec, plan.lock)),
+        services=layer.services,
+        scripts=tuple(layer_scripts(layer, spec)),
+        remove=layer.remove,
         late=tuple(late_answers(spec, plan.lock, number)),
     )
 
@@ -85,8 +92,17 @@ def settings_job(spec: Spec, plan: Plan, mirrors: Mapping[str, str]) -> Settings
     if settings.apt_sources:
         entries += apt_files(spec, plan.lock, uris)
     stage = plan.layers[-1]
+    keyed = dict(stage.inputs["settings"])
+    yields = []
+    if made := keyed.pop("fstab", None):
+        entries.append(made_file(fstab.PATH, made["text"]))
+        yields += [] if made["asked"] else [fstab.PATH]
+    if made := keyed.get("ssh_host_keys"):
+        unit = hostkeys.entries()
+        entries += unit
+        yields += [] if made["asked"] else [entry.target for entry in unit]
     # After the files were read: what they hold is what the key was made of, or was.
-    if settings_identity(spec, plan.lock, mirrors) != stage.inputs["settings"]:
+    if settings_identity(spec, plan.lock, mirrors, plan.version) != keyed:
         raise BuildError(
             f"{spec.path}: layers.settings: a keyring was changed while it was built",
             "run the same command again",
@@ -102,7 +118,10 @@ def settings_job(spec: Spec, plan: Plan, mirrors: Mapping[str, str]) -> Settings
         configured=_configured(spec),
         timezone=settings.timezone,
         locale=settings.locale,
+        locales=tuple(keyed.get("locales", ())),
         entries=tuple(entries),
+        yields=tuple(yields),
+        os_release=tuple(keyed.get("os_release", ())),
         shadow=shadow_field(spec, plan.lock),
         password_field="".join(given[:1]),
     )
@@ -116,7 +135,8 @@ def image_job(spec: Spec, plan: Plan, number: int) -> ImageJob:
         arch=spec.arch,
         foreign=spec.foreign,
         below=plan.tree,
-        image=spec.images[number],
+        # With the UUID that fstab names.
+        image=replace(spec.images[number], uuid=plan.images[number].inputs["uuid"]),
     )
 
 

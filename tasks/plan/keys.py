@@ -42,6 +42,7 @@ def resolution_inputs(spec: Spec) -> str:
             ],
             "layers": [[layer.name, sorted(set(layer.packages))] for layer in spec.layers],
             "recommends": spec.recommends,
+            **({"network": list(spec.unreproducible)} if spec.unreproducible else {}),
         }
     )
 

@@ -70,6 +70,8 @@ class LockedLayer:
     manual: tuple[str, ...] = ()
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Settings that its packages' scripts may look at, with the names of these packages."""
+    reproducible: bool = True
+    """False where a script of it sees the network: the lock does not say what comes of that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +162,7 @@ def dump(lock: Lock) -> str:
             if lock.scan
             else ""
         )
+        + ("" if layer.reproducible else ', "reproducible": false')
         + ', "records": '
         + block([line(asdict(record)) for record in layer.records], "    ")
         + "}"
@@ -264,6 +267,7 @@ def _layer(value: Mapping[str, Any], repos: set[str], manual: bool) -> LockedLay
         removes=_names_of(value["removes"], f"what layer {name!r} removes"),
         manual=_names_of(value["manual"], f"manual of layer {name!r}") if manual else (),
         reads=_reads(value.get("reads", {}), f"layer {name!r} reads"),
+        reproducible=_truth(value.get("reproducible", True), f"reproducible of layer {name!r}"),
     )
 
 

@@ -13,6 +13,8 @@ from ..formats import options
 from ..formats.table import FILESYSTEMS
 from ..spec import given
 from ..spec.model import Image, Layer, Spec
+from . import fstab, hostkeys
+from .image_version import published_files
 from .keys import identities, key
 from .lockfile import Lock, LockedLayer
 from .stage import Host, Plan, Stage
@@ -92,6 +94,16 @@ def layer_inputs(spec: Spec, lock: Lock, number: int, host: Host) -> dict[str, A
         "script": host.scripts.get(layer.name),
         "shown": shown_to(spec, lock, number, host),
         "epoch": host.epoch,
+        **{name: value for name, value in _machine(layer, host).items() if value},
+    }
+
+
+def _machine(layer: Layer, host: Host) -> dict[str, Any]:
+    """What of a layer's inputs is only there where the spec has it: the keys of others stay."""
+    return {
+        "accounts": host.accounts.get(layer.name, []),
+        "services": {verb: list(units) for verb, units in layer.services.given.items()},
+        "remove": sorted(layer.remove),
     }
 
 
@@ -105,18 +117,26 @@ def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:
         given = layer_inputs(spec, lock, number, host)
         parent = _stage("layer", layer.name, ".tar.zst", parent, given)
         layers.append(parent)
-    if spec.settings:
-        parent = _stage(
-            "layer",
-            "settings",
-            ".tar.zst",
-            parent,
-            {"settings": dict(host.settings), "epoch": host.epoch},
-        )
+    # Of what the spec says nothing, the lock may: that there is a server that needs host keys.
+    own = bool(spec.settings) or hostkeys.first_boot(spec, lock)
+    settings, made_of = dict(host.settings) if own else {}, spec.images
+    if fstab.wanted(spec, host.files):
+        made_of = fstab.identified(made_of, parent.key, settings, host.epoch)
+        # Asked for, it is an error where a script has made one; else that one stays.
+        settings["fstab"] = {"text": fstab.text_of(made_of), "asked": bool(spec.settings.fstab)}
+    if own or settings:
+        given = {"settings": settings, "epoch": host.epoch}
+        parent = _stage("layer", "settings", ".tar.zst", parent, given)
         layers.append(parent)
-    mounts = [image.mount for image in spec.images]
-    images = tuple(_image(image, mounts, parent, host) for image in spec.images)
-    return Plan(lock=lock, base=base, layers=tuple(layers), images=images)
+    mounts = [image.mount for image in made_of]
+    return Plan(
+        lock=lock,
+        base=base,
+        layers=tuple(layers),
+        images=tuple(_image(image, mounts, parent, host) for image in made_of),
+        files=tuple(published_files(spec, host.version)),
+        version=host.version,
+    )
 
 
 def late_answers(spec: Spec, lock: Lock, number: int) -> list[str]:
@@ -133,7 +153,7 @@ def check_answers(spec: Spec, lock: Lock) -> None:
     """BuildError for a late answer in whose place a field works, unless a script may ask for it."""
     for number, layer in enumerate(spec.layers):
         late = [line for line in late_answers(spec, lock, number) if given.field_of(line)]
-        if late and not any(one.script is not None for one in spec.layers[number:]):
+        if late and not any(one.scripts for one in spec.layers[number:]):
             where = "" if layer.name == "packages" else f"layers.{layer.name}."
             package, question, *_ = late[0].split(None, 2)
             raise BuildError(

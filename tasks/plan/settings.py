@@ -3,19 +3,59 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from ..debian import apt
 from ..spec.model import Spec, masked
-from .entries import Entry
+from . import hostkeys
+from .entries import Entry, made_file, made_link
 from .lockfile import Lock
 from .passwords import shadow_field
 from .repositories import expand, signed_by, signed_identity
 
 
-def settings_identity(spec: Spec, lock: Lock, mirrors: Mapping[str, str]) -> dict[str, Any]:
-    """What the key of the layer `settings` sees; of a password only a digest of its crypt(5)."""
+def settings_identity(
+    spec: Spec, lock: Lock, mirrors: Mapping[str, str], version: str = ""
+) -> dict[str, Any]:
+    """What the key of the layer `settings` sees; of a password only a digest of its crypt(5).
+
+    Empty where nothing is set: there is no such layer then, unless fstab makes it (see plan.fstab).
+    """
+    added = _added(spec, lock, version)
+    return {**_fields(spec, lock, mirrors), **added} if spec.settings or added else {}
+
+
+def _added(spec: Spec, lock: Lock, version: str) -> dict[str, Any]:
+    """What later versions of Strata know: in the key only where it is set, or all were others."""
+    settings = spec.settings
+    found: dict[str, Any] = {}
+    if locales := further_locales(spec):
+        found["locales"] = locales
+    if hostkeys.first_boot(spec, lock):
+        found["ssh_host_keys"] = {
+            "files": [entry.identity() for entry in hostkeys.entries()],
+            # What nobody asked for yields to the user's own: see stages.inside.
+            "asked": bool(settings.ssh_host_keys),
+        }
+    if settings.version:
+        found["os_release"] = os_release(spec, version)
+    return found
+
+
+def further_locales(spec: Spec) -> list[str]:
+    """Those of `locales`, each once, that `locale` is not."""
+    return [one for one in dict.fromkeys(spec.settings.locales) if one != spec.settings.locale]
+
+
+def os_release(spec: Spec, version: str) -> list[str]:
+    """IMAGE_ID and IMAGE_VERSION; os-release(5) has small letters, digits and . _ - in an ID."""
+    name = re.sub(r"[^a-z0-9._-]+", "-", spec.name.lower()).strip("-")
+    return [name or "image", version]
+
+
+def _fields(spec: Spec, lock: Lock, mirrors: Mapping[str, str]) -> dict[str, Any]:
     settings = spec.settings
     shadow = shadow_field(spec, lock)
     fields = {repo.name: repo.fields for repo in lock.repos}
@@ -63,26 +103,10 @@ def setting_files(values: Mapping[str, str]) -> list[Entry]:
         found.append(made_file("/etc/hosts", hosts))
     if timezone := values.get("timezone", ""):
         found.append(made_file("/etc/timezone", timezone + "\n"))
-        target = f"/usr/share/zoneinfo/{timezone}".encode()
-        found.append(
-            Entry(
-                target="/etc/localtime",
-                kind="link",
-                source=None,
-                content=target,
-                mode=0o777,
-                owner="0:0",
-            )
-        )
+        found.append(made_link("/etc/localtime", f"/usr/share/zoneinfo/{timezone}"))
     if locale := values.get("locale", ""):
         found.append(made_file("/etc/default/locale", f"LANG={locale}\n"))
     return found
-
-
-def made_file(target: str, text: str | bytes) -> Entry:
-    """A file of root's that a field of the spec makes."""
-    content = text.encode() if isinstance(text, str) else text
-    return Entry(target=target, kind="file", source=None, content=content, mode=0o644, owner="0:0")
 
 
 def apt_files(spec: Spec, lock: Lock, uris: Mapping[str, str]) -> list[Entry]:

@@ -61,12 +61,16 @@ class Host:
 
     tools: Mapping[str, str]
     files: Mapping[str, list[list[Any]]]
-    scripts: Mapping[str, str]
+    scripts: Mapping[str, Any]
+    """A script alone by its digest, others as a list of digest, variables and network."""
     debconf: Mapping[str, list[str]]
     settings: Mapping[str, Any]
     epoch: int | None
     reads: Mapping[str, list[str]] = field(default_factory=dict)
     """The settings that a layer's script may look at, by the layer's name."""
+    accounts: Mapping[str, list[list[Any]]] = field(default_factory=dict)
+    version: str = ""
+    """The image's, as tasks.plan.image_version has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +81,10 @@ class Plan:
     base: Stage
     layers: tuple[Stage, ...]
     images: tuple[Stage, ...]
+    files: tuple[str, ...]
+    """What the images are called in out/NAME/, in their order; no part of any key."""
+    version: str = ""
+    """The images' version, "" for none."""
 
     @property
     def stages(self) -> tuple[Stage, ...]:

@@ -62,7 +62,12 @@ def resolve(spec: Spec, builder: Builder, snapshots: Sequence[Snapshot], keep: L
                 f"{where}: apt would remove {', '.join(lost)}, which an earlier layer asks for",
                 f"leave one of them out, or list {lost[0]}- here to have it removed",
             )
-        locked = LockedLayer(name=layer.name, records=tuple(added), removes=tuple(sorted(removed)))
+        locked = LockedLayer(
+            name=layer.name,
+            records=tuple(added),
+            removes=tuple(sorted(removed)),
+            reproducible=layer.name not in spec.unreproducible,
+        )
         lock = replace(lock, layers=(*lock.layers, locked))
         if wanted:
             locked = replace(locked, manual=resolver.manual(wanted, lock.installed(), where))

@@ -6,20 +6,11 @@ A mirror, or who is between, can replay any Release that its keys ever signed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from email.utils import mktime_tz, parsedate_tz
 
+from ..debian.deb822 import seconds
 from ..errors import RepositoryFault
 from ..plan.lockfile import LockedRepo
 from ..spec.model import Repo
-
-
-def seconds(date: str) -> int | None:
-    """A Release's Date, as seconds since 1970; None if that is no date."""
-    try:
-        parsed = parsedate_tz(date)
-        return None if parsed is None else int(mktime_tz(parsed))
-    except (ValueError, OverflowError, IndexError):
-        return None
 
 
 def of_suite(fields: Mapping[str, str], suite: str) -> bool:

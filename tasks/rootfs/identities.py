@@ -351,13 +351,19 @@ def read(value: Any) -> list[Notice]:
     return found
 
 
-def told(notices: Sequence[Notice], installed: Set[str]) -> list[Notice]:
-    """Those that a user must know of: what is shared, and what nothing makes at a first boot."""
+def told(
+    notices: Sequence[Notice], installed: Set[str], made: Set[str] = frozenset()
+) -> list[Notice]:
+    """Those that a user must know of: what is shared, and what nothing makes at a first boot.
+
+    `made` are packages of which a unit of Strata's makes then what was removed.
+    """
     return [
         notice
         for notice in notices
         if (notice.again or not notice.package or notice.done == PERHAPS)
         and not installed & set(notice.by)
+        and not (notice.done == REMOVED and notice.package in made)
     ]
 
 

@@ -37,7 +37,13 @@ class Upper:
         return self.base / self.name
 
     def mount(self, target: str) -> list[str]:
-        """The sandbox's mount entry."""
+        """The sandbox's mount entry; for each mount, a fresh work directory.
+
+        An overlay that was mounted with `volatile` is taken for one that a crash left otherwise.
+        """
+        work = self.base / f"{self.name}.work"
+        remove(work)
+        work.mkdir()
         return Overlay(
             lower=self.lower, target=target, upper=self.name, work=f"{self.name}.work"
         ).mount()
@@ -106,8 +112,7 @@ class Trees:
         if not lower:
             (self.folder / "empty").mkdir(exist_ok=True)
             lower = ["empty"]
-        for suffix in ("", ".work"):
-            (self.folder / (name + suffix)).mkdir()
+        (self.folder / name).mkdir()
         (self.folder / name).chmod(0o755)
         try:
             yield Upper(base=self.folder, name=name, lower=lower, begun=since)

@@ -279,7 +279,8 @@ class Session:
                 f"{self.lock_path}: the lock is {lockfile.state(lock)}",
                 f"doit lock spec={self.spec.name}",
             )
-        found = host_inputs(self.spec, lock, self.mirrors, self.state / "tools.json")
+        memory = self.state / "tools.json"
+        found = host_inputs(self.spec, lock, self.mirrors, memory, self.root)
         return make_plan(self.spec, lock, found)
 
     def complete(self) -> bool:

@@ -206,6 +206,8 @@ def _sound(path: Path) -> bool:
         with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
             checked = database.execute("pragma integrity_check").fetchall()
             columns = {row[1] for row in database.execute("pragma table_info(doit)")}
+            if database.execute("select count(*) from sqlite_master").fetchone() == (0,):
+                return checked == [("ok",)]  # another process is about to make its table
             if not {"task_id", "task_data"} <= columns:
                 return False
             texts = database.execute("select cast(task_data as text) from doit").fetchall()

@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import BuildError
 from . import document
 from .document import DEPTH_LIMIT, TAG, Document
-from .names import FILLED_LIMIT, NAME, filled
+from .names import FILLED_LIMIT, LATE, NAME, filled
 from .words import near, printable
 
 FILE_LIMIT = 100
@@ -250,7 +250,8 @@ def _flat(
     return made
 
 
-SETS = ("packages", "include", "reads", "direct")
+SETS = ("packages", "include", "reads", "direct", "groups", "ssh_keys", "enable", "disable", "mask",
+        "units", "overlays", "remove", "locales")  # fmt: skip
 """Lists of which an item counts once: in others, such as a mkfs's words, each one counts."""
 
 
@@ -337,15 +338,17 @@ def _filled(node: Any, values: Mapping[str, str]) -> tuple[Any, bool]:
     """The same nodes with each `${name}` of their texts replaced; whether there was any."""
     import yaml
 
-    known: dict[int, Any] = {}
+    known: dict[tuple[int, str], Any] = {}
     changed = False
     size = 0
+    late = [name for name in LATE if name not in values]
 
-    def text(node: Any) -> Any:
+    def text(node: Any, place: str = "") -> Any:
         nonlocal changed, size
         if node.tag != TAG + "str" or "${" not in node.value:
             return node
-        value = filled(node.value, values, _at(node), kept=HOST)
+        kept = (*HOST, *late) if place == "file" else HOST
+        value = filled(node.value, values, _at(node), kept=kept)
         if value == node.value:
             return node
         changed = True
@@ -354,26 +357,39 @@ def _filled(node: Any, values: Mapping[str, str]) -> tuple[Any, bool]:
             raise BuildError(f"{_at(node)}: with its names replaced, the spec is too large")
         return yaml.ScalarNode(node.tag, value, node.start_mark, node.end_mark, node.style)
 
-    def walk(node: Any, top: bool = False) -> Any:
+    def walk(node: Any, place: str) -> Any:
         if isinstance(node, yaml.ScalarNode):
-            return text(node)
-        if id(node) in known:
-            return known[id(node)]
+            return text(node, place)
+        if (id(node), place) in known:
+            return known[id(node), place]
         kind = type(node)
         if isinstance(node, yaml.MappingNode):
             items: list[Any] = [
                 # Anybody's: shell in x- fields and meta is not looked at, and vars are its source.
+                # In env the settings have names, too: it is filled when they are known.
                 pair
-                if pair[0].value == "meta" or (top and _free(pair[0].value))
-                else (text(pair[0]), walk(pair[1]))
+                if pair[0].value in ("meta", "env") or (place == "top" and _free(pair[0].value))
+                else (text(pair[0]), walk(pair[1], _place(pair[0], place)))
                 for pair in node.value
             ]
         else:
-            items = [walk(one) for one in node.value]
-        known[id(node)] = made = kind(node.tag, items, node.start_mark, node.end_mark)
+            # Of merge keys, `<<: [*a, *b]`: what stands in them stands where the key does.
+            items = [walk(one, place) for one in node.value]
+        known[id(node), place] = made = kind(node.tag, items, node.start_mark, node.end_mark)
         return made
 
-    return walk(node, top=True), changed
+    return walk(node, "top"), changed
+
+
+def _place(key: Any, place: str) -> str:
+    """Where the value of a key stands, as far as it matters: images.MOUNT.file is `file`."""
+    if key.tag == TAG + "merge":
+        return place
+    if place == "top":
+        return "images" if key.value == "images" else ""
+    if place == "image":
+        return "file" if key.value == "file" else ""
+    return "image" if place == "images" else ""
 
 
 def _free(name: str) -> bool:

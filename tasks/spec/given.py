@@ -24,6 +24,8 @@ MADE_BY = {
     "/etc/default/locale": "locale",
     LOCALE_CONF: "locale",
     "/etc/shadow": "root_password",
+    "/etc/fstab": "fstab",
+    "/etc/systemd/system/strata-ssh-host-keys.service": "ssh_host_keys",
     "/etc/apt/sources.list.d/strata.sources": "apt_sources",
     "/etc/apt/preferences.d/strata": "apt_sources",
 }

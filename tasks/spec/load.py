@@ -17,10 +17,15 @@ from ..errors import BuildError
 from ..host import safe
 from . import document
 from .compose import Given, compose
-from .model import Base, File, Image, Layer, Repo, Settings, Spec
-from .rules import NAME_LIMIT, PATH_LIMIT, check_spec
+from .machine import groups_of, overlays_of, scripts_of, services_of, unit_files, users_of
+from .model import SETTINGS, Base, File, Image, Layer, Repo, Settings, Spec
+from .rules import NAME_LIMIT, PATH_LIMIT, VERSION, check_spec, check_version
 from .schema import read_schema, validate
 from .words import near, printable, short
+
+OF_PACKAGES = ("packages", "debconf", "groups", "users", "overlays", "files", "units", "services",
+               "script", "scripts", "env")  # fmt: skip
+"""Fields of a layer that may stand at the top of a spec, for the layer `packages`."""
 
 SCHEMA = Path(__file__).with_name("spec.schema.json")
 """The schema that comes with Strata; in its checkout a link to the one in specs/."""
@@ -193,8 +198,10 @@ def _words(value: str | list[str]) -> tuple[str, ...]:
 
 def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str, str]) -> Spec:
     folder = path.parent
-    settings = {one: str(document.get(one, "")) for one in ("hostname", "timezone", "locale")}
+    settings = {one: str(document[one]) for one in SETTINGS if document.get(one)}
     names = {"spec": name, "arch": document.get("arch", "amd64"), **settings, **values}
+    version = document.get("version", "")
+    late = version in ("", "git", "date")
 
     def find(name: str) -> Path:
         given = Path(name)
@@ -217,23 +224,30 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
                     names=names if "template" in fields else None,
                     content=fields.get("content"),
                     owner=_owner(fields.get("owner", "root:root")),
+                    owned="owner" in fields,
                     mode=int(fields["mode"], 8) if "mode" in fields else None,
                 )
             )
+        where = str(path) if entry.get("name") == "packages" else f"{path}: layers.{entry['name']}"
         return Layer(
             name=entry["name"],
             packages=tuple(entry.get("packages", ())),
             debconf=_debconf_lines(entry.get("debconf", ())),
-            files=tuple(files),
-            script=find(entry["script"]) if "script" in entry else None,
+            groups=groups_of(entry),
+            users=users_of(entry, find),
+            overlays=overlays_of(entry, find, _owner),
+            files=(*files, *unit_files(entry, find, where)),
+            services=services_of(entry),
+            scripts=scripts_of(entry, find, names, where),
+            remove=tuple(entry.get("remove", ())),
             reads=tuple(entry["reads"]) if "reads" in entry else None,
         )
 
     base = document.get("base", {})
     layers = [layer(entry) for entry in document.get("layers", ())]
-    if document.get("packages") or document.get("debconf"):
-        named = ("packages", "debconf", "reads")
-        first = {name: document[name] for name in named if name in document}
+    named = {name: document[name] for name in OF_PACKAGES if document.get(name)}
+    if named:
+        first = {**named, **({"reads": document["reads"]} if "reads" in document else {})}
         layers.insert(0, layer({"name": "packages", **first}))
     elif "reads" in document:
         raise BuildError(
@@ -241,6 +255,7 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
             "put it into the layer that it is of",
         )
     proxies = document.get("proxies", {})
+    check_version(path, version, values)
     return Spec(
         name=name,
         path=path,
@@ -271,6 +286,7 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
         ),
         layers=tuple(layers),
         recommends=document.get("recommends", False),
+        allow_network=document.get("allow_network", False),
         settings=Settings(
             hostname=document.get("hostname", ""),
             timezone=document.get("timezone", ""),
@@ -278,13 +294,17 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
             root_password=document.get("root_password", ""),
             hashed_root_password=document.get("hashed_root_password", ""),
             apt_sources=document.get("apt_sources", False),
+            locales=tuple(document.get("locales", ())),
+            fstab=document.get("fstab"),
+            ssh_host_keys=document.get("ssh_host_keys", ""),
+            version=version,
         ),
         proxies={key: proxies[key] for key in ("http", "https") if key in proxies},
         direct=tuple(proxies.get("direct", ())),
         images=tuple(
             Image(
                 mount=mount,
-                file=image["file"],
+                file=image["file"] if late else image["file"].replace(VERSION, version),
                 format=image["format"],
                 container=image.get("container", "gzip"),
                 level=image.get("level", "default"),
@@ -294,6 +314,7 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
                 options=_words(image.get("options", "")),
                 size=_size(image.get("size")),
                 free=_size(image.get("free")),
+                max_size=_size(image.get("max_size")),
             )
             for mount, image in sorted(document["images"].items())
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -68,17 +68,95 @@ class File:
     owner: str
     mode: int | None
     names: Mapping[str, str] | None = None
+    owned: bool = False
+    """Whether the spec says the owner, or it is what it is by default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlay:
+    """A folder that is put onto `/`; `modes` by path or pattern of paths in the image."""
+
+    source: Path
+    owner: str
+    owned: bool
+    modes: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """A group of a layer's `groups`."""
+
+    name: str
+    gid: int | None
+    system: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class User:
+    """A user of a layer's `users`; an empty text is what the spec leaves to useradd(8).
+
+    `ssh_keys` are files or, with a space in them, the lines themselves. `sudo` is "", "password"
+    or "nopasswd".
+    """
+
+    name: str
+    uid: int | None
+    groups: tuple[str, ...]
+    comment: str
+    shell: str
+    home: str
+    password: str
+    hashed_password: str
+    ssh_keys: tuple[Path | str, ...]
+    sudo: str
+    system: bool
+
+    @property
+    def place(self) -> str:
+        """Its home, "" where only the tree knows it or it has none."""
+        if self.home or self.name == "root":
+            return self.home or "/root"
+        return "" if self.system else f"/home/{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """Units by what becomes of them."""
+
+    enable: tuple[str, ...] = ()
+    disable: tuple[str, ...] = ()
+    mask: tuple[str, ...] = ()
+
+    @property
+    def given(self) -> dict[str, tuple[str, ...]]:
+        """Those that there are, by systemctl's verb, in the order in which it is asked."""
+        every = {"disable": self.disable, "enable": self.enable, "mask": self.mask}
+        return {verb: units for verb, units in every.items() if units}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A script, with the variables that it alone is given."""
+
+    path: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    network: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """Packages, then files, then a script, on the layer before."""
+    """Packages, accounts, files, services, then scripts, on the layer before."""
 
     name: str
     packages: tuple[str, ...] = ()
     debconf: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
+    users: tuple[User, ...] = ()
+    overlays: tuple[Overlay, ...] = ()
     files: tuple[File, ...] = ()
-    script: Path | None = None
+    services: Services = field(default_factory=Services)
+    scripts: tuple[Run, ...] = ()
+    remove: tuple[str, ...] = ()
     reads: tuple[str, ...] | None = None
     """What the spec itself says of which settings it looks at; None: what is found."""
 
@@ -98,6 +176,8 @@ class Image:
     options: tuple[str, ...]
     size: int | None
     free: int | None
+    max_size: int | None = None
+    """What it may have at the most: no content, so in no key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +190,14 @@ class Settings:
     root_password: str
     hashed_root_password: str
     apt_sources: bool
+    locales: tuple[str, ...] = ()
+    """Those beside `locale`."""
+    fstab: bool | None = None
+    """None: by what else the spec has, see plan.fstab."""
+    ssh_host_keys: str = ""
+    """first-boot, none, or "": by what is locked, see plan.hostkeys."""
+    version: str = ""
+    """A text, git or date, see plan.image_version."""
 
     def __bool__(self) -> bool:
         return bool(self.given)
@@ -129,6 +217,10 @@ class Settings:
             "root_password": self.root_password,
             "hashed_root_password": self.hashed_root_password,
             "apt_sources": "true" if self.apt_sources else "",
+            "locales": " ".join(self.locales),
+            "fstab": "true" if self.fstab else "",
+            "ssh_host_keys": self.ssh_host_keys.replace("none", ""),
+            "version": self.version,
         }
         return {name: value for name, value in values.items() if value}
 
@@ -144,6 +236,7 @@ class Spec:
     repos: tuple[Repo, ...]
     layers: tuple[Layer, ...]
     recommends: bool
+    allow_network: bool
     settings: Settings
     proxies: Mapping[str, str]
     direct: tuple[str, ...]
@@ -157,11 +250,24 @@ class Spec:
         return tuple(sorted(found - {"", "all", "any", "native", self.arch}))
 
     @cached_property
+    def unreproducible(self) -> tuple[str, ...]:
+        """The layers of which a script sees the network: what it fetches is in no key."""
+        return tuple(
+            layer.name for layer in self.layers if any(run.network for run in layer.scripts)
+        )
+
+    @cached_property
     def secrets(self) -> tuple[str, ...]:
         """Strings that no log, record or metadata may show, the longest first."""
-        found = {self.settings.root_password, self.settings.hashed_root_password}
+        hashes = {self.settings.hashed_root_password}
+        found = {self.settings.root_password}
         for address in (*self.proxies.values(), *(repo.uri for repo in self.repos)):
             found |= address_secrets(address)
+        for user in (user for layer in self.layers for user in layer.users):
+            found.add(user.password)
+            hashes.add(user.hashed_password)
+        # `*` and `!` are none, and stand in many a line.
+        found |= {text for text in hashes if len(text) > 3}
         for line in (line for layer in self.layers for line in layer.debconf):
             _package, _question, kind, *value = debconf_fields(line)
             # A shorter one is no secret, and its letters are in every word.

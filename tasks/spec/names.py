@@ -13,6 +13,11 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 FILLED_LIMIT = 1 << 23
 """Characters of a text with its names replaced: a name that is short may stand for much."""
 
+LATE = {
+    "version": "only file of an image may name it: file: web-${version}.img.gz; "
+    "vars: gives values that are known before"
+}
+"""Names of which nobody knows the value before there is a lock, and what to do instead."""
 
 _MARK = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
 
@@ -39,6 +44,10 @@ def filled(text: str, values: Mapping[str, str], where: str, *, kept: Collection
             meant = near(name, known)
             hint = f"did you mean ${{{meant}}}? " if meant else ""
             mark = printable(found[0])
+            if name in LATE and whole:
+                raise BuildError(
+                    f"{where}{line}: {mark}: it is known only when the lock is", LATE[name]
+                )
             raise BuildError(
                 f"{where}{line}: {mark}: nothing gives it a value",
                 f"{hint}vars: gives values; ${mark} stands for {mark} itself",

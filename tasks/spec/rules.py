@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from ..errors import BuildError
 from ..formats.options import check_options
 from ..formats.table import FILESYSTEMS
 from . import given, zones
+from .machine_rules import PASSWORD_LIMIT, check_machine
 from .model import File, Image, Layer, Repo, Spec, debconf_fields, masked
 from .words import near
 
@@ -36,12 +38,12 @@ DEBCONF_TYPES = ("select", "boolean", "string", "multiselect", "note", "password
 """Those of debconf-set-selections(1), which skips a line of any other with a mere warning."""
 
 
-PASSWORD_LIMIT = 511
-"""Bytes of a password that crypt(3) takes."""
-
-
 PATH_LIMIT, NAME_LIMIT = 4095, 255
 """Bytes of a path and of a name in it: limits.h's PATH_MAX without its NUL, and NAME_MAX."""
+
+
+VERSION = "${version}"
+"""In an image's `file`: what the spec's `version` is, which may be known with the lock only."""
 
 
 LARGEST_ID = (1 << 32) - 2
@@ -126,9 +128,10 @@ def check_spec(spec: Spec) -> None:
     path = spec.path
     _unique(path, "repos", [repo.name for repo in spec.repos])
     _unique(path, "layers", [layer.name for layer in spec.layers])
-    _unique(path, "images: file", [image.file for image in spec.images])
+    check_files(spec, [image.file for image in spec.images])
     for number, layer in enumerate(spec.layers):
         _check_layer(spec, number, layer)
+    check_machine(spec)
     _check_timezone(spec)
     for repo in spec.repos:
         _check_repo(path, repo)
@@ -141,6 +144,33 @@ def check_spec(spec: Spec) -> None:
         )
     if not any(image.mount == "/" for image in spec.images):
         raise BuildError(f"{path}: images: nothing is mounted at `/`", "add an image for `/`")
+
+
+def check_files(spec: Spec, files: Sequence[str]) -> None:
+    """BuildError for a name of an image's file that is another's, too; in the images' order."""
+    _unique(spec.path, "images: file", list(files))
+    for image, file in zip(spec.images, files, strict=True):
+        if file in (*PUBLISHED, f"{spec.name}.yaml"):
+            raise BuildError(
+                f"{spec.path}: images.{image.mount}.file: {file!r} is the name of what is "
+                "published beside the images",
+                "choose another",
+            )
+        if len(file.encode()) > NAME_LIMIT:
+            raise BuildError(
+                f"{spec.path}: images.{image.mount}.file: {file!r} is longer than the "
+                f"{NAME_LIMIT} bytes that Linux takes",
+                "give it a shorter one",
+            )
+
+
+def check_version(path: Path, version: str, variables: Mapping[str, str]) -> None:
+    """BuildError where `${version}` could be either of two, of `vars` and the field."""
+    if version and variables.get("version", version) != version:
+        raise BuildError(
+            f"{path}: vars.version: {VERSION} is what the field version says, and that is another",
+            f"give vars.version another name, or let the field be version: {VERSION}",
+        )
 
 
 def _check_layer(spec: Spec, number: int, layer: Layer) -> None:
@@ -205,12 +235,19 @@ def _check_image(spec: Spec, image: Image) -> None:
     path = spec.path
     where = f"{path}: images.{image.mount}"
     kind = FILESYSTEMS[image.format]
-    if image.file in (*PUBLISHED, f"{spec.name}.yaml"):
+    if VERSION in image.file and not spec.settings.version:
         raise BuildError(
-            f"{where}.file: {image.file!r} is the name of what is published beside the images",
-            "choose another",
+            f"{where}.file: {VERSION}: the spec has no version",
+            "add one at its top: a text such as version: 1.0-rc1, or git, or date",
         )
-    for name, size in (("size", image.size), ("free", image.free)):
+    if None not in (image.size, image.max_size) and (image.size or 0) > (image.max_size or 0):
+        raise BuildError(
+            f"{where}.max_size: it is smaller than size, which the filesystem has in any case",
+            "make one of them fit the other, or leave one out",
+        )
+    for name, size in (
+        ("size", image.size), ("free", image.free), ("max_size", image.max_size)
+    ):  # fmt: skip
         if size == 0:
             raise BuildError(f"{where}.{name}: less than a byte")
         if size is not None and size > LARGEST:

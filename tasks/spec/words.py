@@ -43,3 +43,8 @@ def counted(number: int, what: str) -> str:
     if number == 1:
         return f"1 {what}"
     return f"{number} {what[:-1]}ies" if what[-1:] == "y" else f"{number} {what}s"
+
+
+def network_told(layer: str) -> str:
+    """What is said of a layer of which a script sees the network."""
+    return f"layer {layer}: not reproducible: a script of it sees the network"

@@ -6,11 +6,9 @@ lower directories ─→ overlay, read-only ─→ loop mount or mke2fs -d ─�
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import sys
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,22 +24,20 @@ from ..formats.table import FILESYSTEMS, FULL
 from ..host import etc, holes
 from ..host.files import remove
 from ..host.sandbox import Overlay, Sandbox, Step, step
+from ..plan import fstab
 from ..plan.job import ImageJob
 from ..plan.stage import Stage
 from ..rootfs import identities, paths, tarball
 from ..rootfs.measure import measure
 
 
-def content_uuid(stage: Stage, epoch: int) -> uuid.UUID:
+def content_uuid(stage: Stage, epoch: int) -> str:
     """A filesystem's UUID made of what decides its content: the same on every host.
 
     Of keys, not of the tarballs' digests: another zstd may pack the same tree in other bytes.
     """
     text = f"{stage.inputs['mount']}\n{stage.inputs['format']}\n{epoch}\n{stage.tree}"
-    raw = bytearray(hashlib.sha256(text.encode()).digest()[:16])
-    raw[6] = raw[6] & 0x0F | 0x80  # version 8, RFC 9562: the maker's own
-    raw[8] = raw[8] & 0x3F | 0x80
-    return uuid.UUID(bytes=bytes(raw))
+    return fstab.uuid_of(text)
 
 
 def fill_step(source: str, target: str, content: Footprint) -> Step:
@@ -134,14 +130,13 @@ def _begun(job: ImageJob, builder: Builder, kind: Filesystem, lower: Sequence[st
     stage, image = job.stage, job.image
     epoch = int(builder.cache.require(job.below[-1]).facts["epoch"])
     default = content_uuid(stage, epoch)
-    short = f"{default.hex[:4]}-{default.hex[4:8]}"
     nowhere = builder.scratch / "nowhere"
     nowhere.mkdir(exist_ok=True)
     making = Making(
         raw=builder.scratch / f"{stage.entry}.raw",
         kind=image.format,
         label=image.label,
-        uuid=image.uuid or (short if kind.short_uuid else str(default)),
+        uuid=image.uuid or (fstab.short_of(default) if kind.short_uuid else default),
         options=image.options,
         direct=image.pack == "direct",
         size=image.size,
@@ -178,6 +173,12 @@ def _keep(job: ImageJob, builder: Builder, making: Making, stage: Stage) -> None
         "private": any(cache.require(one).facts.get("private") for one in job.below),
     }
     facts["drawn"] = identities.of_trees(cache, job.below)
+    gone = [
+        [one.name, *fact]
+        for one in job.below
+        for fact in cache.require(one).facts.get("removed", ())
+    ]
+    facts |= {"removed": gone} if gone else {}
     digest: list[str] = []
     with cache.put(stage, facts, lambda: digest[0]) as target:
         packed = compress.compress(making.raw, target, container=image.container, level=image.level)

@@ -69,6 +69,8 @@ class Place:
         shown: Mapping[str, str],
         env: Mapping[str, str],
         writable: Sequence[tuple[str, str]] = (),
+        *,
+        network: bool = False,
     ) -> Sandbox:
         """What the steps run in."""
         return Sandbox(
@@ -89,12 +91,16 @@ class Place:
                 **env,
             },
             hostname=shown.get("hostname", "localhost"),
+            network=network,
         )
 
-    def without_contradiction(self, entries: Sequence[Entry]) -> list[Entry]:
+    def without_contradiction(
+        self, entries: Sequence[Entry], yields: Sequence[str] = ()
+    ) -> list[Entry]:
         """The files of settings, without those that yield to the user's own.
 
-        BuildError where one would write over what is the user's own and says something else.
+        `yields` are targets that the spec did not ask for. BuildError where another one would write
+        over what is the user's own and says something else.
         """
         found = []
         for given_entry in entries:
@@ -105,7 +111,7 @@ class Place:
             if name not in self.made:
                 found.append(entry)
                 continue
-            if entry.target not in given.MADE_BY:
+            if entry.target not in given.MADE_BY or entry.target in yields:
                 continue  # an /etc/hosts of theirs stays as it is
             found.append(entry)
             path = find_in(self.builder.trees.folder, self.lower, name)
@@ -157,6 +163,8 @@ class Finish:
     mine: Set[str] = frozenset()
     """What the user's files and script put where a build cleans, relative to the tree."""
     drawn: Sequence[identities.Notice] = field(default=())
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What else its record says of it."""
 
 
 def finish(place: Place, upper: Upper, found: Finish) -> None:
@@ -173,5 +181,6 @@ def finish(place: Place, upper: Upper, found: Finish) -> None:
     facts["drawn"] = identities.facts(found.drawn)
     if found.mine:
         facts["own"] = sorted(found.mine)
+    facts |= found.facts
     with builder.cache.put(place.job.stage, facts) as target:
         tarball.pack(upper.path, target, builder.log, rare=rare, size=facts["size"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..host.files import sha256_of
 from ..host.sandbox import Step, step
 from ..host.tools import ENV
 from ..plan import scripts
-from ..plan.entries import Entry, Script
+from ..plan.entries import Entry, Script, identified
 from ..plan.job import LayerJob
 from ..plan.settings import setting_files
 from ..repos.fetch import fetch
@@ -26,7 +27,10 @@ from . import own
 from .files import files_step, files_tar, owner_steps, reached_steps
 from .inside import INSIDE, SHELL, Finish, Place, finish, place, shell
 from .install import PRESEED, apt_steps, give
+from .machine import REMOVED, account_steps, give_accounts, remove_steps, removed, service_steps
 from .shown import shown_env, shown_steps, with_locale
+
+NOTES = (*own.NOTES, REMOVED)
 
 
 def build(job: LayerJob, builder: Builder) -> None:
@@ -46,14 +50,17 @@ def build(job: LayerJob, builder: Builder) -> None:
         give(here.folder, answers)
         with builder.trees.upper(job.stage, here.lower) as upper:
             written = _write_files(job, here, epoch)
-            steps += [*_file_steps(job), *_script_steps(job, here)]
-            steps.append(shell("unset-policy", title="tidying up"))
-            _run(job, here, upper, epoch, steps)
+            steps += [*account_steps(job), *_file_steps(job), *service_steps(job)]
+            _run(job, here, upper, epoch, _phases(job, steps))
             builder.log.step("packing")
             _check(job, here, upper)
             mine = _mine(job, here, upper)
             drawn = _drawn(job, here, upper, epoch, mine, written)
-            finish(here, upper, Finish(epoch=epoch, mine=mine, drawn=drawn))
+            gone = removed(own.noted(here.folder / Path(REMOVED).name), job)
+            for one in gone:
+                builder.say(f"  layer {job.stage.name}: removed {one.told}")
+            facts = {"removed": [one.fact for one in gone]} if gone else {}
+            finish(here, upper, Finish(epoch=epoch, mine=mine, drawn=drawn, facts=facts))
 
 
 def _shown(job: LayerJob) -> dict[str, str]:
@@ -66,7 +73,7 @@ def _install_steps(job: LayerJob, here: Place, epoch: int) -> tuple[list[Step], 
     """(the steps up to the last package, debconf's answers for them)."""
     shown, answers = _shown(job), job.answers
     entries = here.without_contradiction(setting_files(shown))
-    steps = [shell("set-policy")]
+    steps: list[Step] = []
     if shown:
         files_tar(here.folder / "shown.tar", entries, epoch)
         answered = False
@@ -89,17 +96,22 @@ def _write_files(job: LayerJob, here: Place, epoch: int) -> list[list[Any]]:
     if job.entries:
         written = files_tar(here.folder / "files.tar", job.entries, epoch)
         _unchanged(job, job.stage.inputs["files"], written)
-    if job.script is not None:
-        for name in own.NOTES:
-            (here.folder / Path(name).name).touch()
-        target = here.folder / "script"
-        if job.script.source is not None:
-            shutil.copyfile(job.script.source, target)
+    give_accounts(here.folder, job)
+    for name in NOTES:
+        (here.folder / Path(name).name).touch()
+    digests = []
+    for number, script in enumerate(job.scripts):
+        target = here.folder / _script_name(number)
+        if script.source is not None:
+            shutil.copyfile(script.source, target)
         else:
-            target.write_bytes(job.script.content)
+            target.write_bytes(script.content)
         target.chmod(0o755)
-        keyed = [[job.script.path, job.stage.inputs["script"]]]
-        _unchanged(job, keyed, [[job.script.path, sha256_of(target)]])
+        digests.append((script, sha256_of(target)))
+    if digests:
+        names = ", ".join(script.path for script in job.scripts)
+        keyed = [[names, job.stage.inputs["script"]]]
+        _unchanged(job, keyed, [[names, identified(digests)]])
     return written
 
 
@@ -125,30 +137,87 @@ def _file_steps(job: LayerJob) -> list[Step]:
     return [*owner_steps(job.entries, where), *reached, files_step(job.entries), *reached]
 
 
-def _script_steps(job: LayerJob, here: Place) -> list[Step]:
-    """What runs a layer's script, once the image is seen to have what it is run by."""
-    if job.script is None:
-        return []
-    script: Script = job.script
+def _script_name(number: int) -> str:
+    """What a script is called in the sandbox: the first one as ever."""
+    return "script" if number == 0 else f"script-{number}"
+
+
+def _script_steps(script: Script, number: int) -> list[Step]:
+    """What runs a script, once the image is seen to have what it is run by."""
     # It sees what an image has below /usr/local, for its own users, too.
     path = ENV["PATH"]
-    command = ["env", f"PATH={path}", *(["/bin/sh"] if script.program.by_shell else [])]
+    given = [f"{name}={text}" for name, text in script.env.items()]
+    command = ["env", f"PATH={path}", *given, *(["/bin/sh"] if script.program.by_shell else [])]
     needs = scripts.needs(script.program, script.where, script.path)
-    before = f"exec /bin/sh {SHELL}/note-before.sh {own.patterns()}"
+    inside = f"{INSIDE}/{_script_name(number)}"
     return [
-        step("/bin/sh", "-c", before),
         step("/bin/sh", "-c", f"PATH={path}\n{needs}"),
-        step(*command, f"{INSIDE}/script", title=f"running {script.name}", blame=script.path),
-        shell("note-after", str(own.LEFT_LINES)),
+        step(*command, inside, title=f"running {script.name}", blame=script.path),
     ]
 
 
-def _run(job: LayerJob, here: Place, upper: Upper, epoch: int, steps: Sequence[Step]) -> None:
-    notes = [(str(here.folder / Path(name).name), name) for name in own.NOTES] if job.script else []
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """Steps that run in one sandbox: a script that sees the network has one of its own."""
+
+    network: bool
+    steps: list[Step]
+
+
+def _phases(job: LayerJob, steps: Sequence[Step]) -> list[Phase]:
+    """All steps of a layer: these first, then its scripts, then what is removed."""
+    phases = [Phase(network=False, steps=list(steps))]
+    if job.scripts:
+        phases[0].steps.append(
+            step("/bin/sh", "-c", f"exec /bin/sh {SHELL}/note-before.sh {own.patterns()}")
+        )
+    for number, script in enumerate(job.scripts):
+        if script.network != phases[-1].network:
+            phases.append(Phase(network=script.network, steps=[]))
+        phases[-1].steps.extend(_script_steps(script, number))
+    if job.remove and phases[-1].network:
+        phases.append(Phase(network=False, steps=[]))
+    left = [shell("note-after", str(own.LEFT_LINES))] if job.scripts else []
+    phases[-1].steps.extend(remove_steps(job))
+    found = []
+    for phase in phases:
+        inner = [*phase.steps, *left]
+        if phase.network:
+            inner = [shell("set-network"), *inner, shell("unset-network")]
+        steps = [shell("set-policy"), *inner, shell("unset-policy", title="tidying up")]
+        found.append(Phase(network=phase.network, steps=steps))
+    return found
+
+
+def _run(job: LayerJob, here: Place, upper: Upper, epoch: int, phases: Sequence[Phase]) -> None:
+    notes = [(str(here.folder / Path(name).name), name) for name in NOTES]
     shown = _shown(job)
-    sandbox = here.sandbox(upper, epoch, shown, shown_env(shown), notes)
-    naming = scripts.naming(f"{INSIDE}/script", job.script.path) if job.script else None
-    sandbox.run(*steps, log=here.builder.log, what=f"layer {job.stage.name}", shown=naming)
+    names = [
+        scripts.naming(f"{INSIDE}/{_script_name(number)}", script.path)
+        for number, script in reversed(list(enumerate(job.scripts)))
+    ]
+
+    def naming(text: str) -> str:
+        return functools.reduce(lambda line, named: named(line), names, text)
+
+    for phase in phases:
+        env = shown_env(shown)
+        if phase.network:
+            (here.folder / "resolv.conf").write_bytes(_resolv_conf())
+            proxies = here.builder.reach.proxies
+            env |= {f"{scheme}_proxy": address for scheme, address in proxies.items()}
+        sandbox = here.sandbox(upper, epoch, shown, env, notes, network=phase.network)
+        sandbox.run(
+            *phase.steps, log=here.builder.log, what=f"layer {job.stage.name}", shown=naming
+        )
+
+
+def _resolv_conf() -> bytes:
+    """Where this host has names looked up."""
+    try:
+        return Path("/etc/resolv.conf").read_bytes()
+    except OSError:
+        return b""
 
 
 def _check(job: LayerJob, here: Place, upper: Upper) -> None:
@@ -156,7 +225,7 @@ def _check(job: LayerJob, here: Place, upper: Upper) -> None:
     name = job.stage.name
     if job.configured:
         text = dpkg.dpkg_status(upper.base, [upper.name, *here.lower])
-        script = job.script.path if job.script is not None else ""
+        script = ", ".join(one.path for one in job.scripts)
         dpkg.check_installed(text, job.installed, job.arch, f"layer {name}", script)
     if lost := own.replaced(upper, here.lower, job.given_below, job.entries):
         does = (
@@ -175,11 +244,12 @@ def _mine(job: LayerJob, here: Place, upper: Upper) -> set[str]:
     """What the layer's files and script put where a build cleans; the rest it left is told."""
     where = f"{job.spec}: layers.{job.stage.name}.files"
     mine = own.files_made(own.places(upper.base, [upper.name, *here.lower], job.entries, where))
-    if job.script is not None:
+    if job.scripts:
         before, left = (own.noted(here.folder / Path(name).name) for name in own.NOTES)
         mine |= own.script_made(upper.path, own.sums(before))
         if left:
-            here.builder.say(own.warning(job.stage.name, job.script.name, left))
+            names = ", ".join(one.name for one in job.scripts)
+            here.builder.say(own.warning(job.stage.name, names, left))
     return mine
 
 

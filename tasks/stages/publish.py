@@ -18,7 +18,7 @@ from ..errors import DamagedEntry
 from ..host import holes, safe, space, strict
 from ..host.files import OWN_TEMPORARY, remove, written
 from ..host.locks import locked
-from ..plan import lockfile
+from ..plan import hostkeys, lockfile
 from ..plan.stage import Plan, Result, Stage
 from ..rootfs import identities
 from ..spec.model import Spec, masked
@@ -26,6 +26,7 @@ from ..spec.words import counted
 from ..store.cache import Cache
 from ..store.record import Entry
 from ..version import VERSION
+from .limit import check_sizes
 
 OWN = re.compile(rf"SHA256SUMS|build\.json|{OWN_TEMPORARY.pattern}")
 """What each build writes into out/NAME/, beside what build.json lists."""
@@ -88,7 +89,7 @@ def metadata(to: Publication, entries: list[Entry]) -> dict[str, Any]:
                 "raw_sha256": entry.facts["raw"]["sha256"],
                 "raw_size": entry.facts["raw"]["size"],
                 "raw_name": None,
-                "container_name": image.file,
+                "container_name": file,
                 "container_md5": entry.facts["packed"]["md5"],
                 "container_sha256": entry.facts["packed"]["sha256"],
                 "container_size": entry.facts["packed"]["size"],
@@ -99,7 +100,9 @@ def metadata(to: Publication, entries: list[Entry]) -> dict[str, Any]:
                 "label": image.label,
                 "key": stage.key,
             }
-            for image, stage, entry in zip(spec.images, plan.images, entries, strict=True)
+            for image, file, stage, entry in zip(
+                spec.images, plan.files, plan.images, entries, strict=True
+            )
         ],
         "keys": {stage.task: stage.key for stage in plan.stages},
         "installed": {
@@ -107,7 +110,9 @@ def metadata(to: Publication, entries: list[Entry]) -> dict[str, Any]:
             for record in plan.lock.installed()
         },
         "lock": to.lock_digest,
+        **({"not_reproducible": list(spec.unreproducible)} if spec.unreproducible else {}),
         "tools": plan.tools,
+        **({"version": plan.version} if plan.version else {}),
         "strata": VERSION,
     }
 
@@ -145,20 +150,21 @@ def _publish(to: Publication) -> bool:
                 f"the cache has lost {to.cache.file(stage).name}", "run the same command again"
             )
         entries.append(entry)
+    check_sizes(spec, plan, entries, to.cache)
     texts = {
         f"{spec.name}.yaml": yaml.safe_dump(
             metadata(to, entries), sort_keys=False, default_flow_style=False, allow_unicode=True
         ),
         "packages.txt": packages_text(plan.lock),
     }
-    sums = {image.file: entry.sha256 for image, entry in zip(spec.images, entries, strict=True)}
+    sums = {file: entry.sha256 for file, entry in zip(plan.files, entries, strict=True)}
     sums |= {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
     texts["SHA256SUMS"] = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
     stale = _stale(to, set(sums))
     copies = [
-        (stage, entry, out / image.file)
-        for image, stage, entry in zip(spec.images, plan.images, entries, strict=True)
-        if not _same(to, out / image.file, entry)
+        (stage, entry, out / file)
+        for file, stage, entry in zip(plan.files, plan.images, entries, strict=True)
+        if not _same(to, out / file, entry)
     ]
     changed = [name for name, text in texts.items() if not _holds(out / name, text)]
     needed = sum(holes.used(entry.path) for _stage, entry, _target in copies)
@@ -297,7 +303,19 @@ def warned(to: Publication) -> list[identities.Notice]:
     """
     entry = to.cache.get(to.plan.images[0])  # all have the same tree
     installed = {record.package for record in to.plan.lock.installed()}
-    return identities.told(identities.read(entry.facts.get("drawn") if entry else None), installed)
+    drawn = identities.read(entry.facts.get("drawn") if entry else None)
+    made = {hostkeys.PACKAGE} if hostkeys.first_boot(to.spec, to.plan.lock) else set()
+    return identities.told(drawn, installed, made)
+
+
+def _removed(to: Publication) -> dict[str, list[dict[str, Any]]]:
+    """What the layers took out of the tree, by pattern, where a spec has that."""
+    entry = to.cache.get(to.plan.images[0])  # all have the same tree
+    removed = entry.facts.get("removed", ()) if entry else ()
+    found = [
+        {"layer": layer, "pattern": pattern, "files": files} for layer, pattern, files in removed
+    ]
+    return {"removed": found} if found else {}
 
 
 def _build_json(to: Publication, sums: Mapping[str, str], published: bool) -> str:
@@ -319,6 +337,8 @@ def _build_json(to: Publication, sums: Mapping[str, str], published: bool) -> st
                 "bytes": result.bytes,
             }
         )
+        if stage.kind == "layer" and stage.name in to.spec.unreproducible:
+            stages[-1]["reproducible"] = False
     warnings = [
         {
             "layer": notice.layer,
@@ -332,11 +352,13 @@ def _build_json(to: Publication, sums: Mapping[str, str], published: bool) -> st
     content = {
         "spec": to.spec.name,
         "lock": to.lock_digest,
+        **({"version": to.plan.version} if to.plan.version else {}),
         "seconds": round(time.monotonic() - to.started, 3),
         "locked": to.locked,
         "published": published,
         "files": dict(sorted(sums.items())),
         "stages": stages,
         "warnings": warnings,
+        **_removed(to),
     }
     return json.dumps(content, indent=1) + "\n"

@@ -1,18 +1,21 @@
-"""Hostname, time zone, locale, password and apt sources: the last layer of a tree."""
+"""Hostname, time zone, locales, password, fstab, version …: the last layer of a tree."""
 
 from __future__ import annotations
 
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..builder import Builder
 from ..host.sandbox import Step, step
+from ..plan import fstab
 from ..plan.entries import Entry
 from ..plan.job import SettingsJob
 from ..rootfs import dpkg
+from ..rootfs.paths import find_in
 from .files import files_step, files_tar, owner_steps, reached_steps
-from .inside import Finish, finish, place, shell
+from .inside import Finish, Place, finish, place, shell
 from .install import give
 from .shown import generated, locale_line
 
@@ -24,7 +27,8 @@ def build(job: SettingsJob, builder: Builder) -> None:
         builder.log.hide(job.shadow)
     with place(job, builder) as here:
         epoch = here.epoch(0)
-        entries = here.without_contradiction(job.entries)
+        here = replace(here, made={**_fstab_made(job, here), **here.made})
+        entries = here.without_contradiction(job.entries, job.yields)
         give(here.folder, ())
         shadow = here.folder / "shadow"
         shadow.touch(mode=0o600)
@@ -43,6 +47,18 @@ def build(job: SettingsJob, builder: Builder) -> None:
             finish(here, upper, Finish(epoch=epoch))
 
 
+def _fstab_made(job: SettingsJob, here: Place) -> dict[str, str]:
+    """The topmost layer that has an /etc/fstab: a base has one, too, which says nothing.
+
+    By the trees themselves: a record of an older version does not tell of a script's.
+    """
+    name = fstab.PATH.lstrip("/")
+    for stage, lower in zip(reversed(job.below[1:]), here.lower, strict=False):
+        if find_in(here.builder.trees.folder, [lower], name) is not None:
+            return {name: stage.name}
+    return {}
+
+
 def _steps(job: SettingsJob, entries: Sequence[Entry]) -> list[Step]:
     """The commands that write and check the settings."""
     steps = [shell("set-policy")]
@@ -59,15 +75,10 @@ def _steps(job: SettingsJob, entries: Sequence[Entry]) -> list[Step]:
                 "US/Eastern",
             )
         )
-    if job.locale and generated(job.locale):
-        steps.append(
-            _needed(
-                "/usr/sbin/locale-gen",
-                f"{job.spec}: locale: the image cannot make {job.locale}; add the package locales",
-            )
-        )
-        steps.append(shell("add-locale", *locale_line(job.locale)))
-        steps.append(step("locale-gen", title=f"generating {job.locale}"))
+    steps += _locale_steps(job)
+    if job.os_release:
+        where = f"error: {job.spec}: version: "
+        steps.append(shell("set-os-release", where, *job.os_release, title="setting the version"))
     if field := job.password_field:
         steps.append(
             shell(
@@ -78,6 +89,21 @@ def _steps(job: SettingsJob, entries: Sequence[Entry]) -> list[Step]:
             )
         )
     return [*steps, shell("unset-policy", title="tidying up")]
+
+
+def _locale_steps(job: SettingsJob) -> list[Step]:
+    """The commands that generate `locale` and `locales`, all at once."""
+    named = [("locale", job.locale), *(("locales", one) for one in job.locales)]
+    wanted = [(field, one) for field, one in named if one and generated(one)]
+    if not wanted:
+        return []
+    field, first = wanted[0]
+    reason = f"{job.spec}: {field}: the image cannot make {first}; add the package locales"
+    return [
+        _needed("/usr/sbin/locale-gen", reason),
+        *(shell("add-locale", *locale_line(one), "", field) for field, one in wanted),
+        step("locale-gen", title=f"generating {', '.join(one for _field, one in wanted)}"),
+    ]
 
 
 def _needed(path: str, message: str) -> Step:

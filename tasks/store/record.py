@@ -75,6 +75,10 @@ def _check_facts(stage: str, facts: dict[str, Any]) -> None:
     # Entries of older versions lack what has a default here.
     if type(facts.get("private", False)) is not bool:
         raise strict.Damaged(f"its facts' private is malformed: {str(facts['private'])[:80]!r}")
+    for gone in strict.items(facts.get("removed", []), "its facts' removed"):
+        kinds = [type(one) for one in strict.items(gone, "of its facts' removed")]
+        if kinds not in ([str, int], [str, str, int]):
+            raise strict.Damaged(f"its facts' removed is malformed: {str(gone)[:80]!r}")
     for notice in strict.items(facts.get("drawn", []), "its facts' drawn"):
         strict.mapping(notice, "of its facts' drawn")
     if stage != "image":

@@ -656,7 +656,7 @@ def test_deb_that_cannot_be_had(
     says(refused(fresh, "build", "spec=web", "lock=keep"),
          f"ERROR: cannot fetch baseline 1 from repository main ({fresh.server.url}):", *parts)  # fmt: skip
     digests = _digests(fresh)
-    assert len(digests) > 80  # what did come is kept for the next time
+    assert len(digests) > 12  # what did come is kept for the next time
     assert all(name == f"{digest}.deb" for name, digest in digests.items()), digests
 
 

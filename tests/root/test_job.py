@@ -34,8 +34,8 @@ def test_what_files_hold_is_in_the_json(tmp_path: Path) -> None:
         entries=(Entry(target="/a", kind="file", source=source, content=b"", mode=0o644,
                        owner="0:0"),),
         given_below={"/etc/x": "base"},
-        script=Script(path="x.sh", where="here", source=source,
-                      program=Program(by_shell=True, interpreter="/bin/sh")),
+        scripts=(Script(path="x.sh", where="here", source=source, env={"A": "b"},
+                        program=Program(by_shell=True, interpreter="/bin/sh")),),
     )  # fmt: skip
     text = json.dumps(dump(job))
     source.unlink()
@@ -43,8 +43,8 @@ def test_what_files_hold_is_in_the_json(tmp_path: Path) -> None:
     assert isinstance(again, LayerJob)
     assert again.entries[0].content == b"\xff\0content"
     assert again.entries[0].identity()[2] != "x"
-    assert again.script is not None
-    assert again.script.content == b"\xff\0content"
+    assert again.scripts[0].content == b"\xff\0content"
+    assert again.scripts[0].env == {"A": "b"}
     assert (again.stage, again.below, again.given_below) == (stage, (stage,), {"/etc/x": "base"})
     assert json.dumps(dump(again)) == text
 

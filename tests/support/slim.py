@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -26,8 +27,18 @@ MERGED = ("bin", "sbin", "lib", "lib64")
 """Folders of / that are links into /usr."""
 
 UNSEEN = (
-    "usr/share/info", "usr/share/lintian", "usr/share/locale", "usr/share/man",
-    "usr/lib/x86_64-linux-gnu/gconv", "usr/share/doc/*/changelog*", "usr/share/doc/*/NEWS*",
+    "usr/share/info", "usr/share/lintian", "usr/share/locale", "usr/share/man", "usr/share/gcc",
+    "usr/share/bash-completion", "usr/share/doc/*/changelog*", "usr/share/doc/*/NEWS*",
+    "usr/share/doc/*/README*", "usr/share/doc/bash", "usr/share/doc/mawk/examples",
+    *(f"usr/lib/x86_64-linux-gnu/{name}" for name in (
+        "gconv", "libdb-5.3.so", "libgnutls.so*", "libhogweed.so*", "libidn2.so*", "libmvec.so*",
+        "libnettle.so*", "libp11-kit.so*", "libtasn1.so*", "libunistring.so*",
+        "perl-base/unicore/lib", "security/pam_userdb.so")),
+    # What these libraries are for: inside a tree, packages come from a folder.
+    *(f"usr/lib/apt/methods/{name}" for name in ("cdrom", "ftp", "http*", "mirror*", "rsh", "ssh")),
+    *(f"usr/*bin/{name}" for name in (
+        "blk*", "csplit", "dir", "fsck.*", "fsfreeze", "fstrim", "losetup", "ls[bcfi]*", "mkfs.*",
+        "mkswap", "numfmt", "partx", "pinky", "ptx", "sfdisk", "swap*", "vdir", "wdctl", "zramctl")),
 )  # fmt: skip
 """What is left out, as patterns of paths: no maintainer script and no test reads it."""
 
@@ -142,8 +153,18 @@ def _provide(control: Path, debs: Sequence[Path]) -> None:
         fields[name] = ", ".join(needed)
     fields["Provides"] = ", ".join(filter(None, [fields.get("Provides", ""), *provides]))
     if fields["Package"] == "coreutils":
+        # A library may need none of those that need it.
         fields["Pre-Depends"] = "libc6"
+        fields["Depends"] = ", ".join(sorted(_apart(debs)))
     control.write_text("".join(f"{name}: {text}\n" for name, text in fields.items() if text))
+
+
+def _apart(debs: Sequence[Path]) -> set[str]:
+    """The packages of their own that some of these need."""
+    words = " ".join(
+        _fields(deb).get(name, "") for deb in debs for name in ("Depends", "Pre-Depends")
+    )
+    return set(re.split(r"[\s,|]+", words)) & (APART - {"coreutils", "libc6"})
 
 
 def _fields(deb: Path) -> dict[str, str]:

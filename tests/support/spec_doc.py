@@ -35,6 +35,7 @@ REBUILDS = {
     "again",
     "sources": "where `apt_sources` is true, the last layer, `settings`, and the images",
     "image": "that image alone",
+    "fstab": "where the spec makes /etc/fstab, the last layer, `settings`, and the images",
     "publishing": "no stage: only what is written to out/",
     "nothing": "no stage, and nothing that is published",
     "fields": "what the fields in it rebuild",
@@ -131,7 +132,7 @@ def values(schema: Mapping[str, Any], rules: Mapping[str, Any]) -> str:
     """What a field may hold, in plain words."""
     rules = resolved(schema, rules)
     if "enum" in rules:
-        return "one of " + ", ".join(f"`{one}`" for one in rules["enum"])
+        return "one of " + ", ".join(f"`{_dumped(one, flow=True)}`" for one in rules["enum"])
     if "oneOf" in rules and not any("required" in one for one in rules["oneOf"]):
         return "; or ".join(values(schema, one) for one in rules["oneOf"])
     kinds = rules.get("type", [])
@@ -265,19 +266,31 @@ def _section(schema: Mapping[str, Any], every: Sequence[Field], field: Field) ->
         if re.split(r"[.\[]", one.path)[0] == field.path and one.path != field.path:
             groups.setdefault(parent, []).append(one)
     for parent, inner in groups.items():
+        if _elsewhere(every, parent):
+            continue
         plain = parent.replace("[]", "").replace(".*", "")
         if plain != field.path:
             lines += [f"### {plain}", ""]
         if named := _names(every, plain):
             lines += [f"Each name is {_prose(named)}.", ""]
         lines += ["| Field | Meaning | Default | Example | Rebuilds |", "|---" * 5 + "|"]
-        lines += [_row(schema, one) for one in inner]
+        lines += [_row(schema, every, one) for one in inner]
         lines.append("")
     return "\n".join(lines)
 
 
-def _row(schema: Mapping[str, Any], field: Field) -> str:
+def _elsewhere(every: Sequence[Field], path: str) -> str:
+    """The field at the top whose section tells the same as one of a layer, or ""."""
+    name = re.split(r"[.\[]", path.removeprefix("layers[]."))[0]
+    inside = path.startswith("layers[].") and any(one.path.startswith(f"{path}.") for one in every)
+    return name if inside and any(one.path == name for one in every) else ""
+
+
+def _row(schema: Mapping[str, Any], every: Sequence[Field], field: Field) -> str:
     told = values(schema, field.rules)
+    for path in (field.path, f"{field.path}[]", f"{field.path}.*"):
+        if name := _elsewhere(every, path):
+            told = f"As [{name}](#{slug(name)})."
     # What its own rows, its name or its default tell as well.
     plain = told in ("true or false", "text", "mapping", "list of mappings", "anything")
     cells = [f"`{field.name}`", _cell(_prose(meaning(field)) + (f"<br>{_prose(told)}" if not plain else "")),

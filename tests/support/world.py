@@ -35,6 +35,7 @@ layers:
     packages: [beta]
     files: {/etc/motd: files/motd}
     script: scripts/app.sh
+fstab: false
 images:
   /: {file: web.img.gz, format: ext4}
   /boot: {file: web-boot.img.gz, format: ext2}

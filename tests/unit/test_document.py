@@ -98,6 +98,10 @@ def file(name: str) -> Callable[[Any], dict[str, Any]]:
     }
 
 
+def user(name: str) -> Callable[[Any], dict[str, Any]]:
+    return lambda value: {"users": {"admin": {name: value}}}
+
+
 LONG = "a" * 63
 
 
@@ -140,23 +144,63 @@ TABLE: dict[str, Field] = {
         ["linux-*", "src:glibc", "a b", "*", "/^lib.*x$/", "gcc:amd64"],
         ["", "a\nb", "a'b", " ", 'a"b'],
     ),
-    "/layers[]/files/propertyNames": Field(
+    "/definitions/files/propertyNames": Field(
         lambda value: {"layers": [{"name": "app", "files": {value: {"content": ""}}}]}, "layers[0].files",
         "path_resolution(7): any byte but NUL; Strata leaves out what ends a line",
         ["/etc/motd", "/srv/a b", "/srv/Größe ☃", "/.hidden", "/a:b", "/a'b\"c", "/a\\b", "/-x", "/srv/a=$b;c*",
          "/" + "a" * 255],
         ["etc/motd", "", "/", "/etc/", "/a\nb", "/a\0", "/a\x7f", "/a\x9bb"],
     ),
-    "/layers[]/files/*/oneOf/1/owner": Field(
+    "/definitions/owner": Field(
         file("owner"), "layers[0].files./srv/x.owner", "useradd(8) as Debian has it, chown(1)",
         ["root", "root:root", "root:Debian-exim", "Debian-snmp:Debian-snmp", "0:0", "1000", "0:4294967294",
          ":adm", "_apt:nogroup", "www.data", "samba$", "me@example", "3com", "a" * 32, "größe:ärger", "systemd-network"],
         ["", ":", "root:", "-x", "+x", "~x", "a b", "a:b:c", "a,b", "root:-x", "a" * 33, "a\n", "a$b", "$(x)"],
     ),
-    "/layers[]/files/*/oneOf/1/mode": Field(
+    "/definitions/mode": Field(
         file("mode"), "layers[0].files./srv/x.mode", "chmod(1)",
         ["0644", "644", "4755", "0", "7777"],
         ["", "0o644", "u=rw", "888", "00644", "0644 ", "0x1f", "-rw-r--r--"],
+    ),
+    "/definitions/account": Field(
+        lambda value: {"users": {value: None}}, "users",
+        "useradd(8), groupadd(8): Debian's refuse what is no portable name of POSIX, 3.437",
+        ["admin", "_apt", "Debian-exim", "a", "www.data", "a" * 32],
+        ["", "1st", "-x", ".x", "a b", "a:b", "a/b", "größe", "a" * 33, "a\n", "a$", "a,b"],
+    ),
+    "/definitions/users/*/comment": Field(
+        user("comment"), "users.admin.comment", "passwd(5)",
+        ["", "Ann, Room 1", "größe"], ["a:b", "a\nb", "a\0"],
+    ),
+    "/definitions/users/*/shell": Field(
+        user("shell"), "users.admin.shell", "passwd(5), shells(5)",
+        ["/bin/sh", "/usr/bin/zsh"], ["", "/", "zsh", "/a:b", "/bin/sh\n"],
+    ),
+    "/definitions/users/*/home": Field(
+        user("home"), "users.admin.home", "passwd(5)",
+        ["/home/admin", "/srv/a b", "/x"], ["", "/", "home", "/home/", "/a:b", "/a\n"],
+    ),
+    "/definitions/overlays[]/oneOf/1/modes/propertyNames": Field(
+        lambda value: {"overlays": [{"source": "rootfs", "modes": {value: "0755"}}]},
+        "overlays[0].modes", "path_resolution(7), glob(7)",
+        ["/usr/local/bin/x", "/usr/local/bin/*", "/a b"], ["", "/", "a", "/a\n"],
+    ),
+    "/definitions/unit_names[]": Field(
+        lambda value: {"services": {"enable": [value]}}, "services.enable[0]", "systemd.unit(5)",
+        ["nginx", "nginx.service", "getty@tty1.service", "dev-sda.swap", "a\\x2db.mount", "1:2_3"],
+        ["", "a b", "a/b", "größe", "a\n", "a;b", "a" * 256],
+    ),
+    "/definitions/env/propertyNames": Field(
+        lambda value: {"script": "a.sh", "env": {value: "x"}}, "env", "environ(7), POSIX 8.1",
+        ["A", "_x", "a1"], ["", "1a", "a-b", "a=b", "a b", "ä"],
+    ),
+    "/definitions/env/*": Field(
+        lambda value: {"script": "a.sh", "env": {"A": value}}, "env.A",
+        "environ(7): any byte but NUL", ["", "x y", "a\nb", "ä", 1, True, "$(x)"], ["a\0b"],
+    ),
+    "/definitions/remove[]": Field(
+        lambda value: {"layers": [{"name": "app", "remove": [value]}]}, "layers[0].remove[0]",
+        "glob(7)", ["/usr/share/doc/*", "/srv/a b", "/x?"], ["", "/", "usr", "/a\nb"],
     ),
     "/hostname": Field(
         top("hostname"), "hostname", "RFC 1123 2.1, hostname(7), sethostname(2): 64 bytes",
@@ -170,18 +214,18 @@ TABLE: dict[str, Field] = {
          "America/Port-au-Prince", "GB-Eire", "EST5EDT", "posix/UTC", "NZ-CHAT"],
         ["", "/Europe/Berlin", "../UTC", "Europe/../UTC", "Europe//Berlin", "Europe/", "Euro pe", "a\n"],
     ),
-    "/locale": Field(
+    "/definitions/locale": Field(
         top("locale"), "locale", "setlocale(3), locale.gen(5)",
         ["C", "POSIX", "C.UTF-8", "en_US.utf8", "de_DE@euro", "de_DE.UTF-8", "sr_RS@latin", "eo", "ber_DZ",
          "ca_ES.UTF-8@valencia", "ja_JP.EUC-JP", "zh_TW.Big5"],
         ["", "de DE", "ca_ES@valencia.UTF-8", "de-DE", "de_DE.", "@euro", "de_DE.UTF-8\n", "../x", "$(x)"],
     ),
-    "/root_password": Field(
+    "/definitions/password": Field(
         top("root_password"), "root_password", "crypt(3): any byte but NUL; a login line has no controls",
         ["x", "correct horse", "Grüße☃", "a:b", "$6$x", " x "],
         ["", "a\nb", "a\0", "\x7f", "a\tb"],
     ),
-    "/hashed_root_password": Field(
+    "/definitions/hash": Field(
         top("hashed_root_password"), "hashed_root_password", "crypt(5), shadow(5)",
         ["*", "!", "!!", "!*", "*NP*", "!locked", f"$y$j9T$abc./$${HASH}", f"$gy$j9T$abc${HASH}", "$7$CU..../....x$y",
          "$2b$12$" + "x" * 53, "$6$rounds=5000$salt$" + "x" * 86, "$6$salt$" + "x" * 86, f"$5$salt${HASH}",
@@ -206,6 +250,11 @@ TABLE: dict[str, Field] = {
         image("file"), "images./.file", "path_resolution(7); Strata's own, a word of SHA256SUMS",
         ["a.img", "Web_1.img.gz", "a+b.img", "web:1.img", "größe.img", "web@2=x,y~z.img", "_a", "a" * 100],
         ["", ".img", "-a", "a/b", "a b", "..", "~a", "a\n", "a*", "$(x)", "a" * 101, "a\u202eb"],
+    ),
+    "/version": Field(
+        top("version"), "version", "os-release(5); git-describe(1)",
+        ["1", "1.0", "1.0-rc1", "v2.3~beta^1+x", "git", "date", "20261127", "a_b", "a" * 64],
+        ["", "-1", ".1", "1 2", "1/2", "1:2", "größe", "a" * 65, "1\n", "$(x)", '"'],
     ),
     "/images/*/label": Field(
         image("label"), "images./.label", "mke2fs(8): 16 bytes",
@@ -513,8 +562,8 @@ def test_a_number_that_yaml_misreads_is_no_size(tmp_path: Path, written: str, nu
         ("layers: [{name: app, files: {/a: {contents: b}}}]\n", "unknown field 'contents'", "'content'?"),
         ("Packages: []\nroot-password: hunter2\n", "unknown fields 'Packages', 'root-password'",
          "'packages' for 'Packages', 'root_password' for 'root-password'"),
-        ("files: {/a: b}\n", "unknown field 'files' (line 5)", "`layers[]`"),
-        ("suite: bookworm\n", "unknown field 'suite' (line 5)", "`repos[]`"),
+        ("section: main\n", "unknown field 'section' (line 5)", "`repos[]`"),
+        ("container: raw\n", "unknown field 'container' (line 5)", "`images.NAME`"),
         ("frobnicate: 1\n", "unknown field 'frobnicate'", "fields here: include, vars, variants, arch, base"),
         ("arch: amd46\n", "arch: 'amd46' is not one of amd64, i386", "did you mean 'amd64'?"),
         ("yes: 1\n", ":5:1: the key 'yes' is not a string: YAML reads it as true", "put it in quotes"),

@@ -59,7 +59,7 @@ def test_a_script_that_is_no_file(tmp_path: Path, harm: str) -> None:
     path.unlink()
     HARMS.get(harm, Path.mkdir)(path)
     with pytest.raises(BuildError, match=r"layers\.app\.script: .*x\.sh is no file"):
-        entries.layer_script(spec.layers[0], spec)
+        entries.layer_scripts(spec.layers[0], spec)
 
 
 @pytest.mark.parametrize("harm", [*HARMS, "folder"])
@@ -94,6 +94,7 @@ def test_what_the_user_names_by_a_link_is_read_and_what_others_may_plant_is_not(
     [
         ("create table doit (task_id text primary key, task_data blob)", True),
         ("create table other (task_id text, task_data blob)", False),
+        ("pragma user_version = 1", True),
         ("create table doit (task_id text)", False),
         ("create table doit (task_id text, task_data blob); insert into doit values ('a', '[1')", False),
         ("create table doit (task_id text, task_data blob); insert into doit values ('a', '{}')", True),

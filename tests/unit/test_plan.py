@@ -18,7 +18,7 @@ from tasks.plan.keys import canonical, key, resolution_inputs
 from tasks.plan.lockfile import Lock
 from tasks.plan.plan import RECIPES, make_plan
 from tasks.plan.stage import Host, Plan
-from tasks.spec.model import File, Layer, Spec
+from tasks.spec.model import File, Group, Layer, Run, Services, Spec
 
 Case = tuple[Spec, Lock, Host]
 
@@ -28,6 +28,7 @@ SPEC: dict[str, Any] = {
     "packages": ["one", "two"],
     "layers": [{"name": "app", "packages": ["three"], "debconf": ["a a/b string c"]}],
     "hostname": "host",
+    "fstab": False,  # with one, most of an image is in the settings, too: test_fstab.py
     "images": {"/": IMAGE, "/boot": {"file": "b.img.gz", "format": "ext2"}},
 }
 
@@ -161,6 +162,10 @@ CHANGES: dict[str, tuple[Callable[[Case], Case], set[str]]] = {
     "file": (of_host(files={"packages": [], "app": [["/etc/motd", "file", "x", 420, "0:0"]]}),
              ABOVE),
     "script": (of_host(scripts={"app": "digest"}), ABOVE),
+    "several scripts": (of_host(scripts={"app": [["digest", {"A": "b"}, False]]}), ABOVE),
+    "accounts": (of_host(accounts={"app": [["group", "a", None, False]]}), ABOVE),
+    "services": (of_layer("app", services=Services(mask=("a.service",))), ABOVE),
+    "removed": (of_layer("app", remove=("/a", "/b")), ABOVE),
     "settings": (of_host(settings={"hostname": "other"}), LAST),
     # images
     "format": (of_image("/boot", format="ext3"), {"image:/boot"}),
@@ -181,6 +186,7 @@ CHANGES: dict[str, tuple[Callable[[Case], Case], set[str]]] = {
     "recommends, of which nothing came": (of_spec(recommends=True), set()),
     "base.include of which nothing came": (of_base(include=("apt",)), set()),
     "name of the output": (of_image("/", file="renamed.img.gz"), set()),
+    "size that it may have": (of_image("/", max_size=1 << 30), set()),
     "name of the spec": (of_spec(name="other", path=Path("/elsewhere/other.yaml")), set()),
     "mirror": (of_repo(uri="http://elsewhere.example.org/debian"), set()),
     "proxies": (of_spec(proxies={"http": "http://p:1"}, direct=("a",)), set()),
@@ -260,9 +266,10 @@ def test_level_is_in_the_key_of_what_is_compressed(case: Case) -> None:
         assert len(found) == keys, container
 
 
-def test_every_option_of_an_image_but_its_file_is_in_its_key(case: Case) -> None:
+def test_every_option_of_an_image_that_is_content_is_in_its_key(case: Case) -> None:
     seen = make_plan(*case).images[0].inputs
-    assert {field.name for field in fields(case[0].images[0])} - {"file"} <= seen.keys()
+    known = {field.name for field in fields(case[0].images[0])}
+    assert known - {"file", "max_size"} <= seen.keys()
 
 
 def test_debootstrap_runs_a_script_for_the_suite_so_its_key_has_it(case: Case) -> None:
@@ -408,7 +415,10 @@ RESOLVED: dict[str, tuple[Callable[[Case], Case], bool]] = {
     "order of packages": (of_layer("packages", packages=("two", "one", "one")), False),
     "files": (of_layer("app", files=(File(target="/a", source=None, content="", owner="0:0",
                                           mode=None),)), False),
-    "script": (of_layer("app", script=Path("/x")), False),
+    "script": (of_layer("app", scripts=(Run(path=Path("/x")),)), False),
+    "accounts": (of_layer("app", groups=(Group(name="a", gid=None, system=False),)), False),
+    "services": (of_layer("app", services=Services(enable=("a.service",))), False),
+    "removed": (of_layer("app", remove=("/a",)), False),
     "debconf": (of_layer("app", debconf=()), False),
     "images": (of_image("/", format="xfs"), False),
 }  # fmt: skip

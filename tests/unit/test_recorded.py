@@ -53,7 +53,7 @@ def keys(folder: Path) -> dict[str, dict[str, str]]:
             files={layer.name: [one.identity() for one in layer_entries(layer, spec)]
                    for layer in spec.layers},
             scripts={layer.name: script_identity(layer, spec)
-                     for layer in spec.layers if layer.script},
+                     for layer in spec.layers if layer.scripts},
             settings={"hostname": spec.settings.hostname, "timezone": spec.settings.timezone},
         )  # fmt: skip
         found[name] = {stage.task: stage.key for stage in make_plan(spec, lock, host).stages}

@@ -49,20 +49,33 @@ FULL: dict[str, Any] = {
         {"name": "app", "packages": ["nginx"], "debconf": ["tzdata tzdata/Areas select Etc"],
          "files": {"/etc/motd": {"source": "motd", "owner": "root:adm", "mode": "0640"},
                    "/etc/issue": {"content": "hello\n"}},
-         "script": "app.sh", "reads": ["timezone"]},
+         "groups": {"web": {"gid": 700, "system": True}},
+         "users": {"www": {"uid": 700, "groups": ["web"], "comment": "x", "shell": "/bin/sh",
+                           "home": "/srv/www", "hashed_password": "*", "sudo": "nopasswd",
+                           "ssh_keys": ["ssh-ed25519 AAAA x"], "system": True}},
+         "overlays": [{"source": "rootfs", "owner": "1:2", "modes": {"/a": "0755"}}],
+         "units": ["hello.service"], "remove": ["/usr/share/doc/*"],
+         "services": {"enable": ["a"], "disable": ["b"], "mask": ["c"]},
+         "script": "app.sh", "reads": ["timezone"], "env": {"A": "${hostname}"},
+         "scripts": [{"source": "b.sh", "env": {"B": 1}, "network": True}]},
     ],
+    "allow_network": True,
     "reads": ["hostname"],
     "recommends": True,
     "debconf": ["a a/b string c"],
     "hostname": "host.example.org",
     "timezone": "Etc/UTC",
     "locale": "de_DE.UTF-8",
+    "locales": ["en_US.UTF-8"],
+    "fstab": True,
+    "ssh_host_keys": "first-boot",
+    "version": "1.0-rc1",
     "hashed_root_password": "$6$abc$def",
     "apt_sources": True,
     "proxies": {"http": "http://p:1", "https": "http://p:2", "direct": ["10.0.0.1"]},
     "images": {"/": {"file": "a.img.zst", "format": "ext4", "container": "zstd", "level": "best",
                      "pack": "direct", "label": "root", "options": "-m 1", "size": "2G",
-                     "uuid": "00000000-0000-4000-8000-00000000ABCD"},
+                     "uuid": "00000000-0000-4000-8000-00000000ABCD", "max_size": "3G"},
                "/boot": {"file": "b.img", "format": "ext2", "free": "16M"}},
 }  # fmt: skip
 
@@ -95,15 +108,20 @@ def test_every_property_is_described(name: str) -> None:
 
 @pytest.mark.parametrize(("where", "schema"), list(objects(DOCUMENT)))
 def test_no_object_allows_unknown_properties(where: str, schema: dict[str, Any]) -> None:
-    assert schema["type"] == "object"
+    # A user of whom nothing is said is `admin:`, which YAML reads as null.
+    assert schema["type"] in ("object", ["object", "null"])
     assert schema["additionalProperties"] is False
+
+
+MAPS = [(name,) for name in ("files", "images", "users", "groups", "env", "modes")]
+"""Fields whose own fields are names."""
 
 
 def places(value: Any, where: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Where in FULL objects with fixed fields stand: not the maps of paths, not `meta`."""
     if where[-1:] == ("meta",):
         return
-    if isinstance(value, dict) and where[-1:] not in (("files",), ("images",)):
+    if isinstance(value, dict) and where[-1:] not in MAPS:
         yield where
     pairs = value.items() if isinstance(value, dict) else enumerate(value)
     for step, inner in pairs:
@@ -126,7 +144,7 @@ def test_full_document_has_every_property_of_the_schema() -> None:
     known = {name.rpartition("/")[2] for name in PROPERTIES}
     used = {key for where in places(FULL) for key in at(FULL, where)}
     # One excludes hashed_root_password; of several files and names: test_compose.py.
-    assert known - used == {"root_password", "vars", "variants", "template"}
+    assert known - used == {"root_password", "password", "vars", "variants", "template"}
 
 
 def at(value: Any, where: tuple[Any, ...]) -> Any:
@@ -152,12 +170,17 @@ def test_shipped_spec_loads_and_names_its_schema(path: Path) -> None:
     loaded = load_spec(path, schema=SCHEMA)
     assert loaded.name == path.stem
     for layer in loaded.layers:
-        for source in (layer.script, *(file.source for file in layer.files)):
+        for source in (
+            *(run.path for run in layer.scripts),
+            *(file.source for file in layer.files),
+        ):
             assert source is None or source.exists()
 
 
 def test_defaults_of_the_schema_are_those_of_the_code(tmp_path: Path) -> None:
-    least = load(tmp_path, layers=[{"name": "app", "files": {"/a": {"content": ""}}}])
+    layer = {"name": "app", "files": {"/a": {"content": ""}}, "users": {"a": None},
+             "groups": {"a": None}, "script": "a.sh"}  # fmt: skip
+    least = load(tmp_path, layers=[layer])
     found = {
         "arch": least.arch, "recommends": least.recommends, "tool": least.base.tool,
         "variant": least.base.variant, "section": "", "trusted": least.repos[0].trusted,
@@ -165,7 +188,9 @@ def test_defaults_of_the_schema_are_those_of_the_code(tmp_path: Path) -> None:
         "check_rollback": least.repos[0].check_rollback,
         "owner": least.layers[0].files[0].owner, "apt_sources": least.settings.apt_sources,
         "container": least.images[0].container, "level": least.images[0].level,
-        "pack": least.images[0].pack,
+        "pack": least.images[0].pack, "allow_network": least.allow_network,
+        "network": least.layers[0].scripts[0].network, "sudo": bool(least.layers[0].users[0].sudo),
+        "system": least.layers[0].users[0].system and least.layers[0].groups[0].system,
     }  # fmt: skip
     stated = {name.rpartition("/")[2]: value["default"]
               for name, value in PROPERTIES.items() if "default" in value}  # fmt: skip

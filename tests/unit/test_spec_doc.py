@@ -73,40 +73,56 @@ LEAST: dict[str, Any] = {
     "repos": [{**REPO, "keyring": "keys/least.gpg"}],
     "base": {"include": ["zero"]},
     "packages": ["one"],
+    "script": "scripts/least.sh",
+    "allow_network": True,
+    "fstab": False,
     # All three: with the first of them the lock begins to note what looks at them.
     "hostname": "least", "timezone": "UTC", "locale": "C.UTF-8",
-    "layers": [{"name": "app", "packages": ["two"], "files": {"/etc/a": {"content": "a"}}}],
+    "layers": [{"name": "app", "packages": ["two"], "files": {"/etc/a": {"content": "a"}},
+                "script": "scripts/least.sh"}],
     "images": {"/": IMAGE, "/boot": {"file": "b.img.gz", "format": "ext2"}},
 }  # fmt: skip
 """A spec with a place for the fields of lists and mappings; others get their own example there."""
+
+WHERE = {"sources": {"apt_sources": True}, "fstab": {"fstab": True}}
+"""What a spec must have beside LEAST for a word of REBUILDS to be true."""
 
 PLACES = {"files": "/etc/a", "images": "/boot"}
 """The user's name in a mapping of LEAST at which a field is tried."""
 
 
-def changed(document: dict[str, Any], path: str, value: Any) -> Iterator[dict[str, Any]]:
-    """The document with a field set, and then without one of those that may exclude it."""
+Pair = tuple[dict[str, Any], dict[str, Any]]
+
+
+def changed(document: dict[str, Any], path: str, value: Any) -> Iterator[Pair]:
+    """The document without and with a field; then also without one of those that may exclude it.
+
+    What it is in is there in both, by its own example if by nothing else.
+    """
     made = copy.deepcopy(document)
     at: Any = made
     *above, last = re.findall(r"\w[\w-]*|\[\]|\*", path)
     for number, step in enumerate(above):
         here = ".".join(above[: number + 1]).replace(".[]", "[]")
-        if step == "[]":
-            at = at[0]
-        elif step == "*":
-            name = PLACES.get(above[number - 1], next(iter(at)))
-            at[name] = at[name] if isinstance(at[name], dict) else {}
+        if step in ("[]", "*"):
+            name: Any = 0 if step == "[]" else PLACES.get(above[number - 1], "")
+            name = name if step == "[]" or name in at else next(iter(at))
+            # A path may stand for a mapping that has no more than its source.
+            at[name] = {"source": at[name]} if isinstance(at[name], str) else at[name]
             at = at[name]
         else:
             at = at.setdefault(step, copy.deepcopy(FIELDS[here].rules["examples"][0]))
+    whole = copy.deepcopy(made)
     at.pop(last, None)
+    without = copy.deepcopy(made)
     siblings = list(at)
     at[last] = value
-    yield made
-    for name in siblings:
-        kept = at.pop(name)
-        yield made
-        at[name] = kept
+    for before in (without, whole, document):
+        yield before, made
+        for name in siblings:
+            kept = at.pop(name)
+            yield before, made
+            at[name] = kept
 
 
 def write_files(folder: Path, value: Any) -> None:
@@ -117,6 +133,9 @@ def write_files(folder: Path, value: Any) -> None:
     elif isinstance(value, str) and re.fullmatch(r"\w[\w-]*(/[\w.-]+)+\.\w+|\w+/\w+", value):
         path = folder / value
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.suffix:
+            path = path / "usr/local/bin/own"
+            path.parent.mkdir(parents=True, exist_ok=True)
         key = b"\0\0\0\x0bssh-ed25519\0\0\0 " + value[:32].ljust(32).encode()
         content = {
             ".gpg": b"\x9b" + value.encode(), ".asc": b"\x9b" + value.encode(),
@@ -135,16 +154,27 @@ def loaded(folder: Path, document: dict[str, Any]) -> Spec | str:
         return str(error)
 
 
-def state(spec: Spec) -> tuple[str, dict[str, str]]:
+State = tuple[str, dict[str, str]]
+
+
+def planned(folder: Path, document: dict[str, Any]) -> State | str:
     """What the lock depends on, and each stage's key, by its place and not by its name."""
+    spec = loaded(folder, document)
+    if isinstance(spec, str):
+        return spec
     layers = {layer.name: [record(f"p{number}")] for number, layer in enumerate(spec.layers)}
     repos = tuple(
         LockedRepo(name=repo.name, release="a" * 64, date="", fields={"Origin": "Test"})
         for repo in spec.repos
     )
-    lock = samples.lock([record("apt")], layers, repos=repos)
-    host = inputs.host_inputs(spec, lock, {"mirror": "http://mirror.invalid"}, Path("none"))
-    plan = make_plan(spec, lock, host)
+    base = [record(name) for name in ("apt", "openssh-server", "systemd")]
+    lock = samples.lock(base, layers, repos=repos)
+    mirrors = {"mirror": "http://mirror.invalid"}
+    try:
+        host = inputs.host_inputs(spec, lock, mirrors, Path("none"), folder)
+        plan = make_plan(spec, lock, host)
+    except BuildError as error:
+        return str(error)
     keys = {f"layer {number}": stage.key for number, stage in enumerate(plan.layers)
             if stage.name != "settings"}  # fmt: skip
     keys |= {stage.name: stage.key for stage in plan.layers if stage.name == "settings"}
@@ -152,9 +182,9 @@ def state(spec: Spec) -> tuple[str, dict[str, str]]:
     return resolution_inputs(spec), keys
 
 
-def observed(before: Spec, after: Spec) -> set[str]:
+def observed(before: State, after: State) -> set[str]:
     """In the words of REBUILDS: the lowest stage that is made anew, and whether the lock is."""
-    (lock, old), (other_lock, new) = state(before), state(after)
+    (lock, old), (other_lock, new) = before, after
     differs = [name for name in {**new, **old} if old.get(name) != new.get(name)]
     found = {"lock"} if lock != other_lock else set()
     for word, begins in (("base", "base"), ("layer", "layer "), ("settings", "settings"),
@@ -173,18 +203,16 @@ def planning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def tried(folder: Path, least: dict[str, Any], field: Field) -> set[str]:
-    """What changes between the spec as it is and with each example of a field."""
+    """What each example of a field changes in a spec that has what it is in."""
     found: set[str] = set()
-    before = loaded(folder, least)
-    assert isinstance(before, Spec), before
     for value in field.rules["examples"]:
         told: list[str] = []
-        for document in changed(least, field.path, value):
-            after = loaded(folder, document)
-            if isinstance(after, Spec):
+        for one, other in changed(least, field.path, value):
+            before, after = planned(folder, one), planned(folder, other)
+            if not isinstance(before, str) and not isinstance(after, str):
                 found |= observed(before, after)
                 break
-            told.append(after)
+            told += [text for text in (before, after) if isinstance(text, str)]
         else:
             pytest.skip(f"{field.path}: planning alone cannot try it: {told[0]}")
     return found
@@ -200,10 +228,10 @@ def test_what_a_field_rebuilds(planning: Path, path: str) -> None:
         pytest.skip(f"{path}: what is in it is tried by itself")
     found = tried(planning, LEAST, field)
     assert found == words & {"lock", "base", "layer", "settings", "image"}
-    # Where the image keeps its sources, and where a layer looks at the settings.
-    kept = tried(planning, {**LEAST, "apt_sources": True}, field) - found
-    if path != "apt_sources":
-        assert kept == ({"settings"} if "sources" in words else set())
+    for word, more in WHERE.items():
+        also = tried(planning, {**LEAST, **more}, field) - found
+        if path not in more:
+            assert also == ({"settings"} if word in words else set())
     if "lock" not in words and "reads" not in path:
         app = {**LEAST["layers"][0], "reads": ["hostname", "timezone", "locale"]}
         looking = tried(planning, {**LEAST, "layers": [app]}, field) - found
@@ -221,7 +249,8 @@ def test_every_field_but_these_is_tried() -> None:
 @pytest.mark.parametrize("path", [path for path in FIELDS if re.fullmatch(r"\w+", path)])
 def test_example_of_a_field_is_one_of_a_spec(tmp_path: Path, path: str) -> None:
     for value in FIELDS[path].rules["examples"]:
-        document = {"packages": ["one"], "repos": [REPO], "images": {"/": IMAGE}, path: value}
+        document = {"packages": ["one"], "script": "scripts/least.sh", "hostname": "least",
+                    "repos": [REPO], "images": {"/": IMAGE}, path: value}  # fmt: skip
         if path == "include":
             for name in value:
                 (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -1,15 +1,17 @@
 #!/bin/sh
 # Adds the locale $1 with the character map $2 to locale.gen(5); with $3, generates all in it now.
+# $4 is the field of the spec that asks for it.
 # What is there already, of a user's file, script or debconf's answers, is generated, too.
 set -e
+field=${4:-locale}
 if [ -z "$2" ]; then
     # A name without a character set says nothing of its map: pl_PL has ISO-8859-2, aa_ER UTF-8.
     known=/usr/share/i18n/SUPPORTED
     while read -r name map; do
-        if [ "$name" = "$1" ]; then set -- "$1" "$map" "${3:-}"; fi
+        if [ "$name" = "$1" ]; then set -- "$1" "$map" "${3:-}" "$field"; fi
     done < "$known" 2> /dev/null || true
     if [ -z "$2" ]; then
-        echo "error: locale: $known of the image knows no $1: name its character set (de_DE.UTF-8)"
+        echo "error: $field: $known of the image knows no $1: name its character set (de_DE.UTF-8)"
         exit 1
     fi
 fi
@@ -24,7 +26,7 @@ if [ -d /usr/share/i18n/locales ]; then
             if [ -e "$path" ]; then continue 2; fi
         done
         near=$(cd /usr/share/i18n/locales && echo "${definition%%_*}"_*)
-        echo "error: locale: the image's package locales has no ${there#*:}, so it cannot make" \
+        echo "error: $field: the image's package locales has no ${there#*:}, so it cannot make" \
             "$1; of this language it has $near"
         exit 1
     done

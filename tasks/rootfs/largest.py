@@ -1,0 +1,146 @@
+"""What takes most in a stack of trees, by their tarballs: nothing is unpacked."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..debian.deb822 import stanza_fields
+from ..formats.footprint import BLOCK, whole_blocks
+from ..host import safe
+from ..host.process import PIPE, popen, running
+from .dpkg import STATUS_LIMIT
+
+COUNT = 10
+"""How many of each are named."""
+
+MOST = 0.9
+"""Of a folder's size: one below it that takes more is named in its place."""
+
+STATUS = "var/lib/dpkg/status"
+
+Folder = dict[str, Any]
+"""By name the bytes of a file, or a folder in it."""
+
+
+class Largest(NamedTuple):
+    """Packages and folders, the largest first, with their bytes."""
+
+    packages: list[tuple[str, int]]
+    folders: list[tuple[str, int]]
+
+
+def largest(tarballs: Sequence[Path], mount: str, below: Sequence[str]) -> Largest:
+    """What takes most of an image, of the tarballs of its trees from the base up.
+
+    Packages are those of the whole tree, by Installed-Size; folders those of the image's own part.
+    """
+    tree: Folder = {}
+    status = b""
+    for path in tarballs:
+        status = _merge(tree, path) or status
+    for point in below:
+        _at(tree, point).clear()
+    top = _at(tree, mount)
+    return Largest(packages=_packages(status), folders=_folders(top, mount.rstrip("/"))[:COUNT])
+
+
+def _at(tree: Folder, path: str) -> Folder:
+    """The folder at a path, an empty one where there is none."""
+    here: Any = tree
+    for step in path.strip("/").split("/") if path != "/" else ():
+        here = here.get(step) if isinstance(here, dict) else None
+    return here if isinstance(here, dict) else {}
+
+
+# ---------------------------------------------------------------- tarballs
+
+
+def _merge(tree: Folder, path: Path) -> bytes:
+    """Put what a tarball has over a tree, as overlayfs would show it; its dpkg status, or b"".
+
+    A character device 0:0 takes away what is below, an opaque folder all that it has (Linux,
+    Documentation/filesystems/overlayfs).
+    """
+    status = b""
+    with open(safe.reading(path), "rb") as packed:
+        process = popen(["zstd", "-dcq"], stdin=packed, stdout=PIPE)
+        with running(process), tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+            for member in archive:
+                steps = [step for step in member.name.split("/") if step not in ("", ".")]
+                if not steps:
+                    continue
+                _put(tree, steps, member)
+                if "/".join(steps) == STATUS and member.isreg() and member.size < STATUS_LIMIT:
+                    content = archive.extractfile(member)
+                    status = content.read() if content is not None else b""
+    return status
+
+
+def _put(tree: Folder, steps: Sequence[str], member: tarfile.TarInfo) -> None:
+    here = tree
+    for step in steps[:-1]:
+        inner = here.get(step)
+        if not isinstance(inner, dict):
+            inner = here[step] = {}
+        here = inner
+    name = steps[-1]
+    if member.ischr() and (member.devmajor, member.devminor) == (0, 0):
+        here.pop(name, None)
+    elif member.isdir():
+        opaque = member.pax_headers.get("SCHILY.xattr.trusted.overlay.opaque") == "y"
+        if opaque or not isinstance(here.get(name), dict):
+            here[name] = {}
+    else:
+        here[name] = whole_blocks(_size(member))
+
+
+def _size(member: tarfile.TarInfo) -> int:
+    """Bytes of a file, holes left out; a hard link takes none."""
+    if not member.isreg():
+        return 0
+    sparse: Sequence[tuple[int, int]] | None = getattr(member, "sparse", None)
+    return sum(size for _offset, size in sparse) if sparse else member.size
+
+
+# ---------------------------------------------------------------- sums
+
+
+def _packages(status: bytes) -> list[tuple[str, int]]:
+    """The largest of dpkg's status; Installed-Size counts KiB (Debian policy 5.6.20)."""
+    found = []
+    for stanza in status.decode("utf-8", "replace").split("\n\n"):
+        fields: Mapping[str, str] = stanza_fields(stanza)
+        state = fields.get("Status", "").rpartition(" ")[2]
+        size = fields.get("Installed-Size", "")
+        if state not in ("not-installed", "config-files") and size.isdecimal() and len(size) < 12:
+            found.append((fields.get("Package", "?"), int(size) << 10))
+    return sorted(found, key=lambda one: (-one[1], one[0]))[:COUNT]
+
+
+def _folders(top: Folder, mount: str) -> list[tuple[str, int]]:
+    """Folders below a mount point with all that is in them; not those that one below makes up."""
+    sizes: dict[str, int] = {}
+    most: dict[str, int] = {}
+    for path, own in reversed(list(_walk(top, mount))):  # what is below a folder comes before it
+        size = sizes[path] = sizes.get(path, 0) + own
+        parent = path.rpartition("/")[0]
+        sizes[parent] = sizes.get(parent, 0) + size
+        most[parent] = max(most.get(parent, 0), size)
+    named = [
+        (path, size)
+        for path, size in sizes.items()
+        if path.startswith(f"{mount}/") and most.get(path, 0) <= MOST * size
+    ]
+    return sorted(named, key=lambda one: (-one[1], one[0]))
+
+
+def _walk(top: Folder, mount: str) -> Iterator[tuple[str, int]]:
+    """Each folder below with the bytes of its own files, one before those in it."""
+    stack = [(f"{mount}/{name}", one) for name, one in top.items() if isinstance(one, dict)]
+    while stack:
+        path, folder = stack.pop()
+        yield path, BLOCK + sum(one for one in folder.values() if isinstance(one, int))
+        stack += [(f"{path}/{name}", one) for name, one in folder.items() if isinstance(one, dict)]

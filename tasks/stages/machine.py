@@ -1,0 +1,116 @@
+"""Accounts, services and what is removed: the steps of a layer that its own tools make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..host.sandbox import Step
+from ..plan.job import LayerJob
+from ..spec.words import counted
+from .inside import INSIDE, shell
+
+ACCOUNTS = "accounts"
+REMOVED = "/dev/.strata/removed"
+"""Where the sandbox writes what was removed: a file of scratch, bound there."""
+
+DOING = {"enable": "enabling", "disable": "disabling", "mask": "masking"}
+
+
+def give_accounts(folder: Path, job: LayerJob) -> None:
+    """Write what of the users may stand in no command: passwords, and keys."""
+    if not job.users:
+        return
+    (folder / ACCOUNTS).mkdir()
+    for account in job.users:
+        for kind, text in (("shadow", account.shadow), ("keys", account.keys)):
+            path = folder / ACCOUNTS / f"{account.user.name}.{kind}"
+            path.touch(mode=0o600)
+            path.write_text(text, encoding="utf-8")
+
+
+def account_steps(job: LayerJob) -> list[Step]:
+    """The commands that make groups and users, after the packages and before the files."""
+    where = f"{job.spec}: layers.{job.stage.name}"
+    steps = [
+        shell(
+            "make-group",
+            f"{where}.groups.{group.name}",
+            group.name,
+            "" if group.gid is None else str(group.gid),
+            "system" if group.system else "",
+            title=f"making the group {group.name}",
+        )
+        for group in job.groups
+    ]
+    for account in job.users:
+        user = account.user
+        steps.append(
+            shell(
+                "make-user",
+                f"{where}.users.{user.name}",
+                user.name,
+                "" if user.uid is None else str(user.uid),
+                user.home,
+                user.shell,
+                user.comment,
+                ",".join(user.groups),
+                user.sudo,
+                "system" if user.system else "",
+                f"{INSIDE}/{ACCOUNTS}/{user.name}",
+                title=f"making the user {user.name}",
+            )
+        )
+    return steps
+
+
+def service_steps(job: LayerJob) -> list[Step]:
+    """The commands that enable, disable and mask units, after the files."""
+    where = f"{job.spec}: layers.{job.stage.name}.services"
+    return [
+        shell("set-units", f"{where}.{verb}", verb, *units, title=f"{DOING[verb]} {_told(units)}")
+        for verb, units in job.services.given.items()
+    ]
+
+
+def _told(units: Sequence[str]) -> str:
+    return units[0] if len(units) == 1 else counted(len(units), "unit")
+
+
+def remove_steps(job: LayerJob) -> list[Step]:
+    """The command that takes out what the layer removes, last of all."""
+    if not job.remove:
+        return []
+    title = f"removing {counted(len(job.remove), 'pattern')} of files"
+    return [shell("remove", REMOVED, *job.remove, title=title)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removed:
+    """What one pattern of `remove` took out of a tree."""
+
+    pattern: str
+    files: int
+
+    @property
+    def told(self) -> str:
+        """For people."""
+        return f"{self.pattern}: {counted(self.files, 'file')}" if self.files else (
+            f"nothing: {self.pattern} is not in the image")  # fmt: skip
+
+    @property
+    def fact(self) -> list[Any]:
+        """For its record."""
+        return [self.pattern, self.files]
+
+
+def removed(text: str, job: LayerJob) -> list[Removed]:
+    """What the step noted, of the patterns that the job has."""
+    found = []
+    for line in text.splitlines():
+        number, _, pattern = line.partition(" ")
+        if number.isdecimal() and pattern in job.remove:
+            found.append(Removed(pattern=pattern, files=int(number)))
+    return found
