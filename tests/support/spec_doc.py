@@ -133,7 +133,7 @@ def values(schema: Mapping[str, Any], rules: Mapping[str, Any]) -> str:
     rules = resolved(schema, rules)
     if "enum" in rules:
         return "one of " + ", ".join(f"`{_dumped(one, flow=True)}`" for one in rules["enum"])
-    if "oneOf" in rules and not any("required" in one for one in rules["oneOf"]):
+    if "oneOf" in rules and not any(set(one) == {"required"} for one in rules["oneOf"]):
         return "; or ".join(values(schema, one) for one in rules["oneOf"])
     kinds = rules.get("type", [])
     kind = " or ".join(KINDS[one] for one in ([kinds] if isinstance(kinds, str) else kinds))
