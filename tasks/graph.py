@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from doit import create_after
 from doit.exceptions import InvalidDodoFile
@@ -54,8 +56,18 @@ def task_lock() -> Task:
     return {"actions": [action(work)], "uptodate": [False]}
 
 
-def _up_to_date(stage: Stage) -> Callable[[], bool]:
-    return lambda: _session().cache.intact(stage) is not None
+@dataclass(frozen=True)
+class InCache:
+    """Whether the cache has a stage; doit's own `info` shows what this is as a text."""
+
+    stage: Stage
+
+    def __call__(self) -> bool:
+        """True: there is nothing to do."""
+        return _session().cache.intact(self.stage) is not None
+
+    def __str__(self) -> str:
+        return f"the cache has {self.stage.entry}"
 
 
 def _stage(stage: Stage, below: list[str], make: Callable[[Stage], None]) -> Task:
@@ -64,7 +76,7 @@ def _stage(stage: Stage, below: list[str], make: Callable[[Stage], None]) -> Tas
         "doc": f"key {stage.key}",
         "actions": [action(lambda: make(stage))],
         "targets": [str(_session().cache.file(stage))],
-        "uptodate": [_up_to_date(stage)],
+        "uptodate": [InCache(stage)],
         "setup": list(below),
     }
 
@@ -160,8 +172,9 @@ def _clean_out() -> None:
 def _plain(module: str, function: str, doc: str) -> Task:
     """A task that is one function of the session, whose module is imported when it runs."""
 
-    def work() -> None:
-        getattr(importlib.import_module(f".commands.{module}", __package__), function)(_session())
+    def work() -> Any:
+        found = importlib.import_module(f".commands.{module}", __package__)
+        return getattr(found, function)(_session())
 
     return {"actions": [action(work)], "uptodate": [False], "doc": doc}
 

@@ -19,7 +19,7 @@ def check(session: Session) -> None:
     the addresses, and what the lock says of itself. A lock that is stale or missing is no fault.
     """
     spec = session.spec
-    for variant in () if session.variant else variants_of(spec.path):
+    for variant in () if session.variant else variants_of(spec.path, session.specs):
         # Read and checked as if it were wanted: who mistyped it is told before it is.
         _ = Session(root=session.root, variables={**session.variables, "variant": variant}).spec
     # What these stand for is the building host's to say.

@@ -1,11 +1,16 @@
-"""`strata list`: the specs here, or a spec's graph with the state of each stage. Works offline."""
+"""`strata list` and `info`: the specs, a spec's graph, one of its stages. Both work offline."""
 
 from __future__ import annotations
 
+import itertools
+import os
+
 from ..errors import BuildError
-from ..plan import fstab
+from ..plan import fstab, lockfile
+from ..plan.stage import Plan, Stage
 from ..session.session import Session
 from ..spec.load import spec_names
+from ..spec.words import near
 
 
 def listing(session: Session) -> None:
@@ -37,3 +42,94 @@ def listing(session: Session) -> None:
         size = f"{entry.path.stat().st_size / 1e6:10.1f} MB" if entry else ""
         state = "in the cache" if entry else "not built"
         session.screen.line(f"{depth + stage.title:<24} {stage.key[:8]}  {state:<12}{size}")
+
+
+# ---------------------------------------------------------------- info
+
+DOES = {
+    "lock": "looks at the repositories, writes the lock: which packages, in which versions",
+    "base": "bootstraps a tree from the locked packages",
+    "layer": "packages, files and script, on the tree below",
+    "layer:settings": "hostname, time zone, locale, root's password, apt's sources: what the spec "
+    "has of them",
+    "image": "a filesystem image of its mount point's part of the tree",
+    "build": "brings what is published up to date",
+}
+"""What each task of the graph is for."""
+
+
+def info(session: Session, task: str) -> None:
+    """Say what a task does, its state, its file and what it stands on.
+
+    `layer` and `image` are all of them. BuildError for a task that the spec has none of.
+    """
+    spec = session.spec
+    below = _below(session)
+    wanted = [one for one in below if one == task or one.partition(":")[0] == task]
+    if not wanted:
+        meant = near(task, below)
+        raise BuildError(
+            f"{spec.path}: {task}: there is no such stage",
+            (f"did you mean {meant}? " if meant else "") + f"stages: {', '.join(below)}",
+        )
+    for one in wanted:
+        does = DOES.get(one) or DOES[one.partition(":")[0]]
+        rows = {"does": does, **_state(session, one)}
+        rows["stands on"] = ", ".join(below[one]) or "the spec and its repositories"
+        session.screen.line(f"{one} of {spec.name}")
+        for name, text in rows.items():
+            session.screen.line(f"  {name:<9}  {text}")
+
+
+def _below(session: Session) -> dict[str, list[str]]:
+    """Every task of the spec's graph, in its order, with what it is made of."""
+    spec = session.spec
+    names = [*(layer.name for layer in spec.layers), *(["settings"] if spec.settings else [])]
+    tree = ["base", *(f"layer:{name}" for name in names)]
+    images = [f"image:{image.mount}" for image in spec.images]
+    found: dict[str, list[str]] = {"lock": [], "base": ["lock"]}
+    found |= {above: [under] for under, above in itertools.pairwise(tree)}
+    found |= {image: [tree[-1]] for image in images}
+    return {**found, "build": images}
+
+
+def _state(session: Session, task: str) -> dict[str, str]:
+    """A task's state, and where its results are, by the names that `info` shows."""
+    lock = session.read_lock()
+    fits = lock is not None and session.fits(lock)
+    if task == "lock":
+        return {"state": "current" if fits else lockfile.state(lock),
+                "file": str(session.lock_path)}  # fmt: skip
+    if not fits:
+        return {"state": f"not known before {session.lock_path} is: it is {lockfile.state(lock)}"}
+    plan = session.plan
+    if task == "build":
+        return {"state": _published(session, plan), "folder": f"{os.path.relpath(session.out)}/"}
+    stage = next(one for one in plan.stages if one.task == task)
+    entry = session.cache.get(stage)
+    size = f", {entry.path.stat().st_size / 1e6:.1f} MB" if entry else ""
+    return {
+        "state": "in the cache" if entry else "not built",
+        "key": stage.key,
+        "file": os.path.relpath(session.cache.file(stage)) + size,
+        "log": os.path.relpath(session.out / "log" / stage.log),
+    }
+
+
+def _published(session: Session, plan: Plan) -> str:
+    """Whether each image is what a build would publish now."""
+
+    def there(file: str, stage: Stage) -> bool:
+        entry = session.cache.get(stage)
+        try:
+            return entry is not None and session.cache.memory.holds(
+                session.out / file, entry.sha256
+            )
+        except OSError:
+            return False
+
+    files = [image.file for image in session.spec.images]
+    lacking = [
+        file for file, stage in zip(files, plan.images, strict=True) if not there(file, stage)
+    ]
+    return f"not up to date: {', '.join(lacking)}" if lacking else f"up to date: {', '.join(files)}"

@@ -14,7 +14,7 @@ def show(session: Session) -> None:
     """
     spec = session.spec
     whole, _made_of = compose(spec.path, session.given, [session.specs.relative_to(session.root)])
-    found = [(session.mask(text), origin) for text, origin in lines(whole)]
+    found = list(lines(whole, session.mask))
     wide = min(max((len(text) for text, _origin in found), default=0), 72)
     for text, origin in found:
         session.screen.line(f"{text:<{wide}}  # {origin}" if origin else text)

@@ -26,7 +26,7 @@ FOREIGN_SHOWN = 20
 def _locked(session: Session) -> Iterator[tuple[str, str]]:
     """(spec, variant or "") of each that has a lock."""
     for name in spec_names(session.specs):
-        for variant in ("", *variants_of(session.specs / f"{name}.yaml")):
+        for variant in ("", *variants_of(session.specs / f"{name}.yaml", session.specs)):
             lock = f"{name}-{variant}.lock" if variant else f"{name}.lock"
             if (session.specs / lock).exists():
                 yield name, variant

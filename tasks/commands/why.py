@@ -45,25 +45,27 @@ def keys(session: Session) -> None:
 # ---------------------------------------------------------------- why
 
 
-def why(session: Session) -> None:
-    """Say of each stage whether a build would redo it, and what changed; asks no repository."""
+def why(session: Session) -> bool:
+    """Say of each stage whether a build would redo it, and what changed; asks no repository.
+
+    False where something would be redone: the exit status is 2.
+    """
     lock = session.read_lock()
     if lock is None or not session.fits(lock):
         state = lockfile.state(lock)
         session.screen.line(f"lock    {session.lock_path} is {state}: a build resolves it first")
-        if lock is None:
-            return
-        for line in changed(session.project.own(lock), lock):
-            session.screen.line(f"        {line}")
-        session.screen.line("        run `doit lock` to see the rest")
-        return
+        if lock is not None:
+            for line in changed(session.project.own(lock), lock):
+                session.screen.line(f"        {line}")
+            session.screen.line("        run `doit lock` to see the rest")
+        return False
     for name in session.spec.unreproducible:
         session.screen.line(network_told(name))
     plan = session.plan
     needed = [stage for stage in plan.images if session.cache.get(stage) is None]
     if not needed:
         session.screen.line("nothing would be redone: every image is in the cache")
-        return
+        return True
     redo: list[Stage] = list(needed)
     for stage in reversed(plan.tree):
         if session.cache.get(stage) is not None:
@@ -73,6 +75,7 @@ def why(session: Session) -> None:
         session.screen.line(f"{stage.kind:<6}  {stage.name:<16} {stage.key[:8]} would be built")
         for line in _reasons(session, stage):
             session.screen.line(f"        {line}")
+    return False
 
 
 def _reasons(session: Session, stage: Stage) -> list[str]:

@@ -61,7 +61,7 @@ COMMANDS = {
             more="Exit status 1 if anything differs, which is named.",
         ),
         Command(name="list", summary="the specs; with spec=NAME its stages and their state"),
-        Command(name="info", summary="a stage's file and state: info STAGE spec=NAME"),
+        Command(name="info", summary="what a stage is, its file and state: info STAGE spec=NAME"),
         Command(name="clean", summary="remove what builds put into out/NAME/"),
         Command(name="forget", summary="forget doit's own state of a spec; nothing is redone"),
         Command(
@@ -104,10 +104,11 @@ VALUES = {
 }
 """What may be given to a variable, where that is known."""
 
-EXITS = """\
-  0    done, or nothing to do
-  1    refused or failed: one message says what, and what helps
-  2    `why`: something would be redone
-  3    the command line, or a folder in Strata's place, will not do
-  130  interrupted; 143 terminated: 128 and the signal's number"""
-"""Of all commands."""
+EXITS = {
+    0: "done, or nothing to do",
+    1: "refused or failed: one message says what, and what helps; `reproduce`: something differs",
+    2: "`why`: something would be redone; else a fault of Strata's own, with its traceback",
+    3: "the command line, or a folder in Strata's place, will not do",
+    130: "interrupted; 143 terminated: 128 and the signal's number",
+}
+"""What a command ends with. Of several specs, the worst: a failure is worse than `why`'s 2."""

@@ -14,16 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from doit.cmd_base import DoitCmdBase, NamespaceTaskLoader
-from doit.cmd_clean import Clean
-from doit.cmd_forget import Forget
-from doit.cmd_info import Info
 from doit.cmd_run import Run
 from doit.doit_cmd import DoitMain
 
 from ..errors import BuildError
 from ..session.reporter import Reporter
-from ..session.session import VARIABLES
-from ..spec.load import spec_names
+from ..session.session import VARIABLES, Session
+from ..spec.load import find_spec, spec_names
 from ..version import VERSION
 from . import usage, words
 from .commands import COMMANDS
@@ -46,25 +43,83 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no types
         self.namespace["DOIT_CONFIG"] = start()
 
 
-class Listing(DoitCmdBase):  # type: ignore[misc]
-    """`list`: the specs, or one's stages, in place of doit's list of tasks."""
+class Own(DoitCmdBase):  # type: ignore[misc]
+    """A command of Strata's in the place of one of doit's, which speaks of tasks and of Python."""
 
-    name = "list"
-    doc_purpose = "the specs; with spec=NAME its stages and their state"
     doc_usage = "[spec=NAME]"
     doc_description = None
     cmd_options = ()
 
-    def _execute(self) -> int:
-        from ..commands.listing import listing
+    def work(self, session: Session, words: Sequence[str]) -> None:
+        """What the command does; BuildError where it cannot."""
+        raise NotImplementedError
 
+    def _execute(self, pos_args: Sequence[str]) -> int:
         session = Reporter.session
         try:
-            listing(session)
+            self.work(session, pos_args)
         except BuildError as error:
             sys.stderr.write(f"ERROR: {session.mask_if_known(str(error))}\n")
             return 1
         return 0
+
+
+class Listing(Own):
+    """`list`: the specs, or one's stages, in place of doit's list of tasks."""
+
+    name = "list"
+    doc_purpose = COMMANDS["list"].summary
+
+    def work(self, session: Session, words: Sequence[str]) -> None:
+        """Say what there is."""
+        from ..commands.listing import listing
+
+        listing(session)
+
+
+class Info(Own):
+    """`info STAGE`: what it does, its state and what it stands on; of a command, its page."""
+
+    name = "info"
+    doc_purpose = COMMANDS["info"].summary
+
+    def work(self, session: Session, words: Sequence[str]) -> None:
+        """Say what there is to say of one task, or list the spec's."""
+        from ..commands.listing import info, listing
+
+        if not words:
+            listing(session)
+        elif words[0] in COMMANDS and words[0] not in ("lock", "build"):
+            session.screen.line(usage.page(program(), words[0], VARIABLES))
+        else:
+            info(session, words[0])
+
+
+class Clean(Own):
+    """`clean`: out/NAME/ without what builds have put there."""
+
+    name = "clean"
+    doc_purpose = COMMANDS["clean"].summary
+
+    def work(self, session: Session, words: Sequence[str]) -> None:
+        """Remove it, of a spec that there is."""
+        from ..commands.publish import clean
+
+        find_spec(session.specs.relative_to(session.root), session.variables.get("spec", ""))
+        clean(session)
+
+
+class Forget(Own):
+    """`forget`: nothing of doit's own state of a spec is left."""
+
+    name = "forget"
+    doc_purpose = COMMANDS["forget"].summary
+
+    def work(self, session: Session, words: Sequence[str]) -> None:
+        """Forget it, of a spec that there is."""
+        find_spec(session.specs.relative_to(session.root), session.variables.get("spec", ""))
+        self.dep_manager.remove_all()
+        self.dep_manager.close()
 
 
 class Main(DoitMain):  # type: ignore[misc]
@@ -97,7 +152,7 @@ def answer(argv: Sequence[str], specs: Callable[[], Sequence[str]]) -> str | Non
             specs=specs(),
             checkout=Path("tests/conftest.py").exists(),
         )
-    if first in ("--version", "version"):
+    if first in ("--version", "-V", "version"):
         return f"strata {VERSION}"
     if first == "init":
         from ..commands.init import init
@@ -116,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if told is not None:
             print(told)
             return 0
-        arranged = words.arranged(given, variables=VARIABLES, specs=_specs)
+        arranged = words.arranged(given, variables=VARIABLES, specs=_specs, program=program())
     except BuildError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return USAGE

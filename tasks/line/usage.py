@@ -26,7 +26,7 @@ def usage(
     lines += ["", "Forms:", FORMS, "", "Variables:"]
     wide = max(map(len, variables))
     lines += [f"  {name:<{wide}}  {text}" for name, text in variables.items()]
-    lines += ["", "Exit status:", EXITS, ""]
+    lines += ["", "Exit status:", *(f"  {code:<3}  {text}" for code, text in EXITS.items()), ""]
     known = ", ".join(specs) if specs else f"none yet: {program} init makes one"
     lines.append(f"Specs here: {known}")
     return "\n".join(lines)
@@ -137,4 +137,4 @@ def completion(shell: str, variables: Mapping[str, str]) -> str:
                     for words in [[f"{name}={one}" for one in VALUES.get(name, ("",))]]
                 ),
             )  # fmt: skip
-    raise BuildError(f"completion {shell}: expected one of {', '.join(SHELLS)}")
+    raise BuildError(f"{f'completion {shell}'.strip()}: expected one of {', '.join(SHELLS)}")

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ..errors import BuildError
 from ..spec.words import near
-from .commands import COMMANDS, STAGES
+from ..spec.words import printable as shown
+from .commands import COMMANDS, STAGES, VALUES
 
 FLAGS = {"-q": "quiet=1", "--quiet": "quiet=1", "-v": "verbose=1", "--verbose": "verbose=1"}
 
+OURS = ("strata", "doit", "./doit")
+"""What the program is called: who types it twice means the next word."""
+
+ONLY = {name for one in COMMANDS.values() for name in one.takes if name not in ("lock", "spec")} - {
+    "mirror",
+    "security_mirror",
+}
+"""Variables of single commands: of any other one they would be passed over in silence."""
+
 
 def arranged(
-    argv: Sequence[str], *, variables: Mapping[str, str], specs: Callable[[], Collection[str]]
+    argv: Sequence[str],
+    *,
+    variables: Mapping[str, str],
+    specs: Callable[[], Collection[str]],
+    program: str = "strata",
 ) -> list[str]:
     """The words as doit takes them: the command first, then tasks, then each NAME=VALUE once.
 
@@ -30,30 +45,32 @@ def arranged(
         if word in FLAGS:
             word = FLAGS[word]
         elif word.startswith("-") and word != "-":
-            word = _option(word, rest, variables)
+            word = _option(word, rest, variables, program)
         name, equals, value = word.partition("=")
         if not equals:
             words.append(word)
             continue
-        _variable(name, given, variables)
+        _variable(name, value, given, variables)
         given[name] = value
     command = words[0] if words else "build"
     if not _known(command):
-        raise _no_command(command, specs())
+        raise _no_command(words, given, specs(), program)
+    _alone(command, given, program)
     for word in [one for one in words[1:] if not _known(one)]:
-        if command == "info":
-            continue  # a stage's name, which only the plan knows
+        if command == "info" and given.get("spec"):
+            continue  # a stage's name, which only the spec knows
         if (command in COMMANDS and not COMMANDS[command].spec) or word.startswith("/"):
             raise BuildError(
-                f"{command} {word}: {command} takes no {word!r}", f"strata help {command}"
+                f"{command} {shown(word)}: {command} takes no {shown(word)!r}",
+                f"{program} help {command}",
             )
-        if "spec" in given:
-            raise BuildError(
-                f"spec={given['spec']} and {word!r}: two specs are named",
-                f"several are one word: spec={given['spec']},{word}",
-            )
+        _named(word, given, variables, specs)
         given["spec"] = word
         words.remove(word)
+    if command == "info" and len(words) > 2:
+        raise BuildError(f"info {shown(words[2])}: it tells of one stage at a time")
+    if "spec" in given:
+        given["spec"] = _plain(given["spec"], specs)
     return [*words, *(f"{name}={value}" for name, value in given.items())]
 
 
@@ -61,43 +78,114 @@ def _known(word: str) -> bool:
     return word.partition(":")[0] in (*COMMANDS, *STAGES)
 
 
-def _option(word: str, rest: list[str], variables: Mapping[str, str]) -> str:
-    """`--spec web` and `--spec=web` as `spec=web`."""
+def _option(word: str, rest: list[str], variables: Mapping[str, str], program: str) -> str:
+    """`--spec web` and `--spec=web` as `spec=web`, `--fast` as `fast=1`."""
     name, equals, value = word.lstrip("-").partition("=")
-    name = name.replace("-", "_")
+    name = name.replace("-", "_") if not name.startswith("var.") else name
     if name not in variables and not name.startswith("var."):
         meant = near(name, variables)
         raise BuildError(
-            f"{word}: there is no such option",
-            (f"did you mean --{meant}? " if meant else "") + "strata help",
+            f"{shown(word)}: there is no such option",
+            (f"did you mean --{meant}? " if meant else "") + f"{program} help",
         )
+    if not equals and VALUES.get(name) == ("1",):
+        return f"{name}=1"
     if not equals:
         if not rest or rest[0].startswith("-"):
-            raise BuildError(f"{word}: a value is missing", f"write {name}=VALUE")
+            raise BuildError(f"{shown(word)}: a value is missing", f"write {name}=VALUE")
         value = rest.pop(0)
     return f"{name}={value}"
 
 
-def _variable(name: str, given: Mapping[str, str], variables: Mapping[str, str]) -> None:
+def _variable(
+    name: str, value: str, given: Mapping[str, str], variables: Mapping[str, str]
+) -> None:
+    """BuildError for a variable that there is not, is given twice, or has another value."""
+    if not name:
+        raise BuildError(
+            f"{shown(f'={value}')}: no variable's name is before it",
+            "write NAME=VALUE in one word, without a space: spec=web",
+        )
     if name not in variables and not name.startswith("var."):
         meant = near(name, variables)
         raise BuildError(
-            f"unknown variable {name}=",
+            f"unknown variable {shown(name)}=",
             (f"did you mean {meant}=? " if meant else "") + f"variables: {', '.join(variables)}",
         )
     if name in given:
         raise BuildError(
-            f"{name}= is given twice", "give it once; several specs are one word: spec=a,b"
+            f"{shown(name)}= is given twice", "give it once; several specs are one word: spec=a,b"
+        )
+    wanted = VALUES.get(name, ())
+    # Of these, several may stand in one word.
+    if wanted and name != "only" and value not in wanted:
+        meant = near(value, wanted)
+        expected = "1, or nothing" if wanted == ("1",) else f"one of {', '.join(wanted)}"
+        raise BuildError(
+            f"{name}={shown(value)}: expected {expected}",
+            f"did you mean {name}={meant}?" if meant else "",
         )
 
 
-def _no_command(word: str, specs: Collection[str]) -> BuildError:
-    if word in specs:
-        return BuildError(f"{word}: there is no such command", f"to build it: strata build {word}")
-    meant = near(word, [*COMMANDS, *STAGES])
+def _alone(command: str, given: Mapping[str, str], program: str) -> None:
+    """BuildError for a variable that is another command's, and would have no effect on this one."""
+    takes = COMMANDS[command].takes if command in COMMANDS else ()
+    for name in given:
+        if name in ONLY and name not in takes:
+            owners = [one.name for one in COMMANDS.values() if name in one.takes]
+            raise BuildError(
+                f"{command} takes no {name}=", f"{name}= is of {program} {' and '.join(owners)}"
+            )
+
+
+def _named(
+    word: str,
+    given: Mapping[str, str],
+    variables: Mapping[str, str],
+    specs: Callable[[], Collection[str]],
+) -> None:
+    """BuildError for a word that cannot be the spec's name: one is given, or a value is missing."""
+    if (word in variables and word not in ("all", *specs())) or word.startswith("var."):
+        raise BuildError(
+            f"{shown(word)}: a value is missing", f"write {shown(word)}=VALUE in one word"
+        )
+    if given.get("spec") == "":
+        raise BuildError(
+            f"spec= and {shown(word)!r}: the name is apart", f"write spec={shown(word)} in one word"
+        )
+    if "spec" in given:
+        raise BuildError(
+            f"spec={shown(given['spec'])} and {shown(word)!r}: two specs are named",
+            "name it once"
+            if word == given["spec"]
+            else f"several are one word: spec={shown(given['spec'])},{shown(word)}",
+        )
+
+
+def _plain(text: str, specs: Callable[[], Collection[str]]) -> str:
+    """The spec's name where its file was named, as a shell completes it: specs/web.yaml."""
+    found = []
+    for part in text.split(","):
+        path = re.fullmatch(r"(?:\./)?(?:specs/)?(.+)\.yaml", part)
+        named = path is not None and part not in specs() and path[1] in specs()
+        found.append(path[1] if path and named else part)
+    return ",".join(found)
+
+
+def _no_command(
+    words: Sequence[str], given: Mapping[str, str], specs: Collection[str], program: str
+) -> BuildError:
+    word = words[0]
+    what = f"{shown(word)}: there is no such command" if word else "'': a command is missing"
+    if word in OURS and words[1:]:
+        rest = " ".join([*words[1:], *(f"{name}={value}" for name, value in given.items())])
+        return BuildError(what, f"leave it out: {program} {shown(rest)}")
+    if _plain(word, lambda: specs) in specs:
+        return BuildError(what, f"to build it: {program} build {_plain(word, lambda: specs)}")
+    meant = near(word, [*COMMANDS, *STAGES]) if len(word) < 100 else ""
     return BuildError(
-        f"{word}: there is no such command",
-        f"did you mean {meant}? strata help lists them"
+        what,
+        f"did you mean {meant}? {program} help lists them"
         if meant
-        else "strata help lists the commands",
+        else f"{program} help lists the commands",
     )

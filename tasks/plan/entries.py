@@ -111,6 +111,10 @@ TEMPLATE_LIMIT = 1 << 20
 """Bytes of a template."""
 
 
+TEMPLATES_LIMIT = 1 << 26
+"""Bytes of what all templates of a layer make: they are held in memory."""
+
+
 def _made(file: File, names: Mapping[str, str], where: str, spec: Path) -> Entry:
     """A file of a template, with the mode that its source has."""
     assert file.source is not None
@@ -168,9 +172,17 @@ def layer_entries(layer: Layer, spec: Spec) -> list[Entry]:
     where = f"{spec.path}: layers.{layer.name}.files"
     found = [entry for one in layer.overlays for entry in overlaid(one, layer, spec)]
     homes = _homes(layer, spec)
+    held = 0
     for file in layer.files:
-        these = entries(file, where, spec.path)
+        these = list(entries(file, where, spec.path))
         found += these if file.owned else (_at_home(entry, homes) for entry in these)
+        # Sources are read when they are written; of templates all bytes are at hand.
+        held += len(these[0].content) if file.names is not None else 0
+        if held > TEMPLATES_LIMIT:
+            raise BuildError(
+                f"{where}: its templates make more than {TEMPLATES_LIMIT} bytes",
+                "give what is large as source:",
+            )
     found = [*_parents(found, homes), *found]
     by_target: dict[str, Entry] = {}
     for entry in found:

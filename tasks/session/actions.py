@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from doit.exceptions import TaskFailed
+from doit.exceptions import TaskError, TaskFailed
 
 from ..errors import BuildError
 from ..host import space
@@ -16,12 +16,15 @@ Task = dict[str, Any]
 
 
 def action(work: Callable[[], Any]) -> Callable[[], Any]:
-    """work as a doit action: a BuildError becomes a failed task, a bug keeps its traceback."""
+    """work as a doit action: a BuildError becomes a failed task, a bug keeps its traceback.
+
+    work may return False where it is done and has said all, and the exit status is to be 2.
+    """
 
     @functools.wraps(work)
     def run() -> Any:
         try:
-            work()
+            done = work()
         except BuildError as error:
             return TaskFailed(Reporter.session.mask_if_known(str(error)))
         except OSError as error:
@@ -32,7 +35,7 @@ def action(work: Callable[[], Any]) -> Callable[[], Any]:
             )
         except UnicodeEncodeError as error:
             return TaskFailed(Reporter.session.mask_if_known(str(_unwritable(error))))
-        return True
+        return TaskError("", report=False) if done is False else True
 
     return run
 

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import signal
 import sqlite3
 import stat
@@ -25,6 +26,8 @@ from ..host.process import SIGNALS, on_signal
 from ..host.scratch import scratch_root
 from ..host.streams import speak_utf8, stand_streams
 from ..spec.load import chosen_specs, is_spec
+from ..spec.rules import NAME_LIMIT
+from ..spec.words import printable
 from .reporter import Reporter, variables
 from .session import VARIABLES, Session
 
@@ -111,7 +114,8 @@ def _one_of(text: str, given: Mapping[str, str]) -> str:
         print(
             f"== {len(failed)} of {len(names)} specs: {', '.join(failed)}", file=heading, flush=True
         )
-    raise SystemExit(max((abs(code) for code in worst.values()), default=0))
+    # 2 is what `why` ends with where all is well: a failure is worse, a signal the worst.
+    raise SystemExit(max(map(abs, worst.values()), key=lambda code: (code not in (0, 2), code)))
 
 
 def _session() -> Session:
@@ -131,6 +135,12 @@ def _session() -> Session:
             raise InvalidDodoFile(
                 f"unknown variable {name}=\n  {meant}variables: {', '.join(VARIABLES)}"
             )
+    variant = given.get("variant", "")
+    # Before it is in any path: out/NAME-VARIANT is swept, and cleaned.
+    if variant and not re.fullmatch(r"[\w-]+", variant):
+        raise InvalidDodoFile(
+            f"variant={printable(variant)}: expected a name\n  letters, digits, _ and -"
+        )
     session = Session(root=Path.cwd(), variables=given)
     session.screen.quiet = "quiet" in given
     session.screen.verbose = "verbose" in given
@@ -167,6 +177,8 @@ def _dep_file(session: Session) -> str:
         return ":memory:"
     if is_spec(session.specs, session.variables.get("spec", "")) and "/" not in session.variant:
         path = state / f"{session.name.replace('/', '%2F')}.sqlite3"
+        if len(os.fsencode(path.name)) > NAME_LIMIT - len("-journal"):
+            return ":memory:"
         if os.access(state, os.W_OK):
             # sqlite would write through a link, or to whatever else these are names of.
             for suffix in ("-journal", "-wal", "-shm"):

@@ -19,8 +19,8 @@ from typing import Any
 from ..errors import BuildError
 from . import document
 from .document import DEPTH_LIMIT, TAG, Document
-from .names import LATE, NAME, filled
-from .words import near, short
+from .names import FILLED_LIMIT, LATE, NAME, filled
+from .words import near, printable
 
 FILE_LIMIT = 100
 """Files that a spec may be made of."""
@@ -50,8 +50,9 @@ def compose(path: Path, given: Given, folders: Sequence[Path]) -> tuple[Document
     BuildError, with the chain of files, for an include that is missing or includes itself, for a
     variant that there is not, and for a name in `${}` that nothing gives a value.
     """
-    raw: list[bytes] = []
-    found, whole = _gathered(path, (), folders, raw, {path.resolve()})
+    read = _Read(folders=folders, seen={path.resolve()})
+    found, whole = _gathered(path, (), read)
+    raw = read.raw
     plain = whole is None and not {"vars", "variants"} & found.values.keys()
     if plain and given == Given() and not _MARKED.search(raw[0]):
         return found, raw[0]  # nothing but itself, as it was written
@@ -74,11 +75,10 @@ def compose(path: Path, given: Given, folders: Sequence[Path]) -> tuple[Document
     return Document(path=path, values=built, node=node, names=values), stamp
 
 
-def variants_of(path: Path) -> list[str]:
-    """The names of a spec's variants, none where it cannot be read."""
+def variants_of(path: Path, specs: Path) -> list[str]:
+    """The names of the variants of a spec in the folder `specs`, none where it cannot be read."""
     try:
-        raw: list[bytes] = []
-        found, whole = _gathered(path, (), (path.parent,), raw, {path.resolve()})
+        found, whole = _gathered(path, (), _Read(folders=[specs], seen={path.resolve()}))
         node = found.node if whole is None else whole
         return sorted(_section(path, _fields(node), "variants"))
     except BuildError:
@@ -88,25 +88,36 @@ def variants_of(path: Path) -> list[str]:
 # ---------------------------------------------------------------- include
 
 
-def _gathered(
-    path: Path,
-    chain: tuple[Path, ...],
-    folders: Sequence[Path],
-    raw: list[bytes],
-    seen: set[Path],
-) -> tuple[Document, Any | None]:
+@dataclass(kw_only=True)
+class _Read:
+    """What was read so far: each file's bytes, where it truly is, and how many values there are."""
+
+    folders: Sequence[Path]
+    seen: set[Path]
+    raw: list[bytes] = field(default_factory=list)
+    values: int = 0
+
+
+def _gathered(path: Path, chain: tuple[Path, ...], read: _Read) -> tuple[Document, Any | None]:
     """A file, and its node with what it includes below it; None for a spec without any include.
 
     A file that two others include counts once, where it came first.
     """
     text = document.read_text(path)
-    raw.append(text)
-    if len(raw) > FILE_LIMIT or sum(map(len, raw)) > BYTES_LIMIT:
+    read.raw.append(text)
+    if len(read.raw) > FILE_LIMIT or sum(map(len, read.raw)) > BYTES_LIMIT:
         raise BuildError(
             f"{path}: more than {FILE_LIMIT} files or {BYTES_LIMIT} bytes are "
             f"included{_told(chain)}"
         )
     found = document.parse(path, text, part=bool(chain))
+    if chain:
+        read.values += document.check_size(path, found.values)
+        if read.values > document.NODE_LIMIT:
+            raise BuildError(
+                f"{path}: with it, more than {document.NODE_LIMIT} values are "
+                f"included{_told(chain)}"
+            )
     pair = _fields(found.node).get("include")
     if pair is None:
         return found, None if not chain else _flat(found.node)
@@ -116,11 +127,14 @@ def _gathered(
             f"{_at(pair[0])}: include: expected a list of files",
             "as in: include: [common/debian.yaml]",
         )
+    if len(names) > FILE_LIMIT:
+        raise BuildError(f"{_at(pair[0])}: include: more than {FILE_LIMIT} files")
     node: Any = None
+    above = {one.resolve() for one in (*chain, path)}
     for number, name in enumerate(names):
-        part = _found(name, path, folders)
-        here = f"{path}: include[{number}]: {name}"
-        if part is not None and not _inside(part, folders):
+        part = _found(name, path, read.folders)
+        here = f"{path}: include[{number}]: {printable(name)}"
+        if part is not None and not _inside(part, read.folders):
             raise BuildError(
                 f"{here}: it is outside the project{_told(chain)}",
                 "copy it, or mount it there: a project is built elsewhere, too",
@@ -130,21 +144,24 @@ def _gathered(
                 f"{here}: there is no such file{_told(chain)}",
                 "paths are relative to the file that includes, and to specs/",
             )
-        if part.resolve() in [one.resolve() for one in (*chain, path)]:
+        truly = part.resolve()
+        if truly in above:
             raise BuildError(
                 f"{here}: it includes itself{_told((*chain, path))}", "remove one of the includes"
             )
-        if part.resolve() in seen:
+        if truly in read.seen:
             continue
-        seen.add(part.resolve())
-        _part, below = _gathered(part, (*chain, path), folders, raw, seen)
+        read.seen.add(truly)
+        _part, below = _gathered(part, (*chain, path), read)
         node = below if node is None else merged(node, below)
     own = _flat(found.node)
     return found, own if node is None else merged(node, own)
 
 
 def _told(chain: Sequence[Path]) -> str:
-    return f" (by way of {' → '.join(map(str, chain))})" if len(chain) > 0 else ""
+    names = [str(one) for one in chain]
+    names[3:-3] = ["…"] if names[7:] else names[3:-3]
+    return f" (by way of {' → '.join(names)})" if names else ""
 
 
 def _found(name: str, path: Path, folders: Sequence[Path]) -> Path | None:
@@ -183,22 +200,36 @@ def _section(path: Path, fields: Mapping[str, tuple[Any, Any]], name: str) -> di
     for key, value in _flat(node, deep=False).value:
         if not NAME.fullmatch(key.value.replace("-", "_")) or (name == "vars" and "-" in key.value):
             raise BuildError(
-                f"{_at(key)}: {name}.{short(key.value)}: expected a name",
+                f"{_at(key)}: {name}.{printable(key.value)}: expected a name",
                 "letters, digits and _, not beginning with a digit",
             )
         found[key.value] = value
     return found
 
 
-def _flat(node: Any, depth: int = 0, *, deep: bool = True) -> Any:
-    """The same with what `<<` merges written out: own entries win, then the first of several."""
+def _flat(
+    node: Any,
+    depth: int = 0,
+    *,
+    deep: bool = True,
+    known: dict[tuple[int, bool], Any] | None = None,
+) -> Any:
+    """The same with what `<<` merges written out: own entries win, then the first of several.
+
+    What several aliases name is `known` by then, and stays one node: each is gone through once.
+    """
     import yaml
 
     if depth > DEPTH_LIMIT:
         raise BuildError(f"{_at(node)}: nested deeper than {DEPTH_LIMIT} levels")
+    known = {} if known is None else known
+    if (id(node), deep) in known:
+        return known[id(node), deep]
     if isinstance(node, yaml.SequenceNode):
-        items = [_flat(one, depth + 1) for one in node.value] if deep else node.value
-        return yaml.SequenceNode(node.tag, items, node.start_mark, node.end_mark)
+        items = [_flat(one, depth + 1, known=known) for one in node.value] if deep else node.value
+        made: Any = yaml.SequenceNode(node.tag, items, node.start_mark, node.end_mark)
+        known[id(node), deep] = made
+        return made
     if not isinstance(node, yaml.MappingNode):
         return node
     own: dict[str, tuple[Any, Any]] = {}
@@ -206,15 +237,17 @@ def _flat(node: Any, depth: int = 0, *, deep: bool = True) -> Any:
     for key, value in node.value:
         if key.tag == TAG + "merge":
             for one in [value] if isinstance(value, yaml.MappingNode) else value.value:
-                for pair in _flat(one, depth + 1, deep=False).value:
+                for pair in _flat(one, depth + 1, deep=False, known=known).value:
                     other.setdefault(pair[0].value, pair)
         else:
             own[key.value] = (key, value)
     pairs = [
-        (key, _flat(value, depth + 1) if deep else value)
+        (key, _flat(value, depth + 1, known=known) if deep else value)
         for key, value in {**other, **own}.values()
     ]
-    return yaml.MappingNode(node.tag, pairs, node.start_mark, node.end_mark)
+    made = yaml.MappingNode(node.tag, pairs, node.start_mark, node.end_mark)
+    known[id(node), deep] = made
+    return made
 
 
 SETS = ("packages", "debs", "include", "reads", "direct", "groups", "ssh_keys", "enable", "disable",
@@ -259,7 +292,7 @@ def _without(node: Any, names: Sequence[str]) -> Any:
 def _no_variant(path: Path, name: str, variants: Mapping[str, Any]) -> BuildError:
     meant = near(name, variants)
     return BuildError(
-        f"{path}: variant={name}: there is no such variant",
+        f"{path}: variant={printable(name)}: there is no such variant",
         (f"did you mean {meant}? " if meant else "")
         + (f"variants: {', '.join(variants)}" if variants else "the spec has none: leave it out"),
     )
@@ -294,7 +327,7 @@ def _values(path: Path, variables: Mapping[str, Any], given: Mapping[str, str]) 
         if name not in found:
             meant = near(name, found)
             raise BuildError(
-                f"{path}: var.{name}=: the spec's vars have no {name!r}",
+                f"{path}: var.{printable(name)}=: the spec's vars have no {printable(name)!r}",
                 (f"did you mean var.{meant}=? " if meant else "")
                 + (f"vars: {', '.join(found)}" if found else "add it to the spec's vars"),
             )
@@ -307,10 +340,11 @@ def _filled(node: Any, values: Mapping[str, str]) -> tuple[Any, bool]:
 
     known: dict[tuple[int, str], Any] = {}
     changed = False
+    size = 0
     late = [name for name in LATE if name not in values]
 
     def text(node: Any, place: str = "") -> Any:
-        nonlocal changed
+        nonlocal changed, size
         if node.tag != TAG + "str" or "${" not in node.value:
             return node
         kept = (*HOST, *late) if place == "file" else HOST
@@ -318,6 +352,9 @@ def _filled(node: Any, values: Mapping[str, str]) -> tuple[Any, bool]:
         if value == node.value:
             return node
         changed = True
+        size += len(value)
+        if size > FILLED_LIMIT:
+            raise BuildError(f"{_at(node)}: with its names replaced, the spec is too large")
         return yaml.ScalarNode(node.tag, value, node.start_mark, node.end_mark, node.style)
 
     def walk(node: Any, place: str) -> Any:

@@ -176,8 +176,8 @@ def parse(path: Path, raw: bytes, *, part: bool = False) -> Document:
     return Document(path=path, values=values, node=node)
 
 
-def check_size(path: Path, values: Any) -> None:
-    """BuildError for more values, with aliases written out, or deeper ones than a spec has."""
+def check_size(path: Path, values: Any) -> int:
+    """How many values there are, aliases written out; BuildError for more or deeper than fit."""
     count = 0
     for depth, weight in _depths(values):
         count += weight
@@ -185,6 +185,7 @@ def check_size(path: Path, values: Any) -> None:
             raise BuildError(f"{path}: more than {NODE_LIMIT} values with its aliases written out")
         if depth > DEPTH_LIMIT:
             raise BuildError(f"{path}: nested deeper than {DEPTH_LIMIT} levels")
+    return count
 
 
 def _remedy(error: yaml.MarkedYAMLError, mark: Any) -> str:

@@ -20,9 +20,9 @@ from .compose import Given, compose
 from .machine import groups_of, overlays_of, scripts_of, services_of, unit_files, users_of
 from .model import SETTINGS, Base, File, Image, Layer, Repo, Settings, Spec, project_of
 from .moments import timestamp
-from .rules import VERSION, check_spec, check_version, places
+from .rules import NAME_LIMIT, PATH_LIMIT, VERSION, check_spec, check_version, places
 from .schema import read_schema, validate
-from .words import near, short
+from .words import near, printable, short
 
 OF_PACKAGES = ("packages", "debs", "debconf", "debconf_file", "groups", "users", "overlays",
                "files", "units", "services", "script", "scripts", "env")  # fmt: skip
@@ -56,6 +56,11 @@ def is_spec(folder: Path, name: str) -> bool:
     parts = name.split("/")
     if not all(parts) or any(part.startswith(".") for part in parts) or "\0" in name:
         return False
+    # No file has such a name, and the kernel would say so with an error.
+    if len(os.fsencode(f"{folder}/{name}")) > PATH_LIMIT or any(
+        len(os.fsencode(part)) > NAME_LIMIT - len(".yaml") for part in parts
+    ):
+        return False
     path = folder / f"{name}.yaml"
     return os.path.lexists(path) and (len(parts) == 1 or _whole(path))
 
@@ -87,7 +92,7 @@ def chosen_specs(folder: Path, text: str) -> list[str]:
         if not these:
             meant = near(part, names)
             raise BuildError(
-                f"spec={text}: {part!r} is no spec here",
+                f"spec={printable(text)}: {short(part)!r} is no spec here",
                 (f"did you mean {meant}? " if meant else "")
                 + (f"specs here: {', '.join(names)}" if names else f"there is none in {folder}/"),
             )
@@ -107,9 +112,9 @@ def find_spec(folder: Path, name: str) -> Path:
     listing = f"specs here: {', '.join(names)}" if names else f"there is no spec in {folder}/"
     if not name:
         raise BuildError("no spec is named", f"add spec=NAME; {listing}")
-    shown = "".join(sign if sign.isprintable() else "?" for sign in name)
+    shown = printable(name)
     raise BuildError(
-        f"{folder}/{shown}.yaml: there is no such spec", _meant(folder, name, names) + listing
+        f"{folder}/{shown}.yaml: there is no such spec", _meant(folder, shown, names) + listing
     )
 
 
@@ -120,7 +125,7 @@ def _meant(folder: Path, name: str, names: Sequence[str]) -> str:
         return f"did you mean spec={stem}? "
     for suffix in (".yml", ".json"):
         other = folder / f"{stem}{suffix}"
-        if other.is_file():
+        if len(stem) < NAME_LIMIT and os.path.isfile(other):
             return f"{other} is there: rename it to {stem}.yaml. "
     meant = near(name, names)
     return f"did you mean spec={meant}? " if meant else ""

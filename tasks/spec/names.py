@@ -6,9 +6,12 @@ import re
 from collections.abc import Collection, Mapping
 
 from ..errors import BuildError
-from .words import near, short
+from .words import near, printable
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+FILLED_LIMIT = 1 << 23
+"""Characters of a text with its names replaced: a name that is short may stand for much."""
 
 LATE = {
     "version": "only file of an image may name it: file: web-${version}.img.gz; "
@@ -22,23 +25,26 @@ _MARK = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
 def filled(text: str, values: Mapping[str, str], where: str, *, kept: Collection[str] = ()) -> str:
     """text with each `${name}` replaced and each `$${` as `${`; `kept` names stay as they are.
 
-    All other dollars are themselves, as a shell's `$1` and `$(date)` are. Raises BuildError, with
-    `where` and the line of a text that has several, for a name that has no value.
+    All other dollars are themselves, as a shell's `$1` and `$(date)` are. What is put in is not
+    looked at again: no name can stand for another. Raises BuildError, with `where` and the line of
+    a text that has several, for a name that has no value, and for more than FILLED_LIMIT.
     """
+    size = len(text)
 
     def put(found: re.Match[str]) -> str:
         if found[0] == "$${":
             return "${"
-        name = found[1]
-        if name in kept:
+        nonlocal size
+        name, whole = found[1], found[0].endswith("}")
+        if name in kept and whole:
             return found[0]
-        if name not in values or not found[0].endswith("}"):
+        if name not in values or not whole:
             line = f":{text.count(chr(10), 0, found.start()) + 1}" if "\n" in text else ""
             known = [*values, *kept]
             meant = near(name, known)
             hint = f"did you mean ${{{meant}}}? " if meant else ""
-            mark = short(found[0])
-            if name in LATE and found[0].endswith("}"):
+            mark = printable(found[0])
+            if name in LATE and whole:
                 raise BuildError(
                     f"{where}{line}: {mark}: it is known only when the lock is", LATE[name]
                 )
@@ -46,6 +52,9 @@ def filled(text: str, values: Mapping[str, str], where: str, *, kept: Collection
                 f"{where}{line}: {mark}: nothing gives it a value",
                 f"{hint}vars: gives values; ${mark} stands for {mark} itself",
             )
+        size += len(values[name])
+        if size > FILLED_LIMIT:
+            raise BuildError(f"{where}: with its names replaced longer than {FILLED_LIMIT}")
         return values[name]
 
     return _MARK.sub(put, text) if "${" in text else text

@@ -25,9 +25,15 @@ def short(text: str) -> str:
     return text if len(text) <= MESSAGE_LIMIT else f"{text[:half]} ... {text[-half:]}"
 
 
+def printable(text: str) -> str:
+    """text as a message may have it: not too long, and without what a terminal would obey."""
+    return short("".join(sign if sign.isprintable() else "?" for sign in text))
+
+
 def near(name: str, known: Iterable[str]) -> str:
     """The one of these names that was meant, or ""."""
     names = list(known)
+    name = name[:MESSAGE_LIMIT]
     found = difflib.get_close_matches(name.lower().replace("-", "_"), names, 1)
     return (found or difflib.get_close_matches(name, names, 1) or [""])[0]
 

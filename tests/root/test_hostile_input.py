@@ -69,6 +69,15 @@ FULL: dict[str, Any] = {
 }  # fmt: skip
 """A spec that has every field; a test holds that it lacks none of the schema's."""
 
+FULL["layers"][0]["files"]["/etc/c"] = {"template": "files/motd"}
+FULL |= {"include": ["part.yaml"], "vars": {"v": "x"}, "variants": {"staging": {"hostname": "x"}},
+         "allow_network": True, "locales": ["de_DE.UTF-8"], "fstab": True, "ssh_host_keys": "none",
+         "version": "1.0"}  # fmt: skip
+FULL["images"]["/"]["max_size"] = "2G"
+
+MACHINE = {"groups", "users", "overlays", "units", "services", "scripts", "env", "remove"}
+"""Fields of layers with bad values of their own: tests/unit/test_machine.py."""
+
 
 Path_ = tuple[Any, ...]
 
@@ -124,14 +133,10 @@ def test_the_full_spec_has_every_field_of_the_schema() -> None:
         for path in LEAVES for end in range(1, len(path) + 1)
     }  # fmt: skip
     missing = {path for path in properties(json.loads(SCHEMA.read_text())) if path not in seen}
-    # What is made of several files has its own tests: unit/test_compose.py, test_debconf_file.py.
-    assert missing == {
-        ("include",),
-        ("vars",),
-        ("variants",),
-        ("layers", "*", "files", "*", "template"),
-        ("layers", "*", "debconf_file"),
-    }
+    # At the top, files and script are what they are in a layer.
+    assert {
+        path for path in missing if not MACHINE & {*path} and path[0] not in ("files", "script")
+    } == set()
 
 
 CANARY = "/tmp/strata-canary"  # no name of it is ever made, whichever shell would run these
@@ -154,6 +159,7 @@ def loaded(folder: Path, document: Any) -> Spec | str:
     """The spec, or the one message with which it is refused; anything else is a bug."""
     path = folder / "web.yaml"
     path.write_text(json.dumps(document))
+    (folder / "part.yaml").write_text("{}")
     try:
         return load_spec(path, schema=SCHEMA)
     except BuildError as error:
@@ -161,8 +167,8 @@ def loaded(folder: Path, document: Any) -> Spec | str:
 
 
 FREE = {"uri", "keyring", "debconf", "files", "KEY", "script", "root_password", "http", "https", "meta",
-        "source", "content", "options", "hashed_root_password", "debs", "debconf_file",
-        "label", "pins"}  # fmt: skip
+        "source", "content", "template", "debs", "debconf_file", "options", "hashed_root_password",
+        "label", "pins", "include", "vars", "variants"}  # fmt: skip
 """Fields that are paths, addresses or text: the rest becomes names, and words of commands."""
 
 
@@ -183,10 +189,37 @@ def test_hostile_value_in_each_field(tmp_path: Path, path: Path_) -> None:
         if not isinstance(value, str):
             continue
         assert "\ud800" not in value
-        if path[-1] not in ("root_password", "content", "any"):
+        # A variant's fields are looked at once it is wanted, a variable where it stands.
+        if path[-1] not in ("root_password", "content", "any") and path[0] not in (
+            "vars",
+            "variants",
+        ):
             assert not re.search(r"[\x00-\x1f\x7f]", value), "it can end a line or a name"
         if plain and value.strip():  # a component list may be of spaces, which are removed
             assert not re.search(r"[$`;|&'\"<>(){}*?\[\]#!~%\s\\]|\.\./|^-", value)
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=lambda path: ".".join(map(str, path)))
+def test_hostile_variable_in_each_field(tmp_path: Path, path: Path_) -> None:
+    """What a name stands for is taken or refused as if it were written there, and is only text."""
+    if path[0] in ("include", "vars", "variants") or "meta" in path:
+        return  # names stand for nothing there
+    least = copy.deepcopy(FULL)
+    if path == ("hashed_root_password",):
+        del least["root_password"]
+    for value in ["../../etc/passwd", "", "a\0b", f"$(touch {CANARY})", "x\nroot_password: evil\n", "a: b",
+                  "*v", "!!int 1", "{x: y}", "1", "${v}"]:  # fmt: skip
+        least["vars"]["v"] = value
+        written = loaded(tmp_path, put(least, path, value.replace("${", "$${")))
+        brought = loaded(tmp_path, put(least, path, "${v}"))
+        if isinstance(written, str) or isinstance(brought, str):
+            assert isinstance(written, str), (value, brought)
+            assert isinstance(brought, str), (value, written)
+            assert len(brought) < 2000
+            if "password" in str(path):
+                assert value in ("", "1", "*v") or value not in brought
+        else:
+            assert brought == written
 
 
 # ---------------------------------------------------------------- YAML
@@ -579,7 +612,7 @@ def test_no_secret_leaves_the_spec(built: World) -> None:
                 assert run(word, code=0, words=(word,))
             now = (built.root / "specs/web.yaml").read_text()
             built.write("web.yaml", now.replace(ANSWER, ANSWER + "!"))
-            run("another answer", code=0, part="debconf: without beta beta/pw", words=("why",))
+            run("another answer", code=2, part="debconf: without beta beta/pw", words=("why",))
             built.write("web.yaml", now)
             assert server.requests
             built.edit("packages: [beta]", "packages: [beta, zeta]")
@@ -613,3 +646,33 @@ def test_no_secret_leaves_the_spec(built: World) -> None:
         } == set()
     for name in ("cache/index", ".doit"):
         assert (built.root / name).exists()
+
+
+@pytest.mark.root
+def test_no_secret_of_a_variable_leaves_the_spec(built: World) -> None:
+    """A password by var.pw= is one as if it stood in the spec: in no log, record, argv or output."""
+    with Server(built.repository.root, auth=(USER, "pa55word")) as server:
+        port = server.url.rpartition(":")[2]
+        built.edit('"${mirror}"', f'"http://{USER}:${{mirror_pw}}@127.0.0.1:{port}"')
+        built.edit("packages: [alpha]", "vars: {pw: none, mirror_pw: none, answer: none}\n"
+                   "root_password: ${pw}\npackages: [alpha]")  # fmt: skip
+        built.edit(
+            "packages: [beta]", "debconf: ['beta beta/pw password ${answer}']\n    packages: [beta]"
+        )
+        given = [f"var.pw={ROOT}", f"var.mirror_pw={PASSWORD}", f"var.answer={ANSWER}"]
+        with Watch() as watch:
+            for words, code in ((["build"], 0), (["show"], 0), (["why"], 0), (["keys"], 0), (["list"], 0),
+                                (["check"], 0), (["build", "var.po=x"], 1), (["check", "variant=x"], 1)):  # fmt: skip
+                build = built.doit(*words, "spec=web", *given, check=False)
+                assert build.code == code, (words, build.text)
+                clean(built, build.text)
+                if words == ["show"]:
+                    assert build.out.count("***") == 3, build.out
+        assert server.requests
+        assert watch.found == set()
+        assert "unshare" in watch.seen
+        # Another one is another image.
+        given[0] = f"var.pw={ROOT}!"
+        build = built.doit("why", "spec=web", *given, check=False)
+        assert build.code == 2
+        clean(built, build.text)

@@ -207,7 +207,7 @@ variants:
     assert prod.layers[0].packages == ("curl", "vim-tiny", "monit")
     assert prod.images[0].free == 5 << 20
     assert load(tmp_path, variant="staging").settings.timezone == "Europe/Paris"
-    assert variants_of(tmp_path / "web.yaml") == ["prod", "staging"]
+    assert variants_of(tmp_path / "web.yaml", tmp_path) == ["prod", "staging"]
     refused(tmp_path, "variant=prd: there is no such variant", "did you mean prod?", variant="prd")
     write(tmp_path, web=COMMON)
     refused(tmp_path, "variant=prod: there is no such variant", "has none", variant="prod")
@@ -244,7 +244,7 @@ layers:
     files: {/a: {<<: *a, content: "1\\n2"}, /b: {content: "yes", mode: "0600"}}
 """)  # fmt: skip
     whole, _stamp = compose(tmp_path / "web.yaml", Given(), [tmp_path])
-    found = list(lines(whole))
+    found = list(lines(whole, str))
     assert yaml.safe_load("\n".join(text for text, _origin in found)) == whole.values
     origins = {text.strip(): origin.removeprefix(f"{tmp_path}/") for text, origin in found}
     assert origins["- curl"] == "common/debian.yaml:3"

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from support import samples
 from support.world import PROJECT
 from tasks.errors import BuildError
+from tasks.host import process
 from tasks.line import usage
-from tasks.line.commands import COMMANDS
+from tasks.line.commands import COMMANDS, EXITS
 from tasks.line.main import answer
 from tasks.line.words import arranged
 from tasks.session.session import VARIABLES
@@ -41,6 +48,20 @@ def typed(words: str) -> list[str]:
         ("build team/web", "build spec=team/web"),
         ("build nope", "build spec=nope"),
         ("base web", "base spec=web"),
+        ("build web.yaml", "build spec=web"),
+        ("build specs/web.yaml", "build spec=web"),
+        ("build ./specs/web.yaml,api.yaml", "build spec=web,api"),
+        ("build spec=specs/web.yaml", "build spec=web"),
+        ("check nope.yaml", "check spec=nope.yaml"),
+        ("build all", "build spec=all"),
+        ("build -- web", "build spec=web"),
+        ("build spec=", "build spec="),
+        ("build spec=wêb", "build spec=wêb"),
+        ("info web", "info spec=web"),
+        ("info app spec=web", "info app spec=web"),
+        ("test --fast", "test fast=1"),
+        ("lock spec=all -q", "lock spec=all quiet=1"),
+        ("why web lock=keep", "why spec=web lock=keep"),
     ],
 )
 def test_forms(words: str, expected: str) -> None:
@@ -64,6 +85,34 @@ def test_forms(words: str, expected: str) -> None:
         ("prune web", ["prune takes no 'web'", "strata help prune"]),
         ("auto", ["there is no such command"]),
         ("dumpdb", ["there is no such command"]),
+        ("strata buld web", ["strata: there is no such command", "leave it out: strata buld web"]),
+        ("web.yaml", ["web.yaml: there is no such command", "strata build web"]),
+        ("build spec = web", ["=: no variable's name is before it", "without a space: spec=web"]),
+        ("build =web", ["=web: no variable's name", "spec=web"]),
+        ("build spec= web", ["spec= and 'web': the name is apart", "write spec=web in one word"]),
+        ("build spec web", ["spec: a value is missing", "write spec=VALUE in one word"]),
+        ("build web web", ["two specs are named", "name it once"]),
+        ("build web var.domain", ["var.domain: a value is missing", "var.domain=VALUE"]),
+        (
+            "build web lock=latset",
+            ["lock=latset: expected one of latest, keep, frozen", "did you mean lock=latest?"],
+        ),
+        ("build web quiet=0", ["quiet=0: expected 1, or nothing"]),
+        ("keys web format=xml", ["format=xml: expected one of text, json"]),
+        ("build web format=json", ["build takes no format=", "strata keys"]),
+        ("list --all", ["list takes no all=", "strata test"]),
+        ("info base web lock", ["it tells of one stage at a time"]),
+        ("build -n 4 web", ["-n: there is no such option"]),
+        ("BUILD web", ["BUILD: there is no such command", "did you mean build?"]),
+        ("-x build web", ["-x: there is no such option"]),
+        ("build web lock=keep --lock frozen", ["lock= is given twice"]),
+        ("build web var.a=1 var.a=2", ["var.a= is given twice"]),
+        ("build web Spec=x", ["unknown variable Spec=", "did you mean spec=?"]),
+        ("x" * 5_000, ["there is no such command"]),
+        ("build web " + "y" * 5_000 + "=1", ["unknown variable yyy"]),
+        ("build web --" + "z" * 5_000, ["there is no such option"]),
+        ("build web lock=" + "z" * 5_000, ["expected one of"]),
+        ("b\x1b[2Juild", ["b?[2Juild: there is no such command"]),
     ],
 )
 def test_what_cannot_be_meant(words: str, parts: list[str]) -> None:
@@ -71,6 +120,98 @@ def test_what_cannot_be_meant(words: str, parts: list[str]) -> None:
         typed(words)
     for part in parts:
         assert part in str(caught.value)
+    assert len(str(caught.value)) < 1500
+    assert str(caught.value).replace("\n", "").isprintable()
+
+
+def test_an_empty_word_is_no_command() -> None:
+    with pytest.raises(BuildError, match="'': a command is missing"):
+        arranged(["", "spec=web"], variables=VARIABLES, specs=lambda: SPECS)
+    assert arranged(["build", ""], variables=VARIABLES, specs=lambda: SPECS) == ["build", "spec="]
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """The program in a folder; whatever is typed, no traceback comes, and one message at most."""
+    code = "import sys; sys.path[0] = sys.argv.pop(1); from tasks.line.main import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", code, str(PROJECT), *words], cwd=folder, text=True,
+                          check=False, capture_output=True, stdin=subprocess.DEVNULL)  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.stderr.count("ERROR: ") == (done.returncode in (1, 3)), done.stderr
+    return done
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "specs").mkdir()
+    shutil.copy(samples.SCHEMA, tmp_path / "specs")
+    samples.load(tmp_path / "specs", layers=[{"name": "app"}], hostname="web1")
+    return tmp_path
+
+
+LONG = "n" * 5_000
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "part"),
+    [
+        (["check", "web"], 0, "specs/web.yaml: right"),
+        (["check", "specs/web.yaml"], 0, "specs/web.yaml: right"),
+        (["list"], 0, "web"),
+        (["why", "web"], 2, "specs/web.lock is missing"),
+        (["why", "spec=all"], 2, "specs/web.lock is missing"),
+        (["check", ""], 1, "no spec is named"),
+        (["check", "wéb"], 1, "did you mean spec=web?"),
+        (["check", LONG], 1, "there is no such spec"),
+        (["check", f"spec={'n/' * 3_000}x"], 1, "there is no such spec"),
+        (["check", "web", f"variant={LONG}"], 1, "there is no such variant"),
+        (["check", "web", f"var.{LONG}={LONG}"], 1, "the spec's vars have no"),
+        (["check", f"spec=web,{LONG}"], 3, "is no spec here"),
+        (["check", f"{LONG},web"], 3, "is no spec here"),
+        (["check", "\udcff"], 1, "there is no such spec"),
+        (["check", "web", "STRATA_CACHE=x"], 3, "unknown variable STRATA_CACHE="),
+        (["bild", "web"], 3, "did you mean build?"),
+        (["clean", "nosuch"], 1, "specs/nosuch.yaml: there is no such spec"),
+        (["clean", "web"], 0, ""),
+        (["clean", "web", "variant=../../specs"], 3, "variant=../../specs: expected a name"),
+        (["forget", "nosuch"], 1, "specs/nosuch.yaml: there is no such spec"),
+        (["forget", "web"], 0, ""),
+        (["info", "web"], 0, "layer settings"),
+        (["info", "layer:app", "web"], 0, "stands on  base"),
+        (["info", "layer", "web"], 0, "layer:settings of web"),
+        (["info", "image", "web"], 0, "stands on  layer:settings"),
+        (["info", "build", "web"], 0, "stands on  image:/"),
+        (["info", "lock", "web"], 0, "state      missing"),
+        (["info", "why"], 0, "what a build would redo, and why"),
+        (["info", "layer:ap", "web"], 1, "did you mean layer:app?"),
+        (["info", "base"], 1, "no spec is named"),
+        (["--version"], 0, "strata "),
+        (["-V"], 0, "strata "),
+    ],
+    ids=lambda value: str(value)[:40],
+)  # fmt: skip
+def test_what_is_run_ends_with_its_status(
+    project: Path, words: list[str], code: int, part: str
+) -> None:
+    done = run(project, *words)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert part in done.stdout + done.stderr
+    assert not re.search(r"0x[0-9a-f]{6}|lambda|function", done.stdout)
+    assert code in EXITS
+
+
+def test_the_table_of_exit_codes_is_whole(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """0 to 3 are those above; a signal's is 128 and its number, of several specs the worst."""
+    assert set(EXITS) == {0, 1, 2, 3, 130}
+    text = answer(["help"], lambda: SPECS) or ""
+    assert all(f"  {code:<3}  {told}" in text for code, told in EXITS.items())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        monkeypatch.setattr(process, "_signal", 0)
+        with pytest.raises(SystemExit) as caught:
+            process.on_signal(number, None)
+        assert caught.value.code == 128 + number
+    monkeypatch.setattr(process, "_signal", 0)
+    (project / "specs/api.yaml").write_text("images: {}\n")
+    assert run(project, "why", "spec=all").returncode == 1
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_what_locks_the_same_packages_is_built_once(built: World) -> None:
     # gamma came with beta: to ask for it, too, changes its mark.
     built.edit("packages: [beta/stable]", "packages: [beta/stable, gamma]")
     built.doit("lock", "spec=web")
-    assert "package gamma is asked for" in built.doit("why", "spec=web").out
+    assert "package gamma is asked for" in built.doit("why", "spec=web", check=False).out
     assert built.build()["app"] == "built"
 
 

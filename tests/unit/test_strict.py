@@ -206,7 +206,7 @@ def test_verify_names_and_drops_forged_records_and_a_build_makes_them_again(tiny
     forged["inputs"]["options"] = 5
     forged["sum"] = record_sum(forged)
     older.write_text(json.dumps(forged))
-    why = tiny.doit("why", "spec=web")
+    why = tiny.doit("why", "spec=web", check=False)
     assert "would be built" in why.out
     assert "the inputs of its last build cannot be compared" in why.out
     assert "Traceback" not in why.text

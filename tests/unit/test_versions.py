@@ -108,7 +108,7 @@ def test_why_and_reproduce_name_the_tool_that_differs(tiny: World) -> None:
     assert "mmdebstrap" not in said.text
     for entry in tiny.root.glob("cache/images/*"):
         entry.unlink()
-    says(tiny.doit("why", "spec=web").out, "image", "mke2fs: 1.46.2-2 → 1.")
+    says(tiny.doit("why", "spec=web", check=False).out, "image", "mke2fs: 1.46.2-2 → 1.")
 
 
 def other_mmdebstrap(version: str) -> Path:

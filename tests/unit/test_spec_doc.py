@@ -1,0 +1,267 @@
+"""docs/spec.md is the schema's; each field has an example that loads, and says what it rebuilds.
+
+A new field needs nothing here: its `examples` and `x-rebuilds` in the schema are put to the test.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from support import samples
+from support.samples import IMAGE, REPO, record
+from support.spec_doc import COMMAND, DOC, REBUILDS, SCHEMA, Field, fields, page, resolved, slug
+from tasks.errors import BuildError
+from tasks.plan import inputs
+from tasks.plan.keys import resolution_inputs
+from tasks.plan.lockfile import LockedRepo
+from tasks.plan.plan import make_plan
+from tasks.spec.load import load_spec
+from tasks.spec.model import Spec
+
+RULES: dict[str, Any] = json.loads(SCHEMA.read_text())
+
+FIELDS = {one.path: one for one in fields(RULES)}
+
+each_field = pytest.mark.parametrize("path", FIELDS)
+
+
+def test_the_doc_is_made_of_the_schema() -> None:
+    assert DOC.read_text() == page(RULES), f"docs/spec.md is not the schema's: run {COMMAND}"
+
+
+def test_the_doc_has_every_field_and_its_links_lead_somewhere() -> None:
+    text = DOC.read_text()
+    headings = re.findall(r"^##+ (.*)$", text, re.MULTILINE)
+    anchors = {slug(one) for one in headings}
+    assert len(anchors) == len(headings)
+    assert set(re.findall(r"\]\(#([^)]*)\)", text)) <= anchors
+    for name in re.findall(r"\]\(([a-z]+\.md)\)", text):
+        assert (DOC.parent / name).is_file()
+    top = {path for path in FIELDS if re.fullmatch(r"\w+", path)}
+    assert top <= set(headings)
+    for path in FIELDS.keys() - top:
+        assert f"\n| `{FIELDS[path].name}` | " in text
+
+
+@each_field
+def test_field_says_what_it_means_with_an_example_and_what_it_rebuilds(path: str) -> None:
+    rules = FIELDS[path].rules
+    assert rules.get("description"), f"{path}: a description is missing in {SCHEMA.name}"
+    assert rules.get("examples"), f"{path}: `examples` are missing beside its description"
+    assert rules.get("x-rebuilds"), f"{path}: `x-rebuilds` is missing: some of {list(REBUILDS)}"
+    assert set(rules["x-rebuilds"]) <= set(REBUILDS), path
+    assert rules["examples"] != [rules.get("default")] or len(rules["enum"]) == 1, (
+        f"{path}: its example says what holds without it"
+    )
+    for value in rules["examples"]:
+        checker = jsonschema.Draft7Validator({**rules, "definitions": RULES["definitions"]})
+        assert [one.message for one in checker.iter_errors(value)] == [], f"{path}: {value!r}"
+
+
+# ---------------------------------------------------------------- what each rebuilds
+
+LEAST: dict[str, Any] = {
+    "repos": [{**REPO, "keyring": "keys/least.gpg"}],
+    "base": {"include": ["zero"]},
+    "packages": ["one"],
+    "script": "scripts/least.sh",
+    "allow_network": True,
+    "fstab": False,
+    # All three: with the first of them the lock begins to note what looks at them.
+    "hostname": "least", "timezone": "UTC", "locale": "C.UTF-8",
+    "layers": [{"name": "app", "packages": ["two"], "files": {"/etc/a": {"content": "a"}},
+                "script": "scripts/least.sh"}],
+    "images": {"/": IMAGE, "/boot": {"file": "b.img.gz", "format": "ext2"}},
+}  # fmt: skip
+"""A spec with a place for the fields of lists and mappings; others get their own example there."""
+
+WHERE = {"sources": {"apt_sources": True}, "fstab": {"fstab": True}}
+"""What a spec must have beside LEAST for a word of REBUILDS to be true."""
+
+PLACES = {"files": "/etc/a", "images": "/boot"}
+"""The user's name in a mapping of LEAST at which a field is tried."""
+
+
+Pair = tuple[dict[str, Any], dict[str, Any]]
+
+
+def changed(document: dict[str, Any], path: str, value: Any) -> Iterator[Pair]:
+    """The document without and with a field; then also without one of those that may exclude it.
+
+    What it is in is there in both, by its own example if by nothing else.
+    """
+    made = copy.deepcopy(document)
+    at: Any = made
+    *above, last = re.findall(r"\w[\w-]*|\[\]|\*", path)
+    for number, step in enumerate(above):
+        here = ".".join(above[: number + 1]).replace(".[]", "[]")
+        if step in ("[]", "*"):
+            name: Any = 0 if step == "[]" else PLACES.get(above[number - 1], "")
+            name = name if step == "[]" or name in at else next(iter(at))
+            # A path may stand for a mapping that has no more than its source.
+            at[name] = {"source": at[name]} if isinstance(at[name], str) else at[name]
+            at = at[name]
+        else:
+            at = at.setdefault(step, copy.deepcopy(FIELDS[here].rules["examples"][0]))
+    whole = copy.deepcopy(made)
+    at.pop(last, None)
+    without = copy.deepcopy(made)
+    siblings = list(at)
+    at[last] = value
+    for before in (without, whole, document):
+        yield before, made
+        for name in siblings:
+            kept = at.pop(name)
+            yield before, made
+            at[name] = kept
+
+
+def write_files(folder: Path, value: Any) -> None:
+    """Something of its kind at each relative path in an example."""
+    if isinstance(value, (dict, list)):
+        for one in value.values() if isinstance(value, dict) else value:
+            write_files(folder, one)
+    elif isinstance(value, str) and re.fullmatch(r"\w[\w-]*(/[\w.-]+)+\.\w+|\w+/\w+", value):
+        path = folder / value
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.suffix:
+            path = path / "usr/local/bin/own"
+            path.parent.mkdir(parents=True, exist_ok=True)
+        key = b"\0\0\0\x0bssh-ed25519\0\0\0 " + value[:32].ljust(32).encode()
+        content = {
+            ".gpg": b"\x9b" + value.encode(), ".asc": b"\x9b" + value.encode(),
+            ".pub": b"ssh-ed25519 " + base64.b64encode(key) + b"\n",
+            ".debconf": f"own own/file string {value}\n".encode(),
+        }.get(path.suffix, f"#!/bin/sh\n# {value}\n".encode())  # fmt: skip
+        if not path.exists():
+            path.write_bytes(content)
+
+
+def loaded(folder: Path, document: dict[str, Any]) -> Spec | str:
+    (folder / "web.yaml").write_text(json.dumps(document))
+    write_files(folder, document)
+    try:
+        return load_spec(folder / "web.yaml", schema=SCHEMA)
+    except BuildError as error:
+        return str(error)
+
+
+State = tuple[str, dict[str, str]]
+
+
+def planned(folder: Path, document: dict[str, Any]) -> State | str:
+    """What the lock depends on, and each stage's key, by its place and not by its name."""
+    spec = loaded(folder, document)
+    if isinstance(spec, str):
+        return spec
+    layers = {layer.name: [record(f"p{number}")] for number, layer in enumerate(spec.layers)}
+    repos = tuple(
+        LockedRepo(name=repo.name, release="a" * 64, date="", fields={"Origin": "Test"})
+        for repo in spec.repos
+    )
+    base = [record(name) for name in ("apt", "openssh-server", "systemd")]
+    lock = samples.lock(base, layers, repos=repos)
+    mirrors = {"mirror": "http://mirror.invalid"}
+    try:
+        host = inputs.host_inputs(spec, lock, mirrors, Path("none"), folder)
+        plan = make_plan(spec, lock, host)
+    except BuildError as error:
+        return str(error)
+    keys = {f"layer {number}": stage.key for number, stage in enumerate(plan.layers)
+            if stage.name != "settings"}  # fmt: skip
+    keys |= {stage.name: stage.key for stage in plan.layers if stage.name == "settings"}
+    keys |= {stage.task: stage.key for stage in (plan.base, *plan.images)}
+    return resolution_inputs(spec), keys
+
+
+def observed(before: State, after: State) -> set[str]:
+    """In the words of REBUILDS: the lowest stage that is made anew, and whether the lock is."""
+    (lock, old), (other_lock, new) = before, after
+    differs = [name for name in {**new, **old} if old.get(name) != new.get(name)]
+    found = {"lock"} if lock != other_lock else set()
+    for word, begins in (("base", "base"), ("layer", "layer "), ("settings", "settings"),
+                         ("image", "image:")):  # fmt: skip
+        if any(name.startswith(begins) for name in differs):
+            return {*found, word}
+    return found
+
+
+@pytest.fixture
+def planning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for specs, on a host that has every tool in version 1."""
+    monkeypatch.setattr(inputs, "tool_versions", lambda names, _memory: dict.fromkeys(names, "1"))
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    return tmp_path
+
+
+def tried(folder: Path, least: dict[str, Any], field: Field) -> set[str]:
+    """What each example of a field changes in a spec that has what it is in."""
+    found: set[str] = set()
+    for value in field.rules["examples"]:
+        told: list[str] = []
+        for one, other in changed(least, field.path, value):
+            before, after = planned(folder, one), planned(folder, other)
+            if not isinstance(before, str) and not isinstance(after, str):
+                found |= observed(before, after)
+                break
+            told += [text for text in (before, after) if isinstance(text, str)]
+        else:
+            pytest.skip(f"{field.path}: planning alone cannot try it: {told[0]}")
+    return found
+
+
+@each_field
+def test_what_a_field_rebuilds(planning: Path, path: str) -> None:
+    field = FIELDS[path]
+    words = set(field.rules["x-rebuilds"])
+    if "fields" in words:
+        assert words == {"fields"}
+        assert field.rules.get("type") in ("array", "object")
+        pytest.skip(f"{path}: what is in it is tried by itself")
+    if path.endswith("debs"):
+        pytest.skip(f"{path}: its .debs are looked into by what makes the lock: test_own_debs.py")
+    found = tried(planning, LEAST, field)
+    assert found == words & {"lock", "base", "layer", "settings", "image"}
+    for word, more in WHERE.items():
+        also = tried(planning, {**LEAST, **more}, field) - found
+        if path not in more:
+            assert also == ({"settings"} if word in words else set())
+    if "lock" not in words and "reads" not in path:
+        app = {**LEAST["layers"][0], "reads": ["hostname", "timezone", "locale"]}
+        looking = tried(planning, {**LEAST, "layers": [app]}, field) - found
+        assert looking == ({"layer"} if "readers" in words else set())
+
+
+def test_every_field_but_these_is_tried() -> None:
+    """What is a mere frame of others, and what brings other fields: tests/unit/test_compose.py."""
+    frames = {path for path, one in FIELDS.items() if "fields" in one.rules["x-rebuilds"]}
+    assert {"include", "vars", "variants"} <= frames
+    for path in frames - {"include", "vars", "variants"}:
+        assert any(re.match(re.escape(path) + r"[.\[]", other) for other in FIELDS), path
+
+
+@pytest.mark.parametrize("path", [path for path in FIELDS if re.fullmatch(r"\w+", path)])
+def test_example_of_a_field_is_one_of_a_spec(tmp_path: Path, path: str) -> None:
+    for value in FIELDS[path].rules["examples"]:
+        document = {"packages": ["one"], "script": "scripts/least.sh", "hostname": "least",
+                    "repos": [REPO], "images": {"/": IMAGE}, path: value}  # fmt: skip
+        if path == "include":
+            for name in value:
+                (tmp_path / name).parent.mkdir(exist_ok=True)
+                (tmp_path / name).write_text("{}")
+        found = loaded(tmp_path, document)
+        assert isinstance(found, Spec), found
+
+
+def test_what_a_reference_says_of_itself_is_told_once() -> None:
+    assert resolved(RULES, {"$ref": "#/definitions/path"}) == RULES["definitions"]["path"]
+    assert "general" in FIELDS["reads"].rules
