@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from support.trees import tree_of
 from support.world import World, says
 
 pytestmark = pytest.mark.root
@@ -178,3 +179,34 @@ def test_what_is_removed_is_gone_and_told(machine: World, tmp_path: Path) -> Non
                            check=True, capture_output=True, text=True).stdout  # fmt: skip
     assert set(re.findall(r"/\d+/\d+/\d+/\d+/([^/]+)/", names)) == {".", "..", "c"}
     assert json.loads((machine.root / "out/web/build.json").read_text())["removed"]
+
+
+def test_an_image_without_documentation(machine: World, tmp_path: Path) -> None:
+    """Of all layers, and what dpkg would install later; copyright files stay."""
+    pages = {f"/usr/share/{name}": "x" for name in (
+        "doc/beta/README", "doc/beta/examples/deep/x", "doc/beta/copyright", "man/man1/beta.1", "info/beta.info")}  # fmt: skip
+    machine.add(machine.deb("beta", "2", depends="gamma", files=pages))
+    path = machine.root / "specs/web.yaml"
+    path.write_text("docs: false\nremove: [/etc/motd]\n" + path.read_text())
+    results = machine.build()
+    assert results["settings"] == "built"
+    with tree_of(machine, tmp_path) as root:
+        left = [
+            str(one.relative_to(root))
+            for one in (root / "usr/share/doc").rglob("*")
+            if one.is_file()
+        ]
+        assert "usr/share/doc/beta/copyright" in left
+        assert {name.rpartition("/")[2] for name in left} == {"copyright"}
+        assert not list((root / "usr/share/man").iterdir())
+        assert not (root / "etc/motd").exists()
+        assert (
+            "path-exclude=/usr/share/man/*"
+            in (root / "etc/dpkg/dpkg.cfg.d/strata-docs").read_text()
+        )
+    removed = {one["pattern"]: one["files"] for one in machine.json()["removed"]}
+    assert removed["/etc/motd"] == 1
+    assert removed["/usr/share/man/*"] == 1
+    assert removed["/usr/share/doc/*"] >= 2
+    path.write_text(path.read_text().replace("docs: false\nremove: [/etc/motd]\n", ""))
+    assert "settings" not in machine.build()
