@@ -14,6 +14,7 @@ from ..host import safe
 from ..spec.machine import is_key
 from ..spec.model import Group, Layer, Spec, User
 from ..spec.rules import places
+from ..spec.words import field_of_layer
 from .keys import canonical
 from .lockfile import Lock
 from .passwords import crypted
@@ -79,7 +80,7 @@ def authorized_keys(user: User, layer: Layer, spec: Spec) -> str:
 
     BuildError for a file that is missing, is a private key, or holds something else.
     """
-    where = f"{spec.path}: layers.{layer.name}.users.{user.name}.ssh_keys"
+    where = field_of_layer(spec.path, layer.name, f"users.{user.name}.ssh_keys")
     lines: dict[str, None] = {}
     for key in user.ssh_keys:
         if isinstance(key, str):

@@ -18,6 +18,7 @@ from ..host.files import sha256_of
 from ..spec.model import File, Layer, Overlay, Run, Spec
 from ..spec.names import filled
 from ..spec.rules import check_target, places
+from ..spec.words import field_of_layer
 from . import reads, scripts
 
 SCRIPT_HEAD = 1 << 20
@@ -169,7 +170,7 @@ def _walk(source: Path, target: str, file: File) -> Iterator[Entry]:
 
 def layer_entries(layer: Layer, spec: Spec) -> list[Entry]:
     """All that a layer's `files` puts into the tree, in order."""
-    where = f"{spec.path}: layers.{layer.name}.files"
+    where = field_of_layer(spec.path, layer.name, "files")
     found = [entry for one in layer.overlays for entry in overlaid(one, layer, spec)]
     homes = _homes(layer, spec)
     held = 0
@@ -200,7 +201,7 @@ def layer_entries(layer: Layer, spec: Spec) -> list[Entry]:
 
 def overlaid(overlay: Overlay, layer: Layer, spec: Spec) -> Iterator[Entry]:
     """What an overlay puts onto `/`; BuildError for a source that is no folder, an idle mode."""
-    where = f"{spec.path}: layers.{layer.name}.overlays"
+    where = field_of_layer(spec.path, layer.name, "overlays")
     homes = _homes(layer, spec)
     file = File(target="", source=overlay.source, content=None, owner=overlay.owner, mode=None)
     idle = set(overlay.modes)
@@ -294,7 +295,7 @@ def layer_scripts(layer: Layer, spec: Spec) -> list[Script]:
 
 def _script(run: Run, layer: Layer, spec: Spec) -> Script:
     path = run.path
-    where = f"{spec.path}: layers.{layer.name}.script"
+    where = field_of_layer(spec.path, layer.name, "script")
     try:
         with open(safe.named(path), "rb") as file:
             head = file.read(SCRIPT_HEAD)

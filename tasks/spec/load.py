@@ -22,7 +22,7 @@ from .model import SETTINGS, Base, File, Image, Layer, Repo, Settings, Spec, pro
 from .moments import timestamp
 from .rules import NAME_LIMIT, PATH_LIMIT, VERSION, check_spec, check_version, places
 from .schema import read_schema, validate
-from .words import near, printable, short
+from .words import field_of_layer, near, printable, short
 
 OF_PACKAGES = ("packages", "debs", "debconf", "debconf_file", "groups", "users", "overlays",
                "files", "units", "services", "script", "scripts", "env")  # fmt: skip
@@ -222,11 +222,13 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
         found: dict[str, str] = {}
         for one in [given] if isinstance(given, str) else given:
             source = find(one)
-            where = "" if entry["name"] == "packages" else f"layers.{entry['name']}."
+            where = field_of_layer(path, entry["name"], "debconf_file")
+            if entry["name"] == "base":
+                where = f"{path}: base.debconf_file"
             for line, place in debconf.from_file(
                 source,
                 project_of(path, name),
-                where=f"{path}: {where}debconf_file",
+                where=where,
                 hint=short(places(source, path)),
             ).items():
                 found.pop(line, None)  # what is said last counts
@@ -251,7 +253,7 @@ def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str,
                     mode=int(fields["mode"], 8) if "mode" in fields else None,
                 )
             )
-        where = str(path) if entry.get("name") == "packages" else f"{path}: layers.{entry['name']}"
+        where = field_of_layer(path, entry["name"], "")
         answers = debconf_files(entry)
         return Layer(
             name=entry["name"],

@@ -88,7 +88,7 @@ def unit_files(entry: Mapping[str, Any], find: Find, where: str) -> list[File]:
         dropped = kind == "conf" and path.parent.name.endswith(".d")
         if (folder.rpartition(".")[2] if dropped else kind) not in KINDS:
             raise BuildError(
-                f"{where}.units: {name}: it ends in no kind of unit",
+                f"{where}units: {name}: it ends in no kind of unit",
                 f"kinds: {', '.join(f'.{one}' for one in KINDS)}; a drop-in lies in a folder of "
                 "its unit's name, as in files/ssh.service.d/port.conf",
             )
@@ -106,7 +106,7 @@ def services_of(entry: Mapping[str, Any]) -> Services:
     given = entry.get("services", {})
 
     def names(verb: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(unit_name(name) for name in given.get(verb, ())))
+        return tuple(sorted({unit_name(name) for name in given.get(verb, ())}))
 
     return Services(enable=names("enable"), disable=names("disable"), mask=names("mask"))
 
@@ -123,19 +123,18 @@ def scripts_of(
 
     def variables(given: Mapping[str, Any], place: str) -> dict[str, str]:
         return {
-            name: filled(_text(value), names, f"{place}.env.{name}")
-            for name, value in given.items()
+            name: filled(_text(value), names, f"{place}env.{name}") for name, value in given.items()
         }
 
     common = variables(entry.get("env", {}), where)
     given: list[Any] = [entry["script"]] if "script" in entry else []
     given += entry.get("scripts", ())
     if common and not given:
-        raise BuildError(f"{where}.env: there is no script to see it", "add script, or remove env")
+        raise BuildError(f"{where}env: there is no script to see it", "add script, or remove env")
     found = []
     for one in given:
         fields: dict[str, Any] = {"source": one} if isinstance(one, str) else one
-        own = variables(fields.get("env", {}), f"{where}.scripts")
+        own = variables(fields.get("env", {}), f"{where}scripts.")
         found.append(
             Run(
                 path=find(fields["source"]),

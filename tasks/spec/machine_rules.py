@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..errors import BuildError
 from . import given
 from .model import Layer, Spec, User
+from .words import field_of_layer
 
 PASSWORD_LIMIT = 511
 """Bytes of a password that crypt(3) takes."""
@@ -21,18 +22,21 @@ def check_machine(spec: Spec) -> None:
     known: dict[str, User] = {}
     numbers: dict[tuple[str, int], str] = {}
     for layer in spec.layers:
-        where = f"{spec.path}: layers.{layer.name}"
+
+        def where(field: str, layer: str = layer.name) -> str:
+            return field_of_layer(spec.path, layer, field)
+
         for group in layer.groups:
-            _number(numbers, "group", group.gid, group.name, f"{where}.groups.{group.name}.gid")
+            _number(numbers, "group", group.gid, group.name, where(f"groups.{group.name}.gid"))
         for user in layer.users:
-            here = f"{where}.users.{user.name}"
+            here = where(f"users.{user.name}")
             _check_user(user, here, known.get(user.name), root_has=_root_has(spec))
             _number(numbers, "user", user.uid, user.name, f"{here}.uid")
             known[user.name] = user
-        _check_services(layer, f"{where}.services")
-        _check_scripts(spec, layer, where)
+        _check_services(layer, where("services"))
+        _check_scripts(spec, layer)
         for pattern in layer.remove:
-            _check_removed(pattern, f"{where}.remove")
+            _check_removed(pattern, where("remove"))
     for pattern in spec.settings.remove:
         _check_removed(pattern, f"{spec.path}: remove")
 
@@ -97,15 +101,14 @@ def _check_services(layer: Layer, where: str) -> None:
                 )
 
 
-def _check_scripts(spec: Spec, layer: Layer, where: str) -> None:
+def _check_scripts(spec: Spec, layer: Layer) -> None:
+    env, scripts = (field_of_layer(spec.path, layer.name, one) for one in ("env", "scripts"))
     for run in layer.scripts:
         if taken := [name for name in OURS if name in run.env]:
-            raise BuildError(
-                f"{where}.env: {taken[0]} is what the build sets", "choose another name"
-            )
+            raise BuildError(f"{env}: {taken[0]} is what the build sets", "choose another name")
         if run.network and not spec.allow_network:
             raise BuildError(
-                f"{where}.scripts: {run.path.name}: network: true, and the spec does not allow it",
+                f"{scripts}: {run.path.name}: network: true, and the spec does not allow it",
                 "add allow_network: true at the top of the spec: what it fetches is in no key, so "
                 "that the image is not reproducible",
             )

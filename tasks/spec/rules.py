@@ -15,6 +15,7 @@ from . import given, zones
 from .debconf import check_answer
 from .machine_rules import PASSWORD_LIMIT, check_machine
 from .model import File, Image, Layer, Repo, Spec, masked
+from .words import field_of_layer
 
 VARIANTS = {
     "mmdebstrap": (
@@ -82,7 +83,7 @@ def places(path: Path, spec: Path) -> str:
 
 def check_target(spec: Spec, layer: Layer, target: str, *, folder: bool = False) -> None:
     """BuildError if what `files` puts there would be lost, or is what a field makes, too."""
-    where = f"{spec.path}: layers.{layer.name}.files"
+    where = field_of_layer(spec.path, layer.name, "files")
     if lost := given.vanishing(target, folder=folder):
         raise BuildError(f"{where}: {lost[0]}", lost[1])
     fields = spec.settings.given

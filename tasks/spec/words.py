@@ -48,3 +48,8 @@ def counted(number: int, what: str) -> str:
 def network_told(layer: str) -> str:
     """What is said of a layer of which a script sees the network."""
     return f"layer {layer}: not reproducible: a script of it sees the network"
+
+
+def field_of_layer(spec: object, layer: str, field: str) -> str:
+    """A layer's field as messages name it: of `packages`, they stand at the top."""
+    return f"{spec}: {field}" if layer == "packages" else f"{spec}: layers.{layer}.{field}"

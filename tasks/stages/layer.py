@@ -23,6 +23,7 @@ from ..repos.pool import local_repository
 from ..rootfs import dpkg, identities
 from ..rootfs.overlay import Upper
 from ..rootfs.paths import find_in
+from ..spec.words import field_of_layer
 from . import own
 from .files import files_step, files_tar, owner_steps, reached_steps
 from .inside import INSIDE, SHELL, Finish, Place, finish, place, shell
@@ -136,7 +137,7 @@ def _unchanged(job: LayerJob, keyed: Sequence[Any], given: Sequence[Any]) -> Non
 def _file_steps(job: LayerJob) -> list[Step]:
     if not job.entries:
         return []
-    where = f"{job.spec}: layers.{job.stage.name}.files"
+    where = field_of_layer(job.spec, job.stage.name, "files")
     reached = reached_steps(job.entries, where)
     return [*owner_steps(job.entries, where), *reached, files_step(job.entries), *reached]
 
@@ -246,7 +247,7 @@ def _check(job: LayerJob, here: Place, upper: Upper) -> None:
 
 def _mine(job: LayerJob, here: Place, upper: Upper) -> set[str]:
     """What the layer's files and script put where a build cleans; the rest it left is told."""
-    where = f"{job.spec}: layers.{job.stage.name}.files"
+    where = field_of_layer(job.spec, job.stage.name, "files")
     mine = own.files_made(own.places(upper.base, [upper.name, *here.lower], job.entries, where))
     if job.scripts:
         before, left = (own.noted(here.folder / Path(name).name) for name in own.NOTES)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..host.sandbox import Step
 from ..plan.job import LayerJob, SettingsJob
-from ..spec.words import counted
+from ..spec.words import counted, field_of_layer
 from . import own
 from .inside import INSIDE, Place, shell
 
@@ -35,11 +35,11 @@ def give_accounts(folder: Path, job: LayerJob) -> None:
 
 def account_steps(job: LayerJob) -> list[Step]:
     """The commands that make groups and users, after the packages and before the files."""
-    where = f"{job.spec}: layers.{job.stage.name}"
+    name = job.stage.name
     steps = [
         shell(
             "make-group",
-            f"{where}.groups.{group.name}",
+            field_of_layer(job.spec, name, f"groups.{group.name}"),
             group.name,
             "" if group.gid is None else str(group.gid),
             "system" if group.system else "",
@@ -52,7 +52,7 @@ def account_steps(job: LayerJob) -> list[Step]:
         steps.append(
             shell(
                 "make-user",
-                f"{where}.users.{user.name}",
+                field_of_layer(job.spec, name, f"users.{user.name}"),
                 user.name,
                 "" if user.uid is None else str(user.uid),
                 user.home,
@@ -70,7 +70,7 @@ def account_steps(job: LayerJob) -> list[Step]:
 
 def service_steps(job: LayerJob) -> list[Step]:
     """The commands that enable, disable and mask units, after the files."""
-    where = f"{job.spec}: layers.{job.stage.name}.services"
+    where = field_of_layer(job.spec, job.stage.name, "services")
     return [
         shell("set-units", f"{where}.{verb}", verb, *units, title=f"{DOING[verb]} {_told(units)}")
         for verb, units in job.services.given.items()

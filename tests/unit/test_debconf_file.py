@@ -117,3 +117,10 @@ def test_an_answer_that_contradicts_a_field_is_told_with_its_line(tmp_path: Path
 def test_many_lines_that_go_on_are_joined_at_once(tmp_path: Path) -> None:
     write(tmp_path, "a a/b string c" + "x\\\n" * 340_000)
     assert len(load(tmp_path, debconf_file="answers").layers[0].debconf[0]) > 340_000
+
+
+def test_of_the_base_they_are_told_as_its_own(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"web\.yaml: base\.debconf_file: .*none cannot be read"):
+        load(tmp_path, base={"debconf_file": "none"})
+    with pytest.raises(BuildError, match=r"base\.debconf: 'a b' is not `PACKAGE"):
+        load(tmp_path, base={"debconf": ["a b"]})

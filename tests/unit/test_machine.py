@@ -81,6 +81,13 @@ def test_other_mistakes(tmp_path: Path) -> None:
                           ("/var/lib/dpkg/info/*", "/var/lib/dpkg is needed"), ("/?", "all of"),
                           ("/dev/null", "/dev is needed"), ("//usr", "no plain path")):  # fmt: skip
         refused(tmp_path, f"remove: {pattern!r}", said, remove=[pattern])
+    for field in (
+        {"units": ["x.txt"]},
+        {"env": {"A": "b"}},
+        {"script": "x", "env": {"A": "${no}"}},
+    ):
+        with pytest.raises(BuildError, match=r"web\.yaml: (units|env)(\.A)?: "):
+            samples.load(tmp_path, **field)
     with pytest.raises(BuildError, match="a layer below gives it the number 1500"):
         samples.load(tmp_path, users={"a": {"uid": 1500}},
                      layers=[{"name": "app", "users": {"a": {"uid": 1501}}}])  # fmt: skip
