@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fnmatch
 import hashlib
 import os
 import stat
@@ -15,6 +14,7 @@ from typing import Any
 from ..errors import BuildError
 from ..host import safe
 from ..host.files import sha256_of
+from ..spec.machine import fits
 from ..spec.model import File, Layer, Overlay, Run, Spec
 from ..spec.names import filled
 from ..spec.rules import check_target, places
@@ -38,6 +38,8 @@ class Entry:
     content: bytes
     mode: int
     owner: str
+    exact: bool = False
+    """Of a folder: that one which is there already gets this mode, too."""
 
     @property
     def account(self) -> tuple[str, str]:
@@ -62,7 +64,8 @@ class Entry:
 
     def identified(self, digest: str) -> list[Any]:
         """The same of a file whose content has this SHA-256."""
-        return [self.target, self.kind, digest, self.mode, ":".join(self.account)]
+        found = [self.target, self.kind, digest, self.mode, ":".join(self.account)]
+        return [*found, "exact"] if self.exact else found
 
 
 def made_file(target: str, text: str | bytes) -> Entry:
@@ -213,11 +216,14 @@ def overlaid(overlay: Overlay, layer: Layer, spec: Spec) -> Iterator[Entry]:
             if not entry.target:
                 continue
             found = entry if overlay.owned else _at_home(entry, homes)
-            fits = [one for one in overlay.modes if fnmatch.fnmatchcase(entry.target, one)]
-            idle -= set(fits)
-            if fits and entry.kind != "link":
+            # A pattern is of files: a folder is named outright.
+            named = [one for one in overlay.modes if one == entry.target or (
+                     entry.kind == "file" and fits(entry.target, one))]  # fmt: skip
+            idle -= set(named)
+            if named and entry.kind != "link":
                 # Of several that fit, the longest says most of it.
-                found = replace(found, mode=overlay.modes[max(fits, key=len)])
+                mode = overlay.modes[max(named, key=len)]
+                found = replace(found, mode=mode, exact=entry.kind == "folder")
             yield found
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "a loop of links"
@@ -238,7 +244,7 @@ def _homes(layer: Layer, spec: Spec) -> dict[str, str]:
 
 def _home(target: str, homes: Mapping[str, str]) -> str:
     """The home that a target lies in, or ""."""
-    return next((home for home in homes if target.startswith(f"{home}/")), "")
+    return max((home for home in homes if target.startswith(f"{home}/")), key=len, default="")
 
 
 def _at_home(entry: Entry, homes: Mapping[str, str]) -> Entry:

@@ -81,7 +81,7 @@ def layer_job(spec: Spec, plan: Plan, number: int) -> LayerJob:
         users=tuple(accounts(layer, spec, plan.lock)),
         services=layer.services,
         scripts=tuple(layer_scripts(layer, spec)),
-        remove=layer.remove,
+        remove=tuple(sorted(layer.remove)),
         late=tuple(late_answers(spec, plan.lock, number)),
     )
 

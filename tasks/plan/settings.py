@@ -68,7 +68,7 @@ BUILT_IN = ("C", "POSIX", "C.UTF-8", "C.utf8")
 def further_locales(spec: Spec) -> list[str]:
     """Those of `locales` that are to be generated, each once, but for `locale`."""
     there = {*BUILT_IN, spec.settings.locale}
-    return [one for one in dict.fromkeys(spec.settings.locales) if one not in there]
+    return sorted({*spec.settings.locales} - there)
 
 
 def os_release(spec: Spec, version: str) -> list[str]:

@@ -276,7 +276,9 @@ def merged(lower: Any, upper: Any, name: str = "") -> Any:
         ]
         items = [*lower.value, *more]
         return yaml.SequenceNode(upper.tag, items, upper.start_mark, upper.end_mark)
-    return upper
+    # `admin:` says nothing of it: what the part below says of it stays.
+    nothing = upper.tag == TAG + "null" and isinstance(lower, yaml.MappingNode)
+    return lower if nothing else upper
 
 
 def _without(node: Any, names: Sequence[str]) -> Any:

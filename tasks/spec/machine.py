@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,13 @@ def users_of(entry: Mapping[str, Any], find: Find) -> tuple[User, ...]:
     return tuple(found)
 
 
+def fits(path: str, pattern: str) -> bool:
+    """Whether a path is one of a shell's pattern, in which `*` and `?` stand for no slash."""
+    parts, wanted = path.split("/"), pattern.split("/")
+    pairs = zip(parts, wanted, strict=False)
+    return len(parts) == len(wanted) and all(fnmatch.fnmatchcase(*pair) for pair in pairs)
+
+
 def is_key(text: str) -> bool:
     """Whether a text is a line of authorized_keys(5), no path: its second word is not empty."""
     return text.startswith(KEY_TYPES) and len(text.split()) > 1
@@ -98,7 +106,7 @@ def unit_files(entry: Mapping[str, Any], find: Find, where: str) -> list[File]:
                 target=target, source=path, content=None, owner="root:root", mode=0o644, owned=True
             )
         )
-    return found
+    return sorted(found, key=lambda file: file.target)
 
 
 def services_of(entry: Mapping[str, Any]) -> Services:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import BuildError
 from . import given
+from .machine import fits
 from .model import Layer, Spec, User
 from .words import field_of_layer
 
@@ -20,6 +21,7 @@ OURS = ("SOURCE_DATE_EPOCH", "APT_CONFIG", "SYSTEMD_OFFLINE")
 def check_machine(spec: Spec) -> None:
     """BuildError for what contradicts itself, or would have no effect."""
     known: dict[str, User] = {}
+    passwords: set[str] = set()
     numbers: dict[tuple[str, int], str] = {}
     for layer in spec.layers:
 
@@ -30,7 +32,13 @@ def check_machine(spec: Spec) -> None:
             _number(numbers, "group", group.gid, group.name, where(f"groups.{group.name}.gid"))
         for user in layer.users:
             here = where(f"users.{user.name}")
+            passwords |= {user.name} if _has_password(user) else set()
             _check_user(user, here, known.get(user.name), root_has=_root_has(spec))
+            if user.sudo == "password" and user.name not in passwords:
+                raise BuildError(
+                    f"{here}.sudo: sudo would ask for a password, and the user has none",
+                    "give it one, or write sudo: nopasswd",
+                )
             _number(numbers, "user", user.uid, user.name, f"{here}.uid")
             known[user.name] = user
         _check_services(layer, where("services"))
@@ -39,6 +47,10 @@ def check_machine(spec: Spec) -> None:
             _check_removed(pattern, where("remove"))
     for pattern in spec.settings.remove:
         _check_removed(pattern, f"{spec.path}: remove")
+
+
+def _has_password(user: User) -> bool:
+    return bool(user.password) or user.hashed_password[:1] not in ("", "!", "*")
 
 
 def _root_has(spec: Spec) -> str:
@@ -74,13 +86,6 @@ def _check_user(user: User, where: str, before: User | None, *, root_has: str) -
         raise BuildError(
             f"{where}.password: longer than the {PASSWORD_LIMIT} bytes that crypt(3) takes"
         )
-    hashed = user.hashed_password
-    no_password = not user.password and (not hashed or hashed[0] in "!*")
-    if user.sudo == "password" and no_password and (before is None or hashed):
-        raise BuildError(
-            f"{where}.sudo: sudo would ask for a password, and the user has none",
-            "give it one, or write sudo: nopasswd",
-        )
     if user.ssh_keys and user.system and not user.home and before is None:
         raise BuildError(
             f"{where}.ssh_keys: a system user without a home has no place for keys", "add home"
@@ -106,6 +111,12 @@ def _check_scripts(spec: Spec, layer: Layer) -> None:
     for run in layer.scripts:
         if taken := [name for name in OURS if name in run.env]:
             raise BuildError(f"{env}: {taken[0]} is what the build sets", "choose another name")
+        shown = [name for name, text in run.env.items() if any(one in text for one in spec.secrets)]
+        if shown:
+            raise BuildError(
+                f"{env}.{shown[0]}: a secret of the spec is in it, and logs and records show env",
+                "let the machine make what needs it, at its first boot",
+            )
         if run.network and not spec.allow_network:
             raise BuildError(
                 f"{scripts}: {run.path.name}: network: true, and the spec does not allow it",
@@ -114,15 +125,22 @@ def _check_scripts(spec: Spec, layer: Layer) -> None:
             )
 
 
+def _takes(pattern: str, kept: str) -> bool:
+    """Whether a pattern stands for a path, for what is in it, or for a folder that it is in."""
+    wanted, parts = pattern.split("/"), kept.split("/")
+    size = min(len(wanted), len(parts))
+    return fits("/".join(parts[:size]), "/".join(wanted[:size]))
+
+
 def _check_removed(pattern: str, where: str) -> None:
     parts = pattern.split("/")[1:]
     if ".." in parts or "." in parts or "" in parts[:-1]:
         raise BuildError(
             f"{where}: {pattern!r} is no plain path", "without `..`, `.` and `//` in it"
         )
-    if parts[0].strip("*?") in ("", "."):
+    if len(parts) == 1 and parts[0].strip("*?") in ("", "."):
         raise BuildError(f"{where}: {pattern!r} is all of the image", "name what is to go")
-    if kept := [one for one in KEPT if pattern == one or pattern.startswith(f"{one}/")]:
+    if kept := [one for one in KEPT if _takes(pattern, one)]:
         raise BuildError(
             f"{where}: {pattern!r}: {kept[0]} is needed by apt, by later layers or by the system",
             "remove the packages instead: name- in packages",

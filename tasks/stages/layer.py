@@ -139,7 +139,12 @@ def _file_steps(job: LayerJob) -> list[Step]:
         return []
     where = field_of_layer(job.spec, job.stage.name, "files")
     reached = reached_steps(job.entries, where)
-    return [*owner_steps(job.entries, where), *reached, files_step(job.entries), *reached]
+    exact = [
+        step("chmod", f"{entry.mode:04o}", "--", entry.target)
+        for entry in job.entries
+        if entry.exact
+    ]
+    return [*owner_steps(job.entries, where), *reached, files_step(job.entries), *reached, *exact]
 
 
 def _script_name(number: int) -> str:
@@ -178,7 +183,7 @@ def _phases(job: LayerJob, steps: Sequence[Step]) -> list[Phase]:
         )
     for number, script in enumerate(job.scripts):
         if script.network != phases[-1].network:
-            phases.append(Phase(network=script.network, steps=[]))
+            phases.append(Phase(network=script.network, steps=[shell("note-before")]))
         phases[-1].steps.extend(_script_steps(script, number))
     if job.remove and phases[-1].network:
         phases.append(Phase(network=False, steps=[]))
@@ -195,6 +200,9 @@ def _phases(job: LayerJob, steps: Sequence[Step]) -> list[Phase]:
 
 
 def _run(job: LayerJob, here: Place, upper: Upper, epoch: int, phases: Sequence[Phase]) -> None:
+    for account in job.users:
+        if len(account.shadow) > 3:
+            here.builder.log.hide(account.shadow)
     notes = [(str(here.folder / Path(name).name), name) for name in NOTES]
     shown = _shown(job)
     names = [
@@ -211,6 +219,7 @@ def _run(job: LayerJob, here: Place, upper: Upper, epoch: int, phases: Sequence[
             (here.folder / "resolv.conf").write_bytes(_resolv_conf())
             proxies = here.builder.reach.proxies
             env |= {f"{scheme}_proxy": address for scheme, address in proxies.items()}
+            env |= {"no_proxy": ",".join(here.builder.reach.direct)}
         sandbox = here.sandbox(upper, epoch, shown, env, notes, network=phase.network)
         sandbox.run(
             *phase.steps, log=here.builder.log, what=f"layer {job.stage.name}", shown=naming

@@ -98,12 +98,14 @@ class Removed:
 
     pattern: str
     files: int
+    there: bool
 
     @property
     def told(self) -> str:
         """For people."""
-        return f"{self.pattern}: {counted(self.files, 'file')}" if self.files else (
-            f"nothing: {self.pattern} is not in the image")  # fmt: skip
+        if not self.there:
+            return f"nothing: {self.pattern} is not in the image"
+        return f"{self.pattern}: {counted(self.files, 'file')}"
 
     @property
     def fact(self) -> list[Any]:
@@ -118,9 +120,9 @@ def told_removed(here: Place) -> dict[str, Any]:
     """
     found = []
     for line in own.noted(here.folder / Path(REMOVED).name).splitlines():
-        number, _, pattern = line.partition(" ")
-        if re.fullmatch(r"[0-9]{1,9}", number) and pattern.isprintable():
-            found.append(Removed(pattern=pattern, files=int(number)))
+        words = re.fullmatch(r"([0-9]{1,9}) ([0-9]{1,9}) (.+)", line)
+        if words and words[3].isprintable():
+            found.append(Removed(pattern=words[3], files=int(words[1]), there=words[2] != "0"))
     name = here.job.stage.name
     for one in found:
         here.builder.say(f"  layer {name}: removed {one.told}")

@@ -100,6 +100,33 @@ def test_accounts(machine: World, tmp_path: Path) -> None:
     assert shadow["ann"][0] not in told
 
 
+def test_accounts_of_two_layers(machine: World, tmp_path: Path) -> None:
+    """Keys are added, a home is made, a folder that is named gets its mode, two users two rules."""
+    other = KEY.replace("admin@", "other@")
+    machine.write("rootfs/srv/app/x", "x\n")
+    path = machine.root / "specs/web.yaml"
+    document = yaml.safe_load(path.read_text())
+    document["layers"][-1] = {"name": "first", "users": {"ann": {"ssh_keys": [KEY]}},
+                              "files": {"/etc/sudoers.d/README": {"content": "#\n"}, "/srv/app/y": {"content": ""}}}  # fmt: skip
+    document["layers"].append({})
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    give(machine, overlays=[{"source": "rootfs", "modes": {"/srv/app": "2750"}}],
+         users={"ann": {"ssh_keys": [other, KEY]}, "daemon": {"home": "/srv/daemon"},
+                "web.admin": {"sudo": "nopasswd"}, "web_admin": {"sudo": "nopasswd"}})  # fmt: skip
+    tree = layer(machine, tmp_path)
+    assert (tree / "home/ann/.ssh/authorized_keys").read_text() == f"{KEY}\n{other}\n"
+    assert (tree / "srv/daemon").stat().st_uid == 1
+    assert stat.S_IMODE((tree / "srv/app").stat().st_mode) == 0o2750
+    rules = sorted(path.read_text().split()[0] for path in (tree / "etc/sudoers.d").iterdir())
+    assert rules == ["web.admin", "web_admin"]
+    # What was given before its user was is root's, and so is the home.
+    document["layers"][-2] = {"name": "first", "files": {"/home/ann/x": {"content": ""}}}
+    document["layers"][-1] = {"name": "machine", "users": {"ann": None}}
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    build = machine.doit("layer:machine", "spec=web", check=False)
+    says(build.text, "layers.machine.users.ann.home: /home/ann is there before its user is")
+
+
 def test_accounts_that_the_image_cannot_have(machine: World) -> None:
     for fields, parts in (
         ({"users": {"ann": {"groups": ["nobody-has-it"]}}},

@@ -77,7 +77,12 @@ def test_other_mistakes(tmp_path: Path) -> None:
             script="x")  # fmt: skip
     refused(tmp_path, "x.sh: network: true, and the spec does not allow it", "allow_network: true",
             scripts=[{"source": "x.sh", "network": True}])  # fmt: skip
+    refused(tmp_path, "env.A: a secret of the spec is in it", env={"A": "x hunter2hunter"}, script="x",
+            users={"a": {"password": "hunter2hunter"}})  # fmt: skip
+    refused(tmp_path, "env.A: expected a text", env={"A": 1.10}, script="x")
     for pattern, said in (("/usr/../etc", "no plain path"), ("/*", "is all of the image"),
+                          ("/var", "/var/lib/dpkg is needed"), ("/[a-z]*", "is needed"),
+                          ("/var/*/dpkg/x", "is needed"), ("/d*", "is needed"),
                           ("/var/lib/dpkg/info/*", "/var/lib/dpkg is needed"), ("/?", "all of"),
                           ("/dev/null", "/dev is needed"), ("//usr", "no plain path")):  # fmt: skip
         refused(tmp_path, f"remove: {pattern!r}", said, remove=[pattern])
@@ -144,8 +149,9 @@ def test_what_lies_in_a_home_is_its_users(tmp_path: Path) -> None:
     (folder / "rootfs/usr/local/bin/run").touch()
     (folder / "rootfs/usr/local/bin/link").symlink_to("run")
     fields: dict[str, Any] = {
-        "users": {"ann": {"uid": 1500}, "www": {"home": "/srv/www", "system": True}},
-        "overlays": [{"source": "rootfs", "modes": {"/usr/local/bin/*": "4755"}}],
+        "users": {"srv": {"home": "/srv"}, "ann": {"uid": 1500},
+                  "www": {"home": "/srv/www", "system": True}},
+        "overlays": [{"source": "rootfs", "modes": {"/usr/local/bin/*": "4755", "/usr/local": "0700"}}],
         "files": {"/srv/www/a/b/index.html": {"content": "x"}, "/home/ann/.ssh/config": {"content": ""},
                   "/home/ann/of-root": {"content": "", "owner": "root"}, "/home/annex": {"content": ""}},
     }  # fmt: skip
@@ -160,6 +166,9 @@ def test_what_lies_in_a_home_is_its_users(tmp_path: Path) -> None:
     assert found["/home/annex"][0] == "0:0"
     assert found["/srv/www/a"] == found["/srv/www/a/b"] == ("www:www", "folder", "0o755")
     assert found["/usr/local/bin/run"] == ("0:0", "file", "0o4755")
+    # A folder is named outright, and a pattern is of what lies just there.
+    assert found["/usr/local"][1:] == ("folder", "0o700")
+    assert found["/usr/local/bin"][1:] == ("folder", "0o755")
     assert found["/usr/local/bin/link"][1:] == ("link", "0o777")
     # A home of a layer below is its user's, too; of one above it is not there yet.
     layers = [{"name": "a", "files": {"/home/ann/x": {"content": ""}}}, {"name": "b", "users": {"ann": None}},
@@ -231,3 +240,27 @@ def test_at_the_top_they_are_of_the_layer_packages(tmp_path: Path) -> None:
         "/a",
         "x",
     )
+
+
+def test_order_that_means_nothing_is_in_no_key(tmp_path: Path) -> None:
+    one = machine(tmp_path, units=["b.service", "a.timer"], services={"enable": ["b", "a.timer"]},
+                  remove=["/b", "/a"])  # fmt: skip
+    other = machine(tmp_path, units=["a.timer", "b.service"], remove=["/a", "/b"],
+                    services={"enable": ["a.timer", "b.service"]})  # fmt: skip
+    assert (one.layers[0].files, one.layers[0].services) == (
+        other.layers[0].files,
+        other.layers[0].services,
+    )
+
+
+def test_a_user_named_again_without_a_word_stays_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "common.yaml").write_text("users: {admin: {shell: /bin/sh, groups: [adm]}}\n")
+    spec = samples.load(tmp_path, include=["common.yaml"], users={"admin": None})
+    assert (spec.layers[0].users[0].shell, spec.layers[0].users[0].groups) == ("/bin/sh", ("adm",))
+    # With a password of a layer below, sudo has one to ask for.
+    samples.load(tmp_path, users={"a": {"password": "secret"}},
+                 layers=[{"name": "app", "users": {"a": {"sudo": True}}}])  # fmt: skip
+    with pytest.raises(BuildError, match="the user has none"):
+        samples.load(
+            tmp_path, users={"a": None}, layers=[{"name": "app", "users": {"a": {"sudo": True}}}]
+        )

@@ -31,6 +31,10 @@ if line=$(getent passwd "$name"); then
             "$name"
     fi
     new=
+    if [ -n "$home" ] && ! [ -d "$home" ]; then
+        mkdir -p "$home"
+        chown "$name:$(id -g "$name")" "$home"
+    fi
 else
     if [ -n "$uid" ] && line=$(getent passwd "$uid"); then
         fail ".uid: $uid is the number of the user ${line%%:*} of the image"
@@ -44,6 +48,10 @@ else
     if getent group "$name" > /dev/null; then own="--gid $name"; fi
     make=--create-home
     if [ -n "$system" ] && [ -z "$home" ]; then make=--no-create-home home=/nonexistent; fi
+    if [ -z "$system" ] && [ -e "${home:-/home/$name}" ]; then
+        fail ".home: ${home:-/home/$name} is there before its user is, and is not its own: give what is in it \
+in this layer or a later one"
+    fi
     # shellcheck disable=SC2086 # an option and its value
     useradd $own $make ${uid:+--uid "$uid"} ${system:+--system} ${home:+--home-dir "$home"} \
         ${comment:+--comment "$comment"} --shell "$shell" "$name"
@@ -65,15 +73,20 @@ if [ -s "$files.keys" ]; then
     fi
     group=$(id -g "$name")
     mkdir -p "$home/.ssh"
-    cat "$files.keys" > "$home/.ssh/authorized_keys"
+    # Those of a layer below stay.
+    while IFS= read -r line; do
+        if ! grep -qxF -e "$line" "$home/.ssh/authorized_keys" 2> /dev/null; then
+            printf '%s\n' "$line" >> "$home/.ssh/authorized_keys"
+        fi
+    done < "$files.keys"
     chown "$name:$group" "$home/.ssh" "$home/.ssh/authorized_keys"
     chmod 700 "$home/.ssh"
     chmod 600 "$home/.ssh/authorized_keys"
 fi
 if [ -n "$sudo" ]; then
     [ -d /etc/sudoers.d ] || fail ".sudo: the image has no sudo; add the package sudo"
-    # sudo reads no file there whose name has a dot.
-    rule=/etc/sudoers.d/$(printf '%s' "$name" | tr . _)
+    # sudo reads no file there whose name has a dot; two users have two files.
+    rule=/etc/sudoers.d/$(printf '%s' "$name" | sed 's/_/__/g; s/\./_-/g')
     tag=
     [ "$sudo" != nopasswd ] || tag='NOPASSWD:'
     echo "$name ALL=(ALL:ALL) ${tag}ALL" > "$rule"

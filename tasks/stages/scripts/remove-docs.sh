@@ -7,12 +7,12 @@ if [ -d /usr/share/doc ]; then
     files=$(find /usr/share/doc ! -type d ! -type l ! -name copyright -print -delete | wc -l)
     find /usr/share/doc -xtype l -delete
     find /usr/share/doc -mindepth 1 -type d -empty -delete
-    printf '%s %s\n' "$files" '/usr/share/doc/*' >> "$noted"
+    printf '%s 1 %s\n' "$files" '/usr/share/doc/*' >> "$noted"
 fi
 for name in groff info linda lintian man; do
     if [ -d "/usr/share/$name" ]; then
         files=$(find "/usr/share/$name" -mindepth 1 ! -type d -print -delete | wc -l)
         find "/usr/share/$name" -mindepth 1 -type d -empty -delete
-        printf '%s %s\n' "$files" "/usr/share/$name/*" >> "$noted"
+        printf '%s 1 %s\n' "$files" "/usr/share/$name/*" >> "$noted"
     fi
 done

@@ -14,16 +14,17 @@ for unit do
     name=${unit%.*}
     file=$unit
     case $name in *@?*) file=${name%%@*}@.$kind ;; esac
-    known=$(systemctl list-unit-files --no-legend --no-pager -- "$file" "$unit" 2> /dev/null)
+    # Its status is 1 where there is none.
+    known=$(systemctl list-unit-files --no-legend --no-pager -- "$file" "$unit" 2> /dev/null || true)
     if [ -z "$known" ] && ! { [ "$kind" = service ] && [ -x "/etc/init.d/$name" ]; }; then
         near=$(systemctl list-unit-files --no-legend --no-pager -- "*${name%%[@.-]*}*" 2> /dev/null |
-            while read -r one rest; do printf ' %s' "$one"; done)
+            while read -r one _; do printf ' %s' "$one"; done)
         fail "the image has no unit $unit; add the package that has it, or its file to units${near:+. It has:$near}"
     fi
     systemctl --quiet "$verb" -- "$unit" || fail "systemctl $verb $unit failed"
     state=$(systemctl is-enabled -- "$unit" 2> /dev/null || true)
     case $verb:$state in
-        enable:static | enable:indirect)
+        enable:static)
             fail "nothing starts $unit at boot: its [Install] section is empty; give it WantedBy=" ;;
         enable:disabled | enable:masked*)
             fail "$unit is $state after it was enabled" ;;
