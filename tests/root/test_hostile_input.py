@@ -75,8 +75,12 @@ FULL |= {"include": ["part.yaml"], "vars": {"v": "x"}, "variants": {"staging": {
          "version": "1.0"}  # fmt: skip
 FULL["images"]["/"]["max_size"] = "2G"
 
-MACHINE = {"groups", "users", "overlays", "units", "services", "scripts", "env", "remove"}
-"""Fields of layers with bad values of their own: tests/unit/test_machine.py."""
+FULL["base"]["debconf"] = ["a a/b string c"]
+FULL["docs"] = False
+
+MACHINE = {"groups", "users", "overlays", "units", "services", "scripts", "env", "remove",
+           "debconf_file"}  # fmt: skip
+"""Fields of layers with bad values of their own: tests/unit/test_machine.py, test_debconf_file.py."""
 
 
 Path_ = tuple[Any, ...]

@@ -204,6 +204,8 @@ def test_the_table_of_exit_codes_is_whole(project: Path, monkeypatch: pytest.Mon
     assert set(EXITS) == {0, 1, 2, 3, 130}
     text = answer(["help"], lambda: SPECS) or ""
     assert all(f"  {code:<3}  {told}" in text for code, told in EXITS.items())
+    for name in ("_starting", "_closing"):
+        monkeypatch.setattr(process, name, False)
     for number in (signal.SIGINT, signal.SIGTERM):
         monkeypatch.setattr(process, "_signal", 0)
         with pytest.raises(SystemExit) as caught:
