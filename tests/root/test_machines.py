@@ -137,8 +137,8 @@ def test_accounts_that_the_image_cannot_have(machine: World) -> None:
         ({"groups": {"web": {"gid": 4}}}, ("groups.web.gid: 4 is the number of the group adm",)),
         ({"groups": {"adm": {"gid": 700}}}, ("groups.adm.gid: the image has a group adm", "number 4")),
         ({"users": {"ann": {"sudo": "nopasswd"}}}, ("users.ann.sudo: the image has no sudo", "package sudo")),
-        ({"users": {"daemon": {"ssh_keys": [KEY], "home": "/srv/none"}}},
-         ("users.daemon.ssh_keys: its home /srv/none is no folder",)),
+        ({"users": {"nobody": {"ssh_keys": [KEY]}}},
+         ("users.nobody.ssh_keys: its home /nonexistent is no folder",)),
         ({"services": {"enable": ["ssh"]}}, ("services.enable: the image has no systemctl", "systemd-sysv")),
     ):  # fmt: skip
         give(machine, **fields)
