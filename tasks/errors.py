@@ -41,6 +41,16 @@ class RepositoryFault(BuildError):
     """What a repository sent is not to be used; what is kept of it here may be the reason."""
 
 
+class SpecFault(BuildError):
+    """What a spec may not hold: `what` it is, the file, and the line in it if it is known."""
+
+    def __init__(self, what: str, hint: str = "", *, file: str, line: int | None) -> None:
+        super().__init__(f"{file}: {what}" + (f" (line {line})" if line else ""), hint)
+        self.what = printable(what)
+        self.file = file
+        self.line = line
+
+
 class CommandFailed(BuildError):
     """A command ended with another status than it may; `message` has the lines that matter.
 

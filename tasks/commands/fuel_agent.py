@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import BuildError
+from ..errors import BuildError, SpecFault
 from ..session.session import Session
 from ..spec.load import load_spec
 
@@ -258,7 +258,11 @@ def import_spec(file: Path, target: Path, *, schema: Path) -> list[str]:
             try:
                 secret = bool(load_spec(Path(draft.name), schema=schema).secrets)
             except BuildError as error:
-                told = re.sub(r" \(line \d+\)$", "", error.message.replace(draft.name, str(target)))
+                # The draft's lines are nobody's.
+                told = (
+                    f"{draft.name}: {error.what}" if isinstance(error, SpecFault) else error.message
+                )
+                told = told.replace(draft.name, str(target))
                 raise BuildError(f"{file}: makes no valid spec: {told}", error.hint) from error
             os.fchmod(draft.fileno(), 0o600 if secret else 0o644)
             os.link(draft.name, target)  # like a rename, but it fails if the target exists

@@ -7,33 +7,21 @@ import fnmatch
 import hashlib
 import os
 import re
-import shlex
-from collections.abc import Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ..errors import BuildError
 from ..host import safe
-from . import debconf, document
+from . import document
 from .compose import Given, compose
-from .machine import groups_of, overlays_of, scripts_of, services_of, unit_files, users_of
-from .model import SETTINGS, Base, File, Image, Layer, Repo, Settings, Spec, project_of
-from .moments import timestamp
-from .rules import NAME_LIMIT, PATH_LIMIT, VERSION, check_spec, check_version, places
+from .model import Spec
+from .rules import NAME_LIMIT, PATH_LIMIT, check_spec
 from .schema import read_schema, validate
-from .words import field_of_layer, near, printable, short
-
-OF_PACKAGES = ("packages", "debs", "debconf", "debconf_file", "groups", "users", "overlays",
-               "files", "units", "services", "script", "scripts", "env")  # fmt: skip
-"""Fields of a layer that may stand at the top of a spec, for the layer `packages`."""
+from .values import Values
+from .words import near, printable, short
 
 SCHEMA = Path(__file__).with_name("spec.schema.json")
 """The schema that comes with Strata; in its checkout a link to the one in specs/."""
-
-UNITS = {"": 1, **{letter: 1 << 10 * power for power, letter in enumerate("KMGT", 1)},
-         **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)}}  # fmt: skip
-"""As truncate(1) reads them; KiB is K."""
 
 
 def spec_names(folder: Path) -> list[str]:
@@ -161,200 +149,9 @@ def load_spec(
             with contextlib.suppress(OSError):
                 safe.note(stamp)
     try:
-        spec = _build(
-            path, whole.values, f"{name}-{given.variant}" if given.variant else name, whole.names
-        )
+        full = f"{name}-{given.variant}" if given.variant else name
+        spec = Values(path=path, name=full, document=whole.values, given=whole.names).spec()
         check_spec(spec)
     except BuildError as error:
         raise BuildError(short(error.message), error.hint) from error
     return spec
-
-
-def _size(value: str | int | None) -> int | None:
-    """Bytes; a fraction of one is left out."""
-    if value is None or isinstance(value, int):
-        return value
-    number = value.rstrip("kKmMgGtTiB")
-    unit = value[len(number) :].replace("iB", "")
-    return int(Fraction(number) * UNITS[unit[:1].upper() + unit[1:]])
-
-
-def _owner(given: str) -> str:
-    """`user:group`; a group alone leaves the user that a new file has."""
-    return f"root{given}" if given.startswith(":") else given
-
-
-def _moment(path: Path, repo: Mapping[str, Any]) -> str:
-    try:
-        return timestamp(repo["snapshot"])
-    except (ValueError, OverflowError) as error:
-        raise BuildError(
-            f"{path}: repos.{repo['name']}.snapshot: {str(repo['snapshot'])!r} is no date: {error}",
-            "as 2026-11-20, or in UTC 2026-11-20T06:00:00Z",
-        ) from error
-
-
-def _words(value: str | list[str]) -> tuple[str, ...]:
-    return tuple(shlex.split(value) if isinstance(value, str) else value)
-
-
-def _inline(entry: Mapping[str, Any]) -> list[str]:
-    """The answers that stand in a spec itself."""
-    return [line for item in entry.get("debconf", ()) for _, line in debconf.answers(item)]
-
-
-def _build(path: Path, document: dict[str, Any], name: str, values: Mapping[str, str]) -> Spec:
-    folder = path.parent
-    settings = {one: str(document[one]) for one in SETTINGS if document.get(one)}
-    names = {"spec": name, "arch": document.get("arch", "amd64"), **settings, **values}
-    version = document.get("version", "")
-    late = version in ("", "git", "date")
-
-    def find(name: str) -> Path:
-        given = Path(name)
-        if given.is_absolute():
-            return given
-        inside = folder / given
-        return inside if os.path.lexists(inside) else _beside(folder, given)
-
-    def debconf_files(entry: Mapping[str, Any]) -> dict[str, str]:
-        given = entry.get("debconf_file", ())
-        found: dict[str, str] = {}
-        for one in [given] if isinstance(given, str) else given:
-            source = find(one)
-            where = field_of_layer(path, entry["name"], "debconf_file")
-            if entry["name"] == "base":
-                where = f"{path}: base.debconf_file"
-            for line, place in debconf.from_file(
-                source,
-                project_of(path, name),
-                where=where,
-                hint=short(places(source, path)),
-            ).items():
-                found.pop(line, None)  # what is said last counts
-                found[line] = place
-        return found
-
-    def layer(entry: Mapping[str, Any]) -> Layer:
-        files = []
-        for target, value in sorted(entry.get("files", {}).items()):
-            fields = {"source": value} if isinstance(value, str) else value
-            files.append(
-                File(
-                    target=target,
-                    source=next(
-                        (find(fields[kind]) for kind in ("source", "template") if kind in fields),
-                        None,
-                    ),
-                    names=names if "template" in fields else None,
-                    content=fields.get("content"),
-                    owner=_owner(fields.get("owner", "root:root")),
-                    owned="owner" in fields,
-                    mode=int(fields["mode"], 8) if "mode" in fields else None,
-                )
-            )
-        where = field_of_layer(path, entry["name"], "")
-        answers = debconf_files(entry)
-        return Layer(
-            name=entry["name"],
-            packages=tuple(entry.get("packages", ())),
-            debs=tuple(entry.get("debs", ())),
-            debconf=(*answers, *_inline(entry)),
-            debconf_from=answers,
-            groups=groups_of(entry),
-            users=users_of(entry, find),
-            overlays=overlays_of(entry, find, _owner),
-            files=(*files, *unit_files(entry, find, where)),
-            services=services_of(entry),
-            scripts=scripts_of(entry, find, names, where),
-            remove=tuple(entry.get("remove", ())),
-            reads=tuple(entry["reads"]) if "reads" in entry else None,
-        )
-
-    base = document.get("base", {})
-    base_answers = debconf_files({"name": "base", **base})
-    layers = [layer(entry) for entry in document.get("layers", ())]
-    named = {name: document[name] for name in OF_PACKAGES if document.get(name)}
-    if named:
-        first = {**named, **({"reads": document["reads"]} if "reads" in document else {})}
-        layers.insert(0, layer({"name": "packages", **first}))
-    elif "reads" in document:
-        raise BuildError(
-            f"{path}: reads: it is of the layer `packages`, and there is none",
-            "put it into the layer that it is of",
-        )
-    proxies = document.get("proxies", {})
-    check_version(path, version, values)
-    return Spec(
-        name=name,
-        path=path,
-        arch=document.get("arch", "amd64"),
-        base=Base(
-            tool=base.get("tool", "mmdebstrap"),
-            variant=base.get("variant", "minbase"),
-            include=tuple(base.get("include", ())),
-            debconf=(*base_answers, *_inline(base)),
-            debconf_from=base_answers,
-        ),
-        repos=tuple(
-            Repo(
-                name=repo["name"],
-                uri=repo["uri"].rstrip("/"),
-                suite=repo["suite"],
-                section=" ".join(repo.get("section", "").split()),
-                priority=repo.get("priority"),
-                keyring=find(repo["keyring"]) if "keyring" in repo else None,
-                trusted=repo.get("trusted", False),
-                check_valid_until=repo.get("check_valid_until", "snapshot" not in repo),
-                check_rollback=repo.get("check_rollback", True),
-                pins=tuple(
-                    (" ".join(pin["packages"].split()), pin["priority"])
-                    for pin in repo.get("pins", ())
-                ),
-                meta=repo.get("meta"),
-                snapshot=_moment(path, repo) if "snapshot" in repo else "",
-            )
-            for repo in document["repos"]
-        ),
-        layers=tuple(layers),
-        recommends=document.get("recommends", False),
-        allow_network=document.get("allow_network", False),
-        settings=Settings(
-            hostname=document.get("hostname", ""),
-            timezone=document.get("timezone", ""),
-            locale=document.get("locale", ""),
-            root_password=document.get("root_password", ""),
-            hashed_root_password=document.get("hashed_root_password", ""),
-            apt_sources=document.get("apt_sources", False),
-            locales=tuple(document.get("locales", ())),
-            fstab=document.get("fstab"),
-            ssh_host_keys=document.get("ssh_host_keys", ""),
-            version=version,
-            remove=tuple(document.get("remove", ())),
-            docs=document.get("docs", True),
-        ),
-        proxies={key: proxies[key] for key in ("http", "https") if key in proxies},
-        direct=tuple(proxies.get("direct", ())),
-        images=tuple(
-            Image(
-                mount=mount,
-                file=image["file"] if late else image["file"].replace(VERSION, version),
-                format=image["format"],
-                container=image.get("container", "gzip"),
-                level=image.get("level", "default"),
-                pack=image.get("pack", "loop"),
-                label=image.get("label", ""),
-                uuid=image.get("uuid", "").lower(),
-                options=_words(image.get("options", "")),
-                size=_size(image.get("size")),
-                free=_size(image.get("free")),
-                max_size=_size(image.get("max_size")),
-            )
-            for mount, image in sorted(document["images"].items())
-        ),
-    )
-
-
-def _beside(folder: Path, given: Path) -> Path:
-    other = folder.parent / given
-    return other if os.path.lexists(other) else folder / given

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BuildError
+from ..errors import BuildError, SpecFault
 from ..host import safe
 from .document import READ_AS, TAG, Document, Index
 from .words import near, short, without_users
@@ -209,13 +209,12 @@ def _refusal(document: Document, schema: Mapping[str, Any], error: ValidationErr
     message = short(without_users(message))
     if steps:
         message = f"{short(place(steps))}: {message}"
-    at = f" (line {line})" if line else ""
     where = (
         document.path
         if not steps and not _names(error)
         else document.file([*steps, *_names(error)[:1]])
     )
-    return BuildError(f"{where}: {message}{at}", hint or _description(schema, error))
+    return SpecFault(message, hint or _description(schema, error), file=str(where), line=line)
 
 
 def _told(
