@@ -32,7 +32,7 @@ TOGETHER = ("tests/unit/", "test_shipped.py", "test_disk_full.py", "test_hostile
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Without root, tests that need it are an error of the one who runs them, not a silent skip.
 
-    What is in unit/ and needs no root is a unit test. What is marked `nightly` holds a promise again
+    What is in unit/, needs no root and starts no program of ours is a unit test. What is marked `nightly` holds a promise again
     that other tests hold: `./doit test` leaves it to all=1.
     """
     if os.environ.get("STRATA_TEST_NIGHTLY", "1") != "1":
@@ -40,7 +40,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=nightly)
         items[:] = [item for item in items if item not in nightly]
     for item in items:
-        if item.path.parent.name == "unit" and not item.get_closest_marker("root"):
+        whole = any(item.get_closest_marker(name) for name in ("root", "starts"))
+        if item.path.parent.name == "unit" and not whole:
             item.add_marker(pytest.mark.unit)
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: (item.get_closest_marker("unit") is not None,

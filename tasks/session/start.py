@@ -203,7 +203,9 @@ def _regular(path: Path) -> bool:
 def _sound(path: Path) -> bool:
     """Whether sqlite can read its file: doit would refuse to run where the disk has lost a bit."""
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+        # Whoever writes it does so for a moment; in doubt it is left alone.
+        uri = f"{path.as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1)) as database:
             checked = database.execute("pragma integrity_check").fetchall()
             columns = {row[1] for row in database.execute("pragma table_info(doit)")}
             if database.execute("select count(*) from sqlite_master").fetchone() == (0,):

@@ -280,6 +280,7 @@ def bombs(folder: Path) -> None:
     (folder / "a device/specs/t").symlink_to("/dev/zero")
 
 
+@pytest.mark.starts
 def test_bombs(tmp_path: Path) -> None:
     """Each is refused, by a process that may have no more memory than a spec needs."""
     bombs(tmp_path)

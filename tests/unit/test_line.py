@@ -151,6 +151,7 @@ def project(tmp_path: Path) -> Path:
 LONG = "n" * 5_000
 
 
+@pytest.mark.starts
 @pytest.mark.parametrize(
     ("words", "code", "part"),
     [
@@ -199,6 +200,7 @@ def test_what_is_run_ends_with_its_status(
     assert code in EXITS
 
 
+@pytest.mark.starts
 def test_the_table_of_exit_codes_is_whole(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """0 to 3 are those above; a signal's is 128 and its number, of several specs the worst."""
     assert set(EXITS) == {0, 1, 2, 3, 130}

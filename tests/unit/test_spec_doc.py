@@ -158,8 +158,19 @@ def loaded(folder: Path, document: dict[str, Any]) -> Spec | str:
 State = tuple[str, dict[str, str]]
 
 
+PLANNED: dict[str, State | str] = {}
+"""What was planned before, by the document: most fields are tried in the same ones."""
+
+
 def planned(folder: Path, document: dict[str, Any]) -> State | str:
     """What the lock depends on, and each stage's key, by its place and not by its name."""
+    text = json.dumps(document, sort_keys=True)
+    if text not in PLANNED:
+        PLANNED[text] = _planned(folder, document)
+    return PLANNED[text]
+
+
+def _planned(folder: Path, document: dict[str, Any]) -> State | str:
     spec = loaded(folder, document)
     if isinstance(spec, str):
         return spec
