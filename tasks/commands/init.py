@@ -31,9 +31,12 @@ packages: [ca-certificates]
 # Steps of their own, each redone only when it, or what is below it, changes.
 # layers:
 #   - name: app
-#     packages: [nginx-light]
+#     packages: [nginx-light, sudo, openssh-server, systemd-sysv]
+#     users: {{admin: {{ssh_keys: [keys/admin.pub], sudo: nopasswd}}}}
 #     files: {{/var/www/html/index.html: files/index.html}}   # relative to this folder
-#     script: scripts/setup.sh
+#     units: [files/hello.service]
+#     services: {{enable: [nginx, hello]}}
+#     scripts: [scripts/setup.sh]                           # what no field says
 
 hostname: {name}
 # timezone: Europe/Berlin

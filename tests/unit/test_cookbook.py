@@ -13,6 +13,7 @@ import yaml
 
 from support.samples import IMAGE, REPO, SCHEMA
 from support.world import PROJECT
+from tasks.commands.init import SPEC
 from tasks.spec.load import load_spec
 
 FIELDS = set(json.loads(SCHEMA.read_text())["properties"])
@@ -49,6 +50,16 @@ def test_a_part_of_the_docs_is_one_of_a_spec(
     (tmp_path / "web.yaml").write_text(json.dumps(document, default=str))
     spec = load_spec(tmp_path / "web.yaml", schema=SCHEMA)
     assert spec.images
+
+
+def test_what_init_leaves_commented_is_a_spec_too(tmp_path: Path) -> None:
+    text = re.sub(
+        r"^# (?=layers:|  |timezone:|locale:)", "", SPEC.format(name="web"), flags=re.MULTILINE
+    )
+    (tmp_path / "web.yaml").write_text(text)
+    spec = load_spec(tmp_path / "web.yaml", schema=SCHEMA)
+    assert spec.layers[-1].users[0].sudo == "nopasswd"
+    assert spec.settings.locale == "de_DE.UTF-8"
 
 
 def test_they_were_found() -> None:
