@@ -102,8 +102,13 @@ def _files(data: bytes, wanted: Collection[str], *, once: bool) -> dict[str, byt
     import tarfile
 
     found: dict[str, bytes] = {}
+    before = -1
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
         for member in archive:
+            # A size below zero leads back to what was read: older tarfiles go round for ever.
+            if member.offset <= before or member.size < 0:
+                raise ValueError("a size in its control archive is below zero")
+            before = member.offset
             name = posixpath.normpath(member.name)
             if name not in wanted or (name in found and not once):
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -23,6 +24,7 @@ from tasks.errors import BuildError
 from tasks.host.log import Log
 from tasks.plan import lockfile
 from tasks.plan.changes import changes
+from tasks.plan.deb import control_members
 from tasks.plan.debs import OwnDeb, Project, changed, digests
 from tasks.plan.keys import resolution_inputs
 from tasks.repos import own
@@ -349,3 +351,21 @@ def test_the_projects_file_is_checked_while_it_is_copied(tmp_path: Path) -> None
     assert here.cache.has_deb(one.record.sha256)
     path.unlink()
     fetch([one.record], here)
+
+
+def test_a_size_below_zero_ends_no_lock(tmp_path: Path) -> None:
+    """CVE-2025-8194: tarfile would go back to the same member for ever."""
+    header = tarfile.TarInfo("./other")
+    header.size = -1024
+    data = gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(2048))
+    path = tmp_path / "x.deb"
+    members = (
+        ("debian-binary", b"2.0\n"),
+        ("control.tar.gz", data),
+        ("data.tar.gz", gzip.compress(b"")),
+    )
+    path.write_bytes(b"!<arch>\n" + b"".join(
+        f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(body):<10}`\n".encode() + body + b"\n" * (len(body) % 2)
+        for name, body in members))  # fmt: skip
+    with path.open("rb") as file, pytest.raises(ValueError, match="below zero"):
+        control_members(file, ["control"], whole=True)
