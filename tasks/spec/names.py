@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from ..errors import BuildError
+from .model import SETTINGS
 from .words import near, printable
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -43,6 +44,8 @@ def filled(text: str, values: Mapping[str, str], where: str, *, kept: Collection
             known = [*values, *kept]
             meant = near(name, known)
             hint = f"did you mean ${{{meant}}}? " if meant else ""
+            if name in SETTINGS and whole:
+                hint = f"templates and env know it where the spec sets {name}; elsewhere "
             mark = printable(found[0])
             if name in LATE and whole:
                 raise BuildError(

@@ -73,8 +73,8 @@ def test_other_mistakes(tmp_path: Path) -> None:
     refused(tmp_path, "env: APT_CONFIG is what the build sets", env={"APT_CONFIG": "b"}, script="x")
     refused(tmp_path, "env.A: ${nothing}: nothing gives it a value", env={"A": "${nothing}"},
             script="x")  # fmt: skip
-    refused(tmp_path, "env.A: ${hostname}: nothing gives it a value", env={"A": "${hostname}"},
-            script="x")  # fmt: skip
+    refused(tmp_path, "env.A: ${hostname}: nothing gives it a value", "where the spec sets hostname",
+            env={"A": "${hostname}"}, script="x")  # fmt: skip
     refused(tmp_path, "x.sh: network: true, and the spec does not allow it", "allow_network: true",
             scripts=[{"source": "x.sh", "network": True}])  # fmt: skip
     refused(tmp_path, "env.A: a secret of the spec is in it", env={"A": "x hunter2hunter"}, script="x",
