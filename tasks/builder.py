@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .host.log import Log
 from .plan.debs import Own
+from .remote.shared import Shared
 from .rootfs.overlay import Trees
 from .store.cache import Cache
 
@@ -42,5 +43,7 @@ class Builder:
     reach: Reach
     state: Path
     """Folder of what may be remembered from run to run; nothing is lost with it."""
+    shared: Shared | None = None
+    """Where .debs may be that no repository has any more."""
     say: Callable[[str], None] = lambda _text: None
     """Gets a line for a person."""

@@ -37,6 +37,7 @@ def task_lock() -> Task:
         from .commands.lock import update
 
         session = _session()
+        _ = session.shared  # what it cannot be is said before anything is done
         if Reporter.selected_of(NEEDS_ROOT):
             session.need_root_first()
         if not Reporter.selected("lock"):
@@ -63,8 +64,14 @@ class InCache:
     stage: Stage
 
     def __call__(self) -> bool:
-        """True: there is nothing to do."""
-        return _session().cache.intact(self.stage) is not None
+        """True: there is nothing to do; what a shared cache has is brought here first."""
+        plan = _session().plan
+        if self.stage.kind == "image":
+            every = Reporter.selected("build") or Reporter.selected("image")
+            beside = plan.images if every else ()
+        else:  # an image that lacks is made from all of them
+            beside = plan.tree if Reporter.selected_of(("build", "image")) else ()
+        return _session().have(self.stage, beside)
 
     def __str__(self) -> str:
         return f"the cache has {self.stage.entry}"
@@ -157,6 +164,7 @@ def _no_plan() -> None:
 def _publish() -> None:
     from .commands.publish import publish
 
+    _session().sent()
     publish(_session())
 
 
@@ -207,6 +215,21 @@ def task_prune() -> Task:
 def task_verify() -> Task:
     """check every cache entry against its digest"""
     return _plain("upkeep", "verify", "check every cache entry against its digest")
+
+
+def task_push() -> Task:
+    """send what the cache has of a spec to the shared caches"""
+    return _plain("sharing", "push", "send what the cache has of a spec to the shared caches")
+
+
+def task_pull() -> Task:
+    """fetch what shared caches have of a spec"""
+    return _plain("sharing", "pull", "fetch what shared caches have of a spec")
+
+
+def task_keygen() -> Task:
+    """make a key that signs what is shared: name=ci writes ci.key"""
+    return _plain("sharing", "keygen", "make a key that signs what is shared (name=ci)")
 
 
 def task_reproduce() -> Task:

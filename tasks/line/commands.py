@@ -23,11 +23,14 @@ class Command:
 ASK = ("lock", "mirror", "security_mirror", "snapshot_mirror")
 """The variables of what may ask repositories."""
 
+SHARE = ("cache", "cache_mode", "cache_trust")
+"""Those of what takes from shared caches, or gives to them."""
+
 COMMANDS = {
     one.name: one
     for one in (
         Command(
-            name="build", takes=ASK, summary="make the images of a spec, in out/NAME/",
+            name="build", takes=(*ASK, *SHARE), summary="make the images of a spec, in out/NAME/",
             more="Looks at the repositories, makes each stage that is not in the cache, and "
             "publishes.\nNeeds root for stages; who is not root may publish what the cache has.",
         ),
@@ -36,7 +39,8 @@ COMMANDS = {
             more="A commented spec, .gitignore and dodo.py; what is there is left alone.",
         ),
         Command(
-            name="lock", takes=ASK, summary="look at the repositories, write specs/NAME.lock",
+            name="lock", takes=(*ASK, *SHARE),
+            summary="look at the repositories, write specs/NAME.lock",
             more="lock=keep resolves only what the spec added. Says `unchanged`, or what changed.",
         ),
         Command(
@@ -49,7 +53,7 @@ COMMANDS = {
             more="With what it includes, its variant and vars: YAML that could stand in its place.",
         ),
         Command(
-            name="why", takes=("lock",), summary="what a build would redo, and why",
+            name="why", takes=("lock", *SHARE), summary="what a build would redo, and why",
             more="Exit status 0: nothing; 2: something.",
         ),
         Command(
@@ -65,7 +69,24 @@ COMMANDS = {
         Command(name="clean", summary="remove what builds put into out/NAME/"),
         Command(name="forget", summary="forget doit's own state of a spec; nothing is redone"),
         Command(
-            name="prune", spec=False, summary="drop the cache entries that no lock needs",
+            name="push", takes=SHARE, summary="send what the cache has of a spec to shared caches",
+            more="cache=URL or STRATA_REMOTE; signed with the key in STRATA_SIGNING_KEY.",
+        ),
+        Command(
+            name="pull", takes=SHARE, summary="fetch what shared caches have of a spec",
+            more="cache=URL or STRATA_REMOTE; of those whom STRATA_TRUSTED_KEYS names.",
+        ),
+        Command(
+            name="keygen", takes=("name",), spec=False,
+            summary="make a key that signs what is shared: name=ci",
+            more="Writes NAME.key, for STRATA_SIGNING_KEY; prints the public line, for "
+            "STRATA_TRUSTED_KEYS.",
+        ),
+        Command(
+            name="prune", spec=False, takes=("keep", "days", "dry", "cache"),
+            summary="drop the cache entries that no lock needs",
+            more="keep=10G: only until the cache is no larger. days=30: only what nothing used\n"
+            "for so long. dry=1: only say it. cache=file:///…: the same of a shared folder.",
         ),
         Command(
             name="verify", spec=False, summary="check every cache entry against its digest",
@@ -99,6 +120,9 @@ VALUES = {
     "fast": ("1",),
     "all": ("1",),
     "quiet": ("1",),
+    "dry": ("1",),
+    "cache_mode": ("pull", "push", "both"),
+    "cache_trust": ("any",),
     "verbose": ("1",),
     "only": ("ours", "rivals", "growth"),
 }

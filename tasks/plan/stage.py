@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .lockfile import Lock
+from .lockfile import Lock, Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +95,13 @@ class Plan:
     def tree(self) -> tuple[Stage, ...]:
         """Base and layers: what an image is filled from."""
         return (self.base, *self.layers)
+
+    def records(self, stage: Stage) -> tuple[Record, ...]:
+        """The locked .debs that a stage is made of."""
+        if stage.kind == "base":
+            return self.lock.base
+        found = [one.records for one in self.lock.layers if one.name == stage.name]
+        return found[0] if stage.kind == "layer" and found else ()
 
     @property
     def tools(self) -> dict[str, str]:

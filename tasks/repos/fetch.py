@@ -19,13 +19,14 @@ from ..host import safe
 from ..host.files import remove, sync_folder
 from ..host.locks import locked
 from ..host.log import Log
+from ..host.patience import retries, timeout
 from ..host.process import apt_tool, run
 from ..plan import debs
 from ..plan.lockfile import OWN, Record
 from ..spec.model import masked
 from ..spec.words import counted
 from ..store.cache import Cache
-from .retry import patiently, retries, timeout
+from .retry import patiently
 
 
 def fetch(
@@ -59,7 +60,10 @@ def fetch(
         own = [record for record in missing if record.repository == OWN]
         for record in own:
             _take_own(record, builder, builder.scratch / folder)
-        if others := [record for record in missing if record.repository != OWN]:
+        others = [record for record in missing if record.repository != OWN]
+        if others and builder.shared is not None:
+            others = builder.shared.take_debs(others, builder.scratch / folder, log.step)
+        if others:
             _download(others, builder, builder.scratch / folder, log)
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from ..builder import Builder
 from ..debian import apt
 from ..host.files import sha256_of
+from ..host.patience import timeout
 from ..plan.keys import key
 from ..plan.repositories import keyring_files, keys_of
 from ..spec.model import Repo, Spec
-from .retry import timeout
 
 
 @dataclass(frozen=True, kw_only=True)

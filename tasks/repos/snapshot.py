@@ -19,6 +19,7 @@ from ..errors import BuildError, CommandFailed, DamagedEntry, RepositoryFault
 from ..host import safe, space
 from ..host.files import digest_of, read_sha256, remove
 from ..host.locks import locked
+from ..host.patience import retries, timeout
 from ..host.process import capture, filtered, run
 from ..plan.lockfile import Lock, LockedRepo, Record
 from ..plan.repositories import ARCHIVES
@@ -28,7 +29,7 @@ from . import rollback
 from .complaint import refusal
 from .fetch import by_source
 from .private import PrivateApt, private_text
-from .retry import patiently, retries, timeout
+from .retry import patiently
 
 APTS_OWN = ("lock", "partial", "auxfiles")
 """What apt has among its lists that is none."""

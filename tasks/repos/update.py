@@ -11,6 +11,7 @@ from ..builder import Builder
 from ..errors import CommandFailed, DamagedEntry, RepositoryFault
 from ..host.files import remove
 from ..host.locks import locked
+from ..host.patience import retries
 from ..host.process import apt_tool, run
 from ..plan.lockfile import Lock, LockedRepo
 from ..spec.model import Spec
@@ -18,7 +19,7 @@ from ..spec.words import counted
 from . import rollback
 from .complaint import refusal
 from .private import PrivateApt
-from .retry import patiently, retries
+from .retry import patiently
 from .snapshot import Snapshot, keep_snapshot, rotten
 
 

@@ -50,6 +50,11 @@ class Screen:
         else:
             self.line(f"  {text}")
 
+    def moving(self, text: str) -> None:
+        """How far it is, many times a second: for a terminal alone, where it is overwritten."""
+        if self.terminal:
+            self.progress(text)
+
     def _clear(self) -> None:
         if self.running:
             sys.stderr.write("\r\x1b[K")

@@ -6,8 +6,8 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,12 +30,14 @@ from ..spec.compose import Given
 from ..spec.load import SCHEMA, find_spec, is_spec, load_spec
 from ..spec.model import Spec, masked
 from ..store.cache import Cache
+from ..store.made import Made
 from ..store.seen import SeenFiles
 from .screen import Screen
 
 if TYPE_CHECKING:
     from ..builder import Builder, Reach
     from ..plan.job import Job
+    from ..remote.shared import Shared
     from ..rootfs.overlay import Trees
 
 
@@ -46,11 +48,18 @@ VARIABLES = {
     "security_mirror": "what ${security_mirror} stands for",
     "snapshot_mirror": "where a snapshot service is: `snapshot`, ${snapshot_mirror}",
     "variant": "of `variants` in the spec: built as NAME-VARIANT",
+    "cache": "shared caches, in order: file:, https:, s3:, gs:, az:, oci:",
+    "cache_mode": "pull, push or both: what goes between the cache and shared ones",
+    "cache_trust": "cache_trust=any: take what nobody has signed, too",
     "quiet": "quiet=1, -q: only results and errors",
     "verbose": "verbose=1, -v: also what the commands of a stage print",
     "format": "of `doit keys`: text or json",
     "file": "of `doit import`: the file to read",
     "rounds": "of `doit bench`: how often each way is measured",
+    "name": "of `doit keygen`: whose key it is",
+    "keep": "of `doit prune`: how large the cache may be, as 10G",
+    "days": "of `doit prune`: what was used within so many days stays",
+    "dry": "of `doit prune`: dry=1 only says what would go",
     "only": "of `doit bench`: some of ours, rivals, growth",
     "fast": "of `doit test`: fast=1 runs the linters and unit tests alone",
     "all": "of `doit test`: all=1 runs all repetitions of kills and full disks",
@@ -77,6 +86,8 @@ class Session:
     """What was found to work on this host, of tasks.trials and tasks.arches."""
     logs: str = "log"
     screen: Screen = field(default_factory=Screen)
+    _asked: set[str] = field(default_factory=set)
+    _sending: list[Future[None]] = field(default_factory=list)
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     # ------------------------------------------------------------ where things are
@@ -121,7 +132,32 @@ class Session:
     def cache(self) -> Cache:
         """The cache, here or where STRATA_CACHE says."""
         root = Path(os.environ.get("STRATA_CACHE") or self.root / "cache").absolute()
-        return Cache(root, SeenFiles(self.state / "seen.json"))
+        cache = Cache(root, SeenFiles(self.state / "seen.json"))
+        cache.trusting = self.variables.get("cache_trust") == "any"
+        return cache
+
+    @cached_property
+    def made(self) -> Made:
+        """What this checkout has built."""
+        return Made(self.state / "built")
+
+    @cached_property
+    def shared(self) -> Shared | None:
+        """The shared caches, where the user names any; BuildError for what they cannot be."""
+        named = self.variables.get("cache", "") or os.environ.get("STRATA_REMOTE", "")
+        mode, trust = (self.variables.get(name, "") for name in ("cache_mode", "cache_trust"))
+        if not named.strip():
+            given = [f"{one}=" for one in ("cache_mode", "cache_trust") if self.variables.get(one)]
+            if given:
+                raise BuildError(f"{given[0]} without cache=", "cache=URL, or STRATA_REMOTE=URL")
+            return None
+        from ..remote.configured import backends, policy
+        from ..remote.shared import Shared
+
+        rules = policy(mode or "pull", trust, os.environ.get("STRATA_SIGNING_KEY", ""), self.root)
+        shared = Shared(backends(named), rules, self.cache, self.made, self.screen.line)
+        self.stack.callback(shared.close)
+        return shared
 
     @cached_property
     def scratch(self) -> Path:
@@ -148,6 +184,7 @@ class Session:
             log=log,
             reach=self.reach(lock),
             state=self.state,
+            shared=self.shared,
             say=self.screen.line,
         )
 
@@ -317,7 +354,7 @@ class Session:
     def complete(self) -> bool:
         """Whether there is a lock to plan from, and every image of it in the cache."""
         try:
-            return all(map(self.cache.get, self.plan.images))
+            return all(map(self.have, self.plan.images))
         except BuildError:
             return False
 
@@ -415,15 +452,80 @@ class Session:
                         if error.errno not in space.HOST_ERRORS:
                             raise
                         raise self.explained(error, stage.title, log.began) from error
+                self.made.note(stage, self.cache.record(stage))
+        self._note(stage, "hit" if entry else "built", began)
+        if entry is None and self.shared is not None and self.shared.policy.push:
+            self._sending.append(self._lane.submit(self._send, stage))
+
+    def _note(self, stage: Stage, what: str, began: float) -> None:
+        """What became of a stage that is in the cache now: kept for build.json, and said."""
         made = self.cache.get(stage)
         assert made is not None
-        result = Result(
-            result="hit" if entry else "built",
-            seconds=time.monotonic() - began,
-            bytes=holes.used(made.path),
+        self.results[stage.task] = Result(
+            result=what, seconds=time.monotonic() - began, bytes=holes.used(made.path)
         )
-        self.results[stage.task] = result
         self.say(stage)
+
+    # ------------------------------------------------------------ shared caches
+
+    def have(self, stage: Stage, beside: Sequence[Stage] = ()) -> bool:
+        """Whether the cache has a stage, whole; what it lacks is taken from a shared one.
+
+        `beside` are others that are wanted as much: what is lacking of all comes at once.
+        """
+        if self.cache.intact(stage) is not None:
+            return True
+        if self.shared is None or not self.shared.policy.pull:
+            return False
+        asked = [
+            one
+            for one in {one.key: one for one in (stage, *beside)}.values()
+            if one.key not in self._asked and self.cache.intact(one) is None
+        ]
+        self._asked |= {one.key for one in asked}
+        with ThreadPoolExecutor(max(1, len(asked))) as pool:
+            list(pool.map(self._pull, asked))
+        return self.cache.intact(stage) is not None
+
+    def _pull(self, stage: Stage) -> None:
+        began = time.monotonic()
+        assert self.shared is not None
+
+        def moving(text: str) -> None:
+            self.screen.moving(f"{stage.title}: {text}")
+
+        try:
+            with self.cache.used(moving), self.cache.building(stage, moving) as entry:
+                if entry is not None or not self.shared.take(stage, moving):
+                    return
+        except BuildError:
+            return  # the stage, made now, meets it again
+        except OSError as error:
+            if error.errno not in space.HOST_ERRORS:
+                raise
+            told = self.explained(error, f"fetching {stage.title}")
+            self.screen.line(f"warning: {told.message}")
+            return
+        self._note(stage, "pulled", began)
+
+    def _send(self, stage: Stage) -> None:
+        """Give a stage that was built to the shared caches, and the .debs that it was made of."""
+        assert self.shared is not None
+        with contextlib.suppress(BuildError, SystemExit):
+            self.shared.give_debs(stage.entry, self.plan.records(stage))
+            self.shared.give(stage)
+
+    def sent(self) -> None:
+        """Wait for what is on its way to shared caches."""
+        while self._sending:
+            if not self._sending[0].done():
+                self.screen.progress("sending what was built to the shared cache")
+            self._sending.pop(0).result()
+
+    @cached_property
+    def _lane(self) -> ThreadPoolExecutor:
+        # One: what is built next is what others wait for, and wants the CPUs.
+        return self.stack.enter_context(ThreadPoolExecutor(1))
 
     def make_images(self, stage: Stage, build: Callable[[Any, Builder], None]) -> None:
         """Make an image, and beside it the others that are lacking: all are wanted.
@@ -491,7 +593,7 @@ class Session:
         lock = self.read_lock()
         lacking = "base"
         if lock is not None and self.fits(lock):
-            stages = [stage for stage in self.plan.images if self.cache.get(stage) is None]
+            stages = [stage for stage in self.plan.images if not self.have(stage)]
             if not stages:
                 return
             lacking = stages[0].name

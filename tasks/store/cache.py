@@ -10,7 +10,7 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from ..host.files import (
 )
 from ..host.locks import locked, try_lock
 from ..plan.stage import Stage
-from .record import FOLDERS, FORMAT, OWN, TEMPORARY_NAME, Entry, read_record, record_sum
+from .record import DOUBTFUL, FOLDERS, FORMAT, OWN, TEMPORARY_NAME, Entry, read_record, record_sum
 from .seen import SeenFiles
 
 
@@ -38,6 +38,8 @@ class Cache:
         self.memory = memory
         self.debs = debs or root / "debs"
         """Folder of <sha256>.deb files."""
+        self.trusting = False
+        """Whether what nobody vouches for counts: cache_trust=any."""
 
     @property
     def index(self) -> Path:
@@ -125,12 +127,14 @@ class Cache:
                 and record["inputs"] == json.loads(json.dumps(stage.inputs))
                 and record["file"]["name"] == path.name
                 and path.lstat().st_size == record["file"]["size"]
+                and (self.trusting or "trust" not in record)
             ):
                 return Entry(
                     path=path,
                     sha256=record["file"]["sha256"],
                     size=record["file"]["size"],
                     facts=record["facts"],
+                    doubtful="trust" in record,
                 )
         except (OSError, ValueError):
             pass
@@ -187,13 +191,19 @@ class Cache:
 
     @contextlib.contextmanager
     def put(
-        self, stage: Stage, facts: dict[str, Any], sha256: Callable[[], str] | None = None
+        self,
+        stage: Stage,
+        facts: dict[str, Any],
+        sha256: Callable[[], str] | None = None,
+        *,
+        signatures: Mapping[str, str] | None = None,
+        doubtful: bool = False,
     ) -> Iterator[Path]:
         """A temporary path to write the file to; when the block ends it becomes the entry.
 
         `facts` may be filled by the block, but for `private`: a file that only its owner and the
         folder's group may read, whatever the umask. `sha256` gives the file's digest if it is known
-        then.
+        then. Of what comes from elsewhere, `signatures` are kept, and whether it is `doubtful`.
         """
         mode = 0o640 if facts.get("private") else 0o644
         with written(self.file(stage), mode=mode) as temporary:
@@ -209,10 +219,22 @@ class Cache:
             "file": {"name": path.name, "sha256": digest, "size": size},
             "facts": facts,
             "inputs": stage.inputs,
+            **({"signatures": dict(signatures)} if signatures else {}),
+            **({"trust": DOUBTFUL} if doubtful or self._stands_on_doubt(stage) else {}),
         }
         record["sum"] = record_sum(record)
         write_text(self.record(stage), json.dumps(record, indent=1, sort_keys=True) + "\n")
         self.memory.note(path, digest)
+
+    def _stands_on_doubt(self, stage: Stage) -> bool:
+        """Whether a stage was made from a tree that nobody vouches for."""
+        if not self.trusting or "parent" not in stage.inputs:
+            return False
+        for kind in ("base", "layer"):
+            path = self.root / FOLDERS[kind] / f"{kind}-{stage.inputs['parent']}.json"
+            with contextlib.suppress(OSError, ValueError):
+                return "trust" in read_record(path)
+        return True  # gone meanwhile: nobody knows
 
     # ------------------------------------------------------------ the whole of it
 

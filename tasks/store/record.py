@@ -21,6 +21,9 @@ LARGEST = 1 << 46
 """Bytes of a file, or of the files of a tree: four times the largest filesystem of an image."""
 
 
+DOUBTFUL = "any"
+"""`trust` of a record that came with nobody's signature who is believed here (cache_trust=any)."""
+
 TEMPORARY_NAME = OWN_TEMPORARY.pattern
 
 _ENTRY = "[0-9a-f]{32}"
@@ -45,29 +48,41 @@ class Entry:
     sha256: str
     size: int
     facts: Mapping[str, Any]
+    doubtful: bool = False
+    """It came with nobody's signature who is believed here, or was built on what did."""
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """A record, whole and of the form that `put` writes; Damaged (a ValueError) or OSError."""
     record = strict.read(path, paths=True)
+    if path.name != f"{checked(record)}.json":
+        raise strict.Damaged("it is another entry's")
+    if strict.text(record, "sum", strict.SHA256) != record_sum(record):
+        raise strict.Damaged("it was changed since it was written")
+    return record
+
+
+def checked(record: dict[str, Any]) -> str:
+    """The name of a record's entry, when all is there and of its form; else Damaged."""
     if record.get("format") != FORMAT or type(record["format"]) is not int:
         raise strict.Damaged(f"its format is not {FORMAT}")
     stage = strict.text(record, "stage", "|".join(FOLDERS))
     strict.text(record, "name")
     entry = f"{stage}-{strict.text(record, 'key', strict.KEY)}"
-    if path.name != f"{entry}.json":
-        raise strict.Damaged("it is another entry's")
     file = strict.mapping(strict.field(record, "file"), "its file")
     name = strict.text(file, "name", OWN[FOLDERS[stage]].pattern, what="file's ")
-    if name.partition(".")[0] != entry or name == path.name:
+    if name.partition(".")[0] != entry or name == f"{entry}.json":
         raise strict.Damaged(f"its file's name is another entry's: {name!r}")
     strict.text(file, "sha256", strict.SHA256, what="file's ")
     strict.number(file, "size", LARGEST, "file's ")
     strict.mapping(strict.field(record, "inputs"), "its inputs")
     _check_facts(stage, strict.mapping(strict.field(record, "facts"), "its facts"))
-    if strict.text(record, "sum", strict.SHA256) != record_sum(record):
-        raise strict.Damaged("it was changed since it was written")
-    return record
+    for signer, signature in strict.mapping(record.get("signatures", {}), "its signatures").items():
+        if not isinstance(signature, str):
+            raise strict.Damaged(f"its signature of {signer[:80]!r} is malformed")
+    if record.get("trust", DOUBTFUL) != DOUBTFUL:
+        raise strict.Damaged(f"its trust is malformed: {str(record['trust'])[:80]!r}")
+    return entry
 
 
 def _check_facts(stage: str, facts: dict[str, Any]) -> None:
