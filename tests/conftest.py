@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -14,7 +15,8 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from support import forks
+from support import forks, remotes
+from support.remotes import Team
 from support.repository import Repository, Server, make_deb, real_debs, session_key
 from support.slim import slim_debs
 from support.tally import TALLY, told
@@ -25,7 +27,7 @@ ORDER = ("slow", "root", "unit")
 """The long ones first: at the end of a run, no process waits for another one's last test."""
 
 TOGETHER = ("tests/unit/", "test_shipped.py", "test_disk_full.py", "test_hostile.py",
-            "test_sandbox.py")  # fmt: skip
+            "test_sandbox.py", "test_remote_faults.py")  # fmt: skip
 """Files of which one process does all tests: they share what they build, or count what the host has."""
 
 
@@ -95,6 +97,7 @@ def needs_root() -> None:
 def _helpers() -> Iterator[None]:
     yield
     forks.close()
+    remotes.close()
     session_key().close()
 
 
@@ -169,19 +172,34 @@ def built(world: World, built_cache: dict[str, Path]) -> World:
     return world
 
 
-@pytest.fixture
-def tiny(tmp_path: Path, fast_scratch: dict[str, str]) -> Iterator[World]:
-    """A checkout with the spec TINY, and nothing built."""
-    debs = tmp_path / "debs"
-    repository = Repository(tmp_path / "repository")
+@contextlib.contextmanager
+def tiny_world(folder: Path, env: dict[str, str]) -> Iterator[World]:
+    """A checkout in `folder` with the spec TINY, and nothing built."""
+    debs = folder / "debs"
+    repository = Repository(folder / "repository")
     repository.add(*(make_deb(debs, name, files={f"/usr/{name}": "1\n"})
                      for name in ("baseline", "beta")))  # fmt: skip
     repository.publish()
     with Server(repository.root) as server:
-        checkout(tmp_path / "checkout", None)
-        world = World(tmp_path / "checkout", repository, server, debs, dict(fast_scratch))
+        checkout(folder / "checkout", None)
+        world = World(folder / "checkout", repository, server, debs, dict(env))
         world.env |= {"STRATA_TIMEOUT": "1"}
         world.write("web.yaml", TINY)
         world.write("keys/test.gpg", "")
         shutil.copy(repository.keyring, world.root / "specs/keys/test.gpg")
         yield world
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, fast_scratch: dict[str, str]) -> Iterator[World]:
+    """A checkout with the spec TINY, and nothing built."""
+    with tiny_world(tmp_path, fast_scratch) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory: pytest.TempPathFactory, fast_scratch: dict[str, str]) -> Iterator[Team]:
+    """A checkout that has built TINY, whose caches others share: one for all tests of a file."""
+    with tiny_world(tmp_path_factory.mktemp("team"), fast_scratch) as world:
+        world.build()
+        yield Team(world)

@@ -29,6 +29,7 @@ class Folder(Backend):
 
     def __init__(self, path: Path, patience: float) -> None:
         self.path = path
+        safe.anchor(path)
         self.shown = f"file://{path}"
         self.patience = patience
 

@@ -20,7 +20,7 @@ from ..errors import BuildError
 from ..host import patience as limits
 from . import names
 from .backend import Backend, Blob, Cut, Meter, Missing, RemoteFault, blocks
-from .web import AGENT, MEANINGS, bounded, loopback
+from .web import AGENT, FAILED, MEANINGS, bounded, loopback
 
 PART = 5 << 20
 """Bytes that are sent at a time, and held meanwhile: the least that S3 takes as a part."""
@@ -164,12 +164,14 @@ def _said(text: str) -> str:
     """The cause in what obstore says, which is Rust's description of it; never all of it."""
     if status := re.search(r"status code: ([0-9]{3})", text):
         number = int(status[1])
-        return f"{MEANINGS.get(number, 'it failed')} (HTTP {number})"
+        return f"{MEANINGS.get(number, FAILED)} (HTTP {number})"
     if "169.254.169.254" in text or "fd00:ec2" in text:
         return "it wants credentials, and the environment has none"
     for part, meaning in (
         ("BadScheme", "its address is http://, which AWS_ALLOW_HTTP=true permits"),
         ("TimedOut", "no answer in time"),
+        ("IncompleteMessage", "it hung up"),
+        ("IncompleteBody", "it hung up in the middle"),
         ("dns error", "its name is not known"),
         ("Account must be specified", "AZURE_STORAGE_ACCOUNT_NAME is not set"),
     ):

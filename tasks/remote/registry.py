@@ -99,12 +99,18 @@ class Registry(Web):
                 if response.status == 200:
                     return False
                 self.check(response, 404)
-        self._put_manifest(tag(name), RECORD, (RECORD, data), [(FILE, one) for one in files])
+        body = manifest(RECORD, (RECORD, data), [(FILE, one) for one in files])
+        self._put_manifest(tag(name), data, body)
         return True
 
     def keep(self, name: str, files: Sequence[Blob]) -> None:
-        layers = [(DEB, one) for one in files]
-        self._put_manifest(f"debs-{tag(name)}", DEBS, (EMPTY, b"{}"), layers)
+        body = manifest(DEBS, (EMPTY, b"{}"), [(DEB, one) for one in files])
+        path, headers = f"{self.path}/manifests/debs-{tag(name)}", {"Accept": MANIFEST}
+        with self.asked("HEAD", path, headers=headers) as response:
+            there = response.headers.get("Docker-Content-Digest", "")
+            if response.status == 200 and there == f"sha256:{hashlib.sha256(body).hexdigest()}":
+                return
+        self._put_manifest(f"debs-{tag(name)}", b"{}", body)
 
     def size(self, sha256: str) -> int | None:
         with self.asked("HEAD", f"{self.path}/blobs/sha256:{sha256}") as response:
@@ -129,21 +135,10 @@ class Registry(Web):
         with self.once("PUT", url, headers, body) as response:
             self.check(response, 201, 204)
 
-    def _put_manifest(
-        self, name: str, kind: str, config: tuple[str, bytes], layers: Sequence[tuple[str, Blob]]
-    ) -> None:
-        media, data = config
-        digest = hashlib.sha256(data).hexdigest()
-        if self.size(digest) != len(data):
-            self._put_blob(digest, len(data), data)
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "artifactType": kind,
-            "config": descriptor(media, digest, len(data)),
-            "layers": [descriptor(media, one.sha256, one.size) for media, one in layers],
-        }
-        body = json.dumps(manifest, separators=(",", ":")).encode("ascii")
+    def _put_manifest(self, name: str, config: bytes, body: bytes) -> None:
+        digest = hashlib.sha256(config).hexdigest()
+        if self.size(digest) != len(config):
+            self._put_blob(digest, len(config), config)
         headers = {"Content-Type": MANIFEST}
         with self.asked(
             "PUT", f"{self.path}/manifests/{name}", headers=headers, body=body
@@ -238,6 +233,19 @@ def origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
 def tag(name: str) -> str:
     """A record's name as a tag, which it is already: <kind>-<key>."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", name)[:122]
+
+
+def manifest(kind: str, config: tuple[str, bytes], layers: Sequence[tuple[str, Blob]]) -> bytes:
+    """An artifact of OCI 1.1 with this config and these files, each with its media type."""
+    media, data = config
+    found = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "artifactType": kind,
+        "config": descriptor(media, hashlib.sha256(data).hexdigest(), len(data)),
+        "layers": [descriptor(media, one.sha256, one.size) for media, one in layers],
+    }
+    return json.dumps(found, separators=(",", ":")).encode("ascii")
 
 
 def descriptor(media: str, sha256: str, size: int) -> dict[str, Any]:

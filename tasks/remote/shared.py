@@ -226,6 +226,8 @@ class Shared:
                         raise Cut(f"it ended after {came} of {blob.size} bytes")
                     break
                 except Cut:
+                    if came == blob.size:
+                        break  # all the same: what was cut off is none of it
                     failures = 0 if came > before else failures + 1
                     if failures > patience.retries():
                         raise

@@ -8,11 +8,18 @@ import ipaddress
 import time
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
+from http.client import RemoteDisconnected
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError, LocationParseError
+from urllib3.exceptions import (
+    HTTPError,
+    IncompleteRead,
+    LocationParseError,
+    ProtocolError,
+    ReadTimeoutError,
+)
 from urllib3.response import BaseHTTPResponse
 
 from ..host.process import check_signal
@@ -26,6 +33,8 @@ MEANINGS = {401: "it wants other credentials", 403: "it refuses this",
             413: "the file is too large for it", 507: "it is full"}  # fmt: skip
 """What statuses of HTTP (RFC 9110, RFC 4918) mean here."""
 
+FAILED = "it failed"
+
 PASSING = (429, 500, 502, 503, 504)
 """Statuses that may be others when asked again."""
 
@@ -38,8 +47,16 @@ def said(error: BaseException) -> str:
     inner: Any = error
     while getattr(inner, "reason", None) is not None and isinstance(inner.reason, Exception):
         inner = inner.reason
+    if isinstance(inner, ProtocolError) and isinstance(inner.args[-1], Exception):
+        inner = inner.args[-1]
     while isinstance(inner.__cause__, OSError):
         inner = inner.__cause__
+    if isinstance(inner, IncompleteRead):
+        return "it hung up in the middle"
+    if isinstance(inner, RemoteDisconnected):
+        return "it hung up"
+    if isinstance(inner, (ReadTimeoutError, TimeoutError)):
+        return "no answer in time"
     if isinstance(inner, OSError) and inner.strerror:
         return str(inner.strerror)
     text = str(inner).rpartition(">: ")[2].rpartition(": Failed to ")[2]
@@ -87,7 +104,7 @@ class Web(Backend):
         """RemoteFault for another status than these; Cut for one that may pass."""
         if response.status in good:
             return
-        text = MEANINGS.get(response.status) or response.reason or "an answer that is none"
+        text = MEANINGS.get(response.status) or response.reason or FAILED
         kind = Cut if response.status in PASSING else RemoteFault
         raise kind(f"{text[:80]} (HTTP {response.status})")
 
@@ -110,9 +127,12 @@ class Web(Backend):
 
 
 def _let_go(response: BaseHTTPResponse) -> None:
-    """Give an answer's connection back where nothing is left in it, or end it."""
+    """Give an answer's connection back where nothing is left in it, or end it.
+
+    Also of an answer without a body the end is read: before, its connection takes no other request.
+    """
     left = response.length_remaining
-    if left is not None and 0 < left <= LEFT:
+    if left is not None and left <= LEFT:
         with contextlib.suppress(HTTPError, OSError):
             response.read1(LEFT)
     if response.length_remaining == 0:
