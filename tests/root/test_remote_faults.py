@@ -107,7 +107,7 @@ def given(kind: str, team: Team, faults: Sequence[str]) -> None:
         assert set(world.results().values()) == BUILT, (fault, done.text)
         (warning,) = warnings(done)
         assert "nothing more is sent to it in this run" in warning
-    proxy.clear()
+    shared_servers().proxy(kind).clear()
     world, done = team.build(place)
     assert set(world.results().values()) == BUILT
     assert warnings(done) == []  # for there is no record without its file

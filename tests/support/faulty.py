@@ -107,7 +107,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._hang_up()
         else:
             body = self._body()
-            if kind.isdigit():
+            if body is None:  # the client has gone in the middle
+                self._hang_up()
+            elif kind.isdigit():
                 self._answer(seen, int(kind), {}, b"no\n")
             elif fault and kind == "redirect":
                 self._answer(seen, 302, {"Location": fault.to + self.path}, b"")
@@ -118,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_PATCH = _any
 
-    def _body(self) -> bytes:
+    def _body(self) -> bytes | None:
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
             found = b""
             while size := int(self.rfile.readline().partition(b";")[0], 16):
@@ -126,7 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.rfile.readline()
             self.rfile.readline()
             return found
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        size = int(self.headers.get("Content-Length") or 0)
+        found = self.rfile.read(size)
+        return found if len(found) == size else None
 
     def _wanted(self, seen: Seen) -> tuple[int, dict[str, str], bytes] | None:
         given = seen.headers.get("authorization", "")
