@@ -10,14 +10,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from .log import Log
-from .process import PIPE, STDOUT, popen, run, running
+from .process import PIPE, STDOUT, Process, popen, run, running
 from .tools import ENV
-
-if TYPE_CHECKING:
-    import subprocess
 
 # ---------------------------------------------------------------- sandbox
 
@@ -149,7 +146,7 @@ class Sandbox:
         return json.dumps(plan).encode()
 
     @contextlib.contextmanager
-    def fed(self, one: Step, output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    def fed(self, one: Step, output: IO[bytes]) -> Iterator[Process]:
         """A step that reads what is written to the process's stdin; what it says is in `output`."""
         plan = self.plan(one)
         process = popen(self.command(), stdin=PIPE, stdout=output, stderr=STDOUT)

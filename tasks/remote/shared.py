@@ -21,6 +21,7 @@ from typing import Any
 
 from ..host import patience, strict
 from ..host.process import pause
+from ..plan.likeness import Likeness, tools_in
 from ..plan.lockfile import Record
 from ..plan.stage import Stage
 from ..spec.words import counted
@@ -142,6 +143,18 @@ class Shared:
                 self._lost(remote, fault)
         return ""
 
+    def like(self, like: Likeness) -> dict[str, str]:
+        """The tools with which another host made what this one would make, as it says, or none."""
+        for remote in self._asked():
+            try:
+                raw = self._asking(functools.partial(remote.backend.record, like.name))
+            except RemoteFault as fault:
+                self._lost(remote, fault)
+                continue
+            if raw is not None:
+                return tools_in(raw)
+        return {}
+
     def take_debs(
         self, records: Sequence[Record], folder: Path, moving: Callable[[str], None]
     ) -> list[Record]:
@@ -253,7 +266,7 @@ class Shared:
 
     # ------------------------------------------------------------ giving
 
-    def give(self, stage: Stage) -> bool:
+    def give(self, stage: Stage, like: Likeness) -> bool:
         """Send a stage's entry to each cache that lacks it; False where it stays here.
 
         A signer signs what was built in this checkout, and what came with a trusted signature.
@@ -285,7 +298,9 @@ class Shared:
         for remote in self._given():
             try:
                 send = functools.partial(self._send, remote, stage, record, blob, entry.path)
-                sent |= self._asking(send)
+                if self._asking(send):
+                    sent = True
+                    remote.backend.put_record(like.name, like.dump(), [], replace=True)
             except RemoteFault as fault:
                 self._full(remote, fault)
         return sent
