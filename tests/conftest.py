@@ -15,10 +15,10 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from support import forks
-from support.repository import Repository, Server, make_deb, real_debs, session_key
+from support.repository import Repository, Server, real_debs, session_key
 from support.slim import slim_debs
 from support.tally import TALLY, told
-from support.world import KEPT, SPEC, TINY, World, checkout, populate
+from support.world import KEPT, SPEC, World, checkout, populate, tiny_world
 from tasks.host.process import SIGNALS
 
 ORDER = ("slow", "root", "unit")
@@ -172,16 +172,5 @@ def built(world: World, built_cache: dict[str, Path]) -> World:
 @pytest.fixture
 def tiny(tmp_path: Path, fast_scratch: dict[str, str]) -> Iterator[World]:
     """A checkout with the spec TINY, and nothing built."""
-    debs = tmp_path / "debs"
-    repository = Repository(tmp_path / "repository")
-    repository.add(*(make_deb(debs, name, files={f"/usr/{name}": "1\n"})
-                     for name in ("baseline", "beta")))  # fmt: skip
-    repository.publish()
-    with Server(repository.root) as server:
-        checkout(tmp_path / "checkout", None)
-        world = World(tmp_path / "checkout", repository, server, debs, dict(fast_scratch))
-        world.env |= {"STRATA_TIMEOUT": "1"}
-        world.write("web.yaml", TINY)
-        world.write("keys/test.gpg", "")
-        shutil.copy(repository.keyring, world.root / "specs/keys/test.gpg")
+    with tiny_world(tmp_path, fast_scratch) as world:
         yield world

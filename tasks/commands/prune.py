@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,17 +54,22 @@ def limits(session: Session) -> Limits:
 
 
 def chosen(
-    groups: Iterable[list[Path]], total: int, needed: Collection[Path], given: Limits
+    groups: Iterable[list[Path]],
+    total: int,
+    needed: Collection[Path],
+    given: Limits,
+    used: Callable[[Path], float] = used_at,
 ) -> Iterator[list[Path]]:
     """Of groups of files, the longest unused first, those that go; `needed` files stay.
 
-    `total` is what all of them take, in bytes. Without a limit all that is not needed goes.
+    `total` is what all of them take, in bytes; `used` tells when a file was. Without a limit all
+    that is not needed goes.
     """
     now = time.time()
     for paths in groups:
         if any(path in needed for path in paths):
             continue
-        old = given.seconds is not None and now - max(map(used_at, paths)) > given.seconds
+        old = given.seconds is not None and now - max(map(used, paths)) > given.seconds
         much = given.keep is not None and total > given.keep
         if old or much or given.none:
             total -= sum(map(holes.used, paths))
@@ -157,8 +162,8 @@ def _removed(session: Session, gone: Iterable[list[Path]], given: Limits) -> int
 
 def _prune_shared(session: Session, given: Limits) -> None:
     """The same of shared folders, of which no lock tells what is needed: limits alone do."""
+    from ..remote import folder
     from ..remote.configured import backends
-    from ..remote.folder import Folder
 
     if given.none:
         raise BuildError(
@@ -166,7 +171,7 @@ def _prune_shared(session: Session, given: Limits) -> None:
             "keep=10G, days=30, or both",
         )
     for backend in backends(session.variables["cache"]):
-        if not isinstance(backend, Folder):
+        if not isinstance(backend, folder.Folder):
             raise BuildError(
                 f"prune cache={backend.shown}: only a folder can be pruned from here",
                 "docs/sharing.md says how servers, buckets and registries expire what is old",
@@ -182,4 +187,4 @@ def _prune_shared(session: Session, given: Limits) -> None:
             continue
         groups = backend.groups()
         total = sum(holes.used(path) for paths in groups for path in paths)
-        _removed(session, chosen(groups, total, (), given), given)
+        _removed(session, chosen(groups, total, (), given, folder.since), given)

@@ -18,7 +18,6 @@ from typing import BinaryIO
 from ..errors import BuildError
 from ..host import cachedir, safe, strict
 from ..host.files import written
-from ..store.cache import used_at
 from . import names
 from .backend import BLOCK, RECORD_LIMIT, Backend, Blob, Meter, Missing, RemoteFault
 
@@ -121,23 +120,25 @@ class Folder(Backend):
     def groups(self) -> list[list[Path]]:
         """Each record with its file, and each file that no record names; longest unused first.
 
-        A file that two records name goes with the one that was used last.
+        A file that two records name goes with the one that was used last. Used is what `_used` has
+        noted: atime would tell of those who only look, as this does.
         """
         owner: dict[str, str] = {}
         records = self._paths("ac")
-        for path in sorted(records, key=used_at):
+        for path in sorted(records, key=since):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 owner[str(strict.read(path, paths=True)["file"]["sha256"])] = path.name
         found = {path.name: [path] for path in records}
         for path in self._paths("cas"):
             found.setdefault(owner.get(path.name, path.name), []).append(path)
-        return sorted(found.values(), key=lambda paths: max(map(used_at, paths)))
+        return sorted(found.values(), key=lambda paths: max(map(since, paths)))
 
     def _names(self, folder: str) -> list[str]:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        try:
             with safe.folder(self.path / folder) as opened:
                 return sorted(os.listdir(opened))
-        return []
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def _paths(self, folder: str) -> list[Path]:
         return [self.path / folder / name for name in self._names(folder) if ours(name)]
@@ -161,6 +162,11 @@ class Folder(Backend):
 def ours(name: str) -> bool:
     """Whether a record or a file may be called so; all else in their folders is somebody else's."""
     return bool(re.fullmatch(r"[0-9a-f]{64}", name))
+
+
+def since(path: Path) -> float:
+    """When a record or file of a shared folder was used last, in seconds since 1970."""
+    return path.lstat().st_mtime
 
 
 def _used(path: Path) -> None:

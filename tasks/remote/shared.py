@@ -229,7 +229,7 @@ class Shared:
         came = failures = 0
         with target.open("wb") as file:
             while True:
-                before = came
+                before, cut = came, None
                 try:
                     for block in remote.backend.chunks(blob.sha256, came):
                         came += len(block)
@@ -239,14 +239,17 @@ class Shared:
                         digest.update(block)
                         file.write(block)
                         progress(came)
-                    if came < blob.size:
-                        raise Cut(f"it ended after {came} of {blob.size} bytes")
+                except Cut as error:
+                    cut = error
+                if came == blob.size:
                     break
-                except Cut:
-                    failures = 0 if came > before else failures + 1
-                    if failures > patience.retries():
-                        raise
-                    pause(min(2.0**failures / 4, 30))
+                failures = 1 if came > before else failures + 1
+                if failures > patience.retries():
+                    if cut is not None:
+                        raise cut
+                    remote.rotten.add(blob.sha256)
+                    raise Unusable(f"what came ends after {came} of {blob.size} bytes")
+                pause(min(2.0**failures / 8, 30))
         if digest.hexdigest() != blob.sha256:
             remote.rotten.add(blob.sha256)
             raise Unusable("what came has another SHA-256 than its record says")

@@ -405,6 +405,6 @@ class Cache:
 
 
 def used_at(path: Path) -> float:
-    """When a file was read or written last, in seconds since 1970, as far as its filesystem notes."""
+    """When a file was read or written last, in seconds since 1970, as its filesystem notes it."""
     info = path.lstat()
     return max(info.st_mtime, info.st_atime)
