@@ -97,7 +97,9 @@ def team(made: Team, tmp_path: Path) -> Team:
     first.server.clear()
     for name in (".doit/built", "out"):
         shutil.copytree(made.first.root / name, first.root / name)
-    return Team(first=first, share=tmp_path / "share", key=made.key, line=made.line, folder=tmp_path)
+    return Team(
+        first=first, share=tmp_path / "share", key=made.key, line=made.line, folder=tmp_path
+    )
 
 
 def test_a_clone_takes_the_images_and_nothing_else(team: Team) -> None:
@@ -148,6 +150,14 @@ def test_a_mirror_that_has_dropped_a_version_is_not_needed(team: Team) -> None:
     assert other.outputs() == team.first.outputs()
 
 
+def test_reproduce_takes_no_stage_from_a_shared_cache(team: Team) -> None:
+    other = team.clone("b")
+    team.build(other)
+    other.doit("reproduce", "spec=web", STRATA_REMOTE=team.url, STRATA_TRUSTED_KEYS=team.line)
+    logs = {path.name for path in (other.root / "out/web/log/reproduce").iterdir()}
+    assert {"base.log", "image-root.log"} <= logs
+
+
 # ---------------------------------------------------------------- whose word
 
 
@@ -190,7 +200,7 @@ def test_what_nobody_vouches_for_is_taken_only_where_that_is_said(team: Team) ->
 def test_a_signer_signs_nothing_that_others_made(team: Team) -> None:
     """Not what came unsigned, not what stands on it, not what another checkout left in a cache."""
     share = team.share
-    signer = {"STRATA_SIGNING_KEY": str(team.key)}
+    signer: dict[str, Any] = {"STRATA_SIGNING_KEY": str(team.key)}
     # Of a pull request's machine: unsigned, in a shared cache of its own.
     pr = team.clone("pr")
     pr.doit("build", "spec=web", "lock=frozen", f"cache=file://{team.folder}/pr-share",
@@ -206,7 +216,7 @@ def test_a_signer_signs_nothing_that_others_made(team: Team) -> None:
     says(said.text, "not sent", "built by another checkout")
     assert not (team.share / "ac").exists()
     # In a cache on the same machine, that both use.
-    common = {"STRATA_CACHE": str(team.folder / "common")}
+    common: dict[str, Any] = {"STRATA_CACHE": str(team.folder / "common")}
     team.clone("pr-2").doit("build", "spec=web", "lock=frozen", **common)
     main = team.clone("main-2")
     said = team.run(main, "build", "spec=web", "lock=frozen", "cache_mode=both", **signer, **common)
