@@ -209,7 +209,7 @@ def task_why() -> Task:
 
 def task_prune() -> Task:
     """drop the cache entries that no lock needs"""
-    return _plain("upkeep", "prune", "drop the cache entries that no lock needs")
+    return _plain("prune", "prune", "drop the cache entries that no lock needs")
 
 
 def task_verify() -> Task:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -16,11 +15,10 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from support import forks, remotes
-from support.remotes import Team
-from support.repository import Repository, Server, make_deb, real_debs, session_key
+from support.repository import Repository, Server, real_debs, session_key
 from support.slim import slim_debs
 from support.tally import TALLY, told
-from support.world import KEPT, SPEC, TINY, World, checkout, populate
+from support.world import KEPT, SPEC, World, checkout, populate, tiny_world
 from tasks.host.process import SIGNALS
 
 ORDER = ("slow", "root", "unit")
@@ -172,34 +170,8 @@ def built(world: World, built_cache: dict[str, Path]) -> World:
     return world
 
 
-@contextlib.contextmanager
-def tiny_world(folder: Path, env: dict[str, str]) -> Iterator[World]:
-    """A checkout in `folder` with the spec TINY, and nothing built."""
-    debs = folder / "debs"
-    repository = Repository(folder / "repository")
-    repository.add(*(make_deb(debs, name, files={f"/usr/{name}": "1\n"})
-                     for name in ("baseline", "beta")))  # fmt: skip
-    repository.publish()
-    with Server(repository.root) as server:
-        checkout(folder / "checkout", None)
-        world = World(folder / "checkout", repository, server, debs, dict(env))
-        world.env |= {"STRATA_TIMEOUT": "1"}
-        world.write("web.yaml", TINY)
-        world.write("keys/test.gpg", "")
-        shutil.copy(repository.keyring, world.root / "specs/keys/test.gpg")
-        yield world
-
-
 @pytest.fixture
 def tiny(tmp_path: Path, fast_scratch: dict[str, str]) -> Iterator[World]:
     """A checkout with the spec TINY, and nothing built."""
     with tiny_world(tmp_path, fast_scratch) as world:
         yield world
-
-
-@pytest.fixture(scope="module")
-def team(tmp_path_factory: pytest.TempPathFactory, fast_scratch: dict[str, str]) -> Iterator[Team]:
-    """A checkout that has built TINY, whose caches others share: one for all tests of a file."""
-    with tiny_world(tmp_path_factory.mktemp("team"), fast_scratch) as world:
-        world.build()
-        yield Team(world)

@@ -19,7 +19,7 @@ from ..errors import BuildError
 from ..formats import compress, ext_bytes
 from ..formats.filesystem import Filesystem
 from ..formats.table import FILESYSTEMS
-from ..host import etc, safe, strict
+from ..host import etc, safe, strict, toolroot
 from ..host.files import read_sha256, remove
 from ..host.log import Log
 from ..host.process import PIPE, capture, need_root, popen, run, running
@@ -31,7 +31,6 @@ from ..rootfs.drawn import KEPT
 from ..session.session import Session
 from ..spec.model import Image
 from ..spec.words import counted
-from ..stages import base
 from ..stages.make import build
 from ..store.cache import Cache
 from ..store.record import Entry
@@ -450,13 +449,13 @@ def _diffoscope(old: Path, new: Path, fresh: Session, log: Log) -> None:
     name = f"diffoscope-{old.name.partition('.')[0]}.txt"
     log.step(f"diffoscope of {old.name}")
     root = fresh.scratch / "diffoscope"
-    base.skeleton(root)
+    toolroot.skeleton(root)
     (root / "root" / name).touch()
     sandbox = Sandbox(
         base=fresh.scratch,
         mounts=[["bind", str(root), "root", ""]],
         root="root",
-        binds=[*base.programs(), (str(old), "/target/old"), (str(new), "/target/new")],
+        binds=[*toolroot.programs(), (str(old), "/target/old"), (str(new), "/target/new")],
         keep=DPKG_CAPABILITIES,
         env={"HOME": "/root", "TMPDIR": "/tmp"},
         cwd="/target",

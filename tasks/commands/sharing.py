@@ -36,7 +36,7 @@ def push(session: Session) -> None:
                 continue
             session.screen.progress(f"{stage.title}: sending")
             debs += shared.give_debs(stage.entry, plan.records(stage))
-            given = shared.give(stage)
+            given = shared.give(stage, session.likenesses[stage.entry])
             sent += given
             _say(session, stage, "sent" if given else "not sent" if shared.kept(stage) else "there")
     session.screen.note(f"sent {counted(sent, 'stage')}, {counted(debs, 'package')}")

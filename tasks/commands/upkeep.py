@@ -1,18 +1,14 @@
-"""`doit prune` and `doit verify`."""
+"""`doit verify`, and what the cache holds that is not Strata's."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import BuildError
-from ..host import cachedir, holes
+from ..host import cachedir
 from ..host.files import remove
-from ..plan.stage import Plan
 from ..session.session import Session
-from ..spec.compose import variants_of
-from ..spec.load import spec_names
 from ..spec.words import counted
 from ..store.digests import broken
 
@@ -23,62 +19,7 @@ FOREIGN_SHOWN = 20
 # ---------------------------------------------------------------- the cache
 
 
-def _locked(session: Session) -> Iterator[tuple[str, str]]:
-    """(spec, variant or "") of each that has a lock."""
-    for name in spec_names(session.specs):
-        for variant in ("", *variants_of(session.specs / f"{name}.yaml", session.specs)):
-            lock = f"{name}-{variant}.lock" if variant else f"{name}.lock"
-            if (session.specs / lock).exists():
-                yield name, variant
-
-
-def _plans(session: Session) -> list[Plan]:
-    """The plan of every spec that has a lock; one that cannot be planned keeps nothing safe."""
-    plans = []
-    for name, variant in _locked(session):
-        given = {"spec": name, "variant": variant} if variant else {"spec": name}
-        other = Session(root=session.root, variables={**session.variables, **given})
-        try:
-            plans.append(other.plan)
-        except BuildError as error:
-            raise BuildError(
-                f"specs/{name}: what it needs cannot be told: {error.message}",
-                f"build it, or remove specs/{name}.lock",
-            ) from error
-    return plans
-
-
-def prune(session: Session) -> None:
-    """Remove the entries that no spec's lock needs, the longest unused first."""
-    needed: set[Path] = set()
-    releases: set[str] = set()
-    count = freed = 0
-    with session.cache.alone(session.screen.progress):
-        _tell_foreign(session)
-        if not session.cache.claim():
-            session.screen.line("pruned 0 entries, 0.0 MB")
-            return
-        for plan in _plans(session):
-            for stage in plan.stages:
-                needed |= {session.cache.file(stage), session.cache.record(stage)}
-            records = [*plan.lock.base, *(r for layer in plan.lock.layers for r in layer.records)]
-            needed |= {session.cache.deb(record.sha256) for record in records}
-            releases |= {repo.release[:32] for repo in plan.lock.repos}
-        groups = [paths for _first, paths in session.cache.entries()]
-        for paths in [*groups, *([path] for path in session.cache.leftovers())]:
-            if needed.intersection(paths):
-                continue
-            # The record goes first: an entry without one is not believed.
-            for path in sorted(paths, key=lambda path: path.suffix != ".json"):
-                freed += holes.used(path)
-                remove(path)
-            count += 1
-        for path in session.cache.unused(releases):
-            remove(path)
-    session.screen.line(f"pruned {counted(count, 'entry')}, {freed / 1e6:.1f} MB")
-
-
-def _tell_foreign(session: Session) -> None:
+def tell_foreign(session: Session) -> None:
     """Say what is in the cache and not Strata's: nobody may wonder later where it went, or why not.
 
     Where the cache has no marker for it, nothing at all is removed.
@@ -114,7 +55,7 @@ def verify(session: Session) -> None:
         return bool(fault)
 
     with cache.alone(session.screen.progress):
-        _tell_foreign(session)
+        tell_foreign(session)
         owned = cache.claim()
         done = "dropped" if owned else "left alone"
         for first, paths in list(cache.entries()):

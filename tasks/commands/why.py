@@ -66,16 +66,41 @@ def why(session: Session) -> bool:
     if not needed:
         session.screen.line("nothing would be redone: every image is in the cache")
         return True
+    there = {stage.entry: _pulled_from(session, stage) for stage in needed}
     redo: list[Stage] = list(needed)
-    for stage in reversed(plan.tree):
-        if session.cache.get(stage) is not None:
-            break
-        redo.insert(0, stage)
+    if not all(there.values()):
+        for stage in reversed(plan.tree):
+            if session.cache.get(stage) is not None:
+                break
+            redo.insert(0, stage)
+            there[stage.entry] = _pulled_from(session, stage)
     for stage in redo:
-        session.screen.line(f"{stage.kind:<6}  {stage.name:<16} {stage.key[:8]} would be built")
-        for line in _reasons(session, stage):
+        place = there[stage.entry]
+        would = f"would be pulled from {place}" if place else "would be built"
+        session.screen.line(f"{stage.kind:<6}  {stage.name:<16} {stage.key[:8]} {would}")
+        reasons = [] if place else [*_reasons(session, stage), *_elsewhere(session, stage)]
+        for line in reasons:
             session.screen.line(f"        {line}")
     return False
+
+
+def _pulled_from(session: Session, stage: Stage) -> str:
+    """The shared cache that has a stage, or ""."""
+    shared = session.shared
+    return shared.where(stage) if shared is not None else ""
+
+
+def _elsewhere(session: Session, stage: Stage) -> list[str]:
+    """With which other tools another host has made it, as the shared caches know, a line each."""
+    if session.shared is None:
+        return []
+    like = session.likenesses[stage.entry]
+    tools = session.shared.like(like)
+    return [
+        f"not in the shared cache: built there with {name} {tools[name]}, here {like.tools[name]}"
+        for name in sorted(tools.keys() & like.tools.keys())
+        if tools[name] != like.tools[name]
+    ]
 
 
 def _reasons(session: Session, stage: Stage) -> list[str]:

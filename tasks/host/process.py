@@ -24,6 +24,8 @@ from .tools import ENV, tool
 PIPE, STDOUT = subprocess.PIPE, subprocess.STDOUT
 """For `popen`: no other file imports subprocess."""
 
+Process = subprocess.Popen[bytes]
+
 
 LINE_LIMIT = 1 << 16
 """Bytes of a line of output; a longer one is taken apart, since it has to be held in memory."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from .log import Log
-from .process import run
+from .process import PIPE, STDOUT, Process, popen, run, running
 from .tools import ENV
 
 # ---------------------------------------------------------------- sandbox
@@ -142,6 +144,19 @@ class Sandbox:
             "steps": [[one.title, [list(argv) for argv in one.pipeline]] for one in steps],
         }
         return json.dumps(plan).encode()
+
+    @contextlib.contextmanager
+    def fed(self, one: Step, output: IO[bytes]) -> Iterator[Process]:
+        """A step that reads what is written to the process's stdin; what it says is in `output`."""
+        plan = self.plan(one)
+        process = popen(self.command(), stdin=PIPE, stdout=output, stderr=STDOUT)
+        with running(process):
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                # Its length goes before it, since what follows is the step's own.
+                process.stdin.write(b"%08x" % len(plan) + plan)
+                process.stdin.flush()
+            yield process
 
     def run(
         self, *steps: Step, log: Log, what: str = "", shown: Callable[[str], str] | None = None

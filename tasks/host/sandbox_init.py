@@ -3,7 +3,7 @@
 `tasks.host.sandbox` starts it as PID 1 of new mount, PID, network, IPC and UTS namespaces, so that
 its end, however it comes, is the end of every process and every mount of the stage. It imports
 nothing of Strata and needs only the standard library: it must also work after pivot_root, when no
-file of the host can be opened any more. The plan is JSON on standard input:
+file of the host can be opened any more. The plan is JSON on standard input (see `given`):
 
     mounts    [[kind, source, target, options], ...]   kind: overlay, bind, bind-ro, tmpfs, loop:FS
     root      a mounted directory that becomes /, or null to stay in the host's tree
@@ -193,6 +193,10 @@ FLUSH = 0.1
 
 
 libc = ctypes.CDLL(None, use_errno=True)
+
+
+fed = False
+"""Whether the first step reads what follows the plan on standard input."""
 
 
 doing = ""
@@ -538,7 +542,8 @@ def filter_calls(*, socketcall: bool) -> None:
 def run_step(pipeline: list[list[str]], plan: dict[str, Any]) -> int:
     """One pipeline; the first status that is not 0. PID 1 reaps whatever else ends meanwhile."""
     running: list[subprocess.Popen[bytes]] = []
-    upstream: Any = subprocess.DEVNULL
+    # None: the first one inherits ours.
+    upstream: Any = None if fed else subprocess.DEVNULL
     for number, argv in enumerate(pipeline):
         last = number == len(pipeline) - 1
         child = subprocess.Popen(
@@ -549,7 +554,7 @@ def run_step(pipeline: list[list[str]], plan: dict[str, Any]) -> int:
             cwd=plan["cwd"],
             start_new_session=True,
         )
-        if upstream is not subprocess.DEVNULL:
+        if number:
             upstream.close()
         upstream = child.stdout
         running.append(child)
@@ -698,6 +703,31 @@ def execute(folder: str) -> int:
     return 1 if status else 0
 
 
+def given() -> bytes:
+    """The plan from standard input: all of it, or what eight hex digits before it count.
+
+    What comes after a counted one is the first step's input, of which not a byte may be read here.
+    """
+    global fed
+    first = os.read(0, 1)
+    if first == b"{":
+        with open(0, "rb", closefd=False) as file:
+            return first + file.read()
+    fed = True
+    return exactly(int(first + exactly(7), 16))
+
+
+def exactly(size: int) -> bytes:
+    """So many bytes of standard input; ValueError where it ends before."""
+    found = b""
+    while len(found) < size:
+        block = os.read(0, size - len(found))
+        if not block:
+            raise ValueError("the plan is cut off")
+        found += block
+    return found
+
+
 def _exit() -> NoReturn:
     trial = False
     try:
@@ -705,7 +735,7 @@ def _exit() -> NoReturn:
             sys.exit(namespaces())
         if sys.argv[1:2] == ["execute"]:
             sys.exit(execute(sys.argv[2]))
-        plan: dict[str, Any] = json.load(sys.stdin)
+        plan: dict[str, Any] = json.loads(given())
         trial = plan["trial"]
         status = main(plan)
         if trial:

@@ -10,15 +10,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import BuildError
-from ..host import safe
+from ..host import cachedir, safe, strict
 from ..host.files import written
 from . import names
 from .backend import BLOCK, RECORD_LIMIT, Backend, Blob, Meter, Missing, RemoteFault
+
+OWN = ("ac", "cas")
+"""Its own folders."""
 
 ABSENT = (errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENOTDIR, safe.NOT_REGULAR)
 """What stands in a file's place is none of ours."""
@@ -43,9 +47,7 @@ class Folder(Backend):
                 if error.errno not in ABSENT:
                     raise
                 return None
-            # So that `prune` knows what is used, where atime is not kept.
-            with contextlib.suppress(OSError), safe.at(path) as here:
-                os.utime(here, follow_symlinks=False)
+            _used(path)
             return found
 
     def put_record(
@@ -62,8 +64,11 @@ class Folder(Backend):
 
     def size(self, sha256: str) -> int | None:
         with self._told():
+            path = self.path / names.file(sha256)
+            if self.writing:
+                _used(path)  # whoever finds it here sends none: `prune` must not take it now
             try:
-                descriptor = safe.reading(self.path / names.file(sha256))
+                descriptor = safe.reading(path)
             except OSError as error:
                 if error.errno not in ABSENT:
                     raise
@@ -80,6 +85,7 @@ class Folder(Backend):
                 if error.errno not in ABSENT:
                     raise
                 raise Missing(f"no file {sha256}") from error
+            _used(self.path / names.file(sha256))
             with open(descriptor, "rb") as file:
                 file.seek(start)
                 while block := file.read(BLOCK):
@@ -96,6 +102,49 @@ class Folder(Backend):
                 while block := source.read(BLOCK):
                     target.write(block)
 
+    # ------------------------------------------------------------ upkeep
+
+    def foreign(self) -> list[str]:
+        """What is in the folder and, by its name, not Strata's."""
+        found = []
+        with self._told():
+            for name in sorted(os.listdir(self.path)):
+                if name not in (*OWN, cachedir.NAME) and not cachedir.neutral(name):
+                    found.append(name)
+            for folder in OWN:
+                found += [f"{folder}/{name}" for name in self._names(folder) if not ours(name)]
+        return found
+
+    def claim(self) -> bool:
+        """Whether Strata may remove from it: see host/cachedir.py."""
+        return cachedir.claim(self.path, [self.path / name for name in self.foreign()])
+
+    def groups(self) -> list[list[Path]]:
+        """Each record with its file, and each file that no record names; longest unused first.
+
+        A file that two records name goes with the one that was used last. Used is what `_used` has
+        noted: atime would tell of those who only look, as this does.
+        """
+        owner: dict[str, str] = {}
+        records = self._paths("ac")
+        for path in sorted(records, key=since):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                owner[str(strict.read(path, paths=True)["file"]["sha256"])] = path.name
+        found = {path.name: [path] for path in records}
+        for path in self._paths("cas"):
+            found.setdefault(owner.get(path.name, path.name), []).append(path)
+        return sorted(found.values(), key=lambda paths: max(map(since, paths)))
+
+    def _names(self, folder: str) -> list[str]:
+        try:
+            with safe.folder(self.path / folder) as opened:
+                return sorted(os.listdir(opened))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def _paths(self, folder: str) -> list[Path]:
+        return [self.path / folder / name for name in self._names(folder) if ours(name)]
+
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
         """What the folder refuses is this cache's fault, not the build's."""
@@ -104,8 +153,25 @@ class Folder(Backend):
                 if not self.writing:
                     raise RemoteFault("there is no such folder")
                 self.path.mkdir(exist_ok=True)
+                cachedir.claim(self.path, [])
             yield
         except OSError as error:
             raise RemoteFault(error.strerror or str(error)) from error
         except BuildError as error:
             raise RemoteFault(error.message) from error
+
+
+def ours(name: str) -> bool:
+    """Whether a record or a file may be called so; all else in their folders is somebody else's."""
+    return bool(re.fullmatch(r"[0-9a-f]{64}", name))
+
+
+def since(path: Path) -> float:
+    """When a record or file of a shared folder was used last, in seconds since 1970."""
+    return path.lstat().st_mtime
+
+
+def _used(path: Path) -> None:
+    """Note that something is used, for `prune`, where the filesystem keeps no atime."""
+    with contextlib.suppress(OSError), safe.at(path) as here:
+        os.utime(here, follow_symlinks=False)

@@ -31,6 +31,7 @@ FILE = "application/vnd.strata.file.v1"
 DEBS = "application/vnd.strata.debs.v1"
 DEB = "application/vnd.debian.binary-package"
 EMPTY = "application/vnd.oci.empty.v1+json"
+NOTHING = b"{}"
 
 NAME = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
 """A repository's name (OCI distribution 1.1, "Pulling manifests")."""
@@ -99,18 +100,21 @@ class Registry(Web):
                 if response.status == 200:
                     return False
                 self.check(response, 404)
-        body = manifest(RECORD, (RECORD, data), [(FILE, one) for one in files])
-        self._put_manifest(tag(name), data, body)
+        # An artifact of nothing but its config has an empty layer (OCI image 1.1, "Guidance").
+        nothing = Blob(sha256=hashlib.sha256(NOTHING).hexdigest(), size=len(NOTHING))
+        layers = [(FILE, one) for one in files] or [(EMPTY, nothing)]
+        parts = [data] if files else [data, NOTHING]
+        self._put_manifest(tag(name), parts, manifest(RECORD, (RECORD, data), layers))
         return True
 
     def keep(self, name: str, files: Sequence[Blob]) -> None:
-        body = manifest(DEBS, (EMPTY, b"{}"), [(DEB, one) for one in files])
+        body = manifest(DEBS, (EMPTY, NOTHING), [(DEB, one) for one in files])
         path, headers = f"{self.path}/manifests/debs-{tag(name)}", {"Accept": MANIFEST}
         with self.asked("HEAD", path, headers=headers) as response:
             there = response.headers.get("Docker-Content-Digest", "")
             if response.status == 200 and there == f"sha256:{hashlib.sha256(body).hexdigest()}":
                 return
-        self._put_manifest(f"debs-{tag(name)}", b"{}", body)
+        self._put_manifest(f"debs-{tag(name)}", [NOTHING], body)
 
     def size(self, sha256: str) -> int | None:
         with self.asked("HEAD", f"{self.path}/blobs/sha256:{sha256}") as response:
@@ -135,10 +139,12 @@ class Registry(Web):
         with self.once("PUT", url, headers, body) as response:
             self.check(response, 201, 204)
 
-    def _put_manifest(self, name: str, config: bytes, body: bytes) -> None:
-        digest = hashlib.sha256(config).hexdigest()
-        if self.size(digest) != len(config):
-            self._put_blob(digest, len(config), config)
+    def _put_manifest(self, name: str, parts: Sequence[bytes], body: bytes) -> None:
+        """Push a manifest, after those of its blobs that are no files."""
+        for part in parts:
+            digest = hashlib.sha256(part).hexdigest()
+            if self.size(digest) != len(part):
+                self._put_blob(digest, len(part), part)
         headers = {"Content-Type": MANIFEST}
         with self.asked(
             "PUT", f"{self.path}/manifests/{name}", headers=headers, body=body

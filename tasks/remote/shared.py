@@ -21,6 +21,7 @@ from typing import Any
 
 from ..host import patience, strict
 from ..host.process import pause
+from ..plan.likeness import Likeness, tools_in
 from ..plan.lockfile import Record
 from ..plan.stage import Stage
 from ..spec.words import counted
@@ -138,6 +139,20 @@ class Shared:
                 self._lost(remote, fault)
         return ""
 
+    def like(self, like: Likeness) -> dict[str, str]:
+        """The tools with which another host made what this one would make, as it says, or none."""
+        for remote in self._asked():
+            try:
+                raw = self._asking(functools.partial(remote.backend.record, like.name))
+            except Unusable:
+                continue
+            except RemoteFault as fault:
+                self._lost(remote, fault)
+                continue
+            if raw is not None:
+                return tools_in(raw)
+        return {}
+
     def take_debs(
         self, records: Sequence[Record], folder: Path, moving: Callable[[str], None]
     ) -> list[Record]:
@@ -212,7 +227,7 @@ class Shared:
         came = failures = 0
         with target.open("wb") as file:
             while True:
-                before = came
+                before, cut = came, None
                 try:
                     for block in remote.backend.chunks(blob.sha256, came):
                         came += len(block)
@@ -222,16 +237,17 @@ class Shared:
                         digest.update(block)
                         file.write(block)
                         progress(came)
-                    if came < blob.size:
-                        raise Cut(f"it ended after {came} of {blob.size} bytes")
+                except Cut as error:
+                    cut = error
+                if came == blob.size:
                     break
-                except Cut:
-                    if came == blob.size:
-                        break  # all the same: what was cut off is none of it
-                    failures = 0 if came > before else failures + 1
-                    if failures > patience.retries():
-                        raise
-                    pause(min(2.0**failures / 4, 30))
+                failures = 1 if came > before else failures + 1
+                if failures > patience.retries():
+                    if cut is not None:
+                        raise cut
+                    remote.rotten.add(blob.sha256)
+                    raise Unusable(f"what came ends after {came} of {blob.size} bytes")
+                pause(min(2.0**failures / 8, 30))
         if digest.hexdigest() != blob.sha256:
             remote.rotten.add(blob.sha256)
             raise Unusable("what came has another SHA-256 than its record says")
@@ -251,7 +267,7 @@ class Shared:
 
     # ------------------------------------------------------------ giving
 
-    def give(self, stage: Stage) -> bool:
+    def give(self, stage: Stage, like: Likeness) -> bool:
         """Send a stage's entry to each cache that lacks it; False where it stays here.
 
         A signer signs what was built in this checkout, and what came with a trusted signature.
@@ -283,7 +299,9 @@ class Shared:
         for remote in self._given():
             try:
                 send = functools.partial(self._send, remote, stage, record, blob, entry.path)
-                sent |= self._asking(send)
+                if self._asking(send):
+                    sent = True
+                    remote.backend.put_record(like.name, like.dump(), [], replace=True)
             except RemoteFault as fault:
                 self._full(remote, fault)
         return sent

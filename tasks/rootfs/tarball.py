@@ -7,12 +7,15 @@ import hashlib
 import os
 import shlex
 import tempfile
+import threading
 from pathlib import Path
 
 from ..errors import DamagedEntry
 from ..formats import pax
+from ..host import toolroot
 from ..host.log import Log, last_lines
-from ..host.process import PIPE, STDOUT, popen, run, running
+from ..host.process import PIPE, popen, run, running
+from ..host.sandbox import Sandbox, step
 from .clean import OVERLAY_OWN, Rare
 
 SPARSE = ("--sparse", "--hole-detection=seek", "--sparse-version=0.0")
@@ -77,33 +80,41 @@ def pack(tree: Path, target: Path, log: Log, *, rare: Rare = RARE, size: int = 0
             raise log.failure(what, f"failed (exit status {status}):\n{last_lines(log.tail)}")
 
 
+_one = threading.Lock()
+"""Several are unpacked at once, in the same root."""
+
+UNPACKS = ("chown", "dac_override", "fowner", "fsetid", "mknod", "setfcap", "sys_admin")
+"""What tar needs to make any tree; the last for trusted.overlay.*, by which folders are opaque."""
+
+
 def unpack(source: Path, sha256: str, target: Path, log: Log) -> None:
-    """Extract a layer tarball, checking its SHA-256 on the way: DamagedEntry when it is another."""
+    """Extract a layer tarball, checking its SHA-256 on the way: DamagedEntry when it is another.
+
+    It may have been made anywhere, so tar sees the folder that it fills, the host's programs and
+    nothing else: whatever names and links are in it, they lead nowhere. `target`'s folder gets a
+    root for tar, once.
+    """
+    root = target.parent / "tool-root"
+    with _one:
+        if not root.exists():
+            toolroot.skeleton(root)
     target.mkdir()
     log.line(f"# unpacking {source.name}")
+    sandbox = Sandbox(
+        base=target.parent,
+        mounts=[["bind-ro", root.name, root.name, ""]],
+        root=root.name,
+        binds=list(toolroot.programs()),
+        writable=[(str(target), "/target")],
+        keep=UNPACKS,
+    )
+    tar = step("tar", "--extract", "--file", "-", "--directory", "/target", "--zstd",
+               "--numeric-owner", "--same-permissions", "--xattrs", "--xattrs-include=*",
+               "--delay-directory-restore")  # fmt: skip
     digest = hashlib.sha256()
     # A file for what tar says: nobody reads a pipe while the archive is being written to another.
     with tempfile.TemporaryFile() as output, source.open("rb") as file:
-        process = popen(
-            [
-                "tar",
-                "--extract",
-                "--file",
-                "-",
-                "--directory",
-                str(target),
-                "--zstd",
-                "--numeric-owner",
-                "--same-permissions",
-                "--xattrs",
-                "--xattrs-include=*",
-                "--delay-directory-restore",
-            ],
-            stdin=PIPE,
-            stdout=output,
-            stderr=STDOUT,
-        )
-        with running(process):
+        with sandbox.fed(tar, output) as process:
             assert process.stdin is not None
             listening = True
             while chunk := file.read(1 << 20):

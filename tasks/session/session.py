@@ -37,6 +37,7 @@ from .screen import Screen
 if TYPE_CHECKING:
     from ..builder import Builder, Reach
     from ..plan.job import Job
+    from ..plan.likeness import Likeness
     from ..remote.shared import Shared
     from ..rootfs.overlay import Trees
 
@@ -513,7 +514,14 @@ class Session:
         assert self.shared is not None
         with contextlib.suppress(BuildError, SystemExit):
             self.shared.give_debs(stage.entry, self.plan.records(stage))
-            self.shared.give(stage)
+            self.shared.give(stage, self.likenesses[stage.entry])
+
+    @cached_property
+    def likenesses(self) -> dict[str, Likeness]:
+        """What each stage is but for this host's tools, by its entry."""
+        from ..plan.likeness import likenesses
+
+        return likenesses(self.plan)
 
     def sent(self) -> None:
         """Wait for what is on its way to shared caches."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..builder import Builder
 from ..errors import BuildError
-from ..host import etc
+from ..host import toolroot
 from ..host.files import remove
 from ..host.sandbox import DPKG_CAPABILITIES, Sandbox, step
 from ..plan.job import BaseJob
@@ -21,45 +20,6 @@ from ..rootfs.overlay import Upper
 from ..spec.words import counted
 from . import own
 from .install import preseeds
-
-
-def skeleton(folder: Path) -> None:
-    """The root in which a bootstrap tool of the host runs: its programs, and nothing that is its.
-
-    /usr is bound read-only over it; a package's script that leaves its chroot finds only this.
-    """
-    for name in (
-        "etc",
-        "usr",
-        "root",
-        "target",
-        "repo",
-        "var/lib/dpkg",
-        "var/lib/apt/lists/partial",
-        "var/cache/apt/archives/partial",
-        "etc/apt/apt.conf.d",
-        "etc/apt/trusted.gpg.d",
-        "etc/apt/preferences.d",
-        "etc/apt/sources.list.d",
-        "dev",
-        "proc",
-        "sys",
-        "tmp",
-        "run",
-    ):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / "var/lib/dpkg/status").touch()
-    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
-        if os.path.islink(f"/{name}"):
-            (folder / name).symlink_to(os.readlink(f"/{name}"))
-    etc.make(folder / "etc")
-
-
-def programs() -> Iterator[tuple[str, str]]:
-    """The host's programs: /usr, and /bin and its kin where they are no links into it."""
-    for name in ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"):
-        if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}"):
-            yield f"/{name}", f"/{name}"
 
 
 def bootstrap_argv(given: Mapping[str, Any]) -> list[str]:
@@ -159,7 +119,7 @@ def build(job: BaseJob, builder: Builder) -> None:
     )
     override = stage.inputs["epoch"]
     epoch: int = override if override is not None else dpkg.deb_epoch(paths)
-    skeleton(root)
+    toolroot.skeleton(root)
     # One CPU bootstraps; what asks for the base needs every layer that is lacking.
     later = [
         record
@@ -183,7 +143,7 @@ def _bootstrap(
 ) -> None:
     """Run the bootstrap tool, confined, from a repository of the locked .debs alone."""
     argv = bootstrap_argv(job.stage.inputs)
-    binds = [*programs(), (str(repository), "/repo")]
+    binds = [*toolroot.programs(), (str(repository), "/repo")]
     if job.answers:
         answers = builder.scratch / "base-answers"
         remove(answers)

@@ -303,7 +303,7 @@ class Cache:
         for folder in ("layers", "images", "debs"):
             for path in self.own(folder):
                 groups.setdefault(f"{folder}/{path.name.partition('.')[0]}", []).append(path)
-        ordered = sorted(groups.values(), key=lambda paths: max(_used_at(path) for path in paths))
+        ordered = sorted(groups.values(), key=lambda paths: max(used_at(path) for path in paths))
         for paths in ordered:
             yield next((path for path in paths if path.suffix == ".json"), paths[0]), paths
 
@@ -404,6 +404,7 @@ class Cache:
         return "" if whole else "its SHA-256 is another"
 
 
-def _used_at(path: Path) -> float:
+def used_at(path: Path) -> float:
+    """When a file was read or written last, in seconds since 1970, as its filesystem notes it."""
     info = path.lstat()
     return max(info.st_mtime, info.st_atime)

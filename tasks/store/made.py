@@ -7,12 +7,14 @@ a pull request built, and left in a cache that both use, is not there.
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 from ..host import safe
-from ..host.files import write_text
+from ..host.files import remove, write_text
 from ..plan.stage import Stage
-from .record import read_record
+from .cache import Cache
+from .record import FOLDERS, read_record
 
 
 class Made:
@@ -32,3 +34,13 @@ class Made:
             text = safe.read_bytes(self.folder / stage.entry, 1 << 8).decode("ascii")
             return text.strip() == record_sum
         return False
+
+    def forget(self, cache: Cache) -> None:
+        """Let go of entries that the cache has no more."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with safe.folder(self.folder) as opened:
+                names = os.listdir(opened)
+            records = {path.stem for folder in set(FOLDERS.values()) for path in cache.own(folder)}
+            for name in names:
+                if name not in records:
+                    remove(self.folder / name)

@@ -84,6 +84,8 @@ def test_what_is_put_is_got(place: Place) -> None:
     assert cache.put_record(NAME, RECORD, [BLOB])
     assert cache.record(NAME) == RECORD
     cache.keep(NAME, [BLOB])
+    assert cache.put_record("like-" + "6" * 32, b"{}", [])  # which names no file
+    assert cache.record("like-" + "6" * 32) == b"{}"
     cache.close()
     assert place.opened(writing=False).record(NAME) == RECORD
 

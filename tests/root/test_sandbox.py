@@ -20,12 +20,11 @@ import pytest
 from support.sandboxes import enter
 from support.world import PROJECT
 from tasks.errors import BuildError
-from tasks.host import sandbox_init
+from tasks.host import sandbox_init, toolroot
 from tasks.host.log import Log
 from tasks.host.process import LINE_LIMIT
 from tasks.host.sandbox import DPKG_CAPABILITIES, Overlay, Sandbox, Step, step
 from tasks.host.tools import ENV
-from tasks.stages import base
 
 root_only = pytest.mark.root
 
@@ -33,7 +32,7 @@ root_only = pytest.mark.root
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A folder to mount in, with `root`, a tree that has the host's programs bound in it."""
-    base.skeleton(tmp_path / "root")
+    toolroot.skeleton(tmp_path / "root")
     return tmp_path
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tasks.host import toolroot
 from tasks.host.log import Log
 from tasks.host.sandbox import DPKG_CAPABILITIES, Sandbox, Step, step
-from tasks.stages import base
 
 
 def enter(place: Path, *steps: Step | str, log: Log | None = None, **fields: Any) -> list[str]:
@@ -17,7 +17,7 @@ def enter(place: Path, *steps: Step | str, log: Log | None = None, **fields: Any
         "root": "root", "keep": DPKG_CAPABILITIES,
         "mounts": [["bind", str(place / "root"), "root", ""]], **fields,
     }  # fmt: skip
-    binds = [*base.programs(), *given.pop("binds", ())] if given["root"] else []
+    binds = [*toolroot.programs(), *given.pop("binds", ())] if given["root"] else []
     if given["root"] is None:
         given["keep"] = None
     Sandbox(base=place, binds=binds, **given).run(

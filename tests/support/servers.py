@@ -58,7 +58,12 @@ def running(
     """A server as long as the block lasts, from when it answers on."""
     with log.open("ab") as file:
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=env
+            # Also where the tests are killed, it ends with them.
+            ["setpriv", "--pdeathsig", "KILL", "--", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env=env,
         )
     try:
         until = time.monotonic() + 30

@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -227,3 +227,21 @@ def populate(repository: Repository, debs: Path, closure: list[Path]) -> None:
     ]  # fmt: skip
     repository.add(*closure, *own)
     repository.publish()
+
+
+@contextlib.contextmanager
+def tiny_world(folder: Path, env: Mapping[str, str]) -> Iterator[World]:
+    """A checkout with the spec TINY, and nothing built, beside a repository of its two packages."""
+    debs = folder / "debs"
+    repository = Repository(folder / "repository")
+    repository.add(*(make_deb(debs, name, files={f"/usr/{name}": "1\n"})
+                     for name in ("baseline", "beta")))  # fmt: skip
+    repository.publish()
+    with Server(repository.root) as server:
+        checkout(folder / "checkout", None)
+        world = World(folder / "checkout", repository, server, debs, dict(env))
+        world.env |= {"STRATA_TIMEOUT": "1"}
+        world.write("web.yaml", TINY)
+        world.write("keys/test.gpg", "")
+        shutil.copy(repository.keyring, world.root / "specs/keys/test.gpg")
+        yield world
