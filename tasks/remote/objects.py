@@ -6,11 +6,12 @@ AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, GOOGLE_â
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, BinaryIO
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 
 from ..errors import BuildError
 from ..host import patience as limits
+from ..host.process import POLL, check_signal
 from . import names
 from .backend import Backend, Blob, Cut, Meter, Missing, RemoteFault, blocks
 from .web import AGENT, FAILED, MEANINGS, bounded, loopback
@@ -28,8 +30,11 @@ PART = 5 << 20
 PARTS = 9000
 """Parts of a file; S3 takes 10,000."""
 
-AT_ONCE = 4
+AT_ONCE = 2
 """Parts of a file that are on their way at a time."""
+
+METADATA = ("latest/api/token", "latest/meta-data", "computeMetadata/", "metadata/identity")
+"""Where a cloud's own machines ask who they are, when nobody has said it."""
 
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
@@ -124,18 +129,18 @@ class Objects(Backend):
 
     def put_file(self, blob: Blob, source: BinaryIO) -> None:
         path = names.file(blob.sha256)
+        if blob.size <= PART:
+            data: Any = source.read()
+            options: dict[str, Any] = {"use_multipart": False}
+        else:
+            data = blocks(source, Meter(5 * self.patience))
+            options = {
+                "use_multipart": True,
+                "chunk_size": max(PART, blob.size // PARTS),
+                "max_concurrency": AT_ONCE,
+            }
         with self._told():
-            if blob.size <= PART:
-                self.api.put(self._parts, path, source.read(), use_multipart=False)
-                return
-            self.api.put(
-                self._parts,
-                path,
-                blocks(source, Meter(5 * self.patience)),
-                use_multipart=True,
-                chunk_size=max(PART, blob.size // PARTS),
-                max_concurrency=AT_ONCE,
-            )
+            _waited(lambda: self.api.put_async(self._parts, path, data, **options))
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -160,13 +165,26 @@ class Objects(Backend):
             raise RemoteFault("obstore failed in itself") from error
 
 
+def _waited(work: Callable[[], Awaitable[Any]]) -> Any:
+    """The result of what the library does by itself; a signal ends it in the middle of a part."""
+
+    async def watched() -> Any:
+        task = asyncio.ensure_future(work())
+        while not task.done():
+            await asyncio.wait([task], timeout=POLL)
+            check_signal()
+        return task.result()
+
+    return asyncio.run(watched())
+
+
 def _said(text: str) -> str:
     """The cause in what obstore says, which is Rust's description of it; never all of it."""
+    if any(f"/{part}" in text for part in METADATA):
+        return "it wants credentials, and the environment has none"
     if status := re.search(r"status code: ([0-9]{3})", text):
         number = int(status[1])
         return f"{MEANINGS.get(number, FAILED)} (HTTP {number})"
-    if "169.254.169.254" in text or "fd00:ec2" in text:
-        return "it wants credentials, and the environment has none"
     for part, meaning in (
         ("BadScheme", "its address is http://, which AWS_ALLOW_HTTP=true permits"),
         ("TimedOut", "no answer in time"),

@@ -99,7 +99,9 @@ def test_a_cache_that_gives_nothing_good_costs_one_warning(team: Team) -> None:
 @pytest.mark.nightly
 @pytest.mark.parametrize("kind", SERVED)
 def test_each_kind_of_cache_may_fail_in_each_way(kind: str, team: Team) -> None:
-    taken(kind, team, [*(TAKING if kind != "http" else ()), *TAKING_TOO])
+    faults = [*(TAKING if kind != "http" else ()), *TAKING_TOO]
+    # A registry's records are blobs as its files are: one that is cut off is none.
+    taken(kind, team, [one for one in faults if kind != "oci" or one[0].kind != "lying"])
     given(kind, team, [*GIVING, *GIVING_TOO])
 
 
