@@ -166,7 +166,7 @@ class Registry(Web):
 
         So `body` has to be one that can be sent twice.
         """
-        used = self._token
+        used = self._token, self._basic
         with self.once(method, self.url + path, headers or {}, body) as response:
             if response.status != 401:
                 yield response
@@ -194,11 +194,11 @@ class Registry(Web):
             return basic(self._login.user, self._login.password)
         return {}
 
-    def _log_in(self, asked: Sequence[Challenge], used: Token | None) -> None:
+    def _log_in(self, asked: Sequence[Challenge], used: tuple[Token | None, bool]) -> None:
         """Be somebody: RemoteFault where the registry wants what we have not."""
         with self._lock:
-            if self._token is not used:
-                return  # another thread has got a new one meanwhile
+            if (self._token, self._basic) != used:
+                return  # another thread has been here meanwhile
             if not self._asked_login:
                 self._login, self._asked_login = self._known(), True
             for one in asked:

@@ -323,6 +323,8 @@ def test_docker_s_login_is_the_registry_s(tmp_path: Path, monkeypatch: pytest.Mo
         ):
             (tmp_path / "config.json").write_text(json.dumps(config))
             (cache,) = backends(f"oci://{place}/team/cache")
+            with ThreadPoolExecutor(8) as pool:  # all of them learn at once who they are
+                list(pool.map(cache.size, [SHA256] * 8))
             put(cache)
             assert got(cache) == DATA
         for config, text in (
