@@ -41,16 +41,16 @@ FILE, RECORD = f"GET .*({FILES})", r"GET .*(/ac/|/manifests/)"
 TAKING: list[tuple[Fault, set[str], int]] = [
     (Fault("down"), BUILT, 1),
     (Fault("silent"), BUILT, 1),
-    (Fault("403"), BUILT, 1),
     (Fault("404"), BUILT, 0),
     (Fault("slow", on=FILE), BUILT, 1),
-    (Fault("cut", on=FILE), BUILT, 1),
     (Fault("cut", on=FILE, after=1500), PULLED, 0),
     (Fault("wrong", on=FILE), BUILT, 1),
     (Fault("wrong", on=RECORD), BUILT, 1),
 ]
 
 TAKING_TOO: list[tuple[Fault, set[str], int]] = [
+    (Fault("cut", on=FILE), BUILT, 1),
+    (Fault("403"), BUILT, 1),
     (Fault("slow"), BUILT, 1),
     (Fault("500"), BUILT, 1),
     (Fault("down", on=FILES), BUILT, 1),
@@ -62,9 +62,9 @@ TAKING_TOO: list[tuple[Fault, set[str], int]] = [
 ]
 """Again at length, and on each kind: what is above stands for them."""
 
-GIVING = ["403", "507"]
+GIVING = ["507"]
 
-GIVING_TOO = ["down", "silent", "500", "cut"]
+GIVING_TOO = ["403", "down", "silent", "500", "cut"]
 
 
 def filled(kind: str, team: Team) -> tuple[Place, Proxy]:
