@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from support import forks
+from support import forks, remotes
 from support.repository import Repository, Server, real_debs, session_key
 from support.slim import slim_debs
 from support.tally import TALLY, told
@@ -25,7 +25,7 @@ ORDER = ("slow", "root", "unit")
 """The long ones first: at the end of a run, no process waits for another one's last test."""
 
 TOGETHER = ("tests/unit/", "test_shipped.py", "test_disk_full.py", "test_hostile.py",
-            "test_sandbox.py")  # fmt: skip
+            "test_sandbox.py", "test_remote_faults.py")  # fmt: skip
 """Files of which one process does all tests: they share what they build, or count what the host has."""
 
 
@@ -95,6 +95,7 @@ def needs_root() -> None:
 def _helpers() -> Iterator[None]:
     yield
     forks.close()
+    remotes.close()
     session_key().close()
 
 

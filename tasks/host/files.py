@@ -74,11 +74,14 @@ OWN_TEMPORARY = re.compile(r"\.strata-[0-9a-f]{16}\.tmp")
 
 
 @contextlib.contextmanager
-def written(path: Path, *, mode: int = 0o644, sync: bool = True) -> Iterator[Path]:
+def written(
+    path: Path, *, mode: int = 0o644, sync: bool = True, fresh: bool = False
+) -> Iterator[Path]:
     """A path to write to, for commands too; what it holds is the file `path` in the end.
 
     Until then it has no name (O_TMPFILE), so that SIGKILL leaves nothing; on a filesystem that
     cannot, a temporary one, locked while we live, that `sweep` removes later. `sync` makes it last.
+    `fresh`: FileExistsError where there is one of this name already, which stays.
     """
     with safe.at(path, make=True) as target:
         name = target.with_name(TEMPORARY.replace("*", secrets.token_hex(8)))
@@ -99,9 +102,13 @@ def written(path: Path, *, mode: int = 0o644, sync: bool = True) -> Iterator[Pat
                 os.fchmod(descriptor, mode)
                 if sync:
                     os.fsync(descriptor)
-            if opened == name:
+            if opened == name and fresh:
+                _named_once(name, target)
+            elif opened == name:
                 name.replace(target)
             elif not _linked(descriptor, target):
+                if fresh:
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
                 _linked(descriptor, name)
                 name.replace(target)
             if sync:
@@ -123,6 +130,16 @@ def _linked(descriptor: int, path: Path) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def _named_once(name: Path, target: Path) -> None:
+    """Give a temporary file its name unless that is taken; FAT, say, has no links for that."""
+    try:
+        os.link(name, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        name.replace(target)
 
 
 def sweep_temporary(folder: Path) -> list[Path]:

@@ -3,8 +3,9 @@
 The builder is root. Whoever may write to a shared cache or to scratch's folder, and whoever made
 the commit that was checked out, may have put a link where Strata writes, or in the place of a
 folder on the way. So each step from a folder that the user named (an *anchor*: the checkout,
-STRATA_CACHE, STRATA_SCRATCH) down to a file is opened without following links, what is opened
-there is looked at before it is believed, and only what a call made itself gets a mode from it.
+STRATA_CACHE, STRATA_SCRATCH, a shared cache) down to a file is opened without following links, what
+is opened there is looked at before it is believed, and only what a call made itself gets a mode
+from it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ ANCHORS = ("STRATA_CACHE", "STRATA_SCRATCH")
 """Variables that name a folder; links on the way to it are the user's own, those below are not."""
 
 
+_FURTHER: set[str] = set()
+"""Folders that the user named in another way: see `anchor`."""
+
+
 NOT_REGULAR = errno.ENXIO
 """What opening a FIFO, socket or device for reading gives here."""
 
@@ -39,10 +44,15 @@ _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PLAIN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
+def anchor(path: Path) -> None:
+    """Let a folder be one that the user named: links on the way to it are theirs."""
+    _FURTHER.add(os.path.abspath(path))
+
+
 def _anchored(path: Path) -> tuple[Path, tuple[str, ...]]:
     """The anchor that a folder lies below, and the steps from there; itself if there is none."""
     path = Path(os.path.abspath(path))
-    given = [os.environ[name] for name in ANCHORS if os.environ.get(name)]
+    given = [*(os.environ[name] for name in ANCHORS if os.environ.get(name)), *_FURTHER]
     names = [*map(os.path.abspath, [".", *given]), *map(os.path.realpath, given)]
     found = [one for one in map(Path, names) if one == path or one in path.parents]
     anchor = max(found, key=lambda one: len(one.parts), default=path)

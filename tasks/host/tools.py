@@ -29,6 +29,8 @@ TEST_TOOLS: dict[str, str] = {
     "pigz": "pigz", "locale-gen": "locales", "ps": "procps",
     # gencat comes with libc6-dev, which gcc only recommends.
     "gcc": "gcc", "gencat": "libc6-dev",
+    # What shared caches are kept in.
+    "nginx": "nginx", "docker-registry": "docker-registry",
 }  # fmt: skip
 
 

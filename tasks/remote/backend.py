@@ -40,6 +40,10 @@ class Missing(RemoteFault):
     """There is no such file."""
 
 
+class Unusable(Exception):
+    """A record, or the file that it names, is not used: the text says why."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Blob:
     """A file by what it holds: `size` in bytes. `private`: others shall not read it."""
@@ -63,7 +67,10 @@ class Backend(ABC):
 
     @abstractmethod
     def record(self, name: str) -> bytes | None:
-        """The record of this name, None if there is none; more than RECORD_LIMIT is cut off."""
+        """The record of this name, None if there is none; more than RECORD_LIMIT is cut off.
+
+        Unusable for what is there and is no record.
+        """
 
     @abstractmethod
     def put_record(

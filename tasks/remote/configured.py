@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from ..errors import BuildError
 from ..host import patience
-from ..spec.words import near, printable, without_users
+from ..spec.words import near, printable
 from .backend import Backend, RemoteFault
 from .shared import Policy
 from .signing import SIGNING_KEY, SecretKey, secret_key, trusted_keys
@@ -19,6 +19,11 @@ MODES = ("pull", "push", "both")
 REMOTE = "STRATA_REMOTE"
 
 
+def shown(address: str) -> str:
+    """An address as a message may have it; in a bad one, a password may hold anything."""
+    return printable(re.sub(r"://.*@", "://***@", address))
+
+
 def _folder(address: str, seconds: float) -> Backend:
     from .folder import Folder
 
@@ -26,7 +31,7 @@ def _folder(address: str, seconds: float) -> Backend:
     path = Path(unquote(parts.path))
     if parts.netloc not in ("", "localhost") or not path.is_absolute():
         raise BuildError(
-            f"cache={printable(address)}: a folder's address has three slashes",
+            f"cache={shown(address)}: a folder's address has three slashes",
             "file:///srv/strata",
         )
     return Folder(path, seconds)
@@ -42,7 +47,7 @@ def _http(address: str, seconds: float) -> Backend:
         good = False
     if not good or parts.query or parts.fragment:
         raise BuildError(
-            f"cache={printable(without_users(address))}: expected https://HOST[:PORT][/PATH]",
+            f"cache={shown(address)}: expected https://HOST[:PORT][/PATH]",
             "cache=https://cache.example.org/strata",
         )
     return Http(address, seconds)
@@ -74,14 +79,14 @@ def backends(text: str) -> list[Backend]:
         if not colon or scheme not in SCHEMES:
             meant = near(scheme, SCHEMES) if colon else ""
             raise BuildError(
-                f"cache={printable(without_users(address))}: expected an address of "
+                f"cache={shown(address)}: expected an address of "
                 f"{', '.join(f'{one}://' for one in SCHEMES)}",
                 f"did you mean {meant}://?" if meant else "cache=file:///srv/strata",
             )
         try:
             found.append(SCHEMES[scheme](address, float(max(1, patience.timeout()))))
         except RemoteFault as fault:
-            raise BuildError(f"cache={printable(without_users(address))}: {fault}") from fault
+            raise BuildError(f"cache={shown(address)}: {fault}") from fault
     return found
 
 

@@ -33,6 +33,7 @@ class Folder(Backend):
 
     def __init__(self, path: Path, patience: float) -> None:
         self.path = path
+        safe.anchor(path)
         self.shown = f"file://{path}"
         self.patience = patience
 
@@ -54,10 +55,11 @@ class Folder(Backend):
     ) -> bool:
         with self._told():
             path = self.path / names.record(name)
-            if not replace and os.path.lexists(path):
+            try:
+                with written(path, fresh=not replace) as temporary:
+                    temporary.write_bytes(data)
+            except FileExistsError:
                 return False
-            with written(path) as temporary:
-                temporary.write_bytes(data)
             return True
 
     def size(self, sha256: str) -> int | None:

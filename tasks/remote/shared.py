@@ -29,7 +29,7 @@ from ..store.cache import Cache
 from ..store.made import Made
 from ..store.record import checked, read_record
 from . import signing
-from .backend import Backend, Blob, Cut, Missing, RemoteFault, opened
+from .backend import Backend, Blob, Cut, Missing, RemoteFault, Unusable, opened
 from .signing import PublicKey, SecretKey
 
 AT_ONCE = 8
@@ -57,10 +57,6 @@ class Policy:
     any: bool = False
     trusted: tuple[PublicKey, ...] = ()
     key: SecretKey | None = None
-
-
-class Unusable(Exception):
-    """A record, or the file that it names, is not used: the text says why."""
 
 
 class Shared:
@@ -148,6 +144,8 @@ class Shared:
         for remote in self._asked():
             try:
                 raw = self._asking(functools.partial(remote.backend.record, like.name))
+            except Unusable:
+                continue
             except RemoteFault as fault:
                 self._lost(remote, fault)
                 continue
@@ -317,12 +315,12 @@ class Shared:
     ) -> bool:
         """The file first, the record last; what is there already stays, if it is to be believed."""
         there: dict[str, Any] | None = None
-        raw = remote.backend.record(stage.entry)
-        if raw is not None:
-            try:
+        try:
+            raw = remote.backend.record(stage.entry)
+            if raw is not None:
                 there = self._believed(raw, stage)
-            except Unusable:
-                there = {}
+        except Unusable:
+            there = {}
         if there and not self._better(record, there) and self._whole(remote, there):
             return False
         if there and signing.statement(there) == signing.statement(record):

@@ -10,7 +10,7 @@ MESSAGE_LIMIT = 400
 """Characters of what is said of a value."""
 
 
-_ADDRESS = re.compile(r"(?<![A-Za-z])([A-Za-z]+://)[^/\s'\"]+@")
+_ADDRESS = re.compile(r"(?<![A-Za-z])([A-Za-z][A-Za-z0-9+.-]{0,20}://)[^/\s'\"]+@")
 
 
 def without_users(text: str) -> str:

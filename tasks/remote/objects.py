@@ -1,0 +1,198 @@
+"""A shared cache in a bucket: S3 and what speaks it, Google's and Azure's, through obstore.
+
+Who we are, where the server is and all else that object_store(3rs) knows is in the environment:
+AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, GOOGLE_…, AZURE_….
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from functools import cached_property
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+from ..errors import BuildError
+from ..host import patience as limits
+from . import names
+from .backend import Backend, Blob, Cut, Meter, Missing, RemoteFault, blocks
+from .web import AGENT, FAILED, MEANINGS, bounded, loopback
+
+PART = 5 << 20
+"""Bytes that are sent at a time, and held meanwhile: the least that S3 takes as a part."""
+
+PARTS = 9000
+"""Parts of a file; S3 takes 10,000."""
+
+AT_ONCE = 4
+"""Parts of a file that are on their way at a time."""
+
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+
+
+class Objects(Backend):
+    """`s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`."""
+
+    def __init__(self, address: str, patience: float) -> None:
+        parts = urlsplit(address)
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", parts.netloc) or "?" in address:
+            raise RemoteFault(f"expected {parts.scheme}://BUCKET[/PREFIX]")
+        try:
+            import obstore
+        except ImportError:
+            raise BuildError(
+                f"cache={parts.scheme}://{parts.netloc}: buckets need the Python package obstore",
+                f"{sys.executable} -m pip install 'obstore>=0.5', which strata[s3] names, too",
+            ) from None
+        self.api: Any = obstore
+        self.url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+        self.shown = self.url
+        self.patience = patience
+        self.plain = _plain_http()
+
+    @cached_property
+    def _short(self) -> Any:
+        """For what is a moment's work as a whole."""
+        return self._store(timeout=timedelta(seconds=self.patience))
+
+    @cached_property
+    def _stream(self) -> Any:
+        """For files that come: only each wait is bounded, and `Meter` looks at the rest."""
+        return self._store(read_timeout=timedelta(seconds=self.patience), timeout=timedelta(days=7))
+
+    @cached_property
+    def _parts(self) -> Any:
+        """For parts of files that go, as slow as SLOWEST at the usual patience."""
+        return self._store(timeout=timedelta(seconds=5 * self.patience))
+
+    def _store(self, **client: Any) -> Any:
+        from obstore.store import from_url
+
+        options = {
+            "connect_timeout": timedelta(seconds=min(10.0, self.patience)),
+            "user_agent": AGENT,
+            "allow_http": self.plain,
+            **client,
+        }
+        retries = {
+            "max_retries": min(2, limits.retries()),
+            "retry_timeout": timedelta(seconds=self.patience),
+        }
+        with self._told():
+            return from_url(self.url, client_options=options, retry_config=retries)  # type: ignore[call-overload]
+
+    def record(self, name: str) -> bytes | None:
+        try:
+            with self._told():
+                found = self.api.get(self._short, names.record(name))
+                return bounded(found.stream(min_chunk_size=1), self.patience)
+        except Missing:
+            return None
+
+    def put_record(
+        self, name: str, data: bytes, files: Sequence[Blob], *, replace: bool = False
+    ) -> bool:
+        from obstore import exceptions
+
+        mode = "overwrite" if replace else "create"
+        with self._told():
+            try:
+                self.api.put(self._short, names.record(name), data, mode=mode, use_multipart=False)
+            except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
+                return False
+        return True
+
+    def size(self, sha256: str) -> int | None:
+        try:
+            with self._told():
+                return int(self.api.head(self._short, names.file(sha256))["size"])
+        except Missing:
+            return None
+
+    def chunks(self, sha256: str, start: int) -> Iterator[bytes]:
+        meter = Meter(self.patience)
+        options = {"range": {"offset": start}} if start else None
+        with self._told():
+            found = self.api.get(self._stream, names.file(sha256), options=options)
+            for block in found.stream(min_chunk_size=1):
+                meter.moved(len(block))
+                yield block
+
+    def put_file(self, blob: Blob, source: BinaryIO) -> None:
+        path = names.file(blob.sha256)
+        with self._told():
+            if blob.size <= PART:
+                self.api.put(self._parts, path, source.read(), use_multipart=False)
+                return
+            self.api.put(
+                self._parts,
+                path,
+                blocks(source, Meter(5 * self.patience)),
+                use_multipart=True,
+                chunk_size=max(PART, blob.size // PARTS),
+                max_concurrency=AT_ONCE,
+            )
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Its errors as ours, in few words: its own hold addresses, and those may hold secrets."""
+        from obstore import exceptions
+
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise Missing("there is no such file, or no such bucket") from error
+        except exceptions.UnauthenticatedError as error:
+            raise RemoteFault(MEANINGS[401]) from error
+        except exceptions.PermissionDeniedError as error:
+            raise RemoteFault(MEANINGS[403]) from error
+        except (exceptions.BaseError, OSError, ValueError) as error:
+            kind = Cut if isinstance(error, (exceptions.GenericError, OSError)) else RemoteFault
+            raise kind(_said(str(error))) from error
+        except BaseException as error:
+            # What the library did not expect: no Exception, so that nobody overlooks it.
+            if type(error).__name__ != "PanicException":
+                raise
+            raise RemoteFault("obstore failed in itself") from error
+
+
+def _said(text: str) -> str:
+    """The cause in what obstore says, which is Rust's description of it; never all of it."""
+    if status := re.search(r"status code: ([0-9]{3})", text):
+        number = int(status[1])
+        return f"{MEANINGS.get(number, FAILED)} (HTTP {number})"
+    if "169.254.169.254" in text or "fd00:ec2" in text:
+        return "it wants credentials, and the environment has none"
+    for part, meaning in (
+        ("BadScheme", "its address is http://, which AWS_ALLOW_HTTP=true permits"),
+        ("TimedOut", "no answer in time"),
+        ("IncompleteMessage", "it hung up"),
+        ("IncompleteBody", "it hung up in the middle"),
+        ("dns error", "its name is not known"),
+        ("Account must be specified", "AZURE_STORAGE_ACCOUNT_NAME is not set"),
+    ):
+        if part in text:
+            return meaning
+    cause = re.search(r'message: "([^"\n]{1,80})"', text)
+    return cause[1] if cause else "no answer that can be used"
+
+
+def _plain_http() -> bool:
+    """Whether http:// will do: where the user says so, or on this host."""
+    for name in ENDPOINTS:
+        if address := os.environ.get(name):
+            try:
+                parts = urlsplit(address)
+                good = parts.scheme in ("http", "https") and bool(parts.hostname)
+                good = good and (parts.port is None or parts.port > 0)
+            except ValueError:
+                good = False
+            if not good or parts.username is not None:
+                raise RemoteFault(f"{name}: expected https://HOST[:PORT]")
+            if parts.scheme == "http" and loopback(parts.hostname or ""):
+                return True
+    return os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes", "on")
