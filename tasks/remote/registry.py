@@ -133,11 +133,20 @@ class Registry(Web):
         path = f"{self.path}/blobs/uploads/"
         with self.asked("POST", path, body=b"") as response:
             self.check(response, 202)
-            url = urljoin(self.url + path, response.headers.get("Location", ""))
+            url = self._elsewhere(path, response.headers.get("Location", ""))
         url += f"{'&' if urlsplit(url).query else '?'}digest=sha256:{sha256}"
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
         with self.once("PUT", url, headers, body) as response:
             self.check(response, 201, 204)
+
+    def _elsewhere(self, path: str, location: str) -> str:
+        """The address to which a registry sends us on; RemoteFault where it is none."""
+        try:
+            found = urljoin(self.url + path, location)
+            origin(urlsplit(found))
+        except ValueError as error:
+            raise RemoteFault("it names no place for an upload") from error
+        return found
 
     def _put_manifest(self, name: str, parts: Sequence[bytes], body: bytes) -> None:
         """Push a manifest, after those of its blobs that are no files."""

@@ -371,6 +371,16 @@ def test_a_registry_s_token_is_got_once_and_goes_nowhere_else(
         )
         assert got(cache) == DATA
         assert [one.headers.get("authorization") for one in other.seen] == [None]
+        proxy.fault = Fault("elsewhere", on="POST", to=f"{other.url}/v2/team/up")
+        with pytest.raises(RemoteFault):
+            put(cache)
+        assert other.seen[-1].method == "PUT"
+        assert "authorization" not in other.seen[-1].headers
+    for nowhere in ("http://h:x/", "http://[/", "file:///etc/passwd", ""):
+        proxy.fault = Fault("elsewhere", on="POST", to=nowhere)
+        with pytest.raises(RemoteFault) as caught:
+            put(cache)
+        assert_plain(str(caught.value))
     proxy.fault = None
     proxy.password = "Basic another"
     with pytest.raises(RemoteFault, match="its token server wants other credentials"):
