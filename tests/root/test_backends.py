@@ -184,17 +184,17 @@ READING: dict[str, tuple[type[Exception], str]] = {
 @pytest.mark.parametrize("kind", SERVED)
 def test_each_fault_of_a_server_is_told_in_few_words_and_bounded(kind: str) -> None:
     place = shared_servers().place(kind)
-    cache, proxy = place.opened(patience=0.4), place.proxy
+    calm, cache, proxy = place.opened(), place.opened(patience=0.8), place.proxy
     assert proxy is not None
-    put(cache)
-    cache.put_record(NAME, RECORD, [BLOB])
+    put(calm)
+    calm.put_record(NAME, RECORD, [BLOB])
     for fault, (error, text) in READING.items():
         proxy.fault = Fault(fault, on=rf"GET .*({FILES})", after=70000)
         TALLY["network faults"] += 1
         began = time.monotonic()
         with pytest.raises(error) as caught:
             got(cache)
-        assert time.monotonic() - began < 3, fault
+        assert time.monotonic() - began < 15, fault
         assert_plain(str(caught.value), text)
     for fault in ("down", "silent", "403", "500", "507"):
         proxy.fault = Fault(fault, on="PUT|POST")
@@ -209,10 +209,10 @@ def test_each_fault_of_a_server_is_told_in_few_words_and_bounded(kind: str) -> N
             cache.record(NAME)
         assert_plain(str(caught.value))
     proxy.fault = Fault("404")
-    assert cache.record(NAME) is None
-    assert cache.size(SHA256) is None
+    assert calm.record(NAME) is None
+    assert calm.size(SHA256) is None
     proxy.fault = None
-    assert got(cache) == DATA
+    assert got(calm) == DATA
 
 
 def assert_plain(text: str, *parts: str) -> None:
@@ -249,9 +249,9 @@ def test_a_crawling_server_is_given_up(tmp_path: Path) -> None:
         (cache,) = backends(url)
         put(cache)
         began = time.monotonic()
-        with pytest.raises(RemoteFault, match="too slow"):
+        with pytest.raises(RemoteFault, match=r"too slow|no answer in time"):
             got(cache)
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 15
 
 
 # ---------------------------------------------------------------- who asks
