@@ -347,7 +347,7 @@ def test_looking_fetches_nothing_and_pull_fetches_all(team: Team) -> None:
     env = {"STRATA_REMOTE": team.url, "STRATA_TRUSTED_KEYS": team.line}
     for command in (["list"], ["info", "image:/"], ["keys"], ["why"]):
         # doit's own info exits 1 where something is to be done
-        other.doit(*command, "spec=web", check=False, **env)  # type: ignore[arg-type]
+        other.doit(*command, "spec=web", check=False, **env)
         assert not list((other.root / "cache").glob("images/image-*"))
     team.build(other)
     said = team.run(other, "pull", "spec=web")
