@@ -230,14 +230,7 @@ class Session:
         from ..plan.repositories import MIRRORS, find_mirrors
 
         given = {name: self.variables.get(name) for name in MIRRORS}
-        return find_mirrors(given, self.spec.arch if self.name else "")
-
-    @property
-    def uris(self) -> dict[str, str]:
-        """Each repository's own address, by its name: where it is now, not where it is read."""
-        from ..plan.repositories import expand
-
-        return {repo.name: expand(repo.uri, self.mirrors, self.spec) for repo in self.spec.repos}
+        return find_mirrors(given, self.spec if self.name else None)
 
     def reach(self, lock: lockfile.Lock | None) -> Reach:
         """How packages are reached; `lock` is at hand, with the moments as of which it was made."""
