@@ -21,8 +21,16 @@ def workflow(facts: Pipeline) -> str:
         else "",
     }
     values["checkout"] = template.fill("checkout", values)
-    setup = "strata" if not facts.checkout else "keyrings" if facts.keyrings else ""
-    values["setup"] = template.fill(setup, values) if setup else ""
+
+    def setup(keyrings: str) -> str:
+        part = "strata" if not facts.checkout else "keyrings" if keyrings else ""
+        text = template.fill(part, {**values, "keyrings": keyrings}) if part else ""
+        return text.replace("recommends  ", "recommends ")
+
+    values |= {
+        "setup": setup(" ".join(facts.keyrings) if facts.keyrings_always else ""),
+        "lock_setup": setup(" ".join(facts.keyrings)),
+    }
     jobs = _shared(facts, template, values) if facts.remote else _staged(facts, template, values)
     return template.fill("head", values) + jobs.lstrip("\n") + template.fill("lock", values)
 
@@ -56,7 +64,7 @@ def _staged(facts: Pipeline, template: Template, values: dict[str, str]) -> str:
         "levels": str(facts.levels),
         "images": str(facts.images),
         "adopt": template.fill("adopt", values),
-        "matrix": "${{ fromJSON(needs.plan.outputs.specs) }}",
+        "matrix": '"${{ fromJSON(needs.plan.outputs.specs) }}"',
         "artifact": "${{ matrix.spec }}",
         "folder": "",
     }

@@ -31,7 +31,8 @@ def pipeline(facts: Pipeline) -> str:
     setup = "setup" if facts.checkout else "strata"
 
     def install(*packages: str) -> str:
-        wanted = " ".join(dict.fromkeys([*packages, *facts.keyrings]))
+        keyrings = facts.keyrings if packages or facts.keyrings_always else ()
+        wanted = " ".join([*packages, *keyrings])
         if not wanted and facts.checkout:
             return ""
         return template.fill(setup, {"packages": wanted}).replace("  ", " ").replace(" \n", "\n")

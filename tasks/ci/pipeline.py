@@ -13,8 +13,9 @@ class Pipeline:
     """Facts of a project: all that either provider's text depends on.
 
     `checkout`: Strata's own wrapper is there, else pip installs `requirement`. `settings` are
-    variables for every job, a comment above each. `keyrings` are Debian packages. `remote` is the
-    shared cache, "" for the CI system's own.
+    variables for every job, a comment above each. `keyrings` are Debian packages that a job which
+    asks repositories needs, or every job (`keyrings_always`). `remote` is the shared cache, "" for
+    the CI system's own.
     """
 
     written: str
@@ -24,6 +25,7 @@ class Pipeline:
     checkout: bool
     settings: Mapping[str, tuple[str, str]]
     keyrings: tuple[str, ...]
+    keyrings_always: bool
     distribution: str
     whole_history: bool
     levels: int
@@ -55,7 +57,6 @@ class Pipeline:
             "unlocked": "\n".join(no_lock) if self.unlocked else "",
             "env": "\n".join(f"  {line}" for line in env),
             "spec": self.word,
-            "keyrings": " ".join(self.keyrings),
         }
 
     @property

@@ -63,6 +63,8 @@ def _facts(session: Session, provider: str) -> Pipeline:
             **(_shared(remote) if remote else {}),
         },
         keyrings=_keyrings(every, runs_on),
+        # What is locked is known by its SHA-256; but an image's sources name keyrings.
+        keyrings_always=any(one.spec.settings.apt_sources for one in every),
         distribution=here,
         whole_history=any(one.spec.settings.version == "git" for one in every),
         levels=max(map(_levels, every)),
