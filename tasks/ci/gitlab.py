@@ -32,7 +32,8 @@ def pipeline(facts: Pipeline) -> str:
 
     def install(*packages: str) -> str:
         keyrings = facts.keyrings if packages or facts.keyrings_always else ()
-        wanted = " ".join([*packages, *keyrings])
+        git = ("git",) if "git+" in facts.settings.get("STRATA_REQUIREMENT", ("", ""))[1] else ()
+        wanted = " ".join(dict.fromkeys([*git, *packages, *keyrings]))
         if not wanted and facts.checkout:
             return ""
         return template.fill(setup, {"packages": wanted}).replace("  ", " ").replace(" \n", "\n")
