@@ -16,6 +16,7 @@ from tasks.graph import (  # noqa: F401 - doit looks for task_* here
     task_bench,
     task_build,
     task_check,
+    task_ci,
     task_doctor,
     task_image,
     task_import,

@@ -39,9 +39,10 @@ COMMANDS = {
             more="A commented spec, .gitignore and dodo.py; what is there is left alone.",
         ),
         Command(
-            name="lock", takes=(*ASK, *SHARE),
+            name="lock", takes=(*ASK, *SHARE, "format"),
             summary="look at the repositories, write specs/NAME.lock",
-            more="lock=keep resolves only what the spec added. Says `unchanged`, or what changed.",
+            more="lock=keep resolves only what the spec added. Says `unchanged`, or what changed.\n"
+            "format=markdown prints the changes alone, for a pull request: security first.",
         ),
         Command(
             name="check", summary="is a spec right? without root, network or lock",
@@ -57,8 +58,17 @@ COMMANDS = {
             more="Exit status 0: nothing; 2: something.",
         ),
         Command(
-            name="keys", takes=("format",), summary="each stage's key, for a CI cache",
-            more="format=text or format=json.",
+            name="keys", takes=("format", "have"), summary="each stage's key, for a CI cache",
+            more="format=text or json; of all specs at once: format=github for $GITHUB_OUTPUT, "
+            "format=gitlab\nfor a child pipeline. have=FILE: entries that there are, a line each.",
+        ),
+        Command(
+            name="ci", takes=("provider", "cache", *ASK[1:]),
+            summary="print a pipeline for a CI system: provider=github or gitlab",
+            more="As in: strata ci provider=github spec=all > .github/workflows/strata.yml\n"
+            "cache=URL or STRATA_REMOTE: a shared cache in place of the CI system's own. "
+            "mirror= and its kin\nare written into it, and so is what pip installs, "
+            "STRATA_REQUIREMENT. docs/ci.md tells the rest.",
         ),
         Command(
             name="reproduce", summary="build again in an empty cache, compare with out/NAME/",
@@ -116,7 +126,8 @@ STAGES = ("base", "layer", "image")
 
 VALUES = {
     "lock": ("latest", "keep", "frozen"),
-    "format": ("text", "json"),
+    "format": ("text", "json", "github", "gitlab", "markdown"),
+    "provider": ("github", "gitlab"),
     "fast": ("1",),
     "all": ("1",),
     "quiet": ("1",),

@@ -54,7 +54,9 @@ VARIABLES = {
     "cache_trust": "cache_trust=any: take what nobody has signed, too",
     "quiet": "quiet=1, -q: only results and errors",
     "verbose": "verbose=1, -v: also what the commands of a stage print",
-    "format": "of `doit keys`: text or json",
+    "format": "of `doit keys`: text, json, github or gitlab; of `lock`: text or markdown",
+    "have": "of `doit keys`, for github and gitlab: a file of the entries there are, a line each",
+    "provider": "of `doit ci`: github or gitlab",
     "file": "of `doit import`: the file to read",
     "rounds": "of `doit bench`: how often each way is measured",
     "name": "of `doit keygen`: whose key it is",
@@ -296,14 +298,7 @@ class Session:
         from ..plan.repositories import MIRRORS, find_mirrors
 
         given = {name: self.variables.get(name) for name in MIRRORS}
-        return find_mirrors(given, self.spec.arch if self.name else "")
-
-    @property
-    def uris(self) -> dict[str, str]:
-        """Each repository's own address, by its name: where it is now, not where it is read."""
-        from ..plan.repositories import expand
-
-        return {repo.name: expand(repo.uri, self.mirrors, self.spec) for repo in self.spec.repos}
+        return find_mirrors(given, self.spec if self.name else None)
 
     def reach(self, lock: lockfile.Lock | None) -> Reach:
         """How packages are reached; `lock` is at hand, with the moments as of which it was made."""
