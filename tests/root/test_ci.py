@@ -422,7 +422,7 @@ IMAGES = {"/": "built", "/boot": "built"}
 BOTH = pytest.mark.parametrize("system", [github, gitlab])
 
 
-@BOTH
+@pytest.mark.parametrize("system", [github, pytest.param(gitlab, marks=pytest.mark.nightly)])
 @pytest.mark.root
 def test_pipelines_redo_only_what_changed(project: Project, system: System) -> None:
     world, store = project.world, project.store

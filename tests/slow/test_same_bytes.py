@@ -111,7 +111,9 @@ def on_disk(tmp_path: Path) -> Iterator[str]:
         yield folder
 
 
-@pytest.mark.parametrize("tool", ["mmdebstrap", "debootstrap"])
+@pytest.mark.parametrize(
+    "tool", ["mmdebstrap", pytest.param("debootstrap", marks=pytest.mark.nightly)]
+)
 def test_same_bytes_on_another_host(
     world: World, tmp_path: Path, on_disk: str, turkish: dict[str, str], tool: str
 ) -> None:

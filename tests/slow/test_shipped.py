@@ -47,7 +47,7 @@ def shipped(
         yield world
 
 
-@pytest.mark.parametrize("name", ["minimal", "layered"])
+@pytest.mark.parametrize("name", ["minimal", pytest.param("layered", marks=pytest.mark.nightly)])
 def test_shipped_spec_builds(shipped: World, name: str, tmp_path: Path) -> None:
     results = shipped.build(spec=name)
     assert results["/"] == "built"
