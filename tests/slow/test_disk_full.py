@@ -254,7 +254,7 @@ def test_base_needs_room(bulky: World, tmp_path: Path) -> None:
         bulky.doit("build", "spec=web")
 
 
-@pytest.mark.parametrize("disk", ["tmpfs", "ext4"])
+@pytest.mark.parametrize("disk", ["tmpfs", pytest.param("ext4", marks=pytest.mark.nightly)])
 def test_scratch_fills_while_bootstrapping(
     locked: World, reference: dict[str, str], tmp_path: Path, disk: str
 ) -> None:
@@ -302,7 +302,9 @@ def test_layer(built: World, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- images
 
 
-@pytest.mark.parametrize("container", ["gzip", "zstd", "raw"])
+@pytest.mark.parametrize("container", [
+    "gzip", pytest.param("zstd", marks=pytest.mark.nightly), "raw"
+])  # fmt: skip
 def test_image_does_not_fit_into_cache(
     locked: World, reference: dict[str, str], container: str
 ) -> None:
