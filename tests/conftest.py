@@ -25,8 +25,8 @@ from tasks.host.process import SIGNALS
 ORDER = ("slow", "root", "unit")
 """The long ones first: at the end of a run, no process waits for another one's last test."""
 
-TOGETHER = ("tests/unit/", "test_shipped.py", "test_disk_full.py", "test_hostile.py",
-            "test_sandbox.py")  # fmt: skip
+TOGETHER = ("tests/unit/", "test_shipped.py", "test_same_bytes.py", "test_disk_full.py",
+            "test_hostile.py", "test_sandbox.py")  # fmt: skip
 """Files of which one process does all tests: they share what they build, or count what the host has."""
 
 

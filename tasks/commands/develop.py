@@ -27,7 +27,10 @@ def test(session: Session) -> None:
     environment = {name: both[every] for name, both in REPEATED.items()}
     environment = {**environment, **os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     # Which process does which test, and in what order, is tests/conftest.py's to say.
-    pytest = ["pytest", "--numprocesses", "auto", "--dist", "loadscope", "--no-loadscope-reorder"]
+    # One more than there are CPUs: some tests wait, for a timeout or for another build.
+    processes = str(len(os.sched_getaffinity(0)) + ("fast" not in given))
+    pytest = ["pytest", "--numprocesses", processes, "--dist", "loadscope"]
+    pytest += ["--no-loadscope-reorder"]
     pytest += ["--durations", "25"]
     if "fast" in given:
         # The others need not even be read. A fifth of the time is files that are made and removed.
