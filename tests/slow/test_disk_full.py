@@ -398,10 +398,10 @@ def test_out_of_inodes(
 @pytest.mark.parametrize(
     ("places", "again", "sizes", "count"),
     [
-        (["scratch"], "debs layers images", (0, 24), SWEEP // 2),
+        (["scratch"], "debs layers images", (0, 24), max(3, SWEEP // 2)),
         (["scratch"], "images", (8, 12), SWEEP),
         (["cache"], "debs layers images", (0, 15), SWEEP),
-        (["cache", "scratch"], "debs layers images", (0, 30), SWEEP // 2),
+        (["cache", "scratch"], "debs layers images", (0, 30), max(3, SWEEP // 2)),
     ],
     ids=["scratch", "scratch-image", "cache", "one-for-both"],
 )

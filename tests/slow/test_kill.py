@@ -257,9 +257,9 @@ def test_killed_at_random_instants(small: World) -> None:
             # The stage that was hit least: a late signal hits none, and is not counted.
             state = min(STATES, key=lambda name: done[name])
             if real >= KILLS:  # only a stage that no kill was in yet is wanted
-                unmet = {"images" if one == "image" else one for one in STAGES - hit.keys()}
-                state = next(name for name in STATES if name in unmet)
-                assert real < 60 + KILLS, f"no kill was in one of {unmet}"
+                lacking = {"images" if one == "image" else one for one in STAGES - hit.keys()}
+                state = next(name for name in STATES if name in lacking)
+                assert real < 60 + KILLS, f"no kill was in one of {lacking}"
             reference.measure(state)
             _drop(small, *STATES[state])
             dirty = False
