@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -24,8 +25,8 @@ from tasks.host.process import SIGNALS
 ORDER = ("slow", "root", "unit")
 """The long ones first: at the end of a run, no process waits for another one's last test."""
 
-TOGETHER = ("tests/unit/", "test_shipped.py", "test_disk_full.py", "test_hostile.py",
-            "test_sandbox.py", "test_remote_faults.py")  # fmt: skip
+TOGETHER = ("tests/unit/", "test_shipped.py", "test_same_bytes.py", "test_disk_full.py",
+            "test_hostile.py", "test_sandbox.py", "test_remote_faults.py")  # fmt: skip
 """Files of which one process does all tests: they share what they build, or count what the host has."""
 
 
@@ -50,6 +51,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("root"):
                 item.add_marker(pytest.mark.usefixtures("needs_root"))
+
+
+def pytest_collection_finish() -> None:
+    """What is there by now stays: the collector of garbage need not look at it after each thousand."""
+    gc.collect()
+    gc.freeze()
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
