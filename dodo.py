@@ -17,6 +17,7 @@ from tasks.graph import (  # noqa: F401 - doit looks for task_* here
     task_build,
     task_check,
     task_doctor,
+    task_fleet,
     task_image,
     task_import,
     task_keygen,

@@ -51,6 +51,8 @@ VARIABLES = {
     "cache": "shared caches, in order: file:, https:, s3:, gs:, az:, oci:",
     "cache_mode": "pull, push or both: what goes between the cache and shared ones",
     "cache_trust": "cache_trust=any: take what nobody has signed, too",
+    "scheduler": "of `doit fleet`: where Dask's scheduler is, as tls://host:8786",
+    "workers": "of `doit fleet` without one: how many, on this machine",
     "quiet": "quiet=1, -q: only results and errors",
     "verbose": "verbose=1, -v: also what the commands of a stage print",
     "format": "of `doit keys`: text or json",
@@ -432,7 +434,7 @@ class Session:
     def make(self, stage: Stage, build: Callable[[Any, Builder], None]) -> None:
         """Build a stage unless another run makes it meanwhile, note the result, say a line."""
         need_root(f"building {stage.name}")
-        for name in _tools(stage):
+        for name in tools_needed(stage):
             tool(name)
         began = time.monotonic()
 
@@ -632,7 +634,7 @@ def loops(form: str, pack: str) -> bool:
     return pack == "loop" and bool(FILESYSTEMS[form].mounted_as)
 
 
-def _tools(stage: Stage) -> list[str]:
+def tools_needed(stage: Stage) -> list[str]:
     """The host's commands that a stage will run: asked for before it begins."""
     tools = ["setpriv", "unshare", "tar", "zstd"]
     if stage.kind == "base":
