@@ -58,8 +58,9 @@ def fleet(session: Session) -> None:
     failed = publishing.failed | (drive.failed if drive else set())
     _summary(session, sessions, todo, drive, time.monotonic() - began)
     if failed:
+        names = ", ".join(sorted(failed))
         raise BuildError(
-            f"{counted(len(failed), 'spec')} of {len(sessions)} failed: {', '.join(sorted(failed))}",
+            f"{counted(len(failed), 'spec')} of {len(sessions)} failed: {names}",
             "what each said is above; what was built is in the cache",
         )
 

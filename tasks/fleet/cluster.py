@@ -210,7 +210,7 @@ def _outcome(future: Any) -> Outcome:
         if type(error).__name__ == "KilledWorker":
             return Outcome(
                 result=FAILED,
-                message=f"{DEATHS + 1} workers ended while they made it",
+                message=f"{getattr(error, 'allowed_failures', DEATHS) + 1} workers ended with it",
                 hint="does it take more memory than they have?",
             )
         return Outcome(result=FAILED, message=f"Dask: {type(error).__name__}: {error}")
@@ -280,6 +280,8 @@ def local(workers: int, scratch: Path) -> Iterator[Cluster]:
             protocol="tls://",
             security=distributed.Security.temporary(),
             dashboard_address=None,
+            # Any port, not the one that a scheduler of the user's may have.
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             silence_logs=logging.CRITICAL,
             memory_limit=0,
             resources={RESOURCE: 1},

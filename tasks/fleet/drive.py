@@ -8,6 +8,7 @@ schedule ─ready→ errand ─→ cluster ─→ outcome ─→ done: what stan
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ from ..version import VERSION
 from .cluster import Cluster
 from .parcel import BUILT, FAILED, THERE, UNFIT, Errand, Outcome
 from .schedule import Node, Schedule
+
+GRACE = 20.0
+"""Seconds that a stage waits for a worker which has not refused it: they come one by one."""
 
 SHOWN = 3
 """Names of specs in a line; of more, how many."""
@@ -120,6 +124,7 @@ class Drive:
         self.attempts: dict[str, int] = {}
         self.tried: dict[str, dict[str, Outcome]] = {}
         self.unfit: dict[object, set[str]] = {}
+        self.parked: dict[str, float] = {}
         self.told: set[str] = set()
         self.silent = ""
         self.images = {
@@ -135,6 +140,7 @@ class Drive:
             arrived = self.cluster.next()
             self.cluster.look()
             self._tell_of_workers()
+            self._unpark()
             if arrived is not None and arrived[0] not in self.outcomes:
                 self._note(self.schedule.nodes[arrived[0]], arrived[1])
             self.moving(
@@ -203,18 +209,40 @@ class Drive:
         tried = self.tried.setdefault(name, {})
         tried[outcome.address] = outcome
         self.unfit.setdefault(_needs(node.stage), set()).add(outcome.address)
-        others = [address for address in self.cluster.workers if address not in tried]
+        others = self._others(name)
         if others and self.attempts[name] < 2 * len(self.cluster.workers):
             self._once(
                 f"warning: worker {outcome.worker}: {outcome.message}; another one is asked",
                 f"{outcome.address} {outcome.message}",
             )
             self._send([node])
-            return
+        elif not others and not self.cluster.own:
+            self.parked[name] = time.monotonic() + GRACE
+        else:
+            self._nobody(node)
+
+    def _others(self, name: str) -> list[str]:
+        """The workers that have not seen a stage."""
+        return [one for one in self.cluster.workers if one not in self.tried[name]]
+
+    def _unpark(self) -> None:
+        """Send what waited for another worker, if one has come."""
+        for name, until in list(self.parked.items()):
+            node = self.schedule.nodes[name]
+            if self._others(name):
+                del self.parked[name]
+                self._send([node])
+            elif time.monotonic() > until:
+                del self.parked[name]
+                self._nobody(node)
+
+    def _nobody(self, node: Node) -> None:
+        tried = self.tried[node.stage.entry]
         messages = [f"worker {one.worker}: {one.message}" for one in tried.values()]
         told = "\n    ".join(dict.fromkeys(messages))
-        self._fail(node, Outcome(result=FAILED, message=f"no worker can make it:\n    {told}",
-                                 hint=outcome.hint))  # fmt: skip
+        hint = next(reversed(tried.values())).hint
+        message = f"no worker can make it:\n    {told}"
+        self._fail(node, Outcome(result=FAILED, message=message, hint=hint))
 
     def _fail(self, node: Node, outcome: Outcome) -> None:
         stage, session = node.stage, self.sessions[node.spec]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
-from support.fleets import SMALL, SMALL_BASES, cluster, killing, many, told
+from support.fleets import DEEP, DEEP_BASES, SMALL, SMALL_BASES, cluster, killing, many, told
 from support.world import World, says
+from tasks.fleet import work
+from tasks.fleet.drive import errand_of
+from tasks.fleet.parcel import Parcel
+from tasks.session.session import Session
 
 pytestmark = pytest.mark.root
 
@@ -19,20 +25,43 @@ def built_alone(world: World, to: Path, names: list[str]) -> dict[str, dict[str,
     return {name: alone.outputs(name) for name in names}
 
 
+OWN = "strata-0/build-*/dask"
+"""Where a local cluster's workers have theirs, in the driver's scratch."""
+
+
+def scratch(world: World) -> Path:
+    return Path(world.env.get("STRATA_SCRATCH", world.root / ".doit/scratch"))
+
+
 def test_each_stage_is_made_once_though_a_worker_is_killed(tiny: World, tmp_path: Path) -> None:
-    names = many(tiny, 6, SMALL, SMALL_BASES)
-    with killing(Path(tiny.env.get("STRATA_SCRATCH", tiny.root / ".doit/scratch"))) as killed:
-        said = tiny.doit("fleet", "spec=all", "workers=3")
+    """And one spec that cannot be made is told once, and keeps no other from being made."""
+    names = many(tiny, 4, SMALL, SMALL_BASES[:2])
+    bad = SMALL.format(base=SMALL_BASES[0], name="bad").replace("/usr:", "/nowhere:")
+    tiny.write("bad.yaml", bad)
+    (tiny.root / "specs/bad.lock").write_bytes((tiny.root / "specs/web00.lock").read_bytes())
+    with killing(scratch(tiny), OWN) as killed:
+        said = tiny.doit("fleet", "spec=all", "workers=2", check=False)
     print(said.text)
+    assert said.code == 1
     assert len(killed) == 1
-    stages = told(tiny)
-    assert [one["result"] for one in stages] == ["built"] * (3 + 6 + 3)
-    assert len({one["worker"] for one in stages}) > 1
-    assert "is gone" in said.out
+    says(said.text, "is gone")
+    says(said.out, "image /nowhere: failed on worker", "without it: bad",
+         "images./nowhere: the tree has no directory /nowhere")  # fmt: skip
+    says(said.err, "ERROR: 1 spec of 5 failed: bad")
+    assert said.text.count("the tree has no directory") == 1
+    made = [one["result"] for one in told(tiny)]
+    assert sorted(made) == ["built"] * (2 + 5 + 2) + ["failed"]
     assert {name: tiny.outputs(name) for name in names} == built_alone(
         tiny, tmp_path / "alone", names
     )
+    assert {stage["result"] for stage in tiny.json("web03")["stages"]} == {"hit", "built"}
     assert tiny.leftovers() == []
+    (tiny.root / "specs/bad.yaml").unlink()
+    says(
+        tiny.doit("fleet", "spec=all").text,
+        "4 specs, 8 stages: 0 to be made",
+        "unchanged in out/web03/",
+    )
 
 
 def test_workers_elsewhere_share_a_cache_and_nothing_else(tiny: World, tmp_path: Path) -> None:
@@ -46,11 +75,13 @@ def test_workers_elsewhere_share_a_cache_and_nothing_else(tiny: World, tmp_path:
     trusted = {"STRATA_TRUSTED_KEYS": " ".join(lines)}
     words = [f"cache=file://{tmp_path}/shared", "spec=all"]
     with cluster(tmp_path / "far", tiny.environment(**trusted)) as far:
+        secret = {"STRATA_MIRROR": tiny.server.url.replace("//", "//user:hunter22@")}
+        words.append(f"scheduler={far.address}")
         far.worker("none")
         for name, path in keys.items():
             far.worker(name, STRATA_SIGNING_KEY=str(path))
-        with killing(far.folder) as killed:
-            said = tiny.doit("fleet", f"scheduler={far.address}", *words, **trusted, **far.tls)
+        with killing(far.folder, "*/dask") as killed:
+            said = tiny.doit("fleet", *words, **trusted, **far.tls, **secret)
         print(said.text)
         assert len(killed) == 1
         says(said.text, "worker none: it has no STRATA_SIGNING_KEY", "another one is asked")
@@ -60,11 +91,101 @@ def test_workers_elsewhere_share_a_cache_and_nothing_else(tiny: World, tmp_path:
         assert len([*(tmp_path / "shared/ac").iterdir()]) == 2 + 4 + 2
         # Who comes later, with an empty cache: nothing is made.
         again = tiny.clone(tmp_path / "again")
-        says(again.doit("fleet", f"scheduler={far.address}", *words, **trusted, **far.tls).text,
-             "4 specs, 8 stages: 0 to be made")  # fmt: skip
+        says(
+            again.doit("fleet", *words, **trusted, **far.tls).text,
+            "4 specs, 8 stages: 0 to be made",
+        )
         assert {name: again.outputs(name) for name in names} == {
             name: tiny.outputs(name) for name in names
         }
-    assert {name: tiny.outputs(name) for name in names} == built_alone(
-        tiny, tmp_path / "alone", names
+        assert "hunter22" not in far.logs + said.text
+        # Without a certificate, nobody is spoken to.
+        (again.root / "specs/web00.yaml").write_text((again.root / "specs/web00.yaml").read_text().replace(
+            "label: web00", "label: other"))  # fmt: skip
+        refused = again.doit("fleet", *words, check=False, **trusted)
+        says(
+            refused.err, f"ERROR: scheduler={far.address}: ", "DASK_DISTRIBUTED__COMM__TLS__CA_FILE"
+        )
+    assert {"web00": tiny.outputs("web00")} == built_alone(tiny, tmp_path / "alone", ["web00"])
+
+
+def test_a_worker_whose_tools_are_others_makes_nothing(
+    tiny: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it would make is not what the key says: the message names the tool."""
+    many(tiny, 1, SMALL, SMALL_BASES[:1])
+    for name, value in tiny.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tiny.root)
+    session = Session(root=tiny.root, variables={"spec": "web00"})
+    errand = errand_of(session, session.plan.base, near=True)
+    stage = errand.job.stage
+    older = dataclasses.replace(stage, inputs={**stage.inputs, "tool_version": "0.8.6-1"})
+    other = dataclasses.replace(errand, job=dataclasses.replace(errand.job, stage=older))
+    former = dataclasses.replace(errand, version="0.0.1")
+    try:
+        for text, message in ((other.packed(), "mmdebstrap is .* the plan was made for 0.8.6-1"),
+                              (former.packed(), "the fleet was started by 0.0.1"),
+                              ("{}", "this is no errand")):  # fmt: skip
+            outcome = work.work(Parcel(text))
+            assert outcome["result"] == "unfit"
+            assert re.search(message, outcome["message"]), outcome
+        assert session.cache.own("layers") == []
+        assert work.work(Parcel(errand.packed()))["result"] == "built"
+        assert work.work(Parcel(errand.packed()))["result"] == "there"
+    finally:
+        while work._idle:
+            work._idle.pop().stack.close()
+        session.close()
+
+
+ELSEWHERE = "scheduler=tls://127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["scheduler=tcp://192.0.2.1:8786"], ["192.0.2.1:8786: without TLS, whoever is on the way", "tls://"]),
+        (["scheduler=192.0.2.1:8786"], ["192.0.2.1:8786: without TLS"]),
+        (["scheduler=ws://127.0.0.1:8786"], ["ws://127.0.0.1:8786: expected tls://HOST:PORT"]),
+        (["scheduler=tls://127.0.0.1"], ["expected tls://HOST:PORT"]),
+        ([ELSEWHERE], ["share nothing with this machine but a shared cache", "cache=URL"]),
+        ([ELSEWHERE, "workers=2"], ["workers= is of this machine's own"]),
+        ([ELSEWHERE, "cache=file:///nowhere/at/all"], ["believes nobody", "STRATA_TRUSTED_KEYS"]),
+        (["workers=none"], ["workers=none: expected a number from 1 on"]),
+        ([], ["specs/web.lock: the lock is missing", "doit lock spec=web"]),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_said_at_once(tiny: World, words: list[str], parts: list[str]) -> None:
+    said = tiny.doit("fleet", "spec=all", *words, check=False)
+    assert said.code == 1
+    assert said.err.count("ERROR: ") == 1
+    assert "Traceback" not in said.text
+    says(said.err, *parts)
+
+
+def test_without_dask_its_absence_is_said(tiny: World, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none/distributed.py").write_text(
+        "raise ImportError('No module named distributed')\n"
     )
+    said = tiny.doit("fleet", "spec=all", check=False, PYTHONPATH=str(tmp_path / "none"))
+    says(
+        said.err, "ERROR: a fleet needs Dask, which is not installed", "pip install 'strata[fleet]'"
+    )
+
+
+@pytest.mark.nightly
+def test_twenty_specs_on_three_bases_over_four_workers(world: World, tmp_path: Path) -> None:
+    """Bases that run, layers that some share, and a worker that is killed while it makes one."""
+    names = many(world, 20, DEEP, DEEP_BASES)
+    with killing(scratch(world), OWN) as killed:
+        said = world.doit("fleet", "spec=all", "workers=4")
+    print(said.text)
+    assert len(killed) == 1
+    # Each spec has a layer and an image of its own.
+    assert [one["result"] for one in told(world)] == ["built"] * (3 + 3 + 20 + 20)
+    assert {name: world.outputs(name) for name in names} == built_alone(
+        world, tmp_path / "alone", names
+    )
+    assert world.leftovers() == []

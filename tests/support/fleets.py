@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -86,15 +86,21 @@ def told(world: World) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def killing(folder: Path) -> Iterator[list[int]]:
-    """Kill the first worker that is seen to make a stage below this scratch; its process."""
+def killing(folder: Path, pattern: str) -> Iterator[list[int]]:
+    """Kill the first worker that is seen to make a stage; its process.
+
+    `pattern` is where workers have their scratch, below `folder`.
+    """
     killed: list[int] = []
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(0.005):
-            # The scratch of a worker has its process in its name, and a folder for each stage.
-            for path in folder.glob("**/dask/strata-0/build-*/stage-*"):
+            # A worker's has its process in its name, and a folder for the stage that it makes.
+            found: list[Path] = []
+            with suppress(OSError):  # they come and go
+                found = list(folder.glob(f"{pattern}/strata-0/build-*/stage-*"))
+            for path in found:
                 pid = int(re.findall(r"build-(\d+)-", str(path))[-1])
                 time.sleep(0.02)
                 os.kill(pid, signal.SIGKILL)
