@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from ..errors import BuildError
 from ..host import patience
-from ..spec.words import counted, printable
+from ..spec.words import counted, printable, without_users
 from .parcel import FAILED, MODULE, RESOURCE, Outcome
 
 DEATHS = 3
@@ -45,23 +45,25 @@ PATIENCE = 900.0
 
 def spoken(address: str) -> str:
     """A scheduler's or worker's address, if it may be spoken to; BuildError."""
+    scheme, there, rest = address.rpartition("://")
+    scheme = scheme if there else "tcp"
     try:
-        parts = urlsplit(address if "://" in address else f"tcp://{address}")
-        host, good = parts.hostname or "", parts.port is not None
+        parts = urlsplit(f"//{rest}")
+        host, port = parts.hostname or "", parts.port
     except ValueError:
-        host, good = "", False
-    if parts.scheme not in ("tls", "tcp") or not host or not good or parts.username:
+        host, port = "", None
+    if scheme not in ("tls", "tcp") or not host or port is None or "@" in rest or "/" in rest:
         raise BuildError(
-            f"scheduler={printable(address)}: expected tls://HOST:PORT",
+            f"scheduler={printable(without_users(address))}: expected tls://HOST:PORT",
             "`dask scheduler` says where it listens",
         )
-    if parts.scheme == "tcp" and not _loopback(host):
+    if scheme == "tcp" and not _loopback(host):
         raise BuildError(
-            f"{printable(address)}: without TLS, whoever is on the way reads passwords, and runs "
+            f"{printable(without_users(address))}: without TLS, whoever is on the way reads passwords, and runs "
             "what they like as root",
             "tls://, with certificates for all: see docs/fleet.md; plain tcp:// is for 127.0.0.1",
         )
-    return f"{parts.scheme}://{parts.netloc}"
+    return f"{scheme}://{rest}"
 
 
 def _loopback(host: str) -> bool:

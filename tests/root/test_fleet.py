@@ -72,16 +72,17 @@ def test_workers_elsewhere_share_a_cache_and_nothing_else(tiny: World, tmp_path:
     for name, path in keys.items():
         lines.append(tiny.doit("keygen", f"name={name}").out.strip())
         (tiny.root / path.name).rename(path)
-    trusted = {"STRATA_TRUSTED_KEYS": " ".join(lines)}
-    words = [f"cache=file://{tmp_path}/shared", "spec=all"]
-    with cluster(tmp_path / "far", tiny.environment(**trusted)) as far:
-        secret = {"STRATA_MIRROR": tiny.server.url.replace("//", "//user:hunter22@")}
-        words.append(f"scheduler={far.address}")
+    tiny.env["STRATA_TRUSTED_KEYS"] = " ".join(lines)
+    with cluster(tmp_path / "far", tiny.environment()) as far:
+        words = [f"cache=file://{tmp_path}/shared", "spec=all", f"scheduler={far.address}"]
         far.worker("none")
         for name, path in keys.items():
             far.worker(name, STRATA_SIGNING_KEY=str(path))
+        # The workers' own environment names the mirror, too.
+        secret = {"STRATA_MIRROR": tiny.server.url.replace("//", "//user:hunter22@")}
+        driver = dataclasses.replace(tiny, env={**tiny.env, **far.tls, **secret})
         with killing(far.folder, "*/dask") as killed:
-            said = tiny.doit("fleet", *words, **trusted, **far.tls, **secret)
+            said = driver.doit("fleet", *words)
         print(said.text)
         assert len(killed) == 1
         says(said.text, "worker none: it has no STRATA_SIGNING_KEY", "another one is asked")
@@ -90,22 +91,16 @@ def test_workers_elsewhere_share_a_cache_and_nothing_else(tiny: World, tmp_path:
         assert {one["worker"] for one in stages} <= {"one", "two"}
         assert len([*(tmp_path / "shared/ac").iterdir()]) == 2 + 4 + 2
         # Who comes later, with an empty cache: nothing is made.
-        again = tiny.clone(tmp_path / "again")
-        says(
-            again.doit("fleet", *words, **trusted, **far.tls).text,
-            "4 specs, 8 stages: 0 to be made",
-        )
-        assert {name: again.outputs(name) for name in names} == {
-            name: tiny.outputs(name) for name in names
-        }
+        again = driver.clone(tmp_path / "again")
+        says(again.doit("fleet", *words).text, "4 specs, 8 stages: 0 to be made")
+        made = {name: tiny.outputs(name) for name in names}
+        assert {name: again.outputs(name) for name in names} == made
         assert "hunter22" not in far.logs + said.text
         # Without a certificate, nobody is spoken to.
-        (again.root / "specs/web00.yaml").write_text((again.root / "specs/web00.yaml").read_text().replace(
-            "label: web00", "label: other"))  # fmt: skip
-        refused = again.doit("fleet", *words, check=False, **trusted)
-        says(
-            refused.err, f"ERROR: scheduler={far.address}: ", "DASK_DISTRIBUTED__COMM__TLS__CA_FILE"
-        )
+        again.edit("label: web00", "label: other", "web00.yaml")
+        again.env = tiny.env
+        says(again.doit("fleet", *words, check=False).err, f"ERROR: scheduler={far.address}: ",
+             "DASK_DISTRIBUTED__COMM__TLS__CA_FILE")  # fmt: skip
     assert {"web00": tiny.outputs("web00")} == built_alone(tiny, tmp_path / "alone", ["web00"])
 
 

@@ -87,7 +87,7 @@ def test_what_fails_takes_what_stands_on_it_and_no_more() -> None:
 @pytest.mark.parametrize(("workers", "seconds"), [(1, 9), (2, 5), (8, 4)])
 def test_so_many_workers_take_so_long(workers: int, seconds: int) -> None:
     todo = schedule(PLANS, lambda _stages: [])
-    took = {name: 1.0 for name in todo.nodes} | {"base-older": 2.0}
+    took = dict.fromkeys(todo.nodes, 1.0) | {"base-older": 2.0}
     assert simulated(todo, took, workers) == seconds
 
 
@@ -110,7 +110,7 @@ def test_who_may_be_spoken_to(address: str, what: str) -> None:
      "ws://127.0.0.1:8786", "tls://", "tls://h", "tls://h:port", "tls://u:p@h:1", "tcp://[::1:8786", ""],
 )  # fmt: skip
 def test_who_may_not(address: str) -> None:
-    with pytest.raises(BuildError, match="without TLS|expected tls://"):
+    with pytest.raises(BuildError, match=r"without TLS|expected tls://"):
         spoken(address)
 
 
