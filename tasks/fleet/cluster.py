@@ -59,7 +59,7 @@ def spoken(address: str) -> str:
         )
     if scheme == "tcp" and not _loopback(host):
         raise BuildError(
-            f"{printable(without_users(address))}: without TLS, whoever is on the way reads passwords, and runs "
+            f"{printable(address)}: without TLS, whoever is on the way reads passwords, and runs "
             "what they like as root",
             "tls://, with certificates for all: see docs/fleet.md; plain tcp:// is for 127.0.0.1",
         )

@@ -184,3 +184,14 @@ def test_twenty_specs_on_three_bases_over_four_workers(world: World, tmp_path: P
         world, tmp_path / "alone", names
     )
     assert world.leftovers() == []
+
+
+@pytest.mark.nightly
+def test_a_stage_that_no_worker_outlives_is_given_up(tiny: World) -> None:
+    many(tiny, 1, SMALL, SMALL_BASES[:1])
+    with killing(scratch(tiny), OWN, times=5) as killed:
+        said = tiny.doit("fleet", "spec=all", "workers=1", check=False)
+    assert len(killed) == 4
+    says(said.out, "base: failed; without it: web00", "4 workers ended with it", "more memory")
+    says(said.err, "ERROR: 1 spec of 1 failed: web00")
+    assert tiny.leftovers() == []

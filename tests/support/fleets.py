@@ -86,8 +86,8 @@ def told(world: World) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def killing(folder: Path, pattern: str) -> Iterator[list[int]]:
-    """Kill the first worker that is seen to make a stage; its process.
+def killing(folder: Path, pattern: str, times: int = 1) -> Iterator[list[int]]:
+    """Kill so many workers, each as it is seen to make a stage; their processes.
 
     `pattern` is where workers have their scratch, below `folder`.
     """
@@ -95,17 +95,16 @@ def killing(folder: Path, pattern: str) -> Iterator[list[int]]:
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(0.005):
+        while len(killed) < times and not over.wait(0.005):
             # A worker's has its process in its name, and a folder for the stage that it makes.
             found: list[Path] = []
             with suppress(OSError):  # they come and go
                 found = list(folder.glob(f"{pattern}/strata-0/build-*/stage-*"))
-            for path in found:
-                pid = int(re.findall(r"build-(\d+)-", str(path))[-1])
+            pids = {int(re.findall(r"build-(\d+)-", str(path))[-1]) for path in found}
+            for pid in sorted(pids - {*killed})[:1]:
                 time.sleep(0.02)
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
-                return
 
     thread = threading.Thread(target=watch)
     thread.start()
