@@ -14,7 +14,9 @@ import logging
 import os
 import queue
 import secrets
+import signal
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
@@ -133,17 +135,19 @@ class Cluster:
         Its key has the name of the stage's entry alone; without dependencies, since with them
         nearly all goes to the one worker that has made a base.
         """
-        future = self.client.submit(
-            self.far.work,
-            self.far.Parcel(text),
-            key=f"{name}-{self.run}-{attempt}",
-            pure=False,
-            retries=RETRIES,
-            priority=priority,
-            resources={RESOURCE: 1},
-            workers=list(among) or None,
-            allow_other_workers=bool(among),
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large ones: a job has what its files hold
+            future = self.client.submit(
+                self.far.work,
+                self.far.Parcel(text),
+                key=f"{name}-{self.run}-{attempt}",
+                pure=False,
+                retries=RETRIES,
+                priority=priority,
+                resources={RESOURCE: 1},
+                workers=list(among) or None,
+                allow_other_workers=bool(among),
+            )
         future.add_done_callback(lambda done: self.arrived.put((name, done)))
 
     def next(self) -> tuple[str, Outcome] | None:
@@ -228,8 +232,8 @@ def connected(address: str) -> Iterator[Cluster]:
     address = spoken(address)
     security = distributed.Security(require_encryption=address.startswith("tls:"))
     try:
-        if address.startswith("tls:"):
-            security.get_connection_args("client")["ssl_context"].get_ca_certs()
+        if address.startswith("tls:") and not security.get_connection_args("client")["ssl_context"]:
+            raise RuntimeError("no certificates are named")
         client = distributed.Client(
             address, security=security, set_as_default=False, timeout=max(5, patience.timeout()),
             name="strata",
@@ -250,7 +254,7 @@ def _first(error: BaseException) -> str:
     """The innermost cause of one of Dask's errors, which wrap each other."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{type(error).__name__}: {error}".split("\n")[0][:300]
+    return f"{error}".strip().split("\n")[0][:300] or type(error).__name__
 
 
 @contextlib.contextmanager
@@ -274,22 +278,29 @@ def local(workers: int, scratch: Path) -> Iterator[Cluster]:
     folder = scratch / "dask"
     folder.mkdir()
     with dask.config.set(quiet):
-        cluster = distributed.LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            protocol="tls://",
-            security=distributed.Security.temporary(),
-            dashboard_address=None,
-            # Any port, not the one that a scheduler of the user's may have.
-            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-            silence_logs=logging.CRITICAL,
-            memory_limit=0,
-            resources={RESOURCE: 1},
-            local_directory=str(folder),
-            env={"STRATA_SCRATCH": str(folder)},
-        )
+        # Ctrl-C is the driver's: its workers, in the same group, inherit that it is blocked.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            cluster = distributed.LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                protocol="tls://",
+                security=distributed.Security.temporary(),
+                dashboard_address=None,
+                # Any port, not the one that a scheduler of the user's may have.
+                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+                silence_logs=logging.CRITICAL,
+                memory_limit=0,
+                resources={RESOURCE: 1},
+                local_directory=str(folder),
+                env={"STRATA_SCRATCH": str(folder)},
+            )
+        except Exception as error:  # Dask's, whatever they are called in its version
+            raise BuildError(f"this machine's workers do not start: {_first(error)}") from error
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         try:
             client = distributed.Client(cluster, set_as_default=False)
             with _used(Cluster(client=client, far=far, own=True)) as used:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from ..errors import BuildError
+from ..host.log import Log
 from ..plan.lockfile import OWN
 from ..plan.stage import Result, Stage, tools_of
 from ..remote.configured import REMOTE
@@ -67,8 +68,7 @@ def lend_debs(main: Session, session: Session, schedule: Schedule, *, near: bool
         records = [one for one in plan.records(stage) if one.repository == OWN]
         if records and stage.entry in schedule.nodes:
             vars(session).update(scratch=main.scratch, trees=main.trees)
-            with session.log("debs.log", "debs") as log:
-                fetch(records, session.builder(log, plan.lock))
+            fetch(records, session.builder(Log(None), plan.lock))
             if not near and session.shared is not None:
                 session.shared.give_debs(stage.entry, records)
 
@@ -191,12 +191,13 @@ class Drive:
         )
         for name in node.specs:
             session = self.sessions[name]
-            first = outcome.result == BUILT and name == node.spec
-            session.results[_own(session, stage).task] = Result(
-                result="built" if first else "hit",
-                seconds=outcome.seconds if first else 0.0,
-                bytes=outcome.bytes,
-            )
+            if outcome.result == BUILT:
+                first = name == node.spec
+                session.results[_own(session, stage).task] = Result(
+                    result="built" if first else "hit",
+                    seconds=outcome.seconds if first else 0.0,
+                    bytes=outcome.bytes,
+                )
             if stage.entry in self.images[name]:
                 self.images[name].discard(stage.entry)
                 if not self.images[name] and name not in self.failed:

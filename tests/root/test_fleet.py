@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -100,7 +105,10 @@ def test_workers_elsewhere_share_a_cache_and_nothing_else(tiny: World, tmp_path:
         again.edit("label: web00", "label: other", "web00.yaml")
         again.env = tiny.env
         says(again.doit("fleet", *words, check=False).err, f"ERROR: scheduler={far.address}: ",
-             "DASK_DISTRIBUTED__COMM__TLS__CA_FILE")  # fmt: skip
+             "no certificates are named", "DASK_DISTRIBUTED__COMM__TLS__CA_FILE")  # fmt: skip
+    # Of the one that was killed, its next start there removes what is left.
+    left = list(far.folder.glob("*/dask/strata-0/build-*"))
+    assert [path for path in left if f"build-{killed[0]}-" not in path.name] == []
     assert {"web00": tiny.outputs("web00")} == built_alone(tiny, tmp_path / "alone", ["web00"])
 
 
@@ -194,4 +202,48 @@ def test_a_stage_that_no_worker_outlives_is_given_up(tiny: World) -> None:
     assert len(killed) == 4
     says(said.out, "base: failed; without it: web00", "4 workers ended with it", "more memory")
     says(said.err, "ERROR: 1 spec of 1 failed: web00")
+    assert tiny.leftovers() == []
+
+
+@pytest.mark.nightly
+def test_what_only_the_project_has_reaches_workers_elsewhere(world: World, tmp_path: Path) -> None:
+    """A project's own .debs go by the shared cache, files and passwords in the job; nothing is told."""
+    (world.root / "specs/debs").mkdir()
+    (world.root / "specs/debs/own.deb").write_bytes(world.deb("own").read_bytes())
+    world.edit("    packages: [beta]\n", "    packages: [beta]\n    debs: [debs/*.deb]\n")
+    world.write(
+        "web.yaml", (world.root / "specs/web.yaml").read_text() + "root_password: hunter22\n"
+    )
+    world.doit("lock", "spec=web")
+    with cluster(tmp_path / "far", world.environment()) as far:
+        far.worker("one")
+        world.env |= far.tls
+        said = world.doit("fleet", "spec=web", f"scheduler={far.address}", "cache_trust=any",
+                          f"cache=file://{tmp_path}/shared")  # fmt: skip
+        print(said.text)
+        assert "hunter22" not in far.logs + said.text
+    assert {one["result"] for one in told(world)} == {"built"}
+    assert {"web": world.outputs()} == built_alone(world, tmp_path / "alone", ["web"])
+
+
+@pytest.mark.nightly
+def test_a_fleet_that_is_interrupted_leaves_nothing_behind(tiny: World) -> None:
+    many(tiny, 4, SMALL, SMALL_BASES[:2])
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "tasks", "fleet", "spec=all", "workers=2"], cwd=tiny.root,
+        env=tiny.environment(), start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    until = time.monotonic() + 60
+    while not list(scratch(tiny).glob(f"{OWN}/strata-0/build-*/stage-*")):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    # As Ctrl-C does: all of the group.
+    os.killpg(driver.pid, signal.SIGINT)
+    out, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 130, out
+    assert b"Traceback" not in out
+    assert b"interrupted by SIGINT" in out
+    listed = ["ps", "-o", "stat=,args=", "-g", str(driver.pid)]
+    left = subprocess.run(listed, text=True, capture_output=True, check=False).stdout.splitlines()
+    assert [line for line in left if not line.startswith("Z")] == []
     assert tiny.leftovers() == []

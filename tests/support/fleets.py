@@ -191,11 +191,13 @@ def cluster(folder: Path, env: dict[str, str]) -> Iterator[Far]:
                    "--no-dashboard", cwd=folder)  # fmt: skip
         yield far
     finally:
-        for process in reversed(far.running):
-            process.terminate()
-        for process in far.running:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        # Workers before the scheduler, so that they end as they do when nobody needs them.
+        for some in (far.running[1:], far.running[:1]):
+            for process in some:
+                process.terminate()
+            for process in some:
+                try:
+                    process.wait(20)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
