@@ -14,7 +14,6 @@ import logging
 import os
 import queue
 import secrets
-import signal
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -278,8 +277,6 @@ def local(workers: int, scratch: Path) -> Iterator[Cluster]:
     folder = scratch / "dask"
     folder.mkdir()
     with dask.config.set(quiet):
-        # Ctrl-C is the driver's: its workers, in the same group, inherit that it is blocked.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             cluster = distributed.LocalCluster(
                 n_workers=workers,
@@ -294,13 +291,12 @@ def local(workers: int, scratch: Path) -> Iterator[Cluster]:
                 silence_logs=logging.CRITICAL,
                 memory_limit=0,
                 resources={RESOURCE: 1},
+                preload=[MODULE],
                 local_directory=str(folder),
                 env={"STRATA_SCRATCH": str(folder)},
             )
         except Exception as error:  # Dask's, whatever they are called in its version
             raise BuildError(f"this machine's workers do not start: {_first(error)}") from error
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         try:
             client = distributed.Client(cluster, set_as_default=False)
             with _used(Cluster(client=client, far=far, own=True)) as used:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
 import time
 import traceback
@@ -91,6 +92,11 @@ class Machine:
     def places(self) -> dict[str, Path]:
         """The folders that a stage writes to."""
         return {"cache": self.cache.root, "scratch": scratch_root()}
+
+
+def dask_setup(_worker: object) -> None:
+    """What Dask calls first where this is a preload: Ctrl-C is the driver's, which ends us."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def work(parcel: Parcel) -> dict[str, Any]:
