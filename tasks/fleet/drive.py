@@ -22,12 +22,15 @@ from ..remote.shared import AT_ONCE
 from ..repos.fetch import fetch
 from ..session.session import Session
 from ..version import VERSION
-from .cluster import Cluster
+from .cluster import LOOK, Cluster
 from .parcel import BUILT, FAILED, THERE, UNFIT, Errand, Outcome
 from .schedule import Node, Schedule
 
 GRACE = 20.0
 """Seconds that a stage waits for a worker which has not refused it: they come one by one."""
+
+AGAIN = 5
+"""How often a stage may come back from a worker that has refused it already."""
 
 SHOWN = 3
 """Names of specs in a line; of more, how many."""
@@ -103,6 +106,14 @@ def errand_of(session: Session, stage: Stage, *, near: bool) -> Errand:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Parked:
+    """From when on, and until when, a stage may be sent to another worker, by this host's clock."""
+
+    since: float
+    until: float
+
+
 @dataclass(kw_only=True)
 class Drive:
     """One run of a fleet over the specs of `sessions`."""
@@ -124,7 +135,8 @@ class Drive:
         self.attempts: dict[str, int] = {}
         self.tried: dict[str, dict[str, Outcome]] = {}
         self.unfit: dict[object, set[str]] = {}
-        self.parked: dict[str, float] = {}
+        self.parked: dict[str, Parked] = {}
+        self.again: dict[str, int] = {}
         self.told: set[str] = set()
         self.silent = ""
         self.images = {
@@ -205,35 +217,37 @@ class Drive:
         self._send(self.schedule.done(stage.entry))
 
     def _elsewhere(self, node: Node, outcome: Outcome) -> None:
-        """Send a stage to another worker, if there is one that has not seen it."""
+        """Send a stage to another worker, if there is or comes one that has not refused it."""
         name = node.stage.entry
         tried = self.tried.setdefault(name, {})
+        # Dask sends it back where those that were preferred have gone meanwhile.
+        again = outcome.address in tried
+        self.again[name] = self.again.get(name, 0) + again
         tried[outcome.address] = outcome
         self.unfit.setdefault(_needs(node.stage), set()).add(outcome.address)
-        others = self._others(name)
-        if others and self.attempts[name] < 2 * len(self.cluster.workers):
-            self._once(
-                f"warning: worker {outcome.worker}: {outcome.message}; another one is asked",
-                f"{outcome.address} {outcome.message}",
-            )
-            self._send([node])
-        elif not others and not self.cluster.own:
-            self.parked[name] = time.monotonic() + GRACE
-        else:
+        if self.again[name] > AGAIN or (self.cluster.own and not self._others(name)):
             self._nobody(node)
+            return
+        self._once(
+            f"warning: worker {outcome.worker}: {outcome.message}; another one is asked",
+            f"{outcome.address} {outcome.message}",
+        )
+        now = time.monotonic()
+        self.parked[name] = Parked(since=now + again * LOOK, until=now + GRACE)
+        self._unpark()
 
     def _others(self, name: str) -> list[str]:
-        """The workers that have not seen a stage."""
+        """The workers that have not refused a stage."""
         return [one for one in self.cluster.workers if one not in self.tried[name]]
 
     def _unpark(self) -> None:
-        """Send what waited for another worker, if one has come."""
-        for name, until in list(self.parked.items()):
-            node = self.schedule.nodes[name]
-            if self._others(name):
+        """Send what waits for another worker, if there is one."""
+        for name, parked in list(self.parked.items()):
+            node, now = self.schedule.nodes[name], time.monotonic()
+            if self._others(name) and now >= parked.since:
                 del self.parked[name]
                 self._send([node])
-            elif time.monotonic() > until:
+            elif now > parked.until:
                 del self.parked[name]
                 self._nobody(node)
 
