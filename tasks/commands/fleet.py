@@ -51,6 +51,7 @@ def fleet(session: Session) -> None:
                     schedule=todo,
                     cluster=cluster,
                     say=session.screen.note,
+                    warn=session.screen.line,
                     moving=session.screen.moving,
                     complete=publishing.begin,
                 )

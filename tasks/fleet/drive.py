@@ -123,6 +123,8 @@ class Drive:
     cluster: Cluster
     say: Callable[[str], None]
     """Gets a line that stays."""
+    warn: Callable[[str], None]
+    """Gets one that stays whatever the user wants to see."""
     moving: Callable[[str], None]
     complete: Callable[[str], None]
     """Gets the name of a spec of which each image is there."""
@@ -271,7 +273,7 @@ class Drive:
                 for line in outcome.tail:
                     log.line(line)
             text += f"\n  its last lines are in {log.path}"
-        self.say(
+        self.warn(
             f"{stage.title}: failed{where}; without it: {_names(sorted(lost))}\n"
             + session.mask(text)
         )
@@ -283,13 +285,13 @@ class Drive:
             )
         text = self.cluster.missing()
         if text and text != self.silent:
-            self.say(f"waiting: {text}")
+            self.warn(f"waiting: {text}")
         self.silent = text
 
     def _once(self, line: str, what: str) -> None:
         if what not in self.told:
             self.told.add(what)
-            self.say(line)
+            self.warn(line)
 
 
 def _needs(stage: Stage) -> object:

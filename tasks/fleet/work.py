@@ -30,6 +30,7 @@ from ..host.scratch import scratch_folder, scratch_root
 from ..host.tools import tool
 from ..plan import versions
 from ..plan.job import BaseJob, Job, LayerJob
+from ..plan.keys import key
 from ..plan.lockfile import OWN, Record
 from ..plan.plan import RECIPES
 from ..plan.stage import Stage, tools_of
@@ -106,13 +107,18 @@ def work(parcel: Parcel) -> dict[str, Any]:
     secrets: tuple[str, ...] = ()
     try:
         errand = unpacked(parcel.text)
-        secrets = errand.secrets
-        outcome = _outcome(errand)
     except (KeyError, TypeError, ValueError) as error:
-        outcome = Outcome(result=UNFIT, message=f"this is no errand: {type(error).__name__}",
-                          hint=f"is Strata {VERSION} there the same as here?")  # fmt: skip
-    except BaseException:  # a fault of Strata's own, or a thread that is to end
-        outcome = Outcome(result=FAILED, message=traceback.format_exc())
+        outcome = Outcome(
+            result=UNFIT,
+            message=f"this is no errand for Strata {VERSION}: {type(error).__name__}",
+            hint="install the same version on both",
+        )
+    else:
+        secrets = errand.secrets
+        try:
+            outcome = _outcome(errand)
+        except BaseException:  # a fault of Strata's own, or a thread that is to end
+            outcome = Outcome(result=FAILED, message=traceback.format_exc())
     outcome.seconds = time.monotonic() - began
     outcome.worker, outcome.address = name, address
     outcome.message = masked(outcome.message, secrets)
@@ -279,9 +285,11 @@ def _check(errand: Errand, machine: Machine) -> None:
     A stage under the wrong key would be found there for ever.
     """
     stage = errand.job.stage
-    if errand.version != VERSION or stage.inputs["recipe"] != RECIPES[stage.kind]:
+    same = stage.inputs["recipe"] == RECIPES[stage.kind] and key(stage.inputs) == stage.key
+    if errand.version != VERSION or not same:
+        told = errand.version if errand.version != VERSION else "another one of that version"
         raise Unfit(
-            f"it has Strata {VERSION}, and the fleet was started by {errand.version}",
+            f"it has Strata {VERSION}, and the fleet was started by {told}",
             "install the same version on both",
         )
     try:

@@ -18,6 +18,7 @@ from support.world import World, says
 from tasks.fleet import work
 from tasks.fleet.drive import errand_of
 from tasks.fleet.parcel import Parcel
+from tasks.plan.keys import key
 from tasks.session.session import Session
 
 pytestmark = pytest.mark.root
@@ -124,6 +125,7 @@ def test_a_worker_whose_tools_are_others_makes_nothing(
     errand = errand_of(session, session.plan.base, near=True)
     stage = errand.job.stage
     older = dataclasses.replace(stage, inputs={**stage.inputs, "tool_version": "0.8.6-1"})
+    older = dataclasses.replace(older, key=key(older.inputs))
     other = dataclasses.replace(errand, job=dataclasses.replace(errand.job, stage=older))
     former = dataclasses.replace(errand, version="0.0.1")
     try:
