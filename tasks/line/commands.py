@@ -83,7 +83,7 @@ COMMANDS = {
             "STRATA_TRUSTED_KEYS.",
         ),
         Command(
-            name="fleet", takes=("scheduler", "workers", *SHARE),
+            name="fleet", takes=("scheduler", "workers", *ASK[1:], *SHARE),
             summary="make the images of many specs, on many machines",
             more="scheduler=tls://… cache=URL: on the workers of a Dask cluster; docs/fleet.md.\n"
             "Without a scheduler: on this machine, a process for each of workers=4.\n"
