@@ -161,9 +161,9 @@ class Cluster:
             # Else Dask would make it again when the worker goes that has the result.
             future.release()
 
-    def look(self) -> None:
+    def look(self, *, now: bool = False) -> None:
         """See who is there; BuildError where the scheduler is gone, or one may not be spoken to."""
-        if time.monotonic() - self.looked < LOOK and self.workers:
+        if not now and time.monotonic() - self.looked < LOOK and self.workers:
             return
         self.looked = time.monotonic()
         try:

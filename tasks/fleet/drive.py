@@ -161,6 +161,8 @@ class Drive:
                 f"{self.schedule.left} of {len(self.schedule.nodes)} stages to come, "
                 f"{len(self.cluster.workers)} workers"
             )
+        self.cluster.look(now=True)
+        self._tell_of_workers()
 
     def _send(self, nodes: Sequence[Node]) -> None:
         for node in nodes:

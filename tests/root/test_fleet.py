@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +31,14 @@ def built_alone(world: World, to: Path, names: list[str]) -> dict[str, dict[str,
     alone = world.clone(to)
     alone.doit("build", f"spec={','.join(names)}", "lock=frozen")
     return {name: alone.outputs(name) for name in names}
+
+
+def once(stages: list[dict[str, Any]], count: int) -> None:
+    """Each was made, and once: the worker that was killed may have just finished one."""
+    assert len({one["entry"] for one in stages}) == len(stages) == count
+    results = Counter(one["result"] for one in stages)
+    assert results["built"] + results["there"] == count
+    assert results["there"] <= 1
 
 
 OWN = "strata-0/build-*/dask"
@@ -55,8 +65,9 @@ def test_each_stage_is_made_once_though_a_worker_is_killed(tiny: World, tmp_path
          "images./nowhere: the tree has no directory /nowhere")  # fmt: skip
     says(said.err, "ERROR: 1 spec of 5 failed: bad")
     assert said.text.count("the tree has no directory") == 1
-    made = [one["result"] for one in told(tiny)]
-    assert sorted(made) == ["built"] * (2 + 5 + 2) + ["failed"]
+    stages = told(tiny)
+    assert [one["entry"] for one in stages if one["result"] == "failed"] != []
+    once([one for one in stages if one["result"] != "failed"], 2 + 5 + 2)
     assert {name: tiny.outputs(name) for name in names} == built_alone(
         tiny, tmp_path / "alone", names
     )
@@ -93,7 +104,7 @@ def test_workers_elsewhere_share_a_cache_and_nothing_else(tiny: World, tmp_path:
         assert len(killed) == 1
         says(said.text, "worker none: it has no STRATA_SIGNING_KEY", "another one is asked")
         stages = told(tiny)
-        assert [one["result"] for one in stages] == ["built"] * (2 + 4 + 2)
+        once(stages, 2 + 4 + 2)
         assert {one["worker"] for one in stages} <= {"one", "two"}
         assert len([*(tmp_path / "shared/ac").iterdir()]) == 2 + 4 + 2
         # Who comes later, with an empty cache: nothing is made.
@@ -189,7 +200,7 @@ def test_twenty_specs_on_three_bases_over_four_workers(world: World, tmp_path: P
     print(said.text)
     assert len(killed) == 1
     # Each spec has a layer and an image of its own.
-    assert [one["result"] for one in told(world)] == ["built"] * (3 + 3 + 20 + 20)
+    once(told(world), 3 + 3 + 20 + 20)
     assert {name: world.outputs(name) for name in names} == built_alone(
         world, tmp_path / "alone", names
     )
