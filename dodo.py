@@ -18,6 +18,7 @@ from tasks.graph import (  # noqa: F401 - doit looks for task_* here
     task_check,
     task_ci,
     task_doctor,
+    task_fleet,
     task_image,
     task_import,
     task_keygen,

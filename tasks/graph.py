@@ -240,6 +240,11 @@ def task_pull() -> Task:
     return _plain("sharing", "pull", "fetch what shared caches have of a spec")
 
 
+def task_fleet() -> Task:
+    """make the images of many specs, on many machines"""
+    return _plain("fleet", "fleet", "make the images of many specs, on many machines")
+
+
 def task_keygen() -> Task:
     """make a key that signs what is shared: name=ci writes ci.key"""
     return _plain("sharing", "keygen", "make a key that signs what is shared (name=ci)")

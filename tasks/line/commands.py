@@ -93,6 +93,13 @@ COMMANDS = {
             "STRATA_TRUSTED_KEYS.",
         ),
         Command(
+            name="fleet", takes=("scheduler", "workers", *ASK[1:], *SHARE),
+            summary="make the images of many specs, on many machines",
+            more="scheduler=tls://… cache=URL: on the workers of a Dask cluster; docs/fleet.md.\n"
+            "Without a scheduler: on this machine, a process for each of workers=4.\n"
+            "By the locks as they are: none is written.",
+        ),
+        Command(
             name="prune", spec=False, takes=("keep", "days", "dry", "cache"),
             summary="drop the cache entries that no lock needs",
             more="keep=10G: only until the cache is no larger. days=30: only what nothing used\n"

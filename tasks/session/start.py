@@ -127,7 +127,9 @@ def _session() -> Session:
     for name in ("quiet", "verbose"):
         if given.get(name, "1") != "1":
             raise InvalidDodoFile(f"{name}={given[name]}: expected 1, or nothing")
-    given = {**given, "spec": _one_of(given["spec"], given)} if "spec" in given else given
+    # One fleet makes them all, each stage once.
+    if "spec" in given and "fleet" not in sys.argv[1:]:
+        given = {**given, "spec": _one_of(given["spec"], given)}
     for name in given:
         if name not in VARIABLES and not name.startswith("var."):
             import difflib
