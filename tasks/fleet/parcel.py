@@ -58,7 +58,7 @@ class Errand:
     secrets: tuple[str, ...]
     """What no line that comes back may have."""
     like: str
-    """What it is called on hosts with other tools, and the `tools` of this one: plan/likeness.py."""
+    """Its name on hosts with other tools, and the `tools` of this one: see plan/likeness.py."""
     tools: Mapping[str, str]
     checkout: str = ""
     """The folder of the checkout whose cache the worker uses: of this machine's own workers."""
