@@ -15,7 +15,7 @@ from .signing import signers
 
 @dataclass(frozen=True, kw_only=True)
 class Vouching:
-    """Of a run: `policy` is made when it is needed; `any`: cache_trust=any; `signs`: it has a key."""
+    """Of a run: `policy` is made when needed; `any`: cache_trust=any; `signs`: it has a key."""
 
     made: Made
     policy: Callable[[], Policy]

@@ -107,7 +107,7 @@ def test_workers_elsewhere_share_a_cache_and_nothing_else(tiny: World, tmp_path:
         once(stages, 2 + 4 + 2)
         assert {one["worker"] for one in stages} <= {"one", "two"}
         records = [path.read_text() for path in (tmp_path / "shared/ac").iterdir()]
-    assert len([text for text in records if '"stage"' in text]) == 2 + 4 + 2
+        assert len([text for text in records if '"stage"' in text]) == 2 + 4 + 2
         # Who comes later, with an empty cache: nothing is made.
         again = driver.clone(tmp_path / "again")
         says(again.doit("fleet", *words).text, "4 specs, 8 stages: 0 to be made")
