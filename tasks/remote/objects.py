@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 
 from ..errors import BuildError
 from ..host import patience as limits
+from ..host.process import check_signal
 from . import names
-from .backend import Backend, Blob, Cut, Meter, Missing, RemoteFault, blocks
+from .backend import Backend, Blob, Cut, Meter, Missing, RemoteFault, blocks, plain
 from .web import AGENT, FAILED, MEANINGS, bounded, loopback
 
 PART = 5 << 20
@@ -142,6 +143,8 @@ class Objects(Backend):
         """Its errors as ours, in few words: its own hold addresses, and those may hold secrets."""
         from obstore import exceptions
 
+        # Within the library nothing hears of a signal: its own timeouts bound what that costs.
+        check_signal()
         try:
             yield
         except FileNotFoundError as error:
@@ -178,7 +181,7 @@ def _said(text: str) -> str:
         if part in text:
             return meaning
     cause = re.search(r'message: "([^"\n]{1,80})"', text)
-    return cause[1] if cause else "no answer that can be used"
+    return plain(cause[1]) if cause else "no answer that can be used"
 
 
 def _plain_http() -> bool:

@@ -377,15 +377,16 @@ def test_a_registry_is_named_where_no_password_may_go() -> None:
 
     for realm in (
         "http://registry.example.org/token",
+        "http://127.0.0.1:1/token",
         "ftp://x/",
         "",
         "https://",
         "https://a:b@c/",
     ):
         with pytest.raises(RemoteFault, match="no https:// address"):
-            check_realm(realm)
-    check_realm("https://registry.example.org/token")
-    check_realm("http://127.0.0.1:1/token")
+            check_realm(realm, False)
+    check_realm("https://registry.example.org/token", False)
+    check_realm("http://127.0.0.1:1/token", True)
 
 
 # ---------------------------------------------------------------- what is in a folder or registry

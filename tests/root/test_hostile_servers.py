@@ -1,0 +1,244 @@
+"""What servers say that is no answer: it costs bounded time, a few plain words, and no secret."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import re
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.remotes import environment
+from support.scripted import Scripted, certificate, scripted
+from support.tally import TALLY
+from support.world import says
+from tasks.remote.backend import Backend, Blob, RemoteFault, Unusable
+from tasks.remote.configured import SCHEMES, backends
+
+pytestmark = pytest.mark.root
+
+NAME = "base-" + "5" * 32
+DATA = b"x" * 3000
+BLOB = Blob(sha256=hashlib.sha256(DATA).hexdigest(), size=len(DATA))
+OK = b"HTTP/1.1 200 OK\r\n"
+PATIENCE = 0.6
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRATA_TIMEOUT", "1")
+    monkeypatch.setenv("STRATA_RETRIES", "0")
+    monkeypatch.setenv("NETRC", "/nonexistent")
+    monkeypatch.setenv("DOCKER_CONFIG", "/nonexistent")
+    for name in ("STRATA_REMOTE_TOKEN", "http_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def opened(kind: str, server: Scripted) -> Backend:
+    """A cache at this server."""
+    if kind == "s3":
+        env = {"AWS_ENDPOINT_URL": server.url, "AWS_ACCESS_KEY_ID": "AKIDci",
+               "AWS_SECRET_ACCESS_KEY": "right-0-secret", "AWS_REGION": "us-east-1"}  # fmt: skip
+        with environment(**env):
+            cache = SCHEMES["s3"]("s3://bucket/x", PATIENCE)
+            for name in ("_short", "_stream", "_parts"):
+                getattr(cache, name)
+        return cache
+    address = f"oci://{server.place}/a/b" if kind == "oci" else f"{server.url}/x"
+    return SCHEMES[address.partition("://")[0]](address, PATIENCE)
+
+
+def fault_of(work: Callable[[], object], *parts: str, within: float = 3.5) -> str:
+    """The text of the fault that this ends with, soon, in few words, without a secret."""
+    TALLY["network faults"] += 1
+    began = time.monotonic()
+    with pytest.raises((RemoteFault, Unusable)) as caught:
+        work()
+    assert time.monotonic() - began < within
+    text = str(caught.value)
+    says(text, *parts)
+    assert text.isprintable()
+    assert len(text) < 120
+    assert "secret" not in text
+    return text
+
+
+def taken(cache: Backend) -> bytes:
+    return b"".join(cache.chunks(BLOB.sha256, 0))
+
+
+def put(cache: Backend) -> None:
+    cache.put_file(BLOB, io.BytesIO(DATA))
+
+
+# ---------------------------------------------------------------- time
+
+
+CRAWLS: list[tuple[bytes, bytes]] = [
+    (OK + b"X-Long: ", b"a"),
+    (OK, b"X-Many: a\r\n"),
+    (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    (CHUNKED + b"0", b"0"),
+    (CHUNKED + b"1\r\na\r\n0\r\n", b"T: a\r\n"),
+    (b"HTTP/1.1 302 Found\r\nLocation: /there\r\n\r\n", b"a" * 1000),
+]
+"""What comes first, and then a little again and again: heads, chunks' sizes, trailers, redirects."""
+
+
+@pytest.mark.parametrize("crawl", range(len(CRAWLS)))
+def test_an_answer_that_comes_bit_by_bit_is_given_up(crawl: int) -> None:
+    begin, more = CRAWLS[crawl]
+    with scripted(lambda here, one, _head: here.slowly(one, begin, more)) as server:
+        for kind in ("http", "oci"):
+            fault_of(lambda: opened(kind, server).record(NAME))  # noqa: B023
+            fault_of(lambda: taken(opened(kind, server)))  # noqa: B023
+        if crawl == 0:
+            fault_of(lambda: opened("http", server).size(BLOB.sha256), "no answer in time")
+            fault_of(lambda: put(opened("http", server)), "no answer in time")
+            fault_of(lambda: opened("s3", server).record(NAME))
+            fault_of(lambda: taken(opened("s3", server)))
+            fault_of(lambda: put(opened("s3", server)), within=5)
+
+
+def test_so_is_one_by_tls_and_a_handshake_that_does_not_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = certificate(tmp_path / "server.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+
+    def answer(here: Scripted, one: Any, head: bytes) -> None:
+        if b"/cas/" in head:
+            one.sendall(OK + b"Content-Length: %d\r\n\r\n" % len(DATA) + DATA)
+        else:
+            here.slowly(one, OK + b"X-Long: ")
+
+    with scripted(answer, path) as server:
+        cache = opened("http", server)
+        assert taken(cache) == DATA
+        fault_of(lambda: cache.record(NAME), "no answer in time")
+        monkeypatch.delenv("SSL_CERT_FILE")
+        fault_of(lambda: opened("http", server).record(NAME), "certificate")
+    with scripted(lambda here, one, _head: here.slowly(one, b"\x16\x03\x03\x3f\xff")) as server:
+        (cache,) = backends(f"https://{server.place}/x")
+        fault_of(lambda: cache.record(NAME), "no answer in time")
+
+
+def test_a_registry_s_token_is_not_waited_for_without_end() -> None:
+    def answer(here: Scripted, one: Any, head: bytes) -> None:
+        if b"/token" in head:
+            here.slowly(one, OK + b"X-Long: ")
+        else:
+            one.sendall(b'HTTP/1.1 401 No\r\nWWW-Authenticate: Bearer realm="%s/token"\r\n'
+                        b"Content-Length: 0\r\n\r\n" % here.url.encode())  # fmt: skip
+
+    with scripted(answer) as server:
+        fault_of(lambda: opened("oci", server).record(NAME), "no answer in time")
+
+
+def test_an_address_that_nobody_answers_at_is_given_up() -> None:
+    with socket.socket() as full, contextlib.ExitStack() as stack:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):
+            one = stack.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        (cache,) = backends(f"http://127.0.0.1:{full.getsockname()[1]}/x")
+        fault_of(lambda: cache.record(NAME), "no answer in time")
+
+
+# ---------------------------------------------------------------- nonsense
+
+
+NONSENSE: list[bytes] = [
+    OK + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n",
+    OK + b"Content-Length: 5, 6\r\n\r\nright-0-secret",
+    OK + b"Transfer-Encoding: chunked\r\n\r\nright-0-secret\r\n",
+    b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: http://[right-0-secret\r\n\r\n",
+    b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: http://right-0-secret:99999/\r\n\r\n",
+    b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: file:///etc/right-0-secret\r\n\r\n",
+    b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: http://\xff\xfe\x00/\r\n\r\n",
+    b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: http://" + b"a" * 300 + b"/\r\n\r\n",
+    b"HTTP/1.1 right-0-secret\r\n\r\n",
+    b"\x00\x01\x02" * 100,
+    OK + b"A: b\r\n" * 200 + b"\r\n",
+    OK + b"A" * 70000,
+    b"HTTP/1.1 599 \x1b[31mright-0\x1b]0;x\x07" + b"w" * 500 + b"\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 407 \x1b[31m\r\nContent-Length: 0\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("number", range(len(NONSENSE)))
+def test_nonsense_is_told_in_plain_words(number: int) -> None:
+    with scripted(lambda _here, one, _head: one.sendall(NONSENSE[number])) as server:
+        for kind in ("http", "oci"):
+            cache = opened(kind, server)
+            if number == 0:
+                assert cache.size(BLOB.sha256) == -1
+                continue
+            fault_of(lambda: cache.record(NAME))  # noqa: B023
+            with contextlib.suppress(RemoteFault):
+                cache.size(BLOB.sha256)
+            fault_of(lambda: taken(cache))  # noqa: B023
+            if number not in (1, 2):
+                fault_of(lambda: put(cache))  # noqa: B023
+
+
+def test_redirects_are_followed_five_times_and_no_further() -> None:
+    def answer(_here: Scripted, one: Any, head: bytes) -> None:
+        left = int(re.findall(rb"left=([0-9]+)", head)[0])
+        to = f"/?left={left - 1}" if left else ""
+        one.sendall(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: %s\r\n\r\n" % to.encode()
+                    if left else OK + b"Content-Length: 3000\r\n\r\n" + DATA)  # fmt: skip
+
+    with scripted(answer) as server:
+        cache: Any = opened("http", server)
+        for left in (0, 1, 5):
+            assert b"".join(cache.ranged(f"/?left={left}", 0)) == DATA
+        fault_of(lambda: list(cache.ranged("/?left=6", 0)), "redirects more than 5 times")
+
+
+def test_an_upload_is_led_nowhere_bad() -> None:
+    """The Location that a registry gives for an upload."""
+    for to in (b"http://[x", b"http://h:99999/", b"file:///x", b""):
+
+        def answer(_here: Scripted, one: Any, head: bytes, to: bytes = to) -> None:
+            status = b"202 A" if head.startswith(b"POST") else b"404 N"
+            one.sendall(b"HTTP/1.1 %s\r\nContent-Length: 0\r\nLocation: %s\r\n\r\n" % (status, to))
+
+        with scripted(answer) as server:
+            fault_of(lambda: put(opened("oci", server)))
+
+
+def test_what_a_registry_names_is_looked_at() -> None:
+    """Manifests and realms of a hostile one; what its errors say is not shown."""
+    record = b'{"format": 1}'
+    config = {"mediaType": "application/vnd.strata.record.v1+json", "size": len(record),
+              "digest": "sha256:" + "0" * 64}  # fmt: skip
+    whole = json.dumps({"config": config}).encode()
+    bearer = 'HTTP/1.1 401 No\r\nContent-Length: 0\r\nWWW-Authenticate: Bearer realm="{}"\r\n\r\n'
+    answers: dict[bytes, str] = {
+        CHUNKED + (b"10000\r\n" + b"a" * 0x10000 + b"\r\n") * 20: "malformed",
+        OK + b"Content-Length: %d\r\n\r\n" % len(whole) + whole: "not what its manifest says",
+        bearer.format("http://registry.example.org/token").encode(): "no https://",
+        bearer.format("https://u:right-0-secret@h/").encode(): "no https://",
+        bearer.format("https://[x").encode(): "no https://",
+        b'HTTP/1.1 400 No\r\nContent-Length: 40\r\n\r\n{"errors":[{"message":"right-0-secret"}]}': "No (HTTP 400)",
+    }
+    for text, said in answers.items():
+        with scripted(lambda _here, one, _head: one.sendall(text)) as server:  # noqa: B023
+            fault_of(lambda: opened("oci", server).record(NAME), said)
+    for seconds in ("1" + "0" * 400, "NaN", "1e999", '"x"', "1" + "0" * 5000):
+        from tasks.remote.login import token
+
+        with contextlib.suppress(RemoteFault):
+            token(b'{"token": "x", "expires_in": %s}' % seconds.encode())
