@@ -359,11 +359,13 @@ class Shared:
         there = remote.backend.size(file["sha256"]) == file["size"]
         return there and file["sha256"] not in remote.rotten
 
-    def _send_file(self, remote: Remote, blob: Blob, path: Path) -> None:
+    def _send_file(self, remote: Remote, blob: Blob, path: Path) -> bool:
+        """Send a file from its first byte; False where it is there."""
         if blob.sha256 not in remote.rotten and remote.backend.size(blob.sha256) == blob.size:
-            return
+            return False
         with opened(path) as source:
             remote.backend.put_file(blob, source)
+        return True
 
     def give_debs(self, name: str, records: Sequence[Record]) -> int:
         """Send the .debs that the cache has of these to each cache that lacks them; how many went.
@@ -377,10 +379,8 @@ class Shared:
 
             def one(blob: Blob, remote: Remote = remote) -> bool:
                 def send() -> bool:
-                    if not remote.writing or remote.backend.size(blob.sha256) == blob.size:
-                        return False
-                    self._send_file(remote, blob, self.cache.deb(blob.sha256))
-                    return True
+                    path = self.cache.deb(blob.sha256)
+                    return remote.writing and self._send_file(remote, blob, path)
 
                 try:
                     return bool(self._asking(send))
