@@ -222,7 +222,7 @@ def _unreadable(path: Path) -> Exception:
     Where its folder cannot be entered, that is raised instead, as the PermissionError that it is.
     """
     with safe.folder(path.parent) as here:
-        os.stat(here / ".")
+        os.stat(f"{here}/.")
     return Unusable("this user may not read it")
 
 
