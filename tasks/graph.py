@@ -65,6 +65,8 @@ class InCache:
 
     def __call__(self) -> bool:
         """True: there is nothing to do; what a shared cache has is brought here first."""
+        if not Reporter.running:  # `list` and `info` look, and fetch nothing
+            return _session().cache.intact(self.stage) is not None
         plan = _session().plan
         if self.stage.kind == "image":
             every = Reporter.selected("build") or Reporter.selected("image")

@@ -31,7 +31,10 @@ def push(session: Session) -> None:
     with session.cache.used(session.screen.progress):
         for stage in plan.stages:
             if session.cache.intact(stage) is None:
-                _say(session, stage, "not in the cache")
+                here = session.cache.record(stage).exists()  # and counts for nothing in this run
+                if here:
+                    shared.stays(stage)
+                _say(session, stage, "not sent" if here else "not in the cache")
                 continue
             session.screen.progress(f"{stage.title}: sending")
             debs += shared.give_debs(stage.entry, plan.records(stage))
@@ -51,7 +54,9 @@ def pull(session: Session) -> None:
     shared = _shared(session)
     shared.taking()
     plan = session.plan
-    session.have(plan.images[0], plan.stages)
+    lacking = [stage for stage in plan.stages if session.cache.intact(stage) is None]
+    if lacking:
+        session.have(lacking[0], lacking)
     for stage in plan.stages:
         if stage.task not in session.results:
             here = session.cache.get(stage) is not None

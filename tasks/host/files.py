@@ -98,7 +98,9 @@ def written(
         try:
             with space.placed(path):
                 yield opened
-                os.fchmod(descriptor, mode)
+                # FAT has no such modes: there the mount's stay, as with all that is on it.
+                with contextlib.suppress(PermissionError):
+                    os.fchmod(descriptor, mode)
                 if sync:
                     os.fsync(descriptor)
             if opened == name and fresh:

@@ -12,7 +12,7 @@ from ..host import patience
 from ..spec.words import near, printable
 from .backend import Backend, RemoteFault
 from .shared import Policy
-from .signing import SIGNING_KEY, SecretKey, secret_key, trusted_keys
+from .signing import SIGNING_KEY, SecretKey, by_name, secret_key, trusted_keys
 
 MODES = ("pull", "push", "both")
 
@@ -114,14 +114,12 @@ def policy(mode: str, trust: str, key: str, project: Path) -> Policy:
             "whom to trust is in STRATA_TRUSTED_KEYS",
         )
     secret: SecretKey | None = secret_key(Path(key)) if key else None
-    trusted = trusted_keys(project)
-    if secret is not None:
-        trusted.append(secret.public)
+    mine = [secret.public] if secret is not None else []
     return Policy(
         pull=mode != "push",
         push=mode != "pull",
         any=trust == "any",
-        trusted=tuple(dict.fromkeys(trusted)),
+        trusted=by_name([*trusted_keys(project), *mine]),
         key=secret,
     )
 

@@ -6,11 +6,12 @@ AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, GOOGLE_â
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, BinaryIO
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 
 from ..errors import BuildError
 from ..host import patience as limits
-from ..host.process import check_signal
+from ..host.process import POLL, check_signal
 from . import names
 from .backend import Backend, Blob, Cut, Meter, Missing, RemoteFault, blocks, plain
 from .web import AGENT, FAILED, MEANINGS, bounded, loopback
@@ -29,8 +30,11 @@ PART = 5 << 20
 PARTS = 9000
 """Parts of a file; S3 takes 10,000."""
 
-AT_ONCE = 4
+AT_ONCE = 2
 """Parts of a file that are on their way at a time."""
+
+METADATA = ("latest/api/token", "latest/meta-data", "computeMetadata/", "metadata/identity")
+"""Where a cloud's own machines ask who they are, when nobody has said it."""
 
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
@@ -89,7 +93,8 @@ class Objects(Backend):
     def record(self, name: str) -> bytes | None:
         try:
             with self._told():
-                found = self.api.get(self._short, names.record(name))
+                path = names.record(name)
+                found = _waited(lambda: self.api.get_async(self._short, path))
                 return bounded(found.stream(min_chunk_size=1), self.patience)
         except Missing:
             return None
@@ -101,8 +106,10 @@ class Objects(Backend):
 
         mode = "overwrite" if replace else "create"
         with self._told():
+            path = names.record(name)
+            options: dict[str, Any] = {"mode": mode, "use_multipart": False}
             try:
-                self.api.put(self._short, names.record(name), data, mode=mode, use_multipart=False)
+                _waited(lambda: self.api.put_async(self._short, path, data, **options))
             except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
                 return False
         return True
@@ -110,7 +117,8 @@ class Objects(Backend):
     def size(self, sha256: str) -> int | None:
         try:
             with self._told():
-                return int(self.api.head(self._short, names.file(sha256))["size"])
+                path = names.file(sha256)
+                return int(_waited(lambda: self.api.head_async(self._short, path))["size"])
         except Missing:
             return None
 
@@ -118,32 +126,34 @@ class Objects(Backend):
         meter = Meter(self.patience)
         options = {"range": {"offset": start}} if start else None
         with self._told():
-            found = self.api.get(self._stream, names.file(sha256), options=options)
+            path = names.file(sha256)
+            found = _waited(lambda: self.api.get_async(self._stream, path, options=options))
             for block in found.stream(min_chunk_size=1):
                 meter.moved(len(block))
                 yield block
 
     def put_file(self, blob: Blob, source: BinaryIO) -> None:
         path = names.file(blob.sha256)
+        if blob.size <= PART:
+            data: Any = source.read()
+            options: dict[str, Any] = {"use_multipart": False}
+        else:
+            data = blocks(source, Meter(5 * self.patience))
+            options = {
+                "use_multipart": True,
+                "chunk_size": max(PART, blob.size // PARTS),
+                "max_concurrency": AT_ONCE,
+            }
         with self._told():
-            if blob.size <= PART:
-                self.api.put(self._parts, path, source.read(), use_multipart=False)
-                return
-            self.api.put(
-                self._parts,
-                path,
-                blocks(source, Meter(5 * self.patience)),
-                use_multipart=True,
-                chunk_size=max(PART, blob.size // PARTS),
-                max_concurrency=AT_ONCE,
-            )
+            _waited(lambda: self.api.put_async(self._parts, path, data, **options))
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
         """Its errors as ours, in few words: its own hold addresses, and those may hold secrets."""
         from obstore import exceptions
 
-        # Within the library nothing hears of a signal: its own timeouts bound what that costs.
+        # While a file comes, nothing within the library hears of a signal: of each wait for the
+        # next block, its own timeout bounds what that costs.
         check_signal()
         try:
             yield
@@ -163,13 +173,26 @@ class Objects(Backend):
             raise RemoteFault("obstore failed in itself") from error
 
 
+def _waited(work: Callable[[], Awaitable[Any]]) -> Any:
+    """The result of what the library does by itself; a signal ends it in the middle of a part."""
+
+    async def watched() -> Any:
+        task = asyncio.ensure_future(work())
+        while not task.done():
+            await asyncio.wait([task], timeout=POLL)
+            check_signal()
+        return task.result()
+
+    return asyncio.run(watched())
+
+
 def _said(text: str) -> str:
     """The cause in what obstore says, which is Rust's description of it; never all of it."""
+    if any(f"/{part}" in text for part in METADATA):
+        return "it wants credentials, and the environment has none"
     if status := re.search(r"status code: ([0-9]{3})", text):
         number = int(status[1])
         return f"{MEANINGS.get(number, FAILED)} (HTTP {number})"
-    if "169.254.169.254" in text or "fd00:ec2" in text:
-        return "it wants credentials, and the environment has none"
     for part, meaning in (
         ("BadScheme", "its address is http://, which AWS_ALLOW_HTTP=true permits"),
         ("TimedOut", "no answer in time"),

@@ -133,11 +133,22 @@ class Registry(Web):
         path = f"{self.path}/blobs/uploads/"
         with self.asked("POST", path, body=b"") as response:
             self.check(response, 202)
-            url = urljoin(self.url + path, response.headers.get("Location", ""))
+            url = self._elsewhere(path, response.headers.get("Location", ""))
             url += f"{'&' if urlsplit(url).query else '?'}digest=sha256:{sha256}"
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
         with self.once("PUT", url, headers, body) as response:
             self.check(response, 201, 204)
+
+    def _elsewhere(self, path: str, location: str) -> str:
+        """The address to which a registry sends us on; RemoteFault where it is none."""
+        try:
+            found = urljoin(self.url + path, location)
+            good = urlsplit(found).scheme in ("http", "https") and urlsplit(found).port != 0
+        except ValueError:
+            good = False
+        if not good:
+            raise RemoteFault("it names no place for an upload")
+        return found
 
     def _put_manifest(self, name: str, parts: Sequence[bytes], body: bytes) -> None:
         """Push a manifest, after those of its blobs that are no files."""
@@ -166,7 +177,7 @@ class Registry(Web):
 
         So `body` has to be one that can be sent twice.
         """
-        used = self._token
+        used = self._token, self._basic
         with self.once(method, self.url + path, headers or {}, body) as response:
             if response.status != 401:
                 yield response
@@ -194,11 +205,11 @@ class Registry(Web):
             return basic(self._login.user, self._login.password)
         return {}
 
-    def _log_in(self, asked: Sequence[Challenge], used: Token | None) -> None:
+    def _log_in(self, asked: Sequence[Challenge], used: tuple[Token | None, bool]) -> None:
         """Be somebody: RemoteFault where the registry wants what we have not."""
         with self._lock:
-            if self._token is not used:
-                return  # another thread has got a new one meanwhile
+            if (self._token, self._basic) != used:
+                return  # another thread has been here meanwhile
             if not self._asked_login:
                 self._login, self._asked_login = self._known(), True
             for one in asked:

@@ -9,18 +9,19 @@ stage is built.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import itertools
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..host import patience, strict
+from ..host import patience, space, strict
 from ..plan.likeness import Likeness, tools_in
 from ..plan.lockfile import Record
 from ..plan.stage import Stage
@@ -99,17 +100,30 @@ class Shared:
 
     def take(self, stage: Stage, moving: Callable[[str], None]) -> bool:
         """Bring a stage's entry into the cache, its lock held; False where no cache has it."""
+        found: list[tuple[Remote, dict[str, Any]]] = []
         for remote in self._asked():
-            try:
+            with self._telling(remote, stage):
                 record = self._asking(functools.partial(self.find, remote, stage))
-                if record is not None:
+                if record is not None and not record["doubtful"]:
                     self._fetch(remote, stage, record, moving)
                     return True
-            except Unusable as fault:
-                self._tell(remote, "unusable", f"{stage.title}: {fault}; it is not used")
-            except RemoteFault as fault:
-                self._lost(remote, fault)
+                found += [(remote, record)] if record is not None else []
+        # What nobody vouches for comes last, also where it is taken.
+        for remote, record in found:
+            with self._telling(remote, stage):
+                self._fetch(remote, stage, record, moving)
+                return True
         return False
+
+    @contextlib.contextmanager
+    def _telling(self, remote: Remote, stage: Stage) -> Iterator[None]:
+        """What goes wrong with a stage or a cache costs a warning."""
+        try:
+            yield
+        except Unusable as fault:
+            self._tell(remote, "unusable", f"{stage.title}: {fault}; it is not used")
+        except RemoteFault as fault:
+            self._lost(remote, fault)
 
     def find(self, remote: Remote, stage: Stage) -> dict[str, Any] | None:
         """The record of just this stage in a shared cache, if it may be used. RemoteFault."""
@@ -119,7 +133,8 @@ class Shared:
         record = self._believed(raw, stage)
         signers = signing.signers(record, self.policy.trusted)
         if not signers and not self.policy.any:
-            names = ", ".join(sorted(map(str, record.get("signatures", {})))[:5])
+            named = sorted(filter(signing.is_name, record.get("signatures", {})))
+            names = ", ".join(named[:5])
             by = f"signed by {names}, none of whom is trusted here" if names else "not signed"
             self._tell(
                 remote,
@@ -128,7 +143,12 @@ class Shared:
                 f"  {signing.TRUSTED_KEYS} names whom to trust; cache_trust=any takes them all",
             )
             return None
-        return {**record, "doubtful": not signers}
+        packed = record["facts"].get("packed")
+        if stage.kind == "image" and packed["sha256"] != record["file"]["sha256"]:
+            raise Unusable("its record contradicts itself")
+        # No more than what is known to be good is kept of what others wrote there.
+        kept = {name: record["signatures"][name] for name in signers}
+        return {**record, "signatures": kept, "doubtful": not signers}
 
     def where(self, stage: Stage) -> str:
         """The address of a cache that would give this stage, or ""."""
@@ -198,6 +218,8 @@ class Shared:
         self, remote: Remote, stage: Stage, record: dict[str, Any], moving: Callable[[str], None]
     ) -> None:
         blob = Blob(sha256=record["file"]["sha256"], size=record["file"]["size"])
+        if space.free_bytes(self.cache.root) < blob.size:
+            raise Unusable(f"there is no room here for its {blob.size / 1e6:.0f} MB")
         moving(f"fetching {blob.size / 1e6:.1f} MB from {remote.backend.shown}")
 
         def progress(came: int) -> None:
@@ -291,12 +313,7 @@ class Shared:
         signed = bool(signing.signers(record, self.policy.trusted))
         if record.pop("trust", None) or not (mine or signed):
             if self.policy.key or entry.doubtful:
-                self._stays.add(stage.entry)
-                self._tell_once(
-                    "foreign",
-                    f"{stage.title} is not sent: it came from elsewhere with nobody's trusted "
-                    "signature, or was built by another checkout; nothing of that kind is",
-                )
+                self.stays(stage)
                 return False
         elif self.policy.key:
             signatures = dict(record.get("signatures", {}))
@@ -313,6 +330,15 @@ class Shared:
             except RemoteFault as fault:
                 self._full(remote, fault)
         return sent
+
+    def stays(self, stage: Stage) -> None:
+        """Say once that something is not sent since nobody vouches for it."""
+        self._stays.add(stage.entry)
+        self._tell_once(
+            "foreign",
+            f"{stage.title} is not sent: it came from elsewhere with nobody's trusted signature, "
+            "or was built by another checkout, or stands on what was; nothing of that kind is",
+        )
 
     def kept(self, stage: Stage) -> bool:
         """Whether a stage was not sent because nobody vouches for it."""
@@ -332,10 +358,9 @@ class Shared:
         if there and not self._better(record, there) and self._whole(remote, there):
             return False
         if there and signing.statement(there) == signing.statement(record):
-            record = {
-                **record,
-                "signatures": {**there.get("signatures", {}), **record.get("signatures", {})},
-            }
+            good = signing.signers(there, self.policy.trusted)
+            theirs = {name: there["signatures"][name] for name in good}
+            record = {**record, "signatures": {**theirs, **record.get("signatures", {})}}
         self._send_file(remote, blob, path)
         data = json.dumps(record, indent=1, sort_keys=True).encode("ascii") + b"\n"
         return remote.backend.put_record(stage.entry, data, [blob], replace=there is not None)

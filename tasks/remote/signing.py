@@ -108,6 +108,11 @@ def statement(record: Mapping[str, Any]) -> bytes:
     ).encode("ascii")
 
 
+def is_name(text: str) -> bool:
+    """Whether a key may be called so."""
+    return bool(re.fullmatch(KEY_NAME, text))
+
+
 def signers(record: Mapping[str, Any], trusted: Sequence[PublicKey]) -> list[str]:
     """The names of the trusted keys that have signed a record."""
     found: list[str] = []
@@ -203,14 +208,39 @@ def trusted_keys(project: Path) -> list[PublicKey]:
         lines = [line for line in re.split(r"[\s,]+", text) if line]
         return found + [public_key(line, TRUSTED_KEYS) for line in lines]
     path = Path(text)
-    real = path.resolve()
-    if project.resolve() in (real, *real.parents):
+    # As it is named and where it leads: a link in the project may be changed as well.
+    inside = any(
+        top in (place, *place.parents)
+        for top in {Path(os.path.abspath(_checkout(project))), _checkout(project).resolve()}
+        for place in (Path(os.path.abspath(path)), path.resolve())
+    )
+    if inside:
         raise BuildError(
             f"{TRUSTED_KEYS}={text}: it is in the project itself, so whoever may change that "
             "says whom to believe",
             f"keep it elsewhere on this host, as {HOST_KEYS}, or give the lines themselves",
         )
     return found + _keys_of(path, f"{TRUSTED_KEYS}={text}")
+
+
+def _checkout(project: Path) -> Path:
+    """The folder that a change may be proposed to: git's, where the project is a part of it."""
+    for folder in (project, *project.parents):
+        if os.path.lexists(folder / ".git"):
+            return folder
+    return project
+
+
+def by_name(keys: Sequence[PublicKey]) -> tuple[PublicKey, ...]:
+    """Each key once; BuildError for two of one name, of which a record can have one signature."""
+    found = tuple(dict.fromkeys(keys))
+    twice = strict.twice(key.name for key in found)
+    if twice is not None:
+        raise BuildError(
+            f"two keys that are trusted here are called {twice}",
+            "give the new one a name of its own: strata keygen name=ci-2",
+        )
+    return found
 
 
 def _keys_of(path: Path, where: str) -> list[PublicKey]:

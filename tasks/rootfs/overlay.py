@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from ..host.sandbox import Overlay
 from ..plan.stage import Stage
 from ..spec.words import counted
 from ..store.cache import Cache
+from ..store.record import Entry
 from .clean import begun
 from .tarball import unpack
 
@@ -49,6 +50,14 @@ class Upper:
         ).mount()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """On whose word a tree is what it is: nobody's (`doubtful`), or one that may be passed on."""
+
+    doubtful: bool = False
+    vouched: bool = True
+
+
 class Trees:
     """The trees that this process has at hand, unpacked, for the stages that need them next.
 
@@ -56,10 +65,15 @@ class Trees:
     comes from the cache is ever unpacked.
     """
 
-    def __init__(self, folder: Path, cache: Cache) -> None:
+    def __init__(
+        self, folder: Path, cache: Cache, vouch: Callable[[Stage, Entry], bool] | None = None
+    ) -> None:
         self.folder = folder
         self.cache = cache
         self.names: dict[str, str] = {}
+        self.vouch = vouch or (lambda _stage, _entry: False)
+        self.known: dict[str, Standing] = {}
+        """Of each tree at hand, as its record was then: it may be another by now."""
         self.count = 0
         self.unpacking = threading.Lock()
 
@@ -102,13 +116,28 @@ class Trees:
                 except DamagedEntry:
                     self.cache.damaged(stage, log.step)
                     raise
+                entry = packed[stage.key]
+                self.known[stage.key] = Standing(
+                    doubtful=entry.doubtful, vouched=self.vouch(stage, entry)
+                )
                 self.names[stage.key] = name
+
+    def standing(self, stages: Sequence[Stage]) -> Standing:
+        """That of what is made from these trees, which are at hand."""
+        return self._together([stage.key for stage in stages])
+
+    def _together(self, keys: Sequence[str]) -> Standing:
+        return Standing(
+            doubtful=any(self.known[key].doubtful for key in keys),
+            vouched=all(self.known[key].vouched for key in keys),
+        )
 
     @contextlib.contextmanager
     def upper(self, stage: Stage, lower: Sequence[str]) -> Iterator[Upper]:
         """A fresh upper directory; when the block ends well, it is the stage's tree."""
         name = self._name()
         since = begun(self.folder)
+        below = [key for key, known in self.names.items() if known in lower]
         if not lower:
             (self.folder / "empty").mkdir(exist_ok=True)
             lower = ["empty"]
@@ -121,4 +150,5 @@ class Trees:
             raise
         finally:
             remove(self.folder / (name + ".work"))
+        self.known[stage.key] = self._together(below)
         self.names[stage.key] = name

@@ -69,5 +69,6 @@ class Reporter(ZeroReporter):  # type: ignore[misc]  # doit has no types
         sys.stderr.write(f"ERROR: {msg}\n")
 
     def complete_run(self) -> None:
-        """After the last task."""
+        """After the last task; what was built is given to shared caches, also if another failed."""
         Reporter.running = False
+        self.session.sent()

@@ -26,7 +26,9 @@ class Screen:
         """A line that stays."""
         self._clear()
         try:
-            print(text, flush=True)
+            # At once: several threads may have something to say.
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
         except BrokenPipeError:
             # As SIGPIPE would end another program; what Python still holds must go somewhere.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -18,7 +18,7 @@ from ..formats.table import FILESYSTEMS
 from ..host import holes, safe, space, strict
 from ..host.files import sweep_temporary
 from ..host.log import Log
-from ..host.process import closing, need_root, popen, running
+from ..host.process import check_signal, closing, need_root, popen, running
 from ..host.scratch import scratch_folder, scratch_root
 from ..host.tools import tool
 from ..plan import lockfile
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ..builder import Builder, Reach
     from ..plan.job import Job
     from ..plan.likeness import Likeness
-    from ..remote.shared import Shared
+    from ..remote.shared import Policy, Shared
     from ..rootfs.overlay import Trees
 
 
@@ -134,8 +134,37 @@ class Session:
         """The cache, here or where STRATA_CACHE says."""
         root = Path(os.environ.get("STRATA_CACHE") or self.root / "cache").absolute()
         cache = Cache(root, SeenFiles(self.state / "seen.json"))
-        cache.trusting = self.variables.get("cache_trust") == "any"
+        cache.accepts = self._accepts
         return cache
+
+    def _accepts(self, stage: Stage, record: Mapping[str, Any]) -> bool:
+        """Whether an entry counts in this run: not what nobody vouches for, unless that is wanted.
+
+        Whoever signs takes nothing else from a cache that others may have filled.
+        """
+        if self.variables.get("cache_trust") == "any":
+            return True
+        signs = bool(os.environ.get("STRATA_SIGNING_KEY"))
+        return "trust" not in record and (not signs or self.vouches(stage, record))
+
+    def vouches(self, stage: Stage, record: Mapping[str, Any]) -> bool:
+        """Whether a stage was built in this checkout, or has a signature that is trusted here."""
+        if self.made.has(stage, str(record["sum"])):
+            return True
+        if not record.get("signatures"):
+            return False
+        from ..remote.signing import signers
+
+        return bool(signers(record, self.policy.trusted))
+
+    @cached_property
+    def policy(self) -> Policy:
+        """Which way things go between the cache and shared ones, and who is believed."""
+        from ..remote.configured import policy
+
+        mode, trust = (self.variables.get(name, "") for name in ("cache_mode", "cache_trust"))
+        key = os.environ.get("STRATA_SIGNING_KEY", "")
+        return policy(mode or "pull", trust, key, self.root)
 
     @cached_property
     def made(self) -> Made:
@@ -146,17 +175,16 @@ class Session:
     def shared(self) -> Shared | None:
         """The shared caches, where the user names any; BuildError for what they cannot be."""
         named = self.variables.get("cache", "") or os.environ.get("STRATA_REMOTE", "")
-        mode, trust = (self.variables.get(name, "") for name in ("cache_mode", "cache_trust"))
         if not named.strip():
             given = [f"{one}=" for one in ("cache_mode", "cache_trust") if self.variables.get(one)]
             if given:
                 raise BuildError(f"{given[0]} without cache=", "cache=URL, or STRATA_REMOTE=URL")
             return None
-        from ..remote.configured import backends, policy
+        from ..remote.configured import backends
         from ..remote.shared import Shared
 
-        rules = policy(mode or "pull", trust, os.environ.get("STRATA_SIGNING_KEY", ""), self.root)
-        shared = Shared(backends(named), rules, self.cache, self.made, self.screen.line)
+        policy = self.policy
+        shared = Shared(backends(named), policy, self.cache, self.made, self.screen.line)
         self.stack.callback(shared.close)
         return shared
 
@@ -172,7 +200,7 @@ class Session:
 
         folder = self.scratch / "trees"
         folder.mkdir()
-        return Trees(folder, self.cache)
+        return Trees(folder, self.cache, lambda stage, entry: self.vouches(stage, entry.record))
 
     def builder(self, log: Log, lock: lockfile.Lock | None = None) -> Builder:
         """What this run lends a stage, and those that ask repositories; `lock` is at hand."""
@@ -355,7 +383,7 @@ class Session:
     def complete(self) -> bool:
         """Whether there is a lock to plan from, and every image of it in the cache."""
         try:
-            return all(map(self.have, self.plan.images))
+            return all(map(self.within_reach, self.plan.images))
         except BuildError:
             return False
 
@@ -447,16 +475,36 @@ class Session:
                     self.need_arch()
                 # The log begins here, not where this waits: its builder may be writing to it.
                 with self.log(stage.log, stage.title) as log:
+                    job = self.job(stage)
                     try:
-                        build(self.job(stage), self.builder(log, self.plan.lock))
+                        build(job, self.builder(log, self.plan.lock))
                     except OSError as error:
                         if error.errno not in space.HOST_ERRORS:
                             raise
                         raise self.explained(error, stage.title, log.began) from error
-                self.made.note(stage, self.cache.record(stage))
+                self._vouch(job)
         self._note(stage, "hit" if entry else "built", began)
         if entry is None and self.shared is not None and self.shared.policy.push:
             self._sending.append(self._lane.submit(self._send, stage))
+
+    def _vouch(self, job: Job) -> None:
+        """Remember that a stage was built here, and sign it where this machine signs.
+
+        Not where it stands on what may have come from anywhere: see `vouches`.
+        """
+        stage = job.stage
+        below = [self.cache.get(one) for one in job.below]
+        sound = all(
+            entry is not None and self.vouches(one, entry.record)
+            for one, entry in zip(job.below, below, strict=True)
+        )
+        if not sound or not self.trees.standing(job.below).vouched:
+            return
+        if os.environ.get("STRATA_SIGNING_KEY"):
+            key = self.policy.key
+            assert key is not None
+            self.cache.endorse(stage, lambda record: {key.name: key.sign(record)})
+        self.made.note(stage, self.cache.sums[stage.entry])
 
     def _note(self, stage: Stage, what: str, began: float) -> None:
         """What became of a stage that is in the cache now: kept for build.json, and said."""
@@ -488,6 +536,12 @@ class Session:
             list(pool.map(self._pull, asked))
         return self.cache.intact(stage) is not None
 
+    def within_reach(self, stage: Stage) -> bool:
+        """Whether the cache or a shared one has a stage; nothing is fetched."""
+        if self.cache.get(stage) is not None:
+            return True
+        return self.shared is not None and bool(self.shared.where(stage))
+
     def _pull(self, stage: Stage) -> None:
         began = time.monotonic()
         assert self.shared is not None
@@ -512,9 +566,13 @@ class Session:
     def _send(self, stage: Stage) -> None:
         """Give a stage that was built to the shared caches, and the .debs that it was made of."""
         assert self.shared is not None
-        with contextlib.suppress(BuildError, SystemExit):
+        try:
             self.shared.give_debs(stage.entry, self.plan.records(stage))
             self.shared.give(stage, self.likenesses[stage.entry])
+        except BuildError as error:
+            self.screen.line(f"warning: {stage.title} is not sent: {error.message}")
+        except OSError as error:
+            self.screen.line(f"warning: {stage.title} is not sent: {error.strerror or error}")
 
     @cached_property
     def likenesses(self) -> dict[str, Likeness]:
@@ -526,6 +584,7 @@ class Session:
     def sent(self) -> None:
         """Wait for what is on its way to shared caches."""
         while self._sending:
+            check_signal()
             if not self._sending[0].done():
                 self.screen.progress("sending what was built to the shared cache")
             self._sending.pop(0).result()
@@ -601,7 +660,7 @@ class Session:
         lock = self.read_lock()
         lacking = "base"
         if lock is not None and self.fits(lock):
-            stages = [stage for stage in self.plan.images if not self.have(stage)]
+            stages = [stage for stage in self.plan.images if not self.within_reach(stage)]
             if not stages:
                 return
             lacking = stages[0].name
@@ -613,13 +672,7 @@ class Session:
         """From here to its end this run uses the cache; what killed runs left is removed."""
         self.stack.enter_context(self.cache.used(self.screen.progress))
         left = self.cache.sweep()
-        for folder in (
-            self.specs,
-            self.state,
-            self.state / "resolved",
-            self.state / "built",
-            self.out,
-        ):
+        for folder in (self.specs, self.state, self.state / "resolved", self.out):
             left += sweep_temporary(folder)
         for path in left:
             self.screen.line(f"{self.shown(path)}: it is not Strata's; left alone")
@@ -636,6 +689,8 @@ class Session:
     def close(self) -> None:
         """Remove the scratch folder and keep what was learned of files; a second time is fine."""
         closing()
+        for one in self._sending:
+            one.cancel()  # a signal ended the run: what is on its way looks at it by itself
         with contextlib.suppress(OSError):
             self.cache.memory.save()
         self.stack.close()

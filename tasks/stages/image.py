@@ -180,7 +180,8 @@ def _keep(job: ImageJob, builder: Builder, making: Making, stage: Stage) -> None
     ]
     facts |= {"removed": gone} if gone else {}
     digest: list[str] = []
-    with cache.put(stage, facts, lambda: digest[0]) as target:
+    doubtful = builder.trees.standing(job.below).doubtful
+    with cache.put(stage, facts, lambda: digest[0], doubtful=doubtful) as target:
         packed = compress.compress(making.raw, target, container=image.container, level=image.level)
         facts |= {"raw": asdict(packed.raw), "packed": asdict(packed.container)}
         digest.append(packed.container.sha256)

@@ -182,5 +182,6 @@ def finish(place: Place, upper: Upper, found: Finish) -> None:
     if found.mine:
         facts["own"] = sorted(found.mine)
     facts |= found.facts
-    with builder.cache.put(place.job.stage, facts) as target:
+    doubtful = builder.trees.standing(place.job.below).doubtful
+    with builder.cache.put(place.job.stage, facts, doubtful=doubtful) as target:
         tarball.pack(upper.path, target, builder.log, rare=rare, size=facts["size"])

@@ -38,8 +38,10 @@ class Cache:
         self.memory = memory
         self.debs = debs or root / "debs"
         """Folder of <sha256>.deb files."""
-        self.trusting = False
-        """Whether what nobody vouches for counts: cache_trust=any."""
+        self.accepts: Callable[[Stage, Mapping[str, Any]], bool] = _sound
+        """Whether an entry with this record counts in this run, whole as it may be."""
+        self.sums: dict[str, str] = {}
+        """The checksums of the records that this process has written, by entry."""
 
     @property
     def index(self) -> Path:
@@ -127,14 +129,14 @@ class Cache:
                 and record["inputs"] == json.loads(json.dumps(stage.inputs))
                 and record["file"]["name"] == path.name
                 and path.lstat().st_size == record["file"]["size"]
-                and (self.trusting or "trust" not in record)
+                and self.accepts(stage, record)
             ):
                 return Entry(
                     path=path,
                     sha256=record["file"]["sha256"],
                     size=record["file"]["size"],
                     facts=record["facts"],
-                    doubtful="trust" in record,
+                    record=record,
                 )
         except (OSError, ValueError):
             pass
@@ -203,7 +205,8 @@ class Cache:
 
         `facts` may be filled by the block, but for `private`: a file that only its owner and the
         folder's group may read, whatever the umask. `sha256` gives the file's digest if it is known
-        then. Of what comes from elsewhere, `signatures` are kept, and whether it is `doubtful`.
+        then. Of what comes from elsewhere, `signatures` are kept; what is `doubtful` counts only in
+        runs that take it outright.
         """
         mode = 0o640 if facts.get("private") else 0o644
         with written(self.file(stage), mode=mode) as temporary:
@@ -220,21 +223,21 @@ class Cache:
             "facts": facts,
             "inputs": stage.inputs,
             **({"signatures": dict(signatures)} if signatures else {}),
-            **({"trust": DOUBTFUL} if doubtful or self._stands_on_doubt(stage) else {}),
+            **({"trust": DOUBTFUL} if doubtful else {}),
         }
-        record["sum"] = record_sum(record)
-        write_text(self.record(stage), json.dumps(record, indent=1, sort_keys=True) + "\n")
+        self._write(stage, record)
         self.memory.note(path, digest)
 
-    def _stands_on_doubt(self, stage: Stage) -> bool:
-        """Whether a stage was made from a tree that nobody vouches for."""
-        if not self.trusting or "parent" not in stage.inputs:
-            return False
-        for kind in ("base", "layer"):
-            path = self.root / FOLDERS[kind] / f"{kind}-{stage.inputs['parent']}.json"
-            with contextlib.suppress(OSError, ValueError):
-                return "trust" in read_record(path)
-        return True  # gone meanwhile: nobody knows
+    def _write(self, stage: Stage, record: dict[str, Any]) -> None:
+        record["sum"] = self.sums[stage.entry] = record_sum(record)
+        write_text(self.record(stage), json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+    def endorse(self, stage: Stage, sign: Callable[[Mapping[str, Any]], Mapping[str, str]]) -> None:
+        """Add signatures to the record of a stage that was just made, its lock held."""
+        record = read_record(self.record(stage))
+        if record["sum"] == self.sums.get(stage.entry):
+            record["signatures"] = {**record.get("signatures", {}), **sign(record)}
+            self._write(stage, record)
 
     # ------------------------------------------------------------ the whole of it
 
@@ -402,6 +405,10 @@ class Cache:
         except OSError as error:
             return f"its file cannot be read: {error.strerror}"
         return "" if whole else "its SHA-256 is another"
+
+
+def _sound(_stage: Stage, record: Mapping[str, Any]) -> bool:
+    return "trust" not in record
 
 
 def used_at(path: Path) -> float:

@@ -1,7 +1,8 @@
 """What this very checkout has built: a signer vouches for nothing else that has no signature.
 
-One small file for each entry, in .doit/built/, which no CI cache has and no shared folder is: what
-a pull request built, and left in a cache that both use, is not there.
+A record in the cache does not tell who wrote it: a CI system may have restored it, or another
+checkout left it in a cache that both use. So for each entry there is an empty file in .doit/built/,
+called by it and by its record's checksum, as no commit can bring one (`safe.noted`).
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import os
 from pathlib import Path
 
 from ..host import safe
-from ..host.files import remove, write_text
+from ..host.files import remove
 from ..plan.stage import Stage
 from .cache import Cache
-from .record import FOLDERS, read_record
+from .record import FOLDERS
 
 
 class Made:
@@ -23,17 +24,17 @@ class Made:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def note(self, stage: Stage, record: Path) -> None:
-        """Remember that a stage was built here, whose record this is."""
-        with contextlib.suppress(OSError, ValueError):  # it is a memory: the build goes on
-            write_text(self.folder / stage.entry, read_record(record)["sum"] + "\n", sync=False)
+    def _path(self, stage: Stage, record_sum: str) -> Path:
+        return self.folder / f"{stage.entry}-{record_sum[:32]}"
+
+    def note(self, stage: Stage, record_sum: str) -> None:
+        """Remember that a stage was built here, whose record has this checksum."""
+        with contextlib.suppress(OSError):  # it is a memory: the build goes on
+            safe.note(self._path(stage, record_sum))
 
     def has(self, stage: Stage, record_sum: str) -> bool:
         """Whether just this entry was built here."""
-        with contextlib.suppress(OSError, ValueError):
-            text = safe.read_bytes(self.folder / stage.entry, 1 << 8).decode("ascii")
-            return text.strip() == record_sum
-        return False
+        return safe.noted(self._path(stage, record_sum))
 
     def forget(self, cache: Cache) -> None:
         """Let go of entries that the cache has no more."""
@@ -42,5 +43,5 @@ class Made:
                 names = os.listdir(opened)
             records = {path.stem for folder in set(FOLDERS.values()) for path in cache.own(folder)}
             for name in names:
-                if name not in records:
+                if name.rpartition("-")[0] not in records:
                     remove(self.folder / name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,13 @@ class Entry:
     sha256: str
     size: int
     facts: Mapping[str, Any]
-    doubtful: bool = False
-    """It came with nobody's signature who is believed here, or was built on what did."""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """All that is written of it."""
+
+    @property
+    def doubtful(self) -> bool:
+        """It came with nobody's signature who is believed here, or was built on what did."""
+        return "trust" in self.record
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -160,15 +160,18 @@ def test_a_pusher_that_is_killed_leaves_nothing_half(
     assert cache.size(sha256) == 16 << 20
 
 
-def test_a_large_file_passes_without_being_held(place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [
+    "http", "s3", *(pytest.param(one, marks=pytest.mark.nightly) for one in ("folder", "oci"))
+])  # fmt: skip
+def test_a_large_file_passes_without_being_held(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
     with path.open("wb") as file:
         file.truncate(48 << 20)
     sha256 = subprocess.check_output(["sha256sum", path], text=True).split()[0]
-    place = shared_servers().place(place.kind, direct=True)
+    place = shared_servers().place(kind, direct=True)
     out = subprocess.check_output([sys.executable, "-c", HELPER, place.address, path, "", sha256],
                                   env=helper_env(place), text=True)  # fmt: skip
-    assert int(out) < 32 << 20, place.kind
+    assert int(out) < 32 << 20
 
 
 # ---------------------------------------------------------------- faults
@@ -184,17 +187,17 @@ READING: dict[str, tuple[type[Exception], str]] = {
 @pytest.mark.parametrize("kind", SERVED)
 def test_each_fault_of_a_server_is_told_in_few_words_and_bounded(kind: str) -> None:
     place = shared_servers().place(kind)
-    cache, proxy = place.opened(patience=0.4), place.proxy
+    calm, cache, proxy = place.opened(), place.opened(patience=0.8), place.proxy
     assert proxy is not None
-    put(cache)
-    cache.put_record(NAME, RECORD, [BLOB])
+    put(calm)
+    calm.put_record(NAME, RECORD, [BLOB])
     for fault, (error, text) in READING.items():
         proxy.fault = Fault(fault, on=rf"GET .*({FILES})", after=70000)
         TALLY["network faults"] += 1
         began = time.monotonic()
         with pytest.raises(error) as caught:
             got(cache)
-        assert time.monotonic() - began < 3, fault
+        assert time.monotonic() - began < 15, fault
         assert_plain(str(caught.value), text)
     for fault in ("down", "silent", "403", "500", "507"):
         proxy.fault = Fault(fault, on="PUT|POST")
@@ -209,10 +212,10 @@ def test_each_fault_of_a_server_is_told_in_few_words_and_bounded(kind: str) -> N
             cache.record(NAME)
         assert_plain(str(caught.value))
     proxy.fault = Fault("404")
-    assert cache.record(NAME) is None
-    assert cache.size(SHA256) is None
+    assert calm.record(NAME) is None
+    assert calm.size(SHA256) is None
     proxy.fault = None
-    assert got(cache) == DATA
+    assert got(calm) == DATA
 
 
 def assert_plain(text: str, *parts: str) -> None:
@@ -249,9 +252,9 @@ def test_a_crawling_server_is_given_up(tmp_path: Path) -> None:
         (cache,) = backends(url)
         put(cache)
         began = time.monotonic()
-        with pytest.raises(RemoteFault, match="too slow"):
+        with pytest.raises(RemoteFault, match=r"too slow|no answer in time"):
             got(cache)
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 15
 
 
 # ---------------------------------------------------------------- who asks
@@ -326,6 +329,8 @@ def test_docker_s_login_is_the_registry_s(tmp_path: Path, monkeypatch: pytest.Mo
         ):
             (tmp_path / "config.json").write_text(json.dumps(config))
             (cache,) = backends(f"oci://{place}/team/cache")
+            with ThreadPoolExecutor(8) as pool:  # all of them learn at once who they are
+                list(pool.map(cache.size, [SHA256] * 8))
             put(cache)
             assert got(cache) == DATA
         for config, text in (
@@ -369,6 +374,16 @@ def test_a_registry_s_token_is_got_once_and_goes_nowhere_else(
         )
         assert got(cache) == DATA
         assert [one.headers.get("authorization") for one in other.seen] == [None]
+        proxy.fault = Fault("elsewhere", on="POST", to=f"{other.url}/v2/team/up")
+        with pytest.raises(RemoteFault):
+            put(cache)
+        assert other.seen[-1].method == "PUT"
+        assert "authorization" not in other.seen[-1].headers
+    for nowhere in ("http://h:x/", "http://[/", "file:///etc/passwd", ""):
+        proxy.fault = Fault("elsewhere", on="POST", to=nowhere)
+        with pytest.raises(RemoteFault) as caught:
+            put(cache)
+        assert_plain(str(caught.value))
     proxy.fault = None
     proxy.password = "Basic another"
     with pytest.raises(RemoteFault, match="its token server wants other credentials"):

@@ -22,6 +22,9 @@ from tasks.remote.backend import RemoteFault
 
 pytestmark = pytest.mark.root
 
+CALM = {"STRATA_RETRIES": "1", "STRATA_TIMEOUT": "20"}
+"""Where all is to go well, also on a busy machine."""
+
 BUILT, PULLED = {"built"}, {"pulled", "skipped"}
 
 
@@ -44,16 +47,16 @@ FILE, RECORD = f"GET .*({FILES})", r"GET .*(/ac/|/manifests/)"
 TAKING: list[tuple[Fault, set[str], int]] = [
     (Fault("down"), BUILT, 1),
     (Fault("silent"), BUILT, 1),
-    (Fault("403"), BUILT, 1),
     (Fault("404"), BUILT, 0),
     (Fault("slow", on=FILE), BUILT, 1),
-    (Fault("cut", on=FILE), BUILT, 1),
     (Fault("cut", on=FILE, after=1500), PULLED, 0),
     (Fault("wrong", on=FILE), BUILT, 1),
     (Fault("wrong", on=RECORD), BUILT, 1),
 ]
 
 TAKING_TOO: list[tuple[Fault, set[str], int]] = [
+    (Fault("cut", on=FILE), BUILT, 1),
+    (Fault("403"), BUILT, 1),
     (Fault("slow"), BUILT, 1),
     (Fault("500"), BUILT, 1),
     (Fault("down", on=FILES), BUILT, 1),
@@ -65,9 +68,9 @@ TAKING_TOO: list[tuple[Fault, set[str], int]] = [
 ]
 """Again at length, and on each kind: what is above stands for them."""
 
-GIVING = ["403", "507"]
+GIVING = ["507"]
 
-GIVING_TOO = ["down", "silent", "500", "cut"]
+GIVING_TOO = ["403", "down", "silent", "500", "cut"]
 
 
 def filled(kind: str, team: Team) -> tuple[Place, Proxy]:
@@ -86,7 +89,7 @@ def taken(kind: str, team: Team, faults: Sequence[tuple[Fault, set[str], int]]) 
         # Each is used up as it is met, and comes once more.
         proxy.fault = replace(fault) if fault else None
         TALLY["network faults"] += fault is not None
-        env = {"STRATA_RETRIES": "1"} if results == PULLED else {}
+        env = CALM if results == PULLED else {}
         world, done = team.build(replace(place, env={**place.env, **env}))
         assert set(world.results().values()) == results, (fault, done.text)
         assert len(warnings(done)) == told, (fault, done.text)
@@ -102,7 +105,9 @@ def test_a_cache_that_gives_nothing_good_costs_one_warning(team: Team) -> None:
 @pytest.mark.nightly
 @pytest.mark.parametrize("kind", SERVED)
 def test_each_kind_of_cache_may_fail_in_each_way(kind: str, team: Team) -> None:
-    taken(kind, team, [*(TAKING if kind != "http" else ()), *TAKING_TOO])
+    faults = [*(TAKING if kind != "http" else ()), *TAKING_TOO]
+    # A registry's records are blobs as its files are: one that is cut off is none.
+    taken(kind, team, [one for one in faults if kind != "oci" or one[0].kind != "lying"])
     given(kind, team, [*GIVING, *GIVING_TOO])
 
 
@@ -134,7 +139,7 @@ def test_what_comes_from_another_host_is_as_good_and_learns_no_secret(team: Team
     with proxied(proxy.upstream) as other:
         proxy.seen.clear()
         proxy.fault = Fault("redirect", on="GET", to=other.url.replace("127.0.0.1", "localhost"))
-        world, done = team.build(replace(place, address=secret))
+        world, done = team.build(replace(place, address=secret, env=CALM))
         assert set(world.results().values()) == PULLED
         assert warnings(done) == []
         assert proxy.seen[0].headers["authorization"].startswith("Basic ")
@@ -277,7 +282,7 @@ def test_what_one_checkout_built_another_one_takes(kind: str, team: Team) -> Non
     if place.proxy:
         assert place.proxy.asked("^(PUT|POST)") == []
         place.proxy.seen.clear()
-    world, done = team.build(place)
+    world, done = team.build(replace(place, env={**place.env, **CALM}))
     assert world.results() == {"base": "skipped", "/": "pulled"}
     assert warnings(done) == []
     if place.proxy:

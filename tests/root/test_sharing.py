@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 
 from support.world import Build, World, says, tiny_world
+from tasks.host.files import sha256_of
+from tasks.store.record import record_sum
 
 pytestmark = pytest.mark.root
 
@@ -201,7 +203,6 @@ def test_what_nobody_vouches_for_is_taken_only_where_that_is_said(team: Team) ->
 
 def test_a_signer_signs_nothing_that_others_made(team: Team) -> None:
     """Not what came unsigned, not what stands on it, not what another checkout left in a cache."""
-    share = team.share
     signer: dict[str, Any] = {"STRATA_SIGNING_KEY": str(team.key)}
     # Of a pull request's machine: unsigned, in a shared cache of its own.
     pr = team.clone("pr")
@@ -217,20 +218,142 @@ def test_a_signer_signs_nothing_that_others_made(team: Team) -> None:
     said = team.run(main, "push", "spec=web", "cache_trust=any", **signer)
     says(said.text, "not sent", "built by another checkout")
     assert not (team.share / "ac").exists()
-    # In a cache on the same machine, that both use.
+    # In a cache on the same machine, that both use: who does not sign takes it, and nothing that stands on
+    # it is signed later.
     common: dict[str, Any] = {"STRATA_CACHE": str(team.folder / "common")}
     team.clone("pr-2").doit("build", "spec=web", "lock=frozen", **common)
+    for path in (team.folder / "common/images").glob("image-*"):
+        path.unlink()
     main = team.clone("main-2")
-    said = team.run(main, "build", "spec=web", "lock=frozen", "cache_mode=both", **signer, **common)
-    assert set(main.results().values()) == {"hit"}
+    main.doit("build", "spec=web", "lock=frozen", **common)
+    assert main.results() == {"base": "hit", "/": "built"}
     said = team.run(main, "push", "spec=web", **signer, **common)
-    says(said.text, "not sent", "built by another checkout")
+    says(said.text, "not sent", "built by another checkout", "or stands on what was")
     assert not (team.share / "ac").exists()
-    # What it builds itself it signs.
-    team.share = share
-    shutil.rmtree(share)
-    team.build(team.clone("main-3"), "cache_mode=both", **signer)
-    assert all("ci" in json.loads(path.read_text())["signatures"] for path in team.records())
+    # Who signs makes it anew, and so vouches for it.
+    said = team.run(main, "build", "spec=web", "lock=frozen", "cache_mode=both", **signer, **common)
+    assert set(main.results().values()) == {"built"}
+    assert {
+        name for path in team.records() for name in json.loads(path.read_text())["signatures"]
+    } == {"ci"}
+    # From another checkout, too: the signature is with the entry.
+    again = team.clone("main-3")
+    team.run(again, "build", "spec=web", "lock=frozen", **signer, **common)
+    assert again.results() == {"base": "hit", "/": "hit"}
+
+
+def test_a_foreign_base_that_holds_more_is_in_no_image_that_is_signed(team: Team) -> None:
+    """Its record is in order; what is in its tarball nobody has signed."""
+    common: dict[str, Any] = {"STRATA_CACHE": str(team.folder / "common")}
+    pr = team.clone("pr")
+    pr.doit("build", "spec=web", "lock=frozen", **common)
+    evil = team.folder / "evil"
+    evil.mkdir()
+    (tarball,) = (team.folder / "common/layers").glob("base-*.tar.zst")
+    subprocess.run(["tar", "-C", evil, "--zstd", "-xf", tarball], check=True)
+    (evil / "EVIL").write_text("x\n")
+    subprocess.run(["tar", "-C", evil, "--zstd", "-cf", tarball, "."], check=True)
+    record = tarball.with_name(tarball.name.removesuffix(".tar.zst") + ".json")
+    content = json.loads(record.read_text())
+    content["file"] |= {"sha256": sha256_of(tarball), "size": tarball.stat().st_size}
+    content["sum"] = record_sum(content)
+    record.write_text(json.dumps(content))
+    for path in (team.folder / "common/images").glob("image-*"):
+        path.unlink()
+    main = team.clone("main")
+    shutil.rmtree(team.share)
+    team.run(main, "build", "spec=web", "lock=frozen", "cache_mode=both",
+             STRATA_SIGNING_KEY=str(team.key), **common)  # fmt: skip
+    assert set(main.results().values()) == {"built"}
+    assert main.outputs() == team.first.outputs()
+
+
+def test_doubt_goes_through_all_that_stands_between(built: World, tmp_path: Path) -> None:
+    """A tree is made of all stages below it, not of the one just below."""
+    share = tmp_path / "share"
+    line = built.doit("keygen", "name=ci").out.strip()
+    shutil.move(built.root / "ci.key", tmp_path / "ci.key")
+    built.doit("push", "spec=web", f"cache=file://{share}")
+    other = built.clone(tmp_path / "b", cache="layers/layer-*")
+    other.edit("format: ext4", "format: ext3")
+    other.doit("build", "spec=web", "lock=frozen", f"cache=file://{share}", "cache_trust=any")
+    assert other.results() == {"base": "pulled", "packages": "hit", "app": "hit", "/": "built",
+                               "/boot": "pulled"}  # fmt: skip
+    said = other.doit("push", "spec=web", f"cache=file://{tmp_path}/new", STRATA_SIGNING_KEY=str(tmp_path / "ci.key"),
+                      STRATA_TRUSTED_KEYS=line)  # fmt: skip
+    says(said.text, "not sent", "stands on what was")
+    assert not (tmp_path / "new/ac").exists()
+    # Nor does it count where nobody's word was said to do.
+    found = [json.loads(path.read_text()) for path in (other.root / "cache/images").glob("*.json")]
+    assert [record.get("trust") for record in found] == ["any", "any"]
+
+
+def test_what_was_signed_keeps_no_more_signatures_than_are_good(team: Team) -> None:
+    team.edit(lambda record: record["signatures"].update({f"k{n}": "AAAA" for n in range(14)}))
+    key, line = make_key(team.first, "ci-2", team.folder)
+    main = team.clone("main")
+    both = f"{team.line} {line}"
+    assert team.run(main, "pull", "spec=web", trust=both).code == 0
+    team.run(main, "push", "spec=web", trust=both, STRATA_SIGNING_KEY=str(key))
+    for path in team.records():
+        assert set(json.loads(path.read_text())["signatures"]) == {"ci", "ci-2"}
+
+
+def test_a_signed_entry_of_a_later_cache_comes_before_an_unsigned_one(team: Team) -> None:
+    unsigned = team.folder / "unsigned"
+    shutil.copytree(team.share, unsigned)
+    signed, team.share = team.share, unsigned
+    team.edit(lambda record: record.pop("signatures"))
+    other = team.clone("b")
+    other.doit("build", "spec=web", "lock=frozen", f"cache=file://{unsigned},file://{signed}", "cache_trust=any",
+               STRATA_TRUSTED_KEYS=team.line)  # fmt: skip
+    assert other.results() == {"base": "skipped", "/": "pulled"}
+    team.build(other)  # signed, it counts for all
+    assert other.results() == {"base": "skipped", "/": "hit"}
+
+
+def test_what_a_commit_brings_is_not_taken_for_what_was_built_here(team: Team) -> None:
+    other = team.clone("b")
+    for name in ("cache/images", "cache/layers", ".doit/built"):
+        shutil.copytree(team.first.root / name, other.root / name)
+    for path in (other.root / ".doit/built").iterdir():
+        path.chmod(0o644)  # git has no other mode for it
+    team.edit(lambda record: record.pop("signatures"))
+    for path in (other.root / "cache").glob("*/*.json"):
+        content = json.loads(path.read_text())
+        content.pop("signatures", None)
+        content["sum"] = record_sum(content)
+        path.write_text(json.dumps(content))
+    shutil.rmtree(team.share)
+    said = team.run(other, "push", "spec=web", STRATA_SIGNING_KEY=str(team.key))
+    says(said.text, "not sent")
+    assert not (team.share / "ac").exists()
+
+
+def test_a_failed_build_gives_what_it_made(built: World, tmp_path: Path) -> None:
+    other = built.clone(tmp_path / "b")
+    other.write("scripts/app.sh", "#!/bin/sh\nexit 1\n", 0o755)
+    said = other.doit("build", "spec=web", "lock=frozen", f"cache=file://{tmp_path}/share", "cache_mode=push",
+                      check=False)  # fmt: skip
+    assert said.code == 1
+    says(said.text, "app.sh")
+    kinds = [
+        json.loads(path.read_text()).get("stage") for path in (tmp_path / "share/ac").iterdir()
+    ]
+    assert sorted(filter(None, kinds)) == ["base", "layer"]
+
+
+def test_looking_fetches_nothing_and_pull_fetches_all(team: Team) -> None:
+    other = team.clone("b")
+    env = {"STRATA_REMOTE": team.url, "STRATA_TRUSTED_KEYS": team.line}
+    for command in (["list"], ["info", "image:/"], ["keys"], ["why"]):
+        # doit's own info exits 1 where something is to be done
+        other.doit(*command, "spec=web", check=False, **env)
+        assert not list((other.root / "cache").glob("images/image-*"))
+    team.build(other)
+    said = team.run(other, "pull", "spec=web")
+    says(said.text, "base", "pulled", "image", "hit")
+    assert list((other.root / "cache/layers").glob("base-*.tar.zst"))
 
 
 def test_a_signed_record_takes_the_place_of_one_that_nobody_believes(team: Team) -> None:

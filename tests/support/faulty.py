@@ -26,7 +26,7 @@ class Fault:
 
     down: hung up on; silent: never answered; slow: a byte now and then; cut: ended after `after`
     bytes; wrong: other bytes; longer: more than there is; lying: a Content-Length of more than
-    comes; redirect: sent to `to`; a number: this status.
+    comes; redirect: sent to `to`; elsewhere: told to upload to `to`; a number: this status.
     """
 
     kind: str
@@ -154,6 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
         more = {k: v for k, v in answer.getheaders() if k.lower() not in HOP}
         if "Location" in more:
             more["Location"] = more["Location"].replace(self.proxy.upstream, self.proxy.url)
+        if fault and fault.kind == "elsewhere":
+            more["Location"] = fault.to
         length = answer.headers.get("Content-Length") if self.command == "HEAD" else None
         upstream.close()
         self._answer(seen, answer.status, more, data, fault, length)

@@ -119,7 +119,7 @@ class Team:
 
     def fill(self, place: Place) -> None:
         """Send what was built."""
-        env = {"STRATA_SIGNING_KEY": self.key[0], **place.env}
+        env = {"STRATA_SIGNING_KEY": self.key[0], "STRATA_TIMEOUT": "20", **place.env}
         self.first.doit("push", "spec=web", f"cache={place.address}", check=True, **env)
 
     def build(self, place: Place, *words: str) -> tuple[World, Build]:

@@ -505,6 +505,8 @@ def test_the_schema_says_which_options_are_permitted() -> None:
         ("file:///srv/user@host", "file:///srv/user@host"),
         ("http://user:p@ss@host/", "http://***@host/"),
         ("HTTP://user:pass@host/", "HTTP://***@host/"),
+        ("s3://KEY:secret@bucket/x", "s3://***@bucket/x"),
+        ("a oci+http://user:secret@host/x", "a oci+http://***@host/x"),
     ],
 )
 def test_user_and_password_of_an_address_are_masked(uri: str, shown: str) -> None:
