@@ -24,7 +24,7 @@ from urllib3.response import BaseHTTPResponse
 
 from ..host.process import check_signal
 from .backend import BLOCK, RECORD_LIMIT, Backend, Cut, Meter, Missing, RemoteFault, plain
-from .sockets import Pools, Watched
+from .sockets import Pools, Watched, proxy_of
 
 AGENT = "strata"
 
@@ -88,7 +88,7 @@ class Web(Backend):
         self.patience = patience
         self.headers = {"Accept-Encoding": "identity", "User-Agent": AGENT, **headers}
         self.pools = Pools(patience)
-        self.pools.manager(urlsplit(url))  # what its proxy cannot be is said now
+        proxy_of(urlsplit(url))  # what can be none is said now
 
     def close(self) -> None:
         self.pools.close()
