@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -12,6 +13,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from support.tally import TALLY
 from support.world import says
 from tasks.errors import BuildError
 from tasks.plan.lockfile import Record
+from tasks.remote import sockets
 from tasks.remote.backend import Backend, Blob, RemoteFault, Unusable
 from tasks.remote.configured import SCHEMES, backends
 from tasks.remote.login import login, token
@@ -162,6 +165,41 @@ def test_an_address_that_nobody_answers_at_is_given_up() -> None:
             one.connect_ex(full.getsockname())
         (cache,) = backends(f"http://127.0.0.1:{full.getsockname()[1]}/x")
         fault_of(lambda: cache.record(NAME), "no answer in time")
+
+
+def test_whoever_waits_at_a_server_goes_on_when_all_is_hung_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a signal does it: at a head, a body, an upload, a handshake, with TLS and without."""
+    path = certificate(tmp_path / "server.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    large = Blob(sha256="0" * 64, size=64 << 20)
+
+    def answer(here: Scripted, one: Any, head: bytes) -> None:
+        if b"GET /x/cas/" in head:
+            one.sendall(OK + b"Content-Length: 3000\r\n\r\nabc")
+        here.ended.wait(20)
+
+    def silent(here: Scripted, _one: Any, _head: bytes) -> None:
+        here.ended.wait(20)
+
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(scripted(answer, one)) for one in (None, path)]
+        mute = stack.enter_context(scripted(silent))
+        caches = [SCHEMES[one.scheme](f"{one.url}/x", 30) for one in servers]
+        shaking = SCHEMES["https"](f"https://{mute.place}/x", 30)
+        works: list[Callable[[], object]] = [functools.partial(shaking.record, NAME)]
+        for one in caches:
+            works.append(functools.partial(one.record, NAME))
+            works.append(functools.partial(taken, one))
+            works.append(functools.partial(one.put_file, large, io.BytesIO(bytes(large.size))))
+        with ThreadPoolExecutor(len(works)) as pool:
+            waiting = [pool.submit(fault_of, work) for work in works]
+            time.sleep(1)
+            assert not any(wait.done() for wait in waiting)
+            sockets.hang_up()
+            for wait in waiting:
+                wait.result(timeout=2)
 
 
 # ---------------------------------------------------------------- nonsense
