@@ -40,6 +40,7 @@ NAME = "base-" + "5" * 32
 DATA = b"x" * 3000
 BLOB = Blob(sha256=hashlib.sha256(DATA).hexdigest(), size=len(DATA))
 OK = b"HTTP/1.1 200 OK\r\n"
+ENDED = OK + b"Connection: close\r\n"
 PATIENCE = 0.6
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
@@ -128,7 +129,7 @@ def test_so_is_one_by_tls_and_a_handshake_that_does_not_end(
 
     def answer(here: Scripted, one: Any, head: bytes) -> None:
         if b"/cas/" in head:
-            one.sendall(OK + b"Content-Length: %d\r\n\r\n" % len(DATA) + DATA)
+            one.sendall(ENDED + b"Content-Length: %d\r\n\r\n" % len(DATA) + DATA)
         else:
             here.slowly(one, OK + b"X-Long: ")
 
@@ -248,7 +249,7 @@ def test_redirects_are_followed_five_times_and_no_further() -> None:
         left = int(re.findall(rb"left=([0-9]+)", head)[0])
         to = f"/?left={left - 1}" if left else ""
         one.sendall(b"HTTP/1.1 302 F\r\nConnection: close\r\nContent-Length: 0\r\nLocation: %s\r\n\r\n" % to.encode()
-                    if left else OK + b"Content-Length: 3000\r\n\r\n" + DATA)  # fmt: skip
+                    if left else ENDED + b"Content-Length: 3000\r\n\r\n" + DATA)  # fmt: skip
 
     with scripted(answer) as server:
         cache: Any = opened("http", server)
@@ -281,7 +282,7 @@ def test_what_a_registry_names_is_looked_at() -> None:
     bearer = 'HTTP/1.1 401 No\r\nConnection: close\r\nContent-Length: 0\r\nWWW-Authenticate: Bearer realm="{}"\r\n\r\n'
     answers: dict[bytes, str] = {
         CHUNKED + (b"10000\r\n" + b"a" * 0x10000 + b"\r\n") * 20: "malformed",
-        OK + b"Content-Length: %d\r\n\r\n" % len(whole) + whole: "not what its manifest says",
+        ENDED + b"Content-Length: %d\r\n\r\n" % len(whole) + whole: "not what its manifest says",
         bearer.format("http://registry.example.org/token").encode(): "no https://",
         bearer.format("https://u:right-0-secret@h/").encode(): "no https://",
         bearer.format("https://[x").encode(): "no https://",
@@ -424,7 +425,7 @@ def test_a_proxy_is_told_its_password_and_nobody_else(monkeypatch: pytest.Monkey
         if head.startswith(b"CONNECT"):
             one.sendall(b"HTTP/1.1 407 \x1b[31mright-0-secret\r\n\r\n")
         else:
-            one.sendall(OK + b"Connection: close\r\nContent-Length: 2\r\n\r\n{}")
+            one.sendall(ENDED + b"Content-Length: 2\r\n\r\n{}")
 
     word = b"Basic " + base64.b64encode(b"u:right-0-secret @")
     with scripted(answer) as proxy, scripted(answer) as server:
@@ -465,7 +466,7 @@ def test_a_token_is_for_the_first_web_server_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answer(_here: Scripted, one: Any, _head: bytes) -> None:
-        one.sendall(OK + b"Connection: close\r\nContent-Length: 2\r\n\r\n{}")
+        one.sendall(ENDED + b"Content-Length: 2\r\n\r\n{}")
 
     bearer = b"Bearer right-0-secret"
     monkeypatch.setenv("STRATA_REMOTE_TOKEN", "right-0-secret")
