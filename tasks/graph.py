@@ -34,6 +34,7 @@ def task_lock() -> Task:
     """look at the repositories, write specs/NAME.lock"""
 
     def work() -> None:
+        from .commands.lock import told as lock_told
         from .commands.lock import update
 
         session = _session()
@@ -44,6 +45,9 @@ def task_lock() -> Task:
             session.need_arch(early=True)
         # From here on `doit prune` waits: what this run finds in the cache stays until its end.
         session.begin()
+        if session.variables.get("format", "text") != "text" and Reporter.selected("lock"):
+            lock_told(session)
+            return
         update(session)
         if Reporter.selected("lock"):
             session.screen.line(
@@ -190,8 +194,15 @@ def _plain(module: str, function: str, doc: str) -> Task:
 
 
 def task_keys() -> Task:
-    """each stage's key, for a CI cache (format=json|text)"""
-    return _plain("why", "keys", "each stage's key, for a CI cache (format=json|text)")
+    """each stage's key, for a CI cache (format=json|github|gitlab|text)"""
+    return _plain(
+        "keys", "keys", "each stage's key, for a CI cache (format=json|github|gitlab|text)"
+    )
+
+
+def task_ci() -> Task:
+    """print a pipeline for a CI system (provider=github|gitlab)"""
+    return _plain("ci", "pipeline", "print a pipeline for a CI system (provider=github|gitlab)")
 
 
 def task_check() -> Task:
@@ -227,6 +238,11 @@ def task_push() -> Task:
 def task_pull() -> Task:
     """fetch what shared caches have of a spec"""
     return _plain("sharing", "pull", "fetch what shared caches have of a spec")
+
+
+def task_fleet() -> Task:
+    """make the images of many specs, on many machines"""
+    return _plain("fleet", "fleet", "make the images of many specs, on many machines")
 
 
 def task_keygen() -> Task:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,14 @@ from support.repository import Repository, Server, real_debs, session_key
 from support.slim import slim_debs
 from support.tally import TALLY, told
 from support.world import KEPT, SPEC, World, checkout, populate, tiny_world
+from tasks.host.files import remove
 from tasks.host.process import SIGNALS
 
 ORDER = ("slow", "root", "unit")
 """The long ones first: at the end of a run, no process waits for another one's last test."""
 
-TOGETHER = ("tests/unit/", "test_shipped.py", "test_disk_full.py", "test_hostile.py",
-            "test_sandbox.py", "test_remote_faults.py")  # fmt: skip
+TOGETHER = ("tests/unit/", "test_shipped.py", "test_same_bytes.py", "test_disk_full.py",
+            "test_hostile.py", "test_sandbox.py", "test_remote_faults.py")  # fmt: skip
 """Files of which one process does all tests: they share what they build, or count what the host has."""
 
 
@@ -50,6 +53,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("root"):
                 item.add_marker(pytest.mark.usefixtures("needs_root"))
+
+
+def pytest_collection_finish() -> None:
+    """What is there by now stays: the collector of garbage need not look at it after each thousand."""
+    gc.collect()
+    gc.freeze()
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
@@ -126,13 +135,15 @@ def fast_scratch() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
-def world(tmp_path: Path, closure: list[Path], fast_scratch: dict[str, str]) -> Iterator[World]:
+def world(
+    tmp_path: Path, closure: list[Path], fast_scratch: dict[str, str], kept: Kept
+) -> Iterator[World]:
     """A checkout with the spec `web` and nothing built."""
     debs = tmp_path / "debs"
     debs.mkdir()
     repository = Repository(tmp_path / "repository")
     populate(repository, debs, closure)
-    with Server(repository.root) as server:
+    with Server(repository.root, port=kept.port) as server:
         root = tmp_path / "checkout"
         checkout(root, None)
         world = World(root, repository, server, debs, dict(fast_scratch))
@@ -145,27 +156,58 @@ def world(tmp_path: Path, closure: list[Path], fast_scratch: dict[str, str]) -> 
         yield world
 
 
+@dataclass
+class Kept:
+    """A first build, as its checkout had it then, and the port that its repository was served from."""
+
+    folder: Path
+    port: int = 0
+
+    def keep(self, world: World) -> None:
+        """Copy what a build has made, and the indexes of its repository."""
+        self.port = world.server.port
+        for name in ("cache", "out", ".doit"):
+            copied(world.root / name, self.folder / name)
+        copied(world.repository.root / "dists", self.folder / "dists")
+        shutil.copy2(world.root / "specs/web.lock", self.folder)
+
+    def give(self, world: World) -> None:
+        """The same, in another checkout, from whose repository nothing was asked so far."""
+        for name in ("out", ".doit"):
+            remove(world.root / name)
+            copied(self.folder / name, world.root / name)
+        (world.root / "cache").mkdir()
+        for path in (self.folder / "cache").iterdir():
+            # Entries are never written to; apt does what it likes in its lists.
+            copied(path, world.root / "cache" / path.name, linked=path.name != "index")
+        remove(world.repository.root / "dists")
+        copied(self.folder / "dists", world.repository.root / "dists")
+        shutil.copy2(self.folder / "web.lock", world.root / "specs/web.lock")
+
+
+def copied(source: Path, target: Path, *, linked: bool = False) -> None:
+    """A copy with all that a file has; of a checkout, without its scratch."""
+    subprocess.run(["cp", "-al" if linked else "-a", source, target], check=True)
+    if target.is_dir():
+        remove(target / "scratch")
+
+
 @pytest.fixture(scope="session")
-def built_cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Where `built` keeps what its first user made."""
-    return {"folder": tmp_path_factory.mktemp("built")}
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    """What the first user of `built` made."""
+    return Kept(tmp_path_factory.mktemp("built"))
 
 
 @pytest.fixture
-def built(world: World, built_cache: dict[str, Path]) -> World:
-    """The same after a first build, of which the caches are shared by all tests of the run."""
-    kept = built_cache["folder"]
-    if (kept / "cache").exists():
-        subprocess.run(["cp", "-al", f"{kept}/cache", f"{world.root}/cache"], check=True)
-        shutil.copy2(kept / "web.lock", world.root / "specs/web.lock")
-        first = world.build()
-        assert set(first.values()) == {"hit"}
+def built(world: World, kept: Kept) -> World:
+    """The same after a first build and one with nothing to do, by whichever test was first."""
+    if kept.port == world.server.port:
+        kept.give(world)
     else:
-        first = world.build()
-        assert set(first.values()) == {"built"}
-        subprocess.run(["cp", "-a", f"{world.root}/cache", f"{kept}/cache"], check=True)
-        shutil.rmtree(kept / "cache/index", ignore_errors=True)
-        shutil.copy2(world.root / "specs/web.lock", kept / "web.lock")
+        assert set(world.build().values()) == {"built"}
+        assert set(world.build().values()) == {"hit"}
+        if not kept.port:
+            kept.keep(world)
     world.server.clear()
     return world
 

@@ -6,7 +6,7 @@ from ..plan import lockfile
 from ..plan.accounts import authorized_keys
 from ..plan.entries import layer_entries, layer_scripts
 from ..plan.image_version import git_version
-from ..plan.repositories import MIRRORS, keyring_files, read_from
+from ..plan.repositories import MIRRORS, keyring_files, lacking, read_from
 from ..session.session import Session
 from ..spec.compose import variants_of
 from ..spec.words import counted
@@ -16,7 +16,8 @@ def check(session: Session) -> None:
     """Say what a spec holds, once all that can be seen without a build was looked at.
 
     Raises BuildError for the first fault: the schema, rules, each source file, script and keyring,
-    the addresses, and what the lock says of itself. A lock that is stale or missing is no fault.
+    the addresses, and what the lock says of itself. A lock that is stale or missing is no fault,
+    and neither is a mirror that this host does not know; that is told.
     """
     spec = session.spec
     for variant in () if session.variant else variants_of(spec.path, session.specs):
@@ -49,3 +50,5 @@ def check(session: Session) -> None:
         if number
     )  # fmt: skip
     session.screen.line(f"{spec.path}: right: {held}; the lock is {state}")
+    for one in lacking(spec, session.mirrors):
+        session.screen.line(f"  to lock or build it here, {one.hint}: {one.message}")

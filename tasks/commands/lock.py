@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+
 from ..errors import BuildError
 from ..host.files import write_text
 from ..plan import lockfile
-from ..plan.changes import changes
+from ..plan.changes import changes, markdown
 from ..plan.debs import changed
 from ..session.session import Session
+
+
+def told(session: Session) -> None:
+    """The same, and print what moved in Markdown, for a pull request; nothing if no package did."""
+    form = session.variables["format"]
+    if form != "markdown":
+        raise BuildError(f"lock format={form}: expected text or markdown")
+    old = session.read_lock()
+    # What else is said is for the log.
+    with contextlib.redirect_stdout(sys.stderr):
+        update(session)
+    new = session.read_lock()
+    assert new is not None
+    suites = {repo.name: repo.suite for repo in session.spec.repos}
+    text = markdown(session.name, old, new, suites)
+    if text:
+        session.screen.line(text)
 
 
 def update(session: Session) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from ..errors import BuildError
+from ..plan.repositories import expand
 from ..session.session import Session
 from ..spec.load import is_spec
 from ..stages import publish as stage
@@ -16,7 +18,7 @@ def _publication(session: Session) -> Publication:
         out=session.out,
         spec=session.spec,
         plan=session.plan,
-        uris=session.uris,
+        uris=_uris(session),
         cache=session.cache,
         places=session.places,
         lock_digest=session.lock_digest,
@@ -26,6 +28,18 @@ def _publication(session: Session) -> Publication:
         say=session.screen.line,
         progress=session.screen.progress,
     )
+
+
+def _uris(session: Session) -> dict[str, str]:
+    """Each repository's address; not of those of which this host knows no mirror.
+
+    Who has all in the cache needs none.
+    """
+    found = {}
+    for repo in session.spec.repos:
+        with contextlib.suppress(BuildError):
+            found[repo.name] = expand(repo.uri, session.mirrors, session.spec)
+    return found
 
 
 def publish(session: Session) -> None:

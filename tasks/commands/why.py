@@ -1,13 +1,10 @@
-"""`doit keys` and `doit why`."""
+"""`doit why`."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import BuildError
 from ..host import safe, strict
 from ..plan import lockfile
 from ..plan.debs import changed
@@ -16,33 +13,6 @@ from ..plan.stage import Stage, other_tools, tools_of
 from ..session.session import Session
 from ..spec.words import network_told
 from ..store.record import FOLDERS, read_record
-
-
-def keys(session: Session) -> None:
-    """Print each stage's key and the files that a CI cache keeps under it; asks no repository."""
-    form = session.variables.get("format", "text")
-    if form not in ("text", "json"):
-        raise BuildError(f"format={form}: expected text or json")
-    rows = []
-    for stage in session.plan.stages:
-        files = [session.cache.file(stage), session.cache.record(stage)]
-        rows.append(
-            {
-                "stage": stage.kind,
-                "name": stage.name,
-                "key": stage.key,
-                "files": [os.path.relpath(path, session.root) for path in files],
-            }
-        )
-    if form == "json":
-        found = {"spec": session.spec.name, "lock": session.lock_digest, "stages": rows}
-        session.screen.line(json.dumps(found, indent=1))
-        return
-    for row in rows:
-        session.screen.line(f"{row['stage']:<6} {row['name']:<16} {row['key']} {row['files'][0]}")
-
-
-# ---------------------------------------------------------------- why
 
 
 def why(session: Session) -> bool:

@@ -6,11 +6,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from . import distributions
 from .deb822 import stanza_fields
 
-ARCHIVE_ORIGINS = ("Debian", "Debian Backports", "Ubuntu")
-
-_ARCHIVE_KEYRING = re.compile(r".*/(debian|ubuntu)-archive-[^/]*\.(gpg|pgp|asc)")
 # As apt reads them (StringToBool).
 _YES = ("yes", "true", "with", "on", "enable", "1")
 _NO = ("no", "false", "without", "off", "disable", "0")
@@ -30,6 +28,8 @@ def host_mirrors(
     texts: Iterable[str],
     *,
     arch: str = "",
+    wanted: tuple[str, str] = ("", ""),
+    host: str = "",
     origin: Callable[[str, str], str] = lambda _uri, _suite: "",
     read: Callable[[str], str] = lambda _path: "",
 ) -> tuple[str, str]:
@@ -43,6 +43,9 @@ def host_mirrors(
     those that are trusted without a signature, and of the rest those without updates of their own
     or with a keyring of their own. `read` gives the list of mirrors that a mirror+file: source
     names. What is there for other architectures than `arch` alone, as Ubuntu's ports are, is none.
+
+    `wanted` has whose archive either is to be, where that is known: another's is none then, and
+    what tells nothing of itself counts as the `host`'s own, which os-release(5) names.
     """
     found: list[tuple[tuple[bool, ...], str, str]] = []
     sources = list(_sources(texts))
@@ -56,9 +59,17 @@ def host_mirrors(
         if not re.match(r"https?://|file:/", uri):
             continue  # cdrom:, or a list of mirrors on the network
         known = origin(given, suite)
-        archive = known in ARCHIVE_ORIGINS or bool(_ARCHIVE_KEYRING.fullmatch(signed))
+        archive = known in distributions.ORIGINS or bool(distributions.of_keyring(signed))
         security = bool(re.search(r"-security(/|$)|^[a-z]+/updates$", suite))
         if not security and not (re.fullmatch(r"[a-z]+", suite) and suite != "nodistro"):
+            continue
+        whose = (
+            distributions.ORIGINS.get(known)
+            or distributions.of_keyring(signed)
+            or distributions.of_suite(suite)
+            or ("" if known else host)
+        )
+        if wanted[security] not in ("", whose):
             continue
         # An archive needs nobody's word for what it has signed.
         rank = (

@@ -26,7 +26,7 @@ TOOLS: dict[str, str] = {
 TEST_TOOLS: dict[str, str] = {
     "gpg": "gpg", "gpgconf": "gpgconf", "gpg-agent": "gpg-agent",
     "qemu-system-x86_64": "qemu-system-x86", "git": "git", "ssh": "openssh-client",
-    "pigz": "pigz", "locale-gen": "locales", "ps": "procps",
+    "pigz": "pigz", "jq": "jq", "locale-gen": "locales", "ps": "procps",
     # gencat comes with libc6-dev, which gcc only recommends.
     "gcc": "gcc", "gencat": "libc6-dev",
     # What shared caches are kept in.

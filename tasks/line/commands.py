@@ -39,9 +39,10 @@ COMMANDS = {
             more="A commented spec, .gitignore and dodo.py; what is there is left alone.",
         ),
         Command(
-            name="lock", takes=(*ASK, *SHARE),
+            name="lock", takes=(*ASK, *SHARE, "format"),
             summary="look at the repositories, write specs/NAME.lock",
-            more="lock=keep resolves only what the spec added. Says `unchanged`, or what changed.",
+            more="lock=keep resolves only what the spec added. Says `unchanged`, or what changed.\n"
+            "format=markdown prints the changes alone, for a pull request: security first.",
         ),
         Command(
             name="check", summary="is a spec right? without root, network or lock",
@@ -57,8 +58,17 @@ COMMANDS = {
             more="Exit status 0: nothing; 2: something.",
         ),
         Command(
-            name="keys", takes=("format",), summary="each stage's key, for a CI cache",
-            more="format=text or format=json.",
+            name="keys", takes=("format", "have"), summary="each stage's key, for a CI cache",
+            more="format=text or json; of all specs at once: format=github for $GITHUB_OUTPUT, "
+            "format=gitlab\nfor a child pipeline. have=FILE: entries that there are, a line each.",
+        ),
+        Command(
+            name="ci", takes=("provider", "cache", *ASK[1:]),
+            summary="print a pipeline for a CI system: provider=github or gitlab",
+            more="As in: strata ci provider=github spec=all > .github/workflows/strata.yml\n"
+            "cache=URL or STRATA_REMOTE: a shared cache in place of the CI system's own. "
+            "mirror= and its kin\nare written into it, and so is what pip installs, "
+            "STRATA_REQUIREMENT. docs/ci.md tells the rest.",
         ),
         Command(
             name="reproduce", summary="build again in an empty cache, compare with out/NAME/",
@@ -81,6 +91,13 @@ COMMANDS = {
             summary="make a key that signs what is shared: name=ci",
             more="Writes NAME.key, for STRATA_SIGNING_KEY; prints the public line, for "
             "STRATA_TRUSTED_KEYS.",
+        ),
+        Command(
+            name="fleet", takes=("scheduler", "workers", *ASK[1:], *SHARE),
+            summary="make the images of many specs, on many machines",
+            more="scheduler=tls://… cache=URL: on the workers of a Dask cluster; docs/fleet.md.\n"
+            "Without a scheduler: on this machine, a process for each of workers=4.\n"
+            "By the locks as they are: none is written.",
         ),
         Command(
             name="prune", spec=False, takes=("keep", "days", "dry", "cache"),
@@ -116,7 +133,8 @@ STAGES = ("base", "layer", "image")
 
 VALUES = {
     "lock": ("latest", "keep", "frozen"),
-    "format": ("text", "json"),
+    "format": ("text", "json", "github", "gitlab", "markdown"),
+    "provider": ("github", "gitlab"),
     "fast": ("1",),
     "all": ("1",),
     "quiet": ("1",),

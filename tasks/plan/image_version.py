@@ -74,7 +74,9 @@ def git_version(spec: Spec, project: Path) -> str:
         raise BuildError(f"{where}: {error.message}", error.hint) from error
     status, out, err = capture([*_as_owner(project), *GIT], env=GIT_ENV, cwd=project)
     if status != 0:
-        said = printable(err.strip().splitlines()[-1]) if err.strip() else f"exit status {status}"
+        # Below a mount point, git says after what is wrong where it stopped to look.
+        lines = err.strip().splitlines() or [f"exit status {status}"]
+        said = printable(next((line for line in lines if line.startswith("fatal: ")), lines[-1]))
         raise BuildError(f"{where}: git cannot describe {project}: {said}", remedy)
     found = out.strip()
     if not re.fullmatch(FORM, found):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..debian import apt, deb822, signature, sources
+from ..debian import apt, deb822, distributions, signature, sources
 from ..errors import BuildError
 from ..spec.model import Repo, Spec, masked
 from ..spec.moments import of_seconds
@@ -34,11 +34,11 @@ ADDRESS = r"(https?://(?=[^/])([^\s\[\]\"'<>\\/]*@)?(\[[0-9A-Fa-f:.]+\](?=[:/]|$
 """An address as a spec's `uri` has it; brackets only around a host of IPv6 (RFC 3986)."""
 
 
-def find_mirrors(given: Mapping[str, str | None], arch: str = "") -> dict[str, str]:
+def find_mirrors(given: Mapping[str, str | None], spec: Spec | None = None) -> dict[str, str]:
     """What ${mirror} and its kin stand for: command line, environment, host's sources.
 
-    `given` holds the command line's; of the host's, those for `arch` count. A name that nothing
-    defines is left out.
+    `given` holds the command line's. Of the host's, those count that have the spec's architecture
+    and are of its distribution, as far as it names one. A name that nothing defines is left out.
     """
     found: dict[str, str] = {}
     host_found: tuple[str, str] | None = None
@@ -46,7 +46,12 @@ def find_mirrors(given: Mapping[str, str | None], arch: str = "") -> dict[str, s
         value = given.get(name) or os.environ.get(f"STRATA_{name.upper()}")
         if not value and name != "snapshot_mirror":
             host_found = host_found or sources.host_mirrors(
-                _host_sources(), arch=arch, origin=_host_origin, read=_host_text
+                _host_sources(),
+                arch=spec.arch if spec else "",
+                wanted=(distribution(spec, "mirror"), distribution(spec, "security_mirror")),
+                host=distributions.of_host(_host_text("/etc/os-release")),
+                origin=_host_origin,
+                read=_host_text,
             )
             value = host_found[number]
         if value:
@@ -59,6 +64,43 @@ def find_mirrors(given: Mapping[str, str | None], arch: str = "") -> dict[str, s
                 )
             found[name] = value.rstrip("/")
     return found
+
+
+def distribution(spec: Spec | None, name: str) -> str:
+    """Whose archive ${name} is to be, by the repositories that it stands in; "" where none tells.
+
+    A codename tells first, then the name of an archive's keyring, then a suite like `stable`.
+    """
+    repos = [repo for repo in spec.repos if f"${{{name}}}" in repo.uri] if spec else []
+    told = [
+        *(distributions.of_suite(repo.suite) for repo in repos),
+        *(distributions.of_keyring(repo.keyring.name) for repo in repos if repo.keyring),
+        *(distributions.of_class(repo.suite) for repo in repos if not repo.keyring),
+    ]
+    return next(filter(None, told), "")
+
+
+def lacking(spec: Spec, mirrors: Mapping[str, str]) -> list[BuildError]:
+    """What is to be said of each name in `${}` that the spec has and nothing here defines."""
+    return [
+        _unknown(name, spec)
+        for name in MIRRORS
+        if name not in mirrors and any(f"${{{name}}}" in repo.uri for repo in spec.repos)
+    ]
+
+
+def _unknown(name: str, spec: Spec) -> BuildError:
+    whose = distribution(spec, name)
+    of_whose = f" of {whose}" if whose else ""
+    return BuildError(
+        f"{spec.path}: ${{{name}}}: "
+        + (
+            "nothing says where a snapshot service is"
+            if name == "snapshot_mirror"
+            else f"this host's apt sources name no {name.replace('_', ' ')}{of_whose}"
+        ),
+        f"add {name}=ADDRESS, or set STRATA_{name.upper()}",
+    )
 
 
 def _host_sources() -> Iterator[str]:
@@ -99,15 +141,7 @@ def expand(uri: str, mirrors: Mapping[str, str], spec: Spec) -> str:
         mark = f"${{{name}}}"
         if mark in uri:
             if name not in mirrors:
-                raise BuildError(
-                    f"{spec.path}: {mark}: "
-                    + (
-                        "nothing says where a snapshot service is"
-                        if name == "snapshot_mirror"
-                        else f"this host's apt sources name no {name.replace('_', ' ')}"
-                    ),
-                    f"add {name}=ADDRESS, or set STRATA_{name.upper()}",
-                )
+                raise _unknown(name, spec)
             uri = uri.replace(mark, mirrors[name])
     if "$(ARCH)" in uri and spec.foreign:
         raise BuildError(

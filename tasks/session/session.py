@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ..plan.job import Job
     from ..plan.likeness import Likeness
     from ..remote.shared import Policy, Shared
+    from ..remote.vouching import Vouching
     from ..rootfs.overlay import Trees
 
 
@@ -52,9 +53,13 @@ VARIABLES = {
     "cache": "shared caches, in order: file:, https:, s3:, gs:, az:, oci:",
     "cache_mode": "pull, push or both: what goes between the cache and shared ones",
     "cache_trust": "cache_trust=any: take what nobody has signed, too",
+    "scheduler": "of `doit fleet`: where Dask's scheduler is, as tls://host:8786",
+    "workers": "of `doit fleet` without one: how many, on this machine",
     "quiet": "quiet=1, -q: only results and errors",
     "verbose": "verbose=1, -v: also what the commands of a stage print",
-    "format": "of `doit keys`: text or json",
+    "format": "of `doit keys`: text, json, github or gitlab; of `lock`: text or markdown",
+    "have": "of `doit keys`, for github and gitlab: a file of the entries there are, a line each",
+    "provider": "of `doit ci`: github or gitlab",
     "file": "of `doit import`: the file to read",
     "rounds": "of `doit bench`: how often each way is measured",
     "name": "of `doit keygen`: whose key it is",
@@ -134,28 +139,21 @@ class Session:
         """The cache, here or where STRATA_CACHE says."""
         root = Path(os.environ.get("STRATA_CACHE") or self.root / "cache").absolute()
         cache = Cache(root, SeenFiles(self.state / "seen.json"))
-        cache.accepts = self._accepts
+        if self.variables.get("cache_trust") or os.environ.get("STRATA_SIGNING_KEY"):
+            cache.accepts = self.vouching.accepts
         return cache
 
-    def _accepts(self, stage: Stage, record: Mapping[str, Any]) -> bool:
-        """Whether an entry counts in this run: not what nobody vouches for, unless that is wanted.
+    @cached_property
+    def vouching(self) -> Vouching:
+        """What counts in this run, and may be passed on."""
+        from ..remote.vouching import Vouching
 
-        Whoever signs takes nothing else from a cache that others may have filled.
-        """
-        if self.variables.get("cache_trust") == "any":
-            return True
-        signs = bool(os.environ.get("STRATA_SIGNING_KEY"))
-        return "trust" not in record and (not signs or self.vouches(stage, record))
-
-    def vouches(self, stage: Stage, record: Mapping[str, Any]) -> bool:
-        """Whether a stage was built in this checkout, or has a signature that is trusted here."""
-        if self.made.has(stage, str(record["sum"])):
-            return True
-        if not record.get("signatures"):
-            return False
-        from ..remote.signing import signers
-
-        return bool(signers(record, self.policy.trusted))
+        return Vouching(
+            made=self.made,
+            policy=lambda: self.policy,
+            any=self.variables.get("cache_trust") == "any",
+            signs=bool(os.environ.get("STRATA_SIGNING_KEY")),
+        )
 
     @cached_property
     def policy(self) -> Policy:
@@ -200,7 +198,8 @@ class Session:
 
         folder = self.scratch / "trees"
         folder.mkdir()
-        return Trees(folder, self.cache, lambda stage, entry: self.vouches(stage, entry.record))
+        vouches = self.vouching.vouches
+        return Trees(folder, self.cache, lambda stage, entry: vouches(stage, entry.record))
 
     def builder(self, log: Log, lock: lockfile.Lock | None = None) -> Builder:
         """What this run lends a stage, and those that ask repositories; `lock` is at hand."""
@@ -296,14 +295,7 @@ class Session:
         from ..plan.repositories import MIRRORS, find_mirrors
 
         given = {name: self.variables.get(name) for name in MIRRORS}
-        return find_mirrors(given, self.spec.arch if self.name else "")
-
-    @property
-    def uris(self) -> dict[str, str]:
-        """Each repository's own address, by its name: where it is now, not where it is read."""
-        from ..plan.repositories import expand
-
-        return {repo.name: expand(repo.uri, self.mirrors, self.spec) for repo in self.spec.repos}
+        return find_mirrors(given, self.spec if self.name else None)
 
     def reach(self, lock: lockfile.Lock | None) -> Reach:
         """How packages are reached; `lock` is at hand, with the moments as of which it was made."""
@@ -461,7 +453,7 @@ class Session:
     def make(self, stage: Stage, build: Callable[[Any, Builder], None]) -> None:
         """Build a stage unless another run makes it meanwhile, note the result, say a line."""
         need_root(f"building {stage.name}")
-        for name in _tools(stage):
+        for name in tools_needed(stage):
             tool(name)
         began = time.monotonic()
 
@@ -482,29 +474,11 @@ class Session:
                         if error.errno not in space.HOST_ERRORS:
                             raise
                         raise self.explained(error, stage.title, log.began) from error
-                self._vouch(job)
+                sound = self.trees.standing(job.below).vouched
+                self.vouching.built(stage, job.below, self.cache, sound=sound)
         self._note(stage, "hit" if entry else "built", began)
         if entry is None and self.shared is not None and self.shared.policy.push:
             self._sending.append(self._lane.submit(self._send, stage))
-
-    def _vouch(self, job: Job) -> None:
-        """Remember that a stage was built here, and sign it where this machine signs.
-
-        Not where it stands on what may have come from anywhere: see `vouches`.
-        """
-        stage = job.stage
-        below = [self.cache.get(one) for one in job.below]
-        sound = all(
-            entry is not None and self.vouches(one, entry.record)
-            for one, entry in zip(job.below, below, strict=True)
-        )
-        if not sound or not self.trees.standing(job.below).vouched:
-            return
-        if os.environ.get("STRATA_SIGNING_KEY"):
-            key = self.policy.key
-            assert key is not None
-            self.cache.endorse(stage, lambda record: {key.name: key.sign(record)})
-        self.made.note(stage, self.cache.sums[stage.entry])
 
     def _note(self, stage: Stage, what: str, began: float) -> None:
         """What became of a stage that is in the cache now: kept for build.json, and said."""
@@ -701,7 +675,7 @@ def loops(form: str, pack: str) -> bool:
     return pack == "loop" and bool(FILESYSTEMS[form].mounted_as)
 
 
-def _tools(stage: Stage) -> list[str]:
+def tools_needed(stage: Stage) -> list[str]:
     """The host's commands that a stage will run: asked for before it begins."""
     tools = ["setpriv", "unshare", "tar", "zstd"]
     if stage.kind == "base":

@@ -85,6 +85,8 @@ def _one_of(text: str, given: Mapping[str, str]) -> str:
     """
     from doit import doit_cmd
 
+    if "provider" in given or given.get("format") in ("github", "gitlab"):
+        return text  # one text is made of all: the command reads each
     try:
         names = chosen_specs(Path("specs"), text)
     except BuildError as error:
@@ -92,8 +94,8 @@ def _one_of(text: str, given: Mapping[str, str]) -> str:
     if len(names) == 1:
         return names[0]
     worst: dict[str, int] = {}
-    # JSON stays what a program can read.
-    heading = sys.stderr if given.get("format") == "json" else sys.stdout
+    # What a program reads stays what it can read.
+    heading = sys.stdout if given.get("format", "text") == "text" else sys.stderr
     for name in names:
         print(f"== {name}", file=heading, flush=True)
         child = os.fork()
@@ -125,7 +127,9 @@ def _session() -> Session:
     for name in ("quiet", "verbose"):
         if given.get(name, "1") != "1":
             raise InvalidDodoFile(f"{name}={given[name]}: expected 1, or nothing")
-    given = {**given, "spec": _one_of(given["spec"], given)} if "spec" in given else given
+    # One fleet makes them all, each stage once.
+    if "spec" in given and "fleet" not in sys.argv[1:]:
+        given = {**given, "spec": _one_of(given["spec"], given)}
     for name in given:
         if name not in VARIABLES and not name.startswith("var."):
             import difflib

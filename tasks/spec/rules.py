@@ -30,7 +30,7 @@ LARGEST = 16 << 40
 """Bytes of the largest ext4 with blocks of 4 KiB."""
 
 
-PUBLISHED = ("packages.txt", "SHA256SUMS", "build.json", "log")
+PUBLISHED = ("packages.txt", "SHA256SUMS", "build.json", "host.json", "log")
 """What out/NAME/ holds beside the images and NAME.yaml."""
 
 

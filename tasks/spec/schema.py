@@ -6,6 +6,7 @@ What a person sees is made of the schema's words: `description`, and beside each
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,15 +43,20 @@ def read_schema(path: Path) -> bytes:
         ) from error
 
 
+@functools.lru_cache(maxsize=4)
+def _rules(schema: bytes) -> Any:
+    """Read once, however many specs a run has."""
+    return json.loads(schema)
+
+
 def validate(document: Document, schema: bytes, *, where: Path) -> None:
     """BuildError for the first thing that the schema, of the file `where`, does not allow."""
-    import jsonschema
 
     def broken(what: str) -> BuildError:
         return BuildError(f"{where}: {what}", "restore it from Strata's own sources")
 
     try:
-        rules: Any = json.loads(schema)
+        rules = _rules(schema)
     except ValueError as error:
         raise broken(f"no JSON: {error}") from error
     except RecursionError as error:
@@ -58,22 +64,7 @@ def validate(document: Document, schema: bytes, *, where: Path) -> None:
     if not isinstance(rules, dict):
         raise broken("no schema: it is not a mapping")
 
-    def pattern(
-        _validator: Any, wanted: str, instance: Any, _schema: Any
-    ) -> Iterator[ValidationError]:
-        # As the schema's own regular expressions, ECMA's: their `$` lets no newline through.
-        if isinstance(instance, str) and not re.search(re.sub(r"\$$", r"\\Z", wanted), instance):
-            yield jsonschema.ValidationError("expected another form")
-
-    types = jsonschema.Draft7Validator.TYPE_CHECKER.redefine(
-        "integer",  # 1.0 is none here: sizes go to truncate(2), priorities to apt's text
-        lambda _checker, value: isinstance(value, int) and not isinstance(value, bool),
-    )
-    checker = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
-        jsonschema.Draft7Validator,
-        {"pattern": pattern, "uniqueItems": _unique},
-        type_checker=types,
-    )
+    checker = _checker()
     try:
         errors = list(checker(rules).iter_errors(document.values))
     except RecursionError as error:
@@ -98,6 +89,29 @@ def validate(document: Document, schema: bytes, *, where: Path) -> None:
                 f"(line {line})",
                 f"write {value} if that is meant: plain digits, no zero first",
             )
+
+
+@functools.cache
+def _checker() -> Any:
+    """jsonschema's validator, as a spec is read. To make it takes longer than most specs do."""
+    import jsonschema
+
+    def pattern(
+        _validator: Any, wanted: str, instance: Any, _schema: Any
+    ) -> Iterator[ValidationError]:
+        # As the schema's own regular expressions, ECMA's: their `$` lets no newline through.
+        if isinstance(instance, str) and not re.search(re.sub(r"\$$", r"\\Z", wanted), instance):
+            yield jsonschema.ValidationError("expected another form")
+
+    types = jsonschema.Draft7Validator.TYPE_CHECKER.redefine(
+        "integer",  # 1.0 is none here: sizes go to truncate(2), priorities to apt's text
+        lambda _checker, value: isinstance(value, int) and not isinstance(value, bool),
+    )
+    return jsonschema.validators.extend(  # type: ignore[no-untyped-call]
+        jsonschema.Draft7Validator,
+        {"pattern": pattern, "uniqueItems": _unique},
+        type_checker=types,
+    )
 
 
 def _unique(

@@ -28,7 +28,7 @@ from ..store.record import Entry
 from ..version import VERSION
 from .limit import check_sizes
 
-OWN = re.compile(rf"SHA256SUMS|build\.json|{OWN_TEMPORARY.pattern}")
+OWN = re.compile(rf"SHA256SUMS|(build|host)\.json|{OWN_TEMPORARY.pattern}")
 """What each build writes into out/NAME/, beside what build.json lists."""
 
 
@@ -43,6 +43,7 @@ class Publication:
     spec: Spec
     plan: Plan
     uris: Mapping[str, str]
+    """Each repository's address on this host, by its name, as far as it is known."""
     cache: Cache
     places: Mapping[str, Path]
     lock_digest: str
@@ -56,7 +57,10 @@ class Publication:
 
 
 def metadata(to: Publication, entries: list[Entry]) -> dict[str, Any]:
-    """foo.yaml: fuel-agent's fields, which provisioners read, and what Strata adds."""
+    """foo.yaml: fuel-agent's fields, which provisioners read, and what Strata adds.
+
+    It is in SHA256SUMS, so nothing in it is of the host alone.
+    """
     spec, plan = to.spec, to.plan
     first = plan.lock.repos[0].fields
     major, _, minor = first.get("Version", "").partition(".")
@@ -73,8 +77,9 @@ def metadata(to: Publication, entries: list[Entry]) -> dict[str, Any]:
             {
                 "type": "deb",
                 "name": repo.name,
+                # As the spec has it: what ${mirror} stands for is the host's, and in host.json.
                 # Only an address's own secrets: a password may be a word of a host's name.
-                "uri": masked(to.uris[repo.name]),
+                "uri": masked(repo.uri),
                 "suite": repo.suite,
                 "section": repo.section,
                 "priority": repo.priority,
@@ -116,6 +121,12 @@ def metadata(to: Publication, entries: list[Entry]) -> dict[str, Any]:
         **({"version": plan.version} if plan.version else {}),
         "strata": VERSION,
     }
+
+
+def host_text(to: Publication) -> str:
+    """host.json: what differs by host where the images do not, which SHA256SUMS does not list."""
+    addresses = {name: masked(uri) for name, uri in to.uris.items()}
+    return json.dumps({"spec": to.spec.name, "repos": addresses}, indent=1) + "\n"
 
 
 def packages_text(lock: lockfile.Lock) -> str:
@@ -177,6 +188,10 @@ def _publish(to: Publication) -> bool:
     with contextlib.ExitStack() as last, contextlib.ExitStack() as first:
         # No sync: it is rewritten by every build, and says nothing that a build relies on.
         report = last.enter_context(written(out / "build.json", sync=False))
+        if not _holds(out / "host.json", told := host_text(to)):
+            first.enter_context(written(out / "host.json", sync=False)).write_text(
+                told, encoding="utf-8"
+            )
         for name in changed:
             stack = last if name == "SHA256SUMS" else first
             stack.enter_context(written(out / name)).write_text(texts[name], encoding="utf-8")

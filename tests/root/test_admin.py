@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support.world import World
+from support.world import World, says
 
 pytestmark = pytest.mark.root
 
@@ -124,3 +124,50 @@ def test_import_of_fuel_agents_input_builds(built: World, tmp_path: Path) -> Non
     results = built.build(spec="fuel")
     assert (results["base"], results["/"]) == ("hit", "built")
     assert set(built.outputs("fuel")) == {"fuel.img.gz", "fuel-boot.img.gz"}
+
+
+# ---------------------------------------------------------------- what differs by host
+
+
+def test_digests_are_the_same_whatever_the_mirrors_address(tiny: World) -> None:
+    """What a host calls its mirror is in host.json, which SHA256SUMS does not list."""
+    out = tiny.root / "out/web"
+    tiny.build()
+    files = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    here = tiny.server.url
+    assert json.loads(files["host.json"]) == {"spec": "web", "repos": {"main": here}}
+    assert yaml.safe_load(files["web.yaml"])["repos"][0]["uri"] == "${mirror}"
+    assert b"host.json" not in files["SHA256SUMS"]
+    assert [name for name, content in files.items() if here.encode() in content] == ["host.json"]
+
+    shutil.rmtree(tiny.root / "cache")
+    shutil.rmtree(out)
+    other = here.replace("127.0.0.1", "localhost")
+    assert other != here
+    tiny.build(f"mirror={other}")
+    assert (out / "SHA256SUMS").read_bytes() == files["SHA256SUMS"]
+    assert json.loads((out / "host.json").read_text())["repos"] == {"main": other}
+
+    tiny.doit("clean", "spec=web")
+    assert not out.exists()
+
+
+def test_mirror_is_never_another_distributions(tiny: World) -> None:
+    """This host is Debian: of Ubuntu it knows no mirror, and says so before anything is asked."""
+    if "ID=debian" not in Path("/etc/os-release").read_text():
+        pytest.skip("which mirrors a host knows is its own: this one is no Debian")
+    keys = tiny.root / "specs/keys"
+    (keys / "test.gpg").rename(keys / "ubuntu-archive-keyring.gpg")
+    tiny.edit("keys/test.gpg", "keys/ubuntu-archive-keyring.gpg")
+    told = tiny.doit("check", "spec=web", STRATA_MIRROR="").out
+    says(told, "add mirror=ADDRESS, or set STRATA_MIRROR", "name no mirror of Ubuntu")
+    for command in ("lock", "build"):
+        failed = tiny.doit(command, "spec=web", check=False, STRATA_MIRROR="")
+        assert failed.code == 1
+        says(failed.err, "${mirror}: this host's apt sources name no mirror of Ubuntu",
+             "add mirror=ADDRESS, or set STRATA_MIRROR")  # fmt: skip
+    assert "STRATA_MIRROR" not in tiny.doit("check", "spec=web").out
+    tiny.build()
+    # Who has all in the cache needs none.
+    assert set(tiny.build("lock=frozen", STRATA_MIRROR="").values()) <= {"hit", "skipped"}
+    assert json.loads((tiny.root / "out/web/host.json").read_text())["repos"] == {}

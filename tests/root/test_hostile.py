@@ -269,7 +269,9 @@ def test_hostile_postinst_of_a_layer(built: World, host: Host) -> None:
     judge(out_of(built, "layer-*.tar.zst", "./var/lib/attack"))
 
 
-@pytest.mark.parametrize("tool", ["mmdebstrap", "debootstrap"])
+@pytest.mark.parametrize(
+    "tool", ["mmdebstrap", pytest.param("debootstrap", marks=pytest.mark.nightly)]
+)
 def test_hostile_postinst_of_the_base(built: World, host: Host, tool: str) -> None:
     """There the host's own tools run: what leaves their chroot finds a root with nothing in it."""
     built.add(built.deb("villain", "1", priority="required", essential=True,

@@ -10,7 +10,7 @@ import resource
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -161,9 +161,11 @@ NUMBERS: list[Any] = [0, -1, 1.0, 1.5, float("nan"), True, None, 1 << 64, 10**40
 
 def loaded(folder: Path, document: Any) -> Spec | str:
     """The spec, or the one message with which it is refused; anything else is a bug."""
-    path = folder / "web.yaml"
+    path, part = folder / "web.yaml", folder / "part.yaml"
+    path.unlink(missing_ok=True)  # a new file: to write over one, ext4 waits for the disk
     path.write_text(json.dumps(document))
-    (folder / "part.yaml").write_text("{}")
+    if not part.exists():
+        part.write_text("{}")
     try:
         return load_spec(path, schema=SCHEMA)
     except BuildError as error:
@@ -182,11 +184,19 @@ def around(path: Path_) -> dict[str, Any]:
     return copy.deepcopy({name: FULL[name] for name in FULL if name in names})
 
 
+NIGHTLY = os.environ.get("STRATA_TEST_NIGHTLY", "1") == "1"
+
+
+def some(values: Sequence[Any], path: Path_) -> Sequence[Any]:
+    """At night all of them; by day a third, and the neighbour in LEAVES gets the next third."""
+    return values if NIGHTLY else values[LEAVES.index(path) % 3 :: 3]
+
+
 @pytest.mark.parametrize("path", LEAVES, ids=lambda path: ".".join(map(str, path)))
 def test_hostile_value_in_each_field(tmp_path: Path, path: Path_) -> None:
     document = around(path)
     plain = not FREE & set(map(str, path)) or path[-1] in ("owner", "mode")
-    for value in [*STRINGS, *([] if path[-1] == "KEY" else NUMBERS)]:
+    for value in some([*STRINGS, *([] if path[-1] == "KEY" else NUMBERS)], path):
         found = loaded(tmp_path, put(document, path, value))
         if isinstance(found, str):
             assert found.startswith(f"{tmp_path}/web.yaml"), found
@@ -213,8 +223,9 @@ def test_hostile_variable_in_each_field(tmp_path: Path, path: Path_) -> None:
     if path[0] in ("include", "vars", "variants") or "meta" in path:
         return  # names stand for nothing there
     least = {**around(path), "vars": dict(FULL["vars"])}
-    for value in ["../../etc/passwd", "", "a\0b", f"$(touch {CANARY})", "x\nroot_password: evil\n", "a: b",
-                  "*v", "!!int 1", "{x: y}", "1", "${v}"]:  # fmt: skip
+    values = ["../../etc/passwd", "", "a\0b", f"$(touch {CANARY})", "x\nroot_password: evil\n", "a: b",
+              "*v", "!!int 1", "{x: y}", "1", "${v}"]  # fmt: skip
+    for value in some(values, path):
         least["vars"]["v"] = value
         written = loaded(tmp_path, put(least, path, value.replace("${", "$${")))
         brought = loaded(tmp_path, put(least, path, "${v}"))

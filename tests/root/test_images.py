@@ -58,7 +58,6 @@ def blkid(path: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
 
 
-@pytest.fixture
 def images(built: World, tmp_path: Path) -> tuple[World, dict[str, dict[str, Any]], Path]:
     """A build with an image of every kind: the world, foo.yaml's images by mount, raw files."""
     spec = (built.root / "specs/web.yaml").read_text()
@@ -74,10 +73,8 @@ def images(built: World, tmp_path: Path) -> tuple[World, dict[str, dict[str, Any
     return built, {image["mount"]: image for image in metadata["images"]}, raw
 
 
-def test_every_filesystem_and_container(
-    images: tuple[World, dict[str, dict[str, Any]], Path], tmp_path: Path
-) -> None:
-    world, metadata, raw = images
+def test_every_filesystem_and_container(built: World, tmp_path: Path) -> None:
+    world, metadata, raw = images(built, tmp_path)
     assert len(metadata) == 7
     for image in metadata.values():
         packed = (world.root / "out/many" / image["container_name"]).read_bytes()
@@ -115,6 +112,7 @@ def test_every_filesystem_and_container(
         assert (root / "etc/motd").read_text() == "hello\n"
         assert (root / "usr/share/beta/version").read_text() == "1\n"
     assert metadata["/opt"]["raw_size"] == 16 << 20
+    _check_size(metadata, raw)
 
 
 def _check(mount: str, point: Path) -> None:
@@ -135,10 +133,8 @@ def _check(mount: str, point: Path) -> None:
         assert (point / "exact/x").stat().st_mtime == 1000000000
 
 
-def test_journal_is_on_and_the_filesystem_is_small(
-    images: tuple[World, dict[str, dict[str, Any]], Path],
-) -> None:
-    _world, metadata, raw = images
+def _check_size(metadata: dict[str, dict[str, Any]], raw: Path) -> None:
+    """The journal is on, and the filesystem is small."""
     for mount in ("/", "/home", "/opt"):
         text = subprocess.run(["dumpe2fs", "-h", raw / metadata[mount]["container_name"]],
                               check=True, capture_output=True, text=True).stdout  # fmt: skip

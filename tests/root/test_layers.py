@@ -367,7 +367,20 @@ def test_apt_syntax_in_package_lists(built: World, tmp_path: Path) -> None:
     assert not [line for line in lines if line.startswith("alpha ")]
 
 
-def test_variants_and_debootstrap(built: World, tmp_path: Path) -> None:
+BASES = {
+    "essential": "{tool: mmdebstrap, variant: essential}",
+    "custom": "{tool: mmdebstrap, variant: custom, include: [alpha, apt, base-files, base-passwd, bash, coreutils, "
+    "dash, libc-bin, usr-is-merged, debianutils, diffutils, findutils, grep, gzip, hostname, init-system-helpers, login, "
+    "ncurses-bin, perl-base, sed, sysvinit-utils, util-linux]}",
+    "extract": "{tool: mmdebstrap, variant: extract, include: [alpha, base-files]}",
+    "debootstrap": "{tool: debootstrap, variant: minbase}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=pytest.mark.nightly if name == "custom" else ()) for name in BASES
+])  # fmt: skip
+def test_variants_and_debootstrap(built: World, tmp_path: Path, name: str) -> None:
     """Each base tool makes a base of the same closure; a variant without apt holds no layers.
 
     Whatever no package ships has a reason.
@@ -377,26 +390,18 @@ def test_variants_and_debootstrap(built: World, tmp_path: Path) -> None:
         text.partition("packages:")[0]
         + "images:\n  /: {file: v.img, format: ext4, container: raw}\n"
     )
-    for name, base in {
-        "essential": "{tool: mmdebstrap, variant: essential}",
-        "custom": "{tool: mmdebstrap, variant: custom, include: [alpha, apt, base-files, base-passwd, bash, coreutils, "
-        "dash, libc-bin, usr-is-merged, debianutils, diffutils, findutils, grep, gzip, hostname, init-system-helpers, login, "
-        "ncurses-bin, perl-base, sed, sysvinit-utils, util-linux]}",
-        "extract": "{tool: mmdebstrap, variant: extract, include: [alpha, base-files]}",
-        "debootstrap": "{tool: debootstrap, variant: minbase}",
-    }.items():
-        spec = plain.replace("{tool: mmdebstrap, variant: apt}", base)
-        assert spec != plain
-        built.write(f"{name}.yaml", spec)
-        assert set(built.build(spec=name).values()) == {"built"}
-        listed = (built.root / f"out/{name}/packages.txt").read_text().split("\n")
-        names = {line.split()[0] for line in listed if line}
-        assert ("apt" in names) == (name in ("custom", "debootstrap"))
-        assert ("baseline" in names) == (name in ("essential", "debootstrap"))
-        # What is only unpacked is in no list of dpkg's.
-        debs = (built.root / "cache/debs").glob("*.deb") if name == "extract" else ()
-        with mounted(built.root / f"out/{name}/v.img", tmp_path / name) as root:
-            assert unowned(root, shipped(debs)) == []
+    spec = plain.replace("{tool: mmdebstrap, variant: apt}", BASES[name])
+    assert spec != plain
+    built.write(f"{name}.yaml", spec)
+    assert set(built.build(spec=name).values()) == {"built"}
+    listed = (built.root / f"out/{name}/packages.txt").read_text().split("\n")
+    names = {line.split()[0] for line in listed if line}
+    assert ("apt" in names) == (name in ("custom", "debootstrap"))
+    assert ("baseline" in names) == (name in ("essential", "debootstrap"))
+    # What is only unpacked is in no list of dpkg's.
+    debs = (built.root / "cache/debs").glob("*.deb") if name == "extract" else ()
+    with mounted(built.root / f"out/{name}/v.img", tmp_path / name) as root:
+        assert unowned(root, shipped(debs)) == []
 
 
 def test_repositories_flat_file_and_by_priority(built: World, tmp_path: Path) -> None:

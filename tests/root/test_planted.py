@@ -160,6 +160,7 @@ def test_links_in_place_of_what_is_written_are_replaced(tiny: World, victim: Vic
     ]  # fmt: skip
     for path in (*swept, *replaced):
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
         path.symlink_to(victim.file)
     build = tiny.doit("build", "spec=web")
     victim.untouched()

@@ -7,8 +7,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,7 +153,9 @@ def test_script_of_a_clone_with_another_umask(built: World, mode: int) -> None:
     assert built.build() == HIT
 
 
-@pytest.mark.parametrize("name", ["files/motd", "scripts/app.sh"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("files/motd", marks=pytest.mark.nightly), "scripts/app.sh"]
+)
 def test_source_edited_while_it_is_built(built: World, name: str) -> None:
     """Its key was made of what it was: found under it, the new bytes would be wrong for ever."""
     path = built.root / "specs" / name
@@ -218,8 +221,22 @@ def test_fresh_clone_with_lock_and_images_only(built: World, tmp_path: Path) -> 
     assert built.server.requests == []
 
 
-@pytest.mark.parametrize("kind", ["base", "layer", "image"])
-@pytest.mark.parametrize("harm", ["truncated", "missing", "flipped", "no record"])
+HARMS = ("truncated", "missing", "flipped", "no record")
+
+
+def harmed(*pairs: tuple[str, str], kinds: Sequence[str]) -> list[Any]:
+    """Each harm to an entry of each kind: those of `pairs` in every run, the others at night."""
+    return [
+        pytest.param(kind, harm, marks=() if (kind, harm) in pairs else pytest.mark.nightly)
+        for kind in kinds for harm in HARMS
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "harm"),
+    harmed(("base", "truncated"), ("layer", "no record"), ("image", "missing"), ("image", "flipped"),
+           kinds=["base", "layer", "image"]),
+)  # fmt: skip
 def test_damaged_entry_that_nothing_needs(built: World, kind: str, harm: str) -> None:
     _harm(built, kind, harm)
     results = built.build("lock=keep")
@@ -231,8 +248,11 @@ def test_damaged_entry_that_nothing_needs(built: World, kind: str, harm: str) ->
         assert (results["/"], results["/boot"]) == ("hit", "hit")
 
 
-@pytest.mark.parametrize("harm", ["truncated", "missing", "flipped", "no record"])
-@pytest.mark.parametrize("kind", ["base", "layer"])
+@pytest.mark.parametrize(
+    ("kind", "harm"),
+    harmed(("base", "flipped"), ("layer", "truncated"), ("layer", "missing"), ("layer", "no record"),
+           kinds=["base", "layer"]),
+)  # fmt: skip
 def test_damaged_entry_that_is_needed(built: World, kind: str, harm: str) -> None:
     _harm(built, kind, harm)
     _harm(built, "image", "missing")

@@ -47,6 +47,7 @@ def shipped(
         yield world
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ["minimal", "layered"])
 def test_shipped_spec_builds(shipped: World, name: str, tmp_path: Path) -> None:
     results = shipped.build(spec=name)
@@ -61,7 +62,12 @@ def test_shipped_spec_builds(shipped: World, name: str, tmp_path: Path) -> None:
         if name == "layered":
             assert "It works" in (root / "var/www/html/index.html").read_text()
             assert (root / "etc/motd").read_text() == "Built by Strata.\n"
-    sums = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=shipped.root / "out" / name,
+    check_sums(shipped, name)
+
+
+def check_sums(world: World, name: str) -> None:
+    """What was published is what SHA256SUMS says."""
+    sums = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=world.root / "out" / name,
                           check=False, capture_output=True, text=True)  # fmt: skip
     assert sums.returncode == 0, sums.stdout + sums.stderr
 
@@ -84,12 +90,13 @@ def locked(world: World, name: str) -> list[str]:
 
 def check_images(world: World, name: str, folder: Path) -> None:
     """Both filesystems are whole; `/` holds what is locked, and nothing of one machine's own."""
+    check_sums(world, name)
     metadata = yaml.safe_load((world.root / f"out/{name}/{name}.yaml").read_text())
     assert [(i["mount"], i["format"], i["container"]) for i in metadata["images"]] == [
         ("/", "ext4", "gzip"), ("/boot", "ext2", "gzip"),
     ]  # fmt: skip
     for image in metadata["images"]:
-        raw = folder / "raw"
+        raw = folder / image["container_name"].removesuffix(".gz")
         decompress(world.root / f"out/{name}" / image["container_name"], raw)
         check = subprocess.run(["e2fsck", "-fn", raw], check=False, capture_output=True, text=True)
         assert check.returncode == 0, check.stdout
@@ -103,13 +110,13 @@ def check_images(world: World, name: str, folder: Path) -> None:
                 assert list(root.glob("vmlinuz-*"))
                 assert list(root.glob("initrd.img-*"))
         (folder / "tree").rmdir()
-        raw.unlink()
 
 
 def check_again(world: World, name: str) -> None:
     """A build with nothing to do takes less than half a second."""
-    seconds = []
-    for _ in range(3):
+    seconds: list[float] = []
+    # Three; on a host that is busy with other things, the best of ten.
+    while len(seconds) < 3 or (len(seconds) < 10 and min(seconds) >= 0.5):
         began = time.monotonic()
         results = world.build("lock=keep", spec=name)
         seconds.append(time.monotonic() - began)
@@ -152,11 +159,17 @@ class Machine:
         ).stdout  # fmt: skip
 
 
+UNSEEN = ("ldconfig", "systemd-journal-catalog-update", "systemd-hwdb-update", "getty-static",
+          "modprobe@drm", "systemd-update-done", "e2scrub_reap", "systemd-tpm2-setup")  # fmt: skip
+"""What a first boot does that nothing here looks at: an emulated CPU takes ten seconds for it."""
+
+
 @contextlib.contextmanager
 def booted(world: World, name: str, folder: Path) -> Iterator[Machine]:
     """A spec's images, booted: kernel and initrd come from /boot, the root filesystem is /."""
     for image in (name, f"{name}-boot"):
-        decompress(world.root / f"out/{name}/{image}.img.gz", folder / f"{image}.img")
+        if not (folder / f"{image}.img").exists():  # check_images leaves them
+            decompress(world.root / f"out/{name}/{image}.img.gz", folder / f"{image}.img")
     with mounted(folder / f"{name}-boot.img", folder / "boot") as boot:
         shutil.copy(next(boot.glob("vmlinuz-*")), folder / "vmlinuz")
         shutil.copy(next(boot.glob("initrd.img-*")), folder / "initrd")
@@ -170,7 +183,8 @@ def booted(world: World, name: str, folder: Path) -> Iterator[Machine]:
     process = subprocess.Popen(
         ["qemu-system-x86_64", "-m", "1024", "-smp", "1", "-nographic", "-no-reboot",
          "-nic", f"user,model=virtio-net-pci,restrict=on,{forwarded}",
-         "-kernel", "vmlinuz", "-initrd", "initrd", "-append", "root=/dev/vda console=ttyS0",
+         "-kernel", "vmlinuz", "-initrd", "initrd", "-append",
+         " ".join(["root=/dev/vda console=ttyS0", *(f"systemd.mask={unit}.service" for unit in UNSEEN)]),
          *drives, "-monitor", "none", "-serial", "file:console"],
         cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
     )  # fmt: skip

@@ -43,12 +43,14 @@ def fits(root: Path, more: Mapping[str, str]) -> bool:
     )
 
 
-def run(argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> tuple[int, str, str]:
-    """The exit status of `python -m doit ARGV`, and what it wrote; nothing is its input."""
+def run(
+    argv: Sequence[str], cwd: Path, env: Mapping[str, str], *, program: str = "doit"
+) -> tuple[int, str, str]:
+    """The exit status of `python -m doit ARGV`, or `strata`, and what it wrote; nothing is its input."""
     ours, theirs = socket.socketpair()
     with (ours, theirs, open(os.devnull, "rb") as nothing, tempfile.TemporaryFile() as out,
           tempfile.TemporaryFile() as err):  # fmt: skip
-        request = json.dumps([list(argv), str(cwd), dict(env)]).encode()
+        request = json.dumps([[program, *argv], str(cwd), dict(env)]).encode()
         files = [nothing.fileno(), out.fileno(), err.fileno(), theirs.fileno()]
         socket.send_fds(_loaded()[0], [request], files)
         theirs.close()
@@ -121,7 +123,7 @@ def _become(request: bytes, standard: Sequence[int]) -> list[str]:
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
-    sys.path[0] = cwd
+    sys.path[0] = cwd if argv[0] == "doit" else str(PROJECT)
     return [str(one) for one in argv]
 
 
@@ -140,6 +142,11 @@ if __name__ == "__main__":
     _load()
     from doit.doit_cmd import DoitMain
 
-    words = _serve(socket.socket(fileno=int(sys.argv[1])))
+    from tasks.line.main import main
+
+    name, *words = _serve(socket.socket(fileno=int(sys.argv[1])))
+    if name == "strata":
+        sys.argv = ["-c", *words]
+        sys.exit(main())
     sys.argv = [str(Path(sys.modules["doit"].__path__[0], "__main__.py")), *words]
     sys.exit(DoitMain().run(words))

@@ -412,14 +412,15 @@ class Server:
     """Serve `root` over HTTP/1.1 on 127.0.0.1 within a `with`; directly, or as a client's proxy.
 
     `requests` lists (method, target, status) in order of the answers; the target is unquoted, and
-    the absolute URI if the client took this for its proxy. `faults` maps the end of a path to a
+    the absolute URI if the client took this for its proxy. `port` is asked for, and may be another's. `faults` maps the end of a path to a
     Fault ("" is the end of every path, the first that fits counts). `auth`: (user, password).
     """
 
     def __init__(
-        self, root: Path, *, auth: tuple[str, str] | None = None, host: str = "127.0.0.1"
+        self, root: Path, *, auth: tuple[str, str] | None = None, host: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
-        self.root, self.auth, self.host = root, auth, host
+        self.root, self.auth, self.host, self.wanted = root, auth, host, port
         self.requests: list[tuple[str, str, int]] = []
         self.faults: dict[str, Fault] = {}
         self.stopping = threading.Event()
@@ -427,7 +428,10 @@ class Server:
 
     def __enter__(self) -> Server:
         kind = _HTTPServer6 if ":" in self.host else _HTTPServer
-        self._http = kind((self.host, 0), _Handler)
+        try:
+            self._http = kind((self.host, self.wanted), _Handler)
+        except OSError:
+            self._http = kind((self.host, 0), _Handler)
         self._http.owner = self
         # shutdown() lasts as long as one poll
         self._thread = threading.Thread(target=self._http.serve_forever, args=[0.02], daemon=True)
@@ -442,9 +446,13 @@ class Server:
         self._http.server_close()
 
     @property
+    def port(self) -> int:
+        return int(self._http.server_port)
+
+    @property
     def url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self._http.server_port}"
+        return f"http://{host}:{self.port}"
 
     def clear(self) -> None:
         self.requests.clear()

@@ -9,6 +9,9 @@ A base has 82 packages, and dpkg takes its time for each of them, not for what i
 in libc6 and small tools in coreutils here, which provide the packages that they take in: 16 are left,
 those whose maintainer scripts do something and those that debootstrap knows by name.
 The specs that Strata ships are tested with what the host's mirror has, as it is.
+
+Where a test wants a tree in which a script runs, and nothing else of it, there is `shell`: one package with a
+shell and the few programs that such scripts call, a tenth of a base.
 """
 
 from __future__ import annotations
@@ -49,8 +52,21 @@ APART = {
 """Packages that stay packages of their own; the others are taken in."""
 
 
+LOADER = "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
+
+SHELL = (
+    *(f"bin/{name}" for name in (
+        "cat", "chmod", "chown", "cp", "dash", "env", "find", "grep", "ln", "mkdir", "mv", "readlink", "rm", "rmdir", "sleep",
+        "sort", "stat", "tar", "touch")),
+    *(f"lib/x86_64-linux-gnu/{name}.so.*" for name in (
+        "libc", "libm", "libselinux", "libpcre2-8", "libacl", "libattr")),
+    LOADER,
+)  # fmt: skip
+"""What is in the package `shell`, below usr/, with the links of /lib64 and the like."""
+
+
 def slim_debs(cache: Path, debs: Sequence[Path]) -> list[Path]:
-    """The light forms of .debs, in a folder of `cache` that is kept: one for each of APART.
+    """The light forms of .debs, in a folder of `cache` that is kept: one for each of APART, and `shell`.
 
     Raises RuntimeError where a path is shipped twice, by two of them or in / and in /usr.
     """
@@ -67,7 +83,48 @@ def slim_debs(cache: Path, debs: Sequence[Path]) -> list[Path]:
         missing = [name for name, path in made.items() if not path.exists()]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(lambda name: _repack(homes[name], made[name]), missing))
-    return list(made.values())
+        shell = kept / "shell_1_amd64.deb"
+        if not shell.exists():
+            _make_shell([made[name] for name in ("dash", "coreutils", "libc6")], shell)
+    return [*made.values(), shell]
+
+
+def _make_shell(debs: Sequence[Path], made: Path) -> None:
+    tree = made.with_name(f".{made.name}.tree")
+    whole = made.with_name(f".{made.name}.whole")
+    for folder in (tree, whole):
+        shutil.rmtree(folder, ignore_errors=True)
+    for deb in debs:
+        subprocess.run(["dpkg-deb", "--extract", deb, whole], check=True)
+    for pattern in SHELL:
+        found = list((whole / "usr").glob(pattern))
+        assert found, f"{pattern} is in none of {[deb.name for deb in debs]}"
+        for path in found:
+            target = tree / path.relative_to(whole)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target, follow_symlinks=False)
+    (tree / "usr/bin/sh").symlink_to("dash")
+    for name in MERGED:
+        (tree / name).symlink_to(f"usr/{name}")
+    (tree / "usr/lib64").mkdir()
+    (tree / "usr/lib64/ld-linux-x86-64.so.2").symlink_to(f"../{LOADER}")
+    for name in ("DEBIAN", "etc", "usr/sbin"):
+        (tree / name).mkdir()
+    (tree / "DEBIAN/control").write_text(
+        "Package: shell\nVersion: 1\nArchitecture: amd64\nMaintainer: Strata Test <test@example.invalid>\n"
+        "Priority: optional\nSection: misc\nDescription: a shell and what scripts of tests call\n"
+    )
+    _pack(tree, made, "1700000000")
+    shutil.rmtree(whole)
+
+
+def _pack(tree: Path, made: Path, date: str) -> None:
+    built = made.with_name(f".{made.name}.new")
+    # Light to unpack rather than small: it is served from this host.
+    subprocess.run(["dpkg-deb", "-Zzstd", "-z1", "--build", tree, built], check=True,
+                   env={**os.environ, "SOURCE_DATE_EPOCH": date}, stdout=subprocess.DEVNULL)  # fmt: skip
+    shutil.rmtree(tree)
+    built.replace(made)
 
 
 def _name(deb: Path) -> str:
@@ -84,7 +141,6 @@ def _home(deb: Path) -> str:
 def _repack(debs: Sequence[Path], made: Path) -> None:
     """One .deb of the first's name that has the files of all; the scripts are its own ones."""
     tree = made.with_name(f".{made.name}.tree")
-    built = made.with_name(f".{made.name}.new")
     shutil.rmtree(tree, ignore_errors=True)
     own = next(deb for deb in debs if deb.name == made.name)
     _extract(own, tree)
@@ -96,11 +152,7 @@ def _repack(debs: Sequence[Path], made: Path) -> None:
     _provide(tree / "DEBIAN/control", [deb for deb in debs if deb != own])
     # Nothing in it is of today: deb(5) has the date of its first member in the ar header.
     date = own.read_bytes()[24:36].decode().strip()
-    # Light to unpack rather than small: it is served from this host.
-    subprocess.run(["dpkg-deb", "-Zzstd", "-z1", "--build", tree, built], check=True,
-                   env={**os.environ, "SOURCE_DATE_EPOCH": date}, stdout=subprocess.DEVNULL)  # fmt: skip
-    shutil.rmtree(tree)
-    built.replace(made)
+    _pack(tree, made, date)
 
 
 def _extract(deb: Path, tree: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any
 
 from support import forks
 from support.repository import Repository, Server, make_deb
+from tasks.plan.tools import tool_versions
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -213,6 +216,17 @@ def checkout(root: Path, specs: Path | None) -> None:
     else:
         (root / "specs").mkdir()
     shutil.copy(PROJECT / "specs/spec.schema.json", root / "specs/spec.schema.json")
+    # What a checkout remembers of the host's tools, for as long as they are the same files.
+    (root / ".doit").mkdir()
+    (root / ".doit/tools.json").write_text(_tools())
+
+
+@functools.cache
+def _tools() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        memory = Path(folder, "tools.json")
+        tool_versions(["apt-get", "mmdebstrap", "mke2fs", "isal", "zstd"], memory)
+        return memory.read_text()
 
 
 def populate(repository: Repository, debs: Path, closure: list[Path]) -> None:

@@ -560,3 +560,46 @@ def test_phased_updates_do_not_depend_on_the_machine() -> None:
     assert 'APT::Get::Always-Include-Phased-Updates "true";' in apt.configuration(
         "/d", arch="amd64"
     )
+
+
+UBUNTU_KEYS = "/usr/share/keyrings/ubuntu-archive-keyring.gpg"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "host", "mirror"),
+    [
+        (f"deb {OWN} noble main\n", "Debian", "Ubuntu", ""),
+        (f"deb {OWN} noble main\n", "Ubuntu", "Ubuntu", OWN),
+        (f"deb {OWN} noble main\n", "", "Ubuntu", OWN),
+        (f"deb {MIRROR} bookworm main\n", "Ubuntu", "Debian", ""),
+        (f"deb {MIRROR} stable main\n", "Debian", "Debian", MIRROR),
+        (f"deb {MIRROR} stable main\n", "Debian", "Ubuntu", ""),
+        (f"deb {MIRROR} stable main\n", "Debian", "", ""),
+        # A codename of next year, with and without a keyring that tells.
+        (f"deb [signed-by={UBUNTU_KEYS}] {OWN} zany main\n", "Ubuntu", "", OWN),
+        (f"deb {OWN} zany main\n", "Ubuntu", "", ""),
+        (f"deb {OWN} noble main\ndeb {MIRROR} bookworm main\n", "Debian", "Ubuntu", MIRROR),
+        ("deb mirror+file:/etc/apt/m.list noble main\n", "Debian", "Ubuntu", ""),
+    ],
+)  # fmt: skip
+def test_mirror_is_never_another_distributions(
+    text: str, wanted: str, host: str, mirror: str
+) -> None:
+    found = sources.host_mirrors([text], wanted=(wanted, wanted), host=host,
+                                 read=lambda _path: "http://listed.example.org/u\n")  # fmt: skip
+    assert found == (mirror, "")
+
+
+def test_an_origin_outdoes_the_suite() -> None:
+    """A vendor's suite `stable` on Debian is not Debian's, when the host's lists say so."""
+    text = f"deb {PPA} stable main\n"
+    for wanted, mirror in (("Debian", ""), ("", PPA)):
+        found = sources.host_mirrors([text], wanted=(wanted, ""), host="Debian",
+                                     origin=lambda _uri, _suite: "Vendor")  # fmt: skip
+        assert found == (mirror, "")
+
+
+def test_security_mirror_is_never_another_distributions() -> None:
+    text = f"deb {OWN} noble main\ndeb {OWN} noble-security main\n"
+    assert sources.host_mirrors([text], wanted=("Debian", "Debian")) == ("", "")
+    assert sources.host_mirrors([text], wanted=("Ubuntu", "Ubuntu")) == (OWN, OWN)

@@ -75,8 +75,14 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "packed"
 
 
-@pytest.mark.parametrize("size", [0, 1, MIB - 1, MIB, MIB + 1, 5 * MIB])
-@pytest.mark.parametrize("level", LEVELS)
+SIZES = (0, 1, MIB - 1, MIB, MIB + 1, 5 * MIB)
+"""By day each with the first level, and one with each of the others."""
+
+
+@pytest.mark.parametrize(("level", "size"), [
+    pytest.param(level, size, marks=() if level == LEVELS[0] or size == MIB + 1 else pytest.mark.nightly)
+    for level in LEVELS for size in SIZES
+])  # fmt: skip
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_roundtrip_and_digests(tmp_path: Path, container: str, level: str, size: int) -> None:
     source, target = tmp_path / "image", tmp_path / "packed"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from support import samples
+from support import forks, samples
 from support.world import PROJECT
 from tasks.errors import BuildError
 from tasks.host import process
@@ -99,7 +99,7 @@ def test_forms(words: str, expected: str) -> None:
         ),
         ("build web quiet=0", ["quiet=0: expected 1, or nothing"]),
         ("keys web format=xml", ["format=xml: expected one of text, json"]),
-        ("build web format=json", ["build takes no format=", "strata keys"]),
+        ("build web format=json", ["build takes no format=", "strata lock and keys"]),
         ("list --all", ["list takes no all=", "strata test"]),
         ("info base web lock", ["it tells of one stage at a time"]),
         ("build -n 4 web", ["-n: there is no such option"]),
@@ -132,9 +132,8 @@ def test_an_empty_word_is_no_command() -> None:
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """The program in a folder; whatever is typed, no traceback comes, and one message at most."""
-    code = "import sys; sys.path[0] = sys.argv.pop(1); from tasks.line.main import main; sys.exit(main())"
-    done = subprocess.run([sys.executable, "-c", code, str(PROJECT), *words], cwd=folder, text=True,
-                          check=False, capture_output=True, stdin=subprocess.DEVNULL)  # fmt: skip
+    code, out, err = forks.run(words, folder, os.environ, program="strata")
+    done = subprocess.CompletedProcess(words, code, out, err)
     assert "Traceback" not in done.stderr, done.stderr
     assert done.stderr.count("ERROR: ") == (done.returncode in (1, 3)), done.stderr
     return done
