@@ -612,15 +612,17 @@ def test_a_name_that_a_sweep_took_before_its_lock_is_another_one(
 
     def swept(descriptor: int, kind: int) -> None:
         if not taken:
-            taken.extend((tmp_path / "ac").glob(".strata-*"))
+            taken.extend((tmp_path / "cas").glob(".strata-*"))
             taken[0].unlink()
         lock(descriptor, kind)
 
     monkeypatch.setattr(fcntl, "flock", swept)
     cache = Place("folder", f"file://{tmp_path}").opened()
-    assert cache.put_record(NAME, RECORD, [])
+    cache.put_file(Blob(sha256=SHA256, size=len(DATA), private=True), io.BytesIO(DATA))
     assert taken
-    assert cache.record(NAME) == RECORD
+    assert got(cache) == DATA
+    # Written by its name alone, it would be another file, with neither lock nor mode.
+    assert stat.S_IMODE((tmp_path / names.file(SHA256)).stat().st_mode) == 0o640
 
 
 def test_what_goes_while_prune_looks_is_no_fault(tmp_path: Path) -> None:
