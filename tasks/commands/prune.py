@@ -38,6 +38,9 @@ class Limits:
 def limits(session: Session) -> Limits:
     """What `keep=`, `days=` and `dry=` say; BuildError for what they may not."""
     keep, days = session.variables.get("keep"), session.variables.get("days")
+    dry = session.variables.get("dry")
+    if dry not in (None, "1"):
+        raise BuildError(f"dry={printable(dry)}: expected 1, or no dry= at all", "dry=1")
     size = re.fullmatch(r"([0-9]{1,15})([KMGT]B?)?", keep or "")
     if keep is not None and size is None:
         raise BuildError(
@@ -49,7 +52,7 @@ def limits(session: Session) -> Limits:
     return Limits(
         keep=int(size[1]) * UNITS[size[2] or ""] if size else None,
         seconds=int(days) * 86400.0 if days is not None else None,
-        dry="dry" in session.variables,
+        dry=dry == "1",
     )
 
 
@@ -58,7 +61,7 @@ def chosen(
     total: int,
     needed: Collection[Path],
     given: Limits,
-    used: Callable[[Path], float] = used_at,
+    used: Callable[[Path], float | None] = used_at,
 ) -> Iterator[list[Path]]:
     """Of groups of files, the longest unused first, those that go; `needed` files stay.
 
@@ -69,11 +72,30 @@ def chosen(
     for paths in groups:
         if any(path in needed for path in paths):
             continue
-        old = given.seconds is not None and now - max(map(used, paths)) > given.seconds
+        times = [when for path in paths if (when := _here(used, path)) is not None]
+        if not times:
+            continue
+        old = given.seconds is not None and now - max(times) > given.seconds
         much = given.keep is not None and total > given.keep
         if old or much or given.none:
-            total -= sum(map(holes.used, paths))
+            total -= sum(map(taken, paths))
             yield paths
+
+
+def _here(used: Callable[[Path], float | None], path: Path) -> float | None:
+    """When a file was used; None if somebody else has removed it meanwhile."""
+    try:
+        return used(path)
+    except FileNotFoundError:
+        return None
+
+
+def taken(path: Path) -> int:
+    """Bytes that a file takes on the disk; none if somebody else has removed it meanwhile."""
+    try:
+        return holes.used(path)
+    except FileNotFoundError:
+        return 0
 
 
 def _locked(session: Session) -> Iterator[tuple[str, str]]:
@@ -124,7 +146,7 @@ def prune(session: Session) -> None:
             needed |= {session.cache.deb(record.sha256) for record in records}
             releases |= {repo.release[:32] for repo in plan.lock.repos}
         groups = [paths for _first, paths in session.cache.entries()]
-        total = sum(holes.used(path) for paths in groups for path in paths)
+        total = sum(taken(path) for paths in groups for path in paths)
         gone = [
             *chosen(groups, total, needed, given),
             *([one] for one in session.cache.leftovers()),
@@ -146,9 +168,10 @@ def _removed(session: Session, gone: Iterable[list[Path]], given: Limits) -> int
     for paths in gone:
         # The record goes first: an entry without one is not believed.
         for path in sorted(paths, key=lambda path: path.suffix != ".json"):
-            freed += holes.used(path)
+            size = taken(path)
+            freed += size
             if given.dry and path.suffix != ".json":
-                session.screen.line(f"{session.shown(path)}  {holes.used(path) / 1e6:.1f} MB")
+                session.screen.line(f"{session.shown(path)}  {size / 1e6:.1f} MB")
             elif not given.dry:
                 remove(path)
         count += 1
@@ -185,6 +208,8 @@ def _prune_shared(session: Session, given: Limits) -> None:
                 "as long as it holds what is not Strata's"
             )
             continue
+        if not given.dry:
+            backend.sweep()
         groups = backend.groups()
-        total = sum(holes.used(path) for paths in groups for path in paths)
+        total = sum(taken(path) for paths in groups for path in paths)
         _removed(session, chosen(groups, total, (), given, folder.since), given)

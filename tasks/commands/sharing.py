@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from ..errors import BuildError
-from ..host import safe
+from ..host.files import written
 from ..plan.stage import Stage
 from ..remote import signing
 from ..remote.shared import Shared
@@ -81,11 +80,13 @@ def keygen(session: Session) -> None:
         raise BuildError("keygen: whose key is it to be?", "strata keygen name=ci")
     key = signing.generate(name)
     path = Path(f"{name}.key")
-    if os.path.lexists(path):
+    try:
+        # Whole or not at all: half a key would be in the way of the next one.
+        with written(session.root / path, mode=0o600, fresh=True) as temporary:
+            temporary.write_text(key.line + "\n", encoding="ascii")
+    except FileExistsError as error:
         raise BuildError(
             f"{path}: there is a key already, and what it signed would be believed no more",
             "remove it, or take another name: several can be trusted at a time",
-        )
-    with open(safe.creating(session.root / path, mode=0o600), "w", encoding="ascii") as file:
-        file.write(key.line + "\n")
+        ) from error
     session.screen.line(key.public.line)

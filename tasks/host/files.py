@@ -93,10 +93,9 @@ def written(
             if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
                 error.filename = str(path)
                 raise
-            descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            descriptor = _begun(name, flags)
             opened = name
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             with space.placed(path):
                 yield opened
                 # FAT has no such modes: there the mount's stay, as with all that is on it.
@@ -124,6 +123,16 @@ def written(
             os.close(descriptor)
 
 
+def _begun(name: Path, flags: int) -> int:
+    """A new file of this name, and locked: whoever sweeps may have come before the lock."""
+    while True:
+        descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if safe.still_there(descriptor, name):
+            return descriptor
+        os.close(descriptor)
+
+
 def _linked(descriptor: int, path: Path) -> bool:
     """Give an unnamed file its name; False if there is a file of this name."""
     try:
@@ -135,18 +144,25 @@ def _linked(descriptor: int, path: Path) -> bool:
 
 
 def _named_once(name: Path, target: Path) -> None:
-    """Give a temporary file its name unless that is taken; FAT, say, has no links for that."""
+    """Give a temporary file its name unless that is taken: FileExistsError."""
     try:
         os.link(name, target)
+    except FileExistsError:
+        # NFS may have done it, lost the answer, and tried again.
+        if not os.path.samestat(name.lstat(), target.lstat()):
+            raise
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
+        # FAT, say, has no links: for a moment, what takes the name is empty.
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         name.replace(target)
 
 
-def sweep_temporary(folder: Path) -> list[Path]:
+def sweep_temporary(folder: Path, *, age: float = 0) -> list[Path]:
     """Remove the temporary files of a folder whose writers are dead: their locks are free.
 
+    `age`: and nothing was written to them for so many seconds. Other hosts may not see a lock.
     Returns what is called nearly so, or is no file that a build of this folder's users wrote.
     """
     left: list[Path] = []
@@ -162,10 +178,16 @@ def sweep_temporary(folder: Path) -> list[Path]:
             except (OSError, BuildError):
                 left.append(folder / path.name)
                 continue
-            if flocked(descriptor, fcntl.LOCK_EX):
-                with contextlib.suppress(PermissionError):  # another user's, and so is the folder
+            try:
+                old = age == 0 or time.time() - os.fstat(descriptor).st_mtime > age
+                if old and flocked(descriptor, fcntl.LOCK_EX):
                     path.unlink(missing_ok=True)
-            os.close(descriptor)
+            except OSError as error:
+                # Another user's, and so is the folder; NFS locks nothing that is only read.
+                if error.errno not in (errno.EACCES, errno.EPERM, errno.EBADF, errno.ENOLCK):
+                    raise
+            finally:
+                os.close(descriptor)
     return left
 
 

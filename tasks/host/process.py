@@ -81,9 +81,20 @@ def on_signal(number: int, _frame: FrameType | None) -> None:
         _leave()
 
 
+_hooks: list[Callable[[], None]] = []
+
+
+def at_signal(hook: Callable[[], None]) -> None:
+    """Have a signal call this, too, in whichever thread: what ends waits that are no command's."""
+    if hook not in _hooks:
+        _hooks.append(hook)
+
+
 def _leave() -> NoReturn:
     for process in list(_live):
         _kill(process)
+    for hook in list(_hooks):
+        hook()
     raise SystemExit(128 + _signal)
 
 

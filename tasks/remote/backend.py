@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..host import safe, strict
-from ..host.process import check_signal
+from ..host.process import check_signal, pause
+from ..spec.words import printable
 
 BLOCK = 1 << 20
 """Bytes that are read, hashed and written at a time."""
@@ -24,11 +25,30 @@ BLOCK = 1 << 20
 SLOWEST = 1 << 15
 """Bytes a second: what comes slower, over `patience` seconds, is sooner built than fetched."""
 
+LONGEST = 30.0
+"""Seconds of the longest pause between two tries."""
+
 RECORD_LIMIT = strict.RECORD_LIMIT
 """Bytes of a record; of a longer one no more is read."""
 
 
-class RemoteFault(Exception):
+SHOWN = 80
+"""Characters of what a server says that are shown."""
+
+
+def plain(text: str) -> str:
+    """A few words of a server's as a message may have them: one line that commands no terminal."""
+    return printable(" ".join(text[: 4 * SHOWN].split()))[:SHOWN]
+
+
+class _Told(Exception):
+    """Whose text is shown: whatever comes into it, it commands no terminal."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
+
+
+class RemoteFault(_Told):
     """A shared cache cannot be used: the text says why, without a secret."""
 
 
@@ -40,7 +60,7 @@ class Missing(RemoteFault):
     """There is no such file."""
 
 
-class Unusable(Exception):
+class Unusable(_Told):
     """A record, or the file that it names, is not used: the text says why."""
 
 
@@ -117,6 +137,17 @@ class Meter:
             if self.bytes < SLOWEST * passed:
                 raise RemoteFault(f"too slow: {self.bytes} bytes in {math.ceil(passed)} seconds")
             self.since, self.bytes = time.monotonic(), 0
+
+    def rest(self, failures: int) -> None:
+        """Pause before asking again; the pause is ours, not the server's."""
+        self.since += rest(failures)
+
+
+def rest(failures: int) -> float:
+    """Pause before asking again, the longer the more often it failed; how many seconds."""
+    seconds = min(2.0 ** min(failures, 10) / 8, LONGEST)
+    pause(seconds)
+    return seconds
 
 
 def blocks(source: BinaryIO, meter: Meter) -> Iterator[bytes]:

@@ -37,7 +37,7 @@ def _folder(address: str, seconds: float) -> Backend:
     return Folder(path, seconds)
 
 
-def _http(address: str, seconds: float) -> Backend:
+def _http(address: str, seconds: float, *, first: bool = True) -> Backend:
     from .http import Http
 
     parts = urlsplit(address)
@@ -50,7 +50,7 @@ def _http(address: str, seconds: float) -> Backend:
             f"cache={shown(address)}: expected https://HOST[:PORT][/PATH]",
             "cache=https://cache.example.org/strata",
         )
-    return Http(address, seconds)
+    return Http(address, seconds, first=first)
 
 
 def _objects(address: str, seconds: float) -> Backend:
@@ -73,7 +73,9 @@ SCHEMES: dict[str, Callable[[str, float], Backend]] = {
 
 def backends(text: str) -> list[Backend]:
     """The caches that a text names, one after another, between them a comma or a space."""
-    found = []
+    found: list[Backend] = []
+    web = ("http", "https")
+    schemes: list[str] = []
     for address in filter(None, re.split(r"[\s,]+", text)):
         scheme, colon, _rest = address.partition("://")
         if not colon or scheme not in SCHEMES:
@@ -83,8 +85,20 @@ def backends(text: str) -> list[Backend]:
                 f"{', '.join(f'{one}://' for one in SCHEMES)}",
                 f"did you mean {meant}://?" if meant else "cache=file:///srv/strata",
             )
+        seconds = float(max(1, patience.timeout()))
         try:
-            found.append(SCHEMES[scheme](address, float(max(1, patience.timeout()))))
+            # Before urllib.parse: of a host in brackets that is none it says so by ValueError.
+            urlsplit(address)
+            if scheme in web and any(one in web for one in schemes):
+                found.append(_http(address, seconds, first=False))
+            else:
+                found.append(SCHEMES[scheme](address, seconds))
+            schemes.append(scheme)
+        except ValueError as error:
+            raise BuildError(
+                f"cache={shown(address)}: expected {scheme}://HOST[:PORT][/PATH]",
+                "cache=https://cache.example.org/strata",
+            ) from error
         except RemoteFault as fault:
             raise BuildError(f"cache={shown(address)}: {fault}") from fault
     return found

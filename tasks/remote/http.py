@@ -9,20 +9,24 @@ from typing import BinaryIO
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from . import names
-from .backend import Blob, Meter, blocks
-from .web import Web, arriving, basic, bearer, bounded, length, place
+from .backend import Blob, Meter, RemoteFault, blocks
+from .web import Web, arriving, basic, bearer, bounded, length, loopback, place
 
 TOKEN = "STRATA_REMOTE_TOKEN"  # noqa: S105 - its name
 """Names the variable with a bearer token (RFC 6750) for servers that want one."""
 
 
 class Http(Web):
-    """`https://cache.example.org/strata`, with `user:password@` if it is to be."""
+    """`https://cache.example.org/strata`, with `user:password@` if it is to be.
 
-    def __init__(self, address: str, patience: float) -> None:
+    `first`: it is the one that the token of the environment is for.
+    """
+
+    def __init__(self, address: str, patience: float, *, first: bool = True) -> None:
         parts = urlsplit(address)
         url = f"{parts.scheme}://{place(parts)}{parts.path.rstrip('/')}"
-        super().__init__(url, patience, credentials(parts))
+        token = os.environ.get(TOKEN, "").strip() if first else ""
+        super().__init__(url, patience, credentials(parts, token))
 
     def record(self, name: str) -> bytes | None:
         with self.asked("GET", f"/{names.record(name)}") as response:
@@ -61,16 +65,36 @@ class Http(Web):
             self.check(response, 200, 201, 202, 204)
 
 
-def credentials(parts: SplitResult) -> dict[str, str]:
-    """Who we are to a server: by its address, else netrc(5), else the token."""
+def credentials(parts: SplitResult, token: str) -> dict[str, str]:
+    """Who we are to a server: by its address, its entry in netrc(5), the token, netrc's default.
+
+    RemoteFault for a token that would go as plain text, and for a netrc that says nothing.
+    """
     if parts.username is not None:
         return basic(unquote(parts.username), unquote(parts.password or ""))
+    host = parts.hostname or ""
+    known: netrc.netrc | None = None
     try:
-        found = netrc.netrc(os.environ.get("NETRC")).authenticators(parts.hostname or "")
-    except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
-        found = None
-    if found is not None:
-        return basic(found[0], found[2] or "")
-    if token := os.environ.get(TOKEN):
+        known = netrc.netrc(os.environ.get("NETRC"))
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, netrc.NetrcParseError, UnicodeError) as error:
+        if not token:
+            raise RemoteFault(_netrc_fault(error)) from error
+    if token and (known is None or host not in known.hosts):
+        if parts.scheme != "https" and not loopback(host):
+            raise RemoteFault(f"{TOKEN} would go there as plain text: https:// is wanted")
         return bearer(token, TOKEN)
-    return {}
+    found = known.authenticators(host) if known is not None else None
+    return basic(found[0], found[2] or "") if found is not None else {}
+
+
+def _netrc_fault(error: Exception) -> str:
+    """Why a netrc cannot be used; of what is in it nothing is said."""
+    path = os.environ.get("NETRC") or "~/.netrc"
+    if isinstance(error, OSError):
+        return f"{path}: {error.strerror}"
+    if isinstance(error, netrc.NetrcParseError) and error.filename is None:
+        return f"{path}: it must be yours, and of mode 0600"
+    line = f" (line {error.lineno})" if isinstance(error, netrc.NetrcParseError) else ""
+    return f"{path}: it is no netrc(5){line}"

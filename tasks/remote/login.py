@@ -48,8 +48,10 @@ def login(host: str) -> Login | None:
         path = config_path()
         with open(safe.named(path), "rb") as file:
             config = strict.parse(file.read(strict.RECORD_LIMIT))
-    except (OSError, RuntimeError):
+    except (FileNotFoundError, NotADirectoryError, RuntimeError):
         return None
+    except OSError as error:
+        raise RemoteFault(f"{path}: {error.strerror}") from error
     except (ValueError, BuildError) as error:
         raise RemoteFault(f"{path} is no configuration of docker's") from error
     helpers = config.get("credHelpers")
@@ -132,16 +134,17 @@ class Token:
 
 
 def token_request(
-    challenge: Challenge, scope: str, known: Login | None
+    challenge: Challenge, scope: str, known: Login | None, *, near: bool
 ) -> tuple[str, str, dict[str, str], bytes | None]:
     """Method, address, headers and body of the request for a token; RemoteFault without one.
 
+    `near`: the registry is this host's, and so may its token server be.
     With a password it is GET and Basic, with an identity token POST, as docker does.
     """
     realm = challenge.fields.get("realm", "")
     query = {"service": challenge.fields.get("service", ""), "scope": scope}
     query = {name: value for name, value in query.items() if value}
-    check_realm(realm)
+    check_realm(realm, near)
     if known is not None and known.identity:
         form = {"grant_type": "refresh_token", "client_id": "strata", **query}
         body = urlencode({**form, "refresh_token": known.identity}).encode("ascii")
@@ -151,15 +154,22 @@ def token_request(
     return "GET", f"{realm}{joint}{urlencode(query)}", headers, None
 
 
-def check_realm(realm: str) -> SplitResult:
-    """RemoteFault unless a password may be sent there: by https, or to this very host."""
+def check_realm(realm: str, near: bool) -> SplitResult:
+    """RemoteFault unless a password may be sent there: by https, or from this host to itself.
+
+    No registry elsewhere says what this host is to ask of itself.
+    """
     try:
         parts = urlsplit(realm)
-        host = parts.hostname or ""
-        good = bool(host) and parts.username is None and (parts.port is None or parts.port > 0)
+        good = (
+            bool(parts.hostname)
+            and parts.username is None
+            and (parts.port is None or parts.port > 0)
+        )
     except ValueError:
         good = False
-    if not good or not (parts.scheme == "https" or (parts.scheme == "http" and loopback(host))):
+    own = good and near and loopback(parts.hostname or "") and parts.scheme == "http"
+    if not good or not (parts.scheme == "https" or own):
         raise RemoteFault("it names no https:// address to get a token from")
     return parts
 
@@ -172,6 +182,7 @@ def token(raw: bytes) -> Token:
         seconds = found.get("expires_in", 60)
         if not isinstance(text, str) or type(seconds) not in (int, float):
             raise ValueError
-    except (ValueError, AttributeError, RecursionError) as error:
+        until = max(0.0, min(float(seconds), 3600.0) - 10)
+    except (ValueError, AttributeError, RecursionError, OverflowError) as error:
         raise RemoteFault("its token server gave no token") from error
-    return Token(text, time.monotonic() + max(0.0, min(float(seconds), 3600.0) - 10))
+    return Token(text, time.monotonic() + until)

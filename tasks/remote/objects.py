@@ -21,7 +21,7 @@ from ..errors import BuildError
 from ..host import patience as limits
 from ..host.process import POLL, check_signal
 from . import names
-from .backend import Backend, Blob, Cut, Meter, Missing, RemoteFault, blocks
+from .backend import Backend, Blob, Cut, Meter, Missing, RemoteFault, blocks, plain
 from .web import AGENT, FAILED, MEANINGS, bounded, loopback
 
 PART = 5 << 20
@@ -93,7 +93,8 @@ class Objects(Backend):
     def record(self, name: str) -> bytes | None:
         try:
             with self._told():
-                found = self.api.get(self._short, names.record(name))
+                path = names.record(name)
+                found = _waited(lambda: self.api.get_async(self._short, path))
                 return bounded(found.stream(min_chunk_size=1), self.patience)
         except Missing:
             return None
@@ -105,8 +106,10 @@ class Objects(Backend):
 
         mode = "overwrite" if replace else "create"
         with self._told():
+            path = names.record(name)
+            options: dict[str, Any] = {"mode": mode, "use_multipart": False}
             try:
-                self.api.put(self._short, names.record(name), data, mode=mode, use_multipart=False)
+                _waited(lambda: self.api.put_async(self._short, path, data, **options))
             except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
                 return False
         return True
@@ -114,7 +117,8 @@ class Objects(Backend):
     def size(self, sha256: str) -> int | None:
         try:
             with self._told():
-                return int(self.api.head(self._short, names.file(sha256))["size"])
+                path = names.file(sha256)
+                return int(_waited(lambda: self.api.head_async(self._short, path))["size"])
         except Missing:
             return None
 
@@ -122,7 +126,8 @@ class Objects(Backend):
         meter = Meter(self.patience)
         options = {"range": {"offset": start}} if start else None
         with self._told():
-            found = self.api.get(self._stream, names.file(sha256), options=options)
+            path = names.file(sha256)
+            found = _waited(lambda: self.api.get_async(self._stream, path, options=options))
             for block in found.stream(min_chunk_size=1):
                 meter.moved(len(block))
                 yield block
@@ -147,6 +152,9 @@ class Objects(Backend):
         """Its errors as ours, in few words: its own hold addresses, and those may hold secrets."""
         from obstore import exceptions
 
+        # While a file comes, nothing within the library hears of a signal: of each wait for the
+        # next block, its own timeout bounds what that costs.
+        check_signal()
         try:
             yield
         except FileNotFoundError as error:
@@ -196,7 +204,7 @@ def _said(text: str) -> str:
         if part in text:
             return meaning
     cause = re.search(r'message: "([^"\n]{1,80})"', text)
-    return cause[1] if cause else "no answer that can be used"
+    return plain(cause[1]) if cause else "no answer that can be used"
 
 
 def _plain_http() -> bool:

@@ -16,14 +16,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from urllib3.response import BaseHTTPResponse
 
 from ..host import strict
 from .backend import RECORD_LIMIT, Blob, Meter, RemoteFault, Unusable, blocks
 from .login import Challenge, Login, Token, challenges, login, token, token_request
-from .web import Web, arriving, basic, bearer, bounded, length, loopback, place
+from .web import Web, arriving, basic, bearer, bounded, length, loopback, origin, place
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 RECORD = "application/vnd.strata.record.v1+json"
@@ -134,7 +134,7 @@ class Registry(Web):
         with self.asked("POST", path, body=b"") as response:
             self.check(response, 202)
             url = self._elsewhere(path, response.headers.get("Location", ""))
-        url += f"{'&' if urlsplit(url).query else '?'}digest=sha256:{sha256}"
+            url += f"{'&' if urlsplit(url).query else '?'}digest=sha256:{sha256}"
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
         with self.once("PUT", url, headers, body) as response:
             self.check(response, 201, 204)
@@ -143,9 +143,11 @@ class Registry(Web):
         """The address to which a registry sends us on; RemoteFault where it is none."""
         try:
             found = urljoin(self.url + path, location)
-            origin(urlsplit(found))
-        except ValueError as error:
-            raise RemoteFault("it names no place for an upload") from error
+            good = urlsplit(found).scheme in ("http", "https") and urlsplit(found).port != 0
+        except ValueError:
+            good = False
+        if not good:
+            raise RemoteFault("it names no place for an upload")
         return found
 
     def _put_manifest(self, name: str, parts: Sequence[bytes], body: bytes) -> None:
@@ -191,7 +193,7 @@ class Registry(Web):
     ) -> Iterator[BaseHTTPResponse]:
         """The answer to one request; who we are is told to the registry, and to nobody else."""
         ours = {**self.headers, **headers}
-        if origin(urlsplit(url)) == origin(urlsplit(self.url)):
+        if origin(url) == origin(self.url):
             ours |= self._authorization()
         with self.sent(method, url, ours, body) as response:
             yield response
@@ -230,7 +232,8 @@ class Registry(Web):
             self._token = None
             raise RemoteFault("it wants other credentials (HTTP 401)")
         scope = f"repository:{self.repository}:{'pull,push' if self.writing else 'pull'}"
-        method, url, headers, body = token_request(challenge, scope, self._login)
+        near = loopback(self._stated.hostname or "")
+        method, url, headers, body = token_request(challenge, scope, self._login, near=near)
         with self.sent(method, url, {**self.headers, **headers}, body) as response:
             if response.status in (401, 403):
                 raise RemoteFault(
@@ -238,11 +241,6 @@ class Registry(Web):
                 )
             self.check(response, 200)
             return token(bounded(arriving(response), self.patience))
-
-
-def origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
-    """Scheme, host and port of an address."""
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 def tag(name: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from ..host import patience, space, strict
-from ..host.process import pause
 from ..plan.likeness import Likeness, tools_in
 from ..plan.lockfile import Record
 from ..plan.stage import Stage
@@ -30,8 +30,11 @@ from ..store.cache import Cache
 from ..store.made import Made
 from ..store.record import checked, read_record
 from . import signing
-from .backend import Backend, Blob, Cut, Missing, RemoteFault, Unusable, opened
+from .backend import Backend, Blob, Cut, Meter, Missing, RemoteFault, Unusable, opened, rest
 from .signing import PublicKey, SecretKey
+
+PROGRESS = 1 << 20
+"""Bytes after which a download that was cut off counts as one that goes on."""
 
 AT_ONCE = 8
 """Files that are on their way at a time."""
@@ -246,10 +249,11 @@ class Shared:
         Unusable where it is another one, however it ends; no more than that is written.
         """
         digest = hashlib.sha256()
-        came = failures = 0
+        meter = Meter(remote.backend.patience)
+        came = failures = since = 0
         with target.open("wb") as file:
             while True:
-                before, cut = came, None
+                cut = None
                 try:
                     for block in remote.backend.chunks(blob.sha256, came):
                         came += len(block)
@@ -258,18 +262,22 @@ class Shared:
                             raise Unusable("what came is longer than its record says")
                         digest.update(block)
                         file.write(block)
+                        meter.moved(len(block))
                         progress(came)
                 except Cut as error:
                     cut = error
                 if came == blob.size:
                     break
-                failures = 1 if came > before else failures + 1
+                # A few bytes each time are no progress: a server could go on so for ever.
+                if came - since >= PROGRESS:
+                    failures, since = 0, came
+                failures += 1
                 if failures > patience.retries():
                     if cut is not None:
                         raise cut
                     remote.rotten.add(blob.sha256)
                     raise Unusable(f"what came ends after {came} of {blob.size} bytes")
-                pause(min(2.0**failures / 8, 30))
+                meter.rest(failures)
         if digest.hexdigest() != blob.sha256:
             remote.rotten.add(blob.sha256)
             raise Unusable("what came has another SHA-256 than its record says")
@@ -376,11 +384,13 @@ class Shared:
         there = remote.backend.size(file["sha256"]) == file["size"]
         return there and file["sha256"] not in remote.rotten
 
-    def _send_file(self, remote: Remote, blob: Blob, path: Path) -> None:
+    def _send_file(self, remote: Remote, blob: Blob, path: Path) -> bool:
+        """Send a file from its first byte; False where it is there."""
         if blob.sha256 not in remote.rotten and remote.backend.size(blob.sha256) == blob.size:
-            return
+            return False
         with opened(path) as source:
             remote.backend.put_file(blob, source)
+        return True
 
     def give_debs(self, name: str, records: Sequence[Record]) -> int:
         """Send the .debs that the cache has of these to each cache that lacks them; how many went.
@@ -393,20 +403,21 @@ class Shared:
         for remote in self._given():
 
             def one(blob: Blob, remote: Remote = remote) -> bool:
+                def send() -> bool:
+                    path = self.cache.deb(blob.sha256)
+                    return remote.writing and self._send_file(remote, blob, path)
+
                 try:
-                    if not remote.writing or remote.backend.size(blob.sha256) == blob.size:
-                        return False
-                    self._send_file(remote, blob, self.cache.deb(blob.sha256))
+                    return bool(self._asking(send))
                 except RemoteFault as fault:
                     self._full(remote, fault)
                     return False
-                return True
 
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 count += sum(pool.map(one, here))
             try:
                 if here and remote.writing:
-                    remote.backend.keep(name, here)
+                    self._asking(functools.partial(remote.backend.keep, name, here))
             except RemoteFault as fault:
                 self._full(remote, fault)
         return count
@@ -420,14 +431,14 @@ class Shared:
         return [one for one in self.remotes if self.policy.push and one.writing]
 
     def _asking(self, work: Callable[[], Any]) -> Any:
-        """Ask once more where an answer was cut off."""
-        try:
-            return work()
-        except Cut:
-            if patience.retries() == 0:
-                raise
-            pause(0.5)
-            return work()
+        """Ask again, STRATA_RETRIES times, where an answer was cut off."""
+        for failures in itertools.count(1):
+            try:
+                return work()
+            except Cut:
+                if failures > patience.retries():
+                    raise
+                rest(failures)
 
     def _lost(self, remote: Remote, fault: RemoteFault) -> None:
         remote.reading = remote.writing = False

@@ -6,30 +6,31 @@ import base64
 import contextlib
 import ipaddress
 import time
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
-from http.client import RemoteDisconnected
+from http.client import HTTPException, RemoteDisconnected
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
-import urllib3
 from urllib3.exceptions import (
     HTTPError,
     IncompleteRead,
-    LocationParseError,
+    MaxRetryError,
     ProtocolError,
+    ProxyError,
     ReadTimeoutError,
+    SSLError,
 )
 from urllib3.response import BaseHTTPResponse
 
 from ..host.process import check_signal
-from ..spec.words import without_users
-from .backend import BLOCK, RECORD_LIMIT, Backend, Cut, Meter, Missing, RemoteFault
+from .backend import BLOCK, RECORD_LIMIT, Backend, Cut, Meter, Missing, RemoteFault, plain
+from .sockets import Pools, Watched, proxy_of
 
 AGENT = "strata"
 
 MEANINGS = {401: "it wants other credentials", 403: "it refuses this",
             404: "there is no such place", 405: "it takes no files",
+            407: "the proxy wants other credentials",
             413: "the file is too large for it", 507: "it is full"}  # fmt: skip
 """What statuses of HTTP (RFC 9110, RFC 4918) mean here."""
 
@@ -38,19 +39,23 @@ FAILED = "it failed"
 PASSING = (429, 500, 502, 503, 504)
 """Statuses that may be others when asked again."""
 
+REDIRECTING = (301, 302, 303, 307, 308)
+
+REDIRECTS = 5
+"""Of how many, one after another, the last is still followed."""
+
+SECRET = ("authorization", "cookie")
+"""Headers that are for one server alone."""
+
 LEFT = 1 << 12
 """Bytes of an answer that are read for nothing, so that its connection serves again."""
 
 
 def said(error: BaseException) -> str:
-    """The cause of what urllib3 wraps, in a few words."""
+    """The cause of what urllib3 wraps, in a few words, and never in a server's or a header's."""
     inner: Any = error
-    while getattr(inner, "reason", None) is not None and isinstance(inner.reason, Exception):
-        inner = inner.reason
-    if isinstance(inner, ProtocolError) and isinstance(inner.args[-1], Exception):
-        inner = inner.args[-1]
-    while isinstance(inner.__cause__, OSError):
-        inner = inner.__cause__
+    while isinstance(cause := _within(inner), Exception):
+        inner = cause
     if isinstance(inner, IncompleteRead):
         return "it hung up in the middle"
     if isinstance(inner, RemoteDisconnected):
@@ -58,9 +63,21 @@ def said(error: BaseException) -> str:
     if isinstance(inner, (ReadTimeoutError, TimeoutError)):
         return "no answer in time"
     if isinstance(inner, OSError) and inner.strerror:
-        return str(inner.strerror)
-    text = str(inner).rpartition(">: ")[2].rpartition(": Failed to ")[2]
-    return without_users(text or type(inner).__name__)
+        return plain(str(inner.strerror))
+    if isinstance(error, ProxyError):
+        return "the proxy does not do it"
+    return f"its answer makes no sense ({type(inner).__name__})"
+
+
+def _within(error: Any) -> Any:
+    """What an error was made of."""
+    if isinstance(error, ProxyError):
+        return error.original_error
+    if isinstance(error, MaxRetryError):
+        return error.reason
+    if isinstance(error, (ProtocolError, SSLError)) and error.args:
+        return error.args[-1]
+    return error.__cause__ if isinstance(error.__cause__, OSError) else None
 
 
 class Web(Backend):
@@ -70,10 +87,11 @@ class Web(Backend):
         self.url = self.shown = url
         self.patience = patience
         self.headers = {"Accept-Encoding": "identity", "User-Agent": AGENT, **headers}
-        self.pool = pool(url, patience)
+        self.pools = Pools(patience)
+        proxy_of(urlsplit(url))  # what can be none is said now
 
     def close(self) -> None:
-        self.pool.clear()
+        self.pools.close()
 
     @contextlib.contextmanager
     def asked(
@@ -89,24 +107,40 @@ class Web(Backend):
     ) -> Iterator[BaseHTTPResponse]:
         """The same of any address, and with just these headers."""
         try:
-            response = self.pool.request(
-                method, url, headers=headers, body=body,
-                preload_content=False, decode_content=False, redirect=method in ("GET", "HEAD"),
-            )  # fmt: skip
+            response = self._led(method, url, headers, body)
             try:
                 yield response
             finally:
                 _let_go(response)
-        except (HTTPError, OSError) as error:
-            raise Cut(said(error)) from error
+        except (HTTPError, HTTPException, OSError, ValueError) as error:
+            check_signal()  # one hangs up at us, too
+            passing = isinstance(error, (HTTPError, HTTPException, OSError))
+            raise (Cut if passing else RemoteFault)(said(error)) from error
+
+    def _led(
+        self, method: str, url: str, headers: Mapping[str, str], body: Any
+    ) -> BaseHTTPResponse:
+        """The answer of wherever an address leads; who we are is no other server's business."""
+        for _ in range(REDIRECTS + 1):
+            response = self.pools.request(method, url, headers, body)
+            to = response.headers.get("Location")
+            if method not in ("GET", "HEAD") or response.status not in REDIRECTING or not to:
+                return response
+            _let_go(response)
+            before, url = url, urljoin(url, to)
+            if urlsplit(url).scheme not in ("http", "https"):
+                raise RemoteFault("it redirects to what is no web server")
+            if origin(url) != origin(before):
+                headers = {one: headers[one] for one in headers if one.lower() not in SECRET}
+        raise RemoteFault(f"it redirects more than {REDIRECTS} times")
 
     def check(self, response: BaseHTTPResponse, *good: int) -> None:
         """RemoteFault for another status than these; Cut for one that may pass."""
         if response.status in good:
             return
-        text = MEANINGS.get(response.status) or response.reason or FAILED
+        text = MEANINGS.get(response.status) or plain(response.reason or "") or FAILED
         kind = Cut if response.status in PASSING else RemoteFault
-        raise kind(f"{text[:80]} (HTTP {response.status})")
+        raise kind(f"{text} (HTTP {response.status})")
 
     def ranged(self, path: str, start: int) -> Iterator[bytes]:
         """What is at a path from this byte on, also of a server that knows no ranges."""
@@ -133,7 +167,8 @@ def _let_go(response: BaseHTTPResponse) -> None:
     """
     left = response.length_remaining
     if left is not None and left <= LEFT:
-        with contextlib.suppress(HTTPError, OSError):
+        with contextlib.suppress(HTTPError, HTTPException, OSError, ValueError):
+            _waiting(response)
             response.read1(LEFT)
     if response.length_remaining == 0:
         response.release_conn()
@@ -143,8 +178,17 @@ def _let_go(response: BaseHTTPResponse) -> None:
 
 def arriving(response: BaseHTTPResponse) -> Iterator[bytes]:
     """An answer's bytes as they come: a block is no reason to wait for the rest of it."""
-    while block := response.read1(BLOCK):
+    while True:
+        _waiting(response)
+        if not (block := response.read1(BLOCK)):
+            return
         yield block
+
+
+def _waiting(response: BaseHTTPResponse) -> None:
+    """Bound the next wait for more of an answer."""
+    if isinstance(response.connection, Watched):
+        response.connection.more()
 
 
 def bounded(blocks: Iterable[bytes], patience: float) -> bytes:
@@ -164,26 +208,17 @@ def bounded(blocks: Iterable[bytes], patience: float) -> bytes:
 def length(response: BaseHTTPResponse) -> int:
     """An answer's Content-Length; -1 where it has none: no file is so long."""
     text = response.headers.get("Content-Length", "")
-    return int(text) if text.isascii() and text.isdigit() else -1
+    return int(text) if len(text) < 19 and text.isascii() and text.isdigit() else -1
 
 
-def pool(url: str, patience: float) -> urllib3.PoolManager:
-    """Connections to a server, by the proxy that the environment names for it, if any."""
-    options: dict[str, Any] = {
-        "timeout": urllib3.Timeout(connect=min(10.0, patience), read=patience),
-        # Asked again by us, who know what came already. Redirects lose Authorization on the way
-        # to another host.
-        "retries": urllib3.Retry(connect=0, read=0, status=0, other=0, redirect=5),
-        "maxsize": 8,
-    }
-    parts = urlsplit(url)
-    proxy = urllib.request.getproxies().get(parts.scheme)
+def origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port of an address; of what can be none, nobody's."""
     try:
-        if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
-            return urllib3.ProxyManager(proxy, **options)
-    except (HTTPError, LocationParseError, ValueError) as error:
-        raise RemoteFault(f"the proxy of {parts.scheme}_proxy: {said(error)}") from error
-    return urllib3.PoolManager(**options)
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        return parts.scheme, parts.hostname, port
+    except ValueError:
+        return "", None, None
 
 
 def loopback(host: str) -> bool:

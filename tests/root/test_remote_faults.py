@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -143,6 +146,48 @@ def test_what_comes_from_another_host_is_as_good_and_learns_no_secret(team: Team
         assert {one.headers.get("authorization") for one in other.seen} == {None}
     for path in (world.root / "out").rglob("*"):
         assert path.is_dir() or b"right-0" not in path.read_bytes(), path
+
+
+STALLS: list[tuple[str, str]] = [
+    (RECORD, "cache_mode=pull"),
+    (FILE, "cache_mode=pull"),
+    ("PUT", "cache_mode=push"),
+]
+
+
+def test_a_signal_ends_what_waits_for_a_server(team: Team) -> None:
+    place, proxy = filled("http", team)
+    for on, mode in STALLS:
+        proxy.clear()
+        TALLY["network faults"] += 1
+        proxy.fault = Fault("silent", on=on)
+        world = team.clone()
+        address = place.address if mode == "cache_mode=pull" else f"{place.address}-2"
+        env = {"STRATA_TRUSTED_KEYS": team.key[1], "STRATA_TIMEOUT": "30", "STRATA_RETRIES": "3"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "doit", "build", "spec=web", "lock=frozen", f"cache={address}", mode],
+            cwd=world.root, env=world.environment(**env), stdin=subprocess.DEVNULL, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        try:
+            until = time.monotonic() + 20
+            while not proxy.asked(on):
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            time.sleep(0.3)
+            began = time.monotonic()
+            os.killpg(process.pid, signal.SIGINT)
+            out, _ = process.communicate(timeout=20)
+        finally:
+            process.kill()
+            process.wait()
+        assert time.monotonic() - began < 3, out
+        assert process.returncode == 130, out
+        assert out.splitlines()[-1] == "interrupted by SIGINT; what was whole is kept", out
+        assert world.leftovers() == []
+        proxy.ended.set()  # those that still wait there
+        proxy.ended.clear()
 
 
 def _wrong(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -444,6 +445,26 @@ def test_keygen_writes_a_key_for_its_owner_alone_and_never_another_in_its_place(
     assert [path.name for path in tiny.root.glob("*.key")] == ["ci.key"]
 
 
+def test_a_full_disk_leaves_no_half_key(tmp_path: Path) -> None:
+    from tasks.commands.sharing import keygen
+    from tasks.session.session import Session
+
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path], check=True)
+    try:
+        session = Session(root=tmp_path, variables={"name": "ci"})
+        filler = tmp_path / "filler"
+        with contextlib.suppress(OSError):
+            filler.write_bytes(bytes(1 << 20))
+        with pytest.raises(OSError, match=r"No space left on device: '.*/ci\.key'"):
+            keygen(session)
+        assert [path.name for path in tmp_path.iterdir()] == ["filler"]
+        filler.unlink()
+        keygen(session)
+        assert (tmp_path / "ci.key").read_text().startswith("ci:")
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
 @pytest.mark.parametrize(
     ("env", "parts"),
     [
@@ -544,10 +565,10 @@ def test_prune_keeps_to_limits(team: Team) -> None:
     assert [path for path in files if path.exists()] == recent
     world.doit("prune", "keep=0")
     assert not any(path.exists() for path in files)
-    for word in ("keep=10Q", "keep=-1", "days=x", "days=1.5"):
+    for word in ("keep=10Q", "keep=-1", "days=x", "days=1.5", "dry=0", "dry=yes", "dry="):
         bad = world.doit("prune", word, check=False)
         assert bad.code == 1
-        says(bad.text, "expected a")
+        says(bad.text, "expected 1" if "dry" in word else "expected a")
 
 
 def test_prune_keeps_what_locks_need_and_says_so(team: Team) -> None:
