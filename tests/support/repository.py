@@ -417,7 +417,11 @@ class Server:
     """
 
     def __init__(
-        self, root: Path, *, auth: tuple[str, str] | None = None, host: str = "127.0.0.1",
+        self,
+        root: Path,
+        *,
+        auth: tuple[str, str] | None = None,
+        host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
         self.root, self.auth, self.host, self.wanted = root, auth, host, port
