@@ -56,6 +56,10 @@ class Cut(RemoteFault):
     """What was being sent ended too soon, or never began: asking again may help."""
 
 
+class Silent(Cut):
+    """Nothing came while it was waited for: only a file that has begun is asked for again."""
+
+
 class Missing(RemoteFault):
     """There is no such file."""
 

@@ -21,7 +21,7 @@ from ..errors import BuildError
 from ..host import patience as limits
 from ..host.process import POLL, check_signal
 from . import names
-from .backend import Backend, Blob, Cut, Meter, Missing, RemoteFault, blocks, plain
+from .backend import Backend, Blob, Cut, Meter, Missing, RemoteFault, Silent, blocks, plain
 from .web import AGENT, FAILED, MEANINGS, bounded, loopback
 
 PART = 5 << 20
@@ -165,6 +165,8 @@ class Objects(Backend):
             raise RemoteFault(MEANINGS[403]) from error
         except (exceptions.BaseError, OSError, ValueError) as error:
             kind = Cut if isinstance(error, (exceptions.GenericError, OSError)) else RemoteFault
+            if "TimedOut" in str(error):
+                kind = Silent
             raise kind(_said(str(error))) from error
         except BaseException as error:
             # What the library did not expect: no Exception, so that nobody overlooks it.

@@ -30,7 +30,7 @@ from ..store.cache import Cache
 from ..store.made import Made
 from ..store.record import checked, read_record
 from . import signing
-from .backend import Backend, Blob, Cut, Meter, Missing, RemoteFault, Unusable, opened, rest
+from .backend import Backend, Blob, Cut, Meter, Missing, RemoteFault, Silent, Unusable, opened, rest
 from .signing import PublicKey, SecretKey
 
 PROGRESS = 1 << 20
@@ -265,6 +265,8 @@ class Shared:
                         meter.moved(len(block))
                         progress(came)
                 except Cut as error:
+                    if isinstance(error, Silent) and not came:
+                        raise
                     cut = error
                 if came == blob.size:
                     break
@@ -435,6 +437,8 @@ class Shared:
         for failures in itertools.count(1):
             try:
                 return work()
+            except Silent:
+                raise  # it was waited for once, and that is the bound
             except Cut:
                 if failures > patience.retries():
                     raise

@@ -23,7 +23,7 @@ from urllib3.exceptions import (
 from urllib3.response import BaseHTTPResponse
 
 from ..host.process import check_signal
-from .backend import BLOCK, RECORD_LIMIT, Backend, Cut, Meter, Missing, RemoteFault, plain
+from .backend import BLOCK, RECORD_LIMIT, Backend, Cut, Meter, Missing, RemoteFault, Silent, plain
 from .sockets import Pools, Watched, proxy_of
 
 AGENT = "strata"
@@ -53,20 +53,31 @@ LEFT = 1 << 12
 
 def said(error: BaseException) -> str:
     """The cause of what urllib3 wraps, in a few words, and never in a server's or a header's."""
-    inner: Any = error
-    while isinstance(cause := _within(inner), Exception):
-        inner = cause
+    inner = _innermost(error)
     if isinstance(inner, IncompleteRead):
         return "it hung up in the middle"
     if isinstance(inner, RemoteDisconnected):
         return "it hung up"
-    if isinstance(inner, (ReadTimeoutError, TimeoutError)):
+    if _silent(error):
         return "no answer in time"
     if isinstance(inner, OSError) and inner.strerror:
         return plain(str(inner.strerror))
     if isinstance(error, ProxyError):
         return "the proxy does not do it"
     return f"its answer makes no sense ({type(inner).__name__})"
+
+
+def _innermost(error: BaseException) -> Any:
+    """What an error was made of at last."""
+    inner: Any = error
+    while isinstance(cause := _within(inner), Exception):
+        inner = cause
+    return inner
+
+
+def _silent(error: BaseException) -> bool:
+    """Whether nothing came in time."""
+    return isinstance(_innermost(error), (ReadTimeoutError, TimeoutError))
 
 
 def _within(error: Any) -> Any:
@@ -115,7 +126,8 @@ class Web(Backend):
         except (HTTPError, HTTPException, OSError, ValueError) as error:
             check_signal()  # one hangs up at us, too
             passing = isinstance(error, (HTTPError, HTTPException, OSError))
-            raise (Cut if passing else RemoteFault)(said(error)) from error
+            kind = Silent if _silent(error) else Cut if passing else RemoteFault
+            raise kind(said(error)) from error
 
     def _led(
         self, method: str, url: str, headers: Mapping[str, str], body: Any

@@ -72,6 +72,15 @@ VARIABLES = {
 }
 
 
+ONE_OF = {
+    "quiet": ("1",),
+    "verbose": ("1",),
+    "dry": ("1",),
+    "cache_mode": ("pull", "push", "both"),
+    "cache_trust": ("any",),
+}
+"""What may be given to variables, where anything else would be passed over."""
+
 LOCK_MODES = ("latest", "keep", "frozen")
 
 

@@ -29,7 +29,7 @@ from ..spec.load import chosen_specs, is_spec
 from ..spec.rules import NAME_LIMIT
 from ..spec.words import printable
 from .reporter import Reporter, variables
-from .session import VARIABLES, Session
+from .session import ONE_OF, VARIABLES, Session
 
 
 def start() -> dict[str, Any]:
@@ -124,9 +124,9 @@ def _session() -> Session:
     """The session of this process; its variables are checked before anything else happens."""
     given = variables()
     _given_once(sys.argv[1:])
-    for name in ("quiet", "verbose"):
-        if given.get(name, "1") != "1":
-            raise InvalidDodoFile(f"{name}={given[name]}: expected 1, or nothing")
+    for name, words in ONE_OF.items():
+        if name in given and given[name] not in words:
+            raise InvalidDodoFile(f"{name}={printable(given[name])}: expected {' or '.join(words)}")
     # One fleet makes them all, each stage once.
     if "spec" in given and "fleet" not in sys.argv[1:]:
         given = {**given, "spec": _one_of(given["spec"], given)}

@@ -22,7 +22,8 @@ NGINX = """\
 daemon off; master_process off; pid {root}/nginx.pid; error_log {root}/error.log; user root;
 events {{ worker_connections 256; }}
 http {{
-  access_log off; client_body_temp_path {root}/body; proxy_temp_path {root}/proxy;
+  log_format short '$request_method $uri $status $bytes_sent'; access_log {root}/access.log short;
+  client_body_temp_path {root}/body; proxy_temp_path {root}/proxy;
   fastcgi_temp_path {root}/fastcgi; uwsgi_temp_path {root}/uwsgi; scgi_temp_path {root}/scgi;
   client_max_body_size {limit}; {rate}
   server {{
