@@ -108,7 +108,7 @@ def measure(
         argv = ["curl", "-sf", "--parallel", *(f"{url}/cas/{one}" for one in names)]
         for number in range(len(names)):
             argv += ["-o", str(folder / f"bare-{number}")]
-        subprocess.run(argv, check=True)
+        subprocess.run(argv, check=True, stderr=subprocess.DEVNULL)
         bare.append(time.monotonic() - began)
         traffic(log)
     us, them = statistics.median(ours), statistics.median(bare)

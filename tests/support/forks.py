@@ -128,6 +128,8 @@ def _become(request: bytes, standard: Sequence[int]) -> list[str]:
 
 
 def _load() -> None:
+    from doit import plugin
+
     sys.path[0] = str(PROJECT)
     package = importlib.import_module("tasks")
     for module in pkgutil.walk_packages(package.__path__, "tasks."):
@@ -135,6 +137,10 @@ def _load() -> None:
             importlib.import_module(module.name)
     for name in ALSO:
         importlib.import_module(name)
+    # doit looks for plugins among all that is installed, three times in each run.
+    plugin.entry_points = functools.cache(plugin.entry_points)
+    for category in ("COMMAND", "LOADER", "REPORTER", "BACKEND"):
+        plugin.entry_points(group=f"doit.{category}")
     gc.freeze()
 
 
