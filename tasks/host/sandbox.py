@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import marshal
 import os
 import shlex
 import sys
@@ -120,8 +120,12 @@ class Sandbox:
             *PROGRAM,
         ]
 
-    def plan(self, *steps: Step, trial: bool = False) -> bytes:
-        """What the program inside reads; with `trial` it runs nothing, but says what failed."""
+    def plan(self, *steps: Step, trial: bool = False, fed: bool = False) -> bytes:
+        """What the program inside reads; with `trial` it runs nothing, but says what failed.
+
+        `fed`: what follows is the first step's input. Not JSON, which takes longer to import than
+        all the rest; the same Python reads it.
+        """
         from . import seen
 
         plan = {
@@ -137,24 +141,24 @@ class Sandbox:
             "env": {name: text for name, text in {**ENV, **self.env}.items() if text},
             "cwd": self.cwd,
             "trial": trial,
+            "fed": fed,
             "arch": self.arches[0],
             "seen": seen.content(self.arches[0]),
             # Debian's libc for these has no other way to a socket.
             "socketcall": bool({"i386", "s390x"}.intersection(self.arches)),
             "steps": [[one.title, [list(argv) for argv in one.pipeline]] for one in steps],
         }
-        return json.dumps(plan).encode()
+        text = marshal.dumps(plan)
+        return b"%08x" % len(text) + text
 
     @contextlib.contextmanager
     def fed(self, one: Step, output: IO[bytes]) -> Iterator[Process]:
         """A step that reads what is written to the process's stdin; what it says is in `output`."""
-        plan = self.plan(one)
         process = popen(self.command(), stdin=PIPE, stdout=output, stderr=STDOUT)
         with running(process):
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):
-                # Its length goes before it, since what follows is the step's own.
-                process.stdin.write(b"%08x" % len(plan) + plan)
+                process.stdin.write(self.plan(one, fed=True))
                 process.stdin.flush()
             yield process
 

@@ -3,7 +3,7 @@
 `tasks.host.sandbox` starts it as PID 1 of new mount, PID, network, IPC and UTS namespaces, so that
 its end, however it comes, is the end of every process and every mount of the stage. It imports
 nothing of Strata and needs only the standard library: it must also work after pivot_root, when no
-file of the host can be opened any more. The plan is JSON on standard input (see `given`):
+file of the host can be opened any more. The plan is on standard input (see `given`):
 
     mounts    [[kind, source, target, options], ...]   kind: overlay, bind, bind-ro, tmpfs, loop:FS
     root      a mounted directory that becomes /, or null to stay in the host's tree
@@ -21,6 +21,7 @@ file of the host can be opened any more. The plan is JSON on standard input (see
     arch      of the programs, for what a kernel of 64 bits tells those of 32; or null
     socketcall  whether they may ask for sockets by socketcall(2), which no filter can look into
     steps     [[title, [argv, ...]], ...]               pipelines; the first that fails ends it
+    fed       whether what follows on standard input is the first step's
     trial     run nothing, but say as JSON what of all this failed, for tasks/host/trials.py
 
 Exit status: that of the first failing pipeline, 125 when a mount or the like fails. With arguments
@@ -30,19 +31,17 @@ kernel runs the program there.
 
 from __future__ import annotations
 
+import _socket
 import ctypes
 import fcntl
-import json
+import marshal
 import os
-import re
 import resource
 import select
 import signal
-import socket
 import struct
 import subprocess
 import sys
-import threading
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -193,10 +192,6 @@ FLUSH = 0.1
 
 
 libc = ctypes.CDLL(None, use_errno=True)
-
-
-fed = False
-"""Whether the first step reads what follows the plan on standard input."""
 
 
 doing = ""
@@ -396,10 +391,12 @@ def enter(plan: dict[str, Any]) -> None:
 
 def loopback_up() -> None:
     """127.0.0.1 answers, as scripts expect; nothing else is there."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        request = fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16sH14x", b"lo", 0))
-        flags = struct.unpack("16sH14x", request)[1] | IFF_UP
-        fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags))
+    # Not `socket`, whose import takes as long as all of this.
+    sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    request = fcntl.ioctl(sock.fileno(), SIOCGIFFLAGS, struct.pack("16sH14x", b"lo", 0))
+    flags = struct.unpack("16sH14x", request)[1] | IFF_UP
+    fcntl.ioctl(sock.fileno(), SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags))
+    sock.close()
 
 
 def drop_capabilities(keep: list[str]) -> None:
@@ -442,8 +439,9 @@ def bound_resources() -> None:
         file.write("4294967295")
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("500")  # when memory runs out, this stage goes first
-    version = re.match(r"(\d+)\.(\d+)", os.uname().release)
-    if version and (int(version[1]), int(version[2])) >= (6, 14):
+    major, minor = [*os.uname().release.split("."), ""][:2]
+    minor = minor.partition("-")[0]
+    if major.isdecimal() and minor.isdecimal() and (int(major), int(minor)) >= (6, 14):
         with suppress(OSError), open("/proc/sys/kernel/pid_max", "w") as file:
             file.write(str(PROCESSES))
 
@@ -543,7 +541,7 @@ def run_step(pipeline: list[list[str]], plan: dict[str, Any]) -> int:
     """One pipeline; the first status that is not 0. PID 1 reaps whatever else ends meanwhile."""
     running: list[subprocess.Popen[bytes]] = []
     # None: the first one inherits ours.
-    upstream: Any = None if fed else subprocess.DEVNULL
+    upstream: Any = None if plan["fed"] else subprocess.DEVNULL
     for number, argv in enumerate(pipeline):
         last = number == len(pipeline) - 1
         child = subprocess.Popen(
@@ -589,6 +587,8 @@ class Flushing:
     def __init__(self, targets: list[str]) -> None:
         self.open = {target: os.open(target, os.O_RDONLY) for target in targets}
         self.failed: OSError | None = None
+        import threading
+
         self.done = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
@@ -703,18 +703,13 @@ def execute(folder: str) -> int:
     return 1 if status else 0
 
 
-def given() -> bytes:
-    """The plan from standard input: all of it, or what eight hex digits before it count.
+def given() -> dict[str, Any]:
+    """The plan from standard input: as many bytes as eight hex digits before it count.
 
-    What comes after a counted one is the first step's input, of which not a byte may be read here.
+    What comes after it is the first step's input, of which not a byte may be read here.
     """
-    global fed
-    first = os.read(0, 1)
-    if first == b"{":
-        with open(0, "rb", closefd=False) as file:
-            return first + file.read()
-    fed = True
-    return exactly(int(first + exactly(7), 16))
+    plan: dict[str, Any] = marshal.loads(exactly(int(exactly(8), 16)))  # noqa: S302 - our parent's
+    return plan
 
 
 def exactly(size: int) -> bytes:
@@ -728,6 +723,13 @@ def exactly(size: int) -> bytes:
     return found
 
 
+def told(failed: str, number: int, text: str) -> None:
+    """The result of a trial, for tasks/host/trials.py."""
+    import json
+
+    print(json.dumps({"failed": failed, "errno": number, "text": text}))
+
+
 def _exit() -> NoReturn:
     trial = False
     try:
@@ -735,24 +737,18 @@ def _exit() -> NoReturn:
             sys.exit(namespaces())
         if sys.argv[1:2] == ["execute"]:
             sys.exit(execute(sys.argv[2]))
-        plan: dict[str, Any] = json.loads(given())
+        plan = given()
         trial = plan["trial"]
+        if trial:
+            import json  # noqa: F401 - now: after pivot_root nothing of the host can be opened
         status = main(plan)
         if trial:
-            print(json.dumps({"failed": "", "errno": 0, "text": ""}))
+            told("", 0, "")
         sys.exit(status)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         if trial:
-            number = error.errno if isinstance(error, OSError) else 0
-            print(
-                json.dumps(
-                    {
-                        "failed": doing,
-                        "errno": number,
-                        "text": getattr(error, "strerror", "") or str(error),
-                    }
-                )
-            )
+            number = (error.errno or 0) if isinstance(error, OSError) else 0
+            told(doing, number, getattr(error, "strerror", "") or str(error))
         print(f"sandbox: {error}", file=sys.stderr, flush=True)
         sys.exit(125)
 
