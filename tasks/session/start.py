@@ -126,7 +126,8 @@ def _session() -> Session:
     _given_once(sys.argv[1:])
     for name, words in ONE_OF.items():
         if name in given and given[name] not in words:
-            raise InvalidDodoFile(f"{name}={printable(given[name])}: expected {' or '.join(words)}")
+            wanted = words[0] if len(words) == 1 else f"one of {', '.join(words)}"
+            raise InvalidDodoFile(f"{name}={printable(given[name])}: expected {wanted}, or nothing")
     # One fleet makes them all, each stage once.
     if "spec" in given and "fleet" not in sys.argv[1:]:
         given = {**given, "spec": _one_of(given["spec"], given)}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -421,6 +424,44 @@ def test_a_file_that_is_another_is_not_used_and_sent_again(team: Team) -> None:
     assert [path.read_bytes() for path in files] == whole
 
 
+def hostile(folder: Path) -> bytes:
+    """A tree's tarball, with members that aim at `folder` of the host."""
+    members: list[tuple[str, str, bytes]] = [
+        ("./way", str(folder), b""), ("./way/new", "", b"x"), ("./way/file", "", b"x"),
+        (f"{folder}/new", "", b"x"), ("../" * 12 + f"{folder}/new"[1:], "", b"x"),
+    ]  # fmt: skip
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, link, content in members:
+            info = tarfile.TarInfo(name)
+            info.type = tarfile.SYMTYPE if link else tarfile.REGTYPE
+            info.linkname, info.size = link, len(content)
+            archive.addfile(info, io.BytesIO(content))
+    done = subprocess.run(["zstd", "-c"], input=packed.getvalue(), check=True, capture_output=True)
+    return done.stdout
+
+
+def test_a_hostile_tarball_reaches_nothing_of_the_host(team: Team) -> None:
+    """Also where its record is believed: an image is to be made on a base of a shared cache."""
+    canary = team.folder / "canary"
+    canary.mkdir()
+    (canary / "file").write_text("mine\n")
+    content = hostile(canary)
+    digest = hashlib.sha256(content).hexdigest()
+    (team.share / "cas" / digest).write_bytes(content)
+    for path in team.records():
+        if json.loads(path.read_text())["stage"] == "image":
+            path.unlink()
+    team.edit(lambda record: record["file"].update(sha256=digest, size=len(content)), sign=True)
+    other = team.clone("b")
+    said = team.run(other, "build", "spec=web", "lock=frozen")
+    assert "Traceback" not in said.text
+    assert {path.name: path.read_text() for path in canary.iterdir()} == {"file": "mine\n"}
+    assert other.leftovers() == []
+    # It was taken, and tar saw it.
+    assert list((other.root / "cache/layers").glob("base-*.json"))
+
+
 # ---------------------------------------------------------------- keys
 
 
@@ -567,7 +608,7 @@ def test_prune_keeps_to_limits(team: Team) -> None:
     assert not any(path.exists() for path in files)
     for word in ("keep=10Q", "keep=-1", "days=x", "days=1.5", "dry=0", "dry=yes", "dry="):
         bad = world.doit("prune", word, check=False)
-        assert bad.code == 1
+        assert bad.code in (1, 3)
         says(bad.text, "expected 1" if "dry" in word else "expected a")
 
 
