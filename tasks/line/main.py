@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from doit import plugin
 from doit.cmd_base import DoitCmdBase, NamespaceTaskLoader
 from doit.cmd_run import Run
 from doit.doit_cmd import DoitMain
@@ -177,5 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     except BrokenPipeError:
         return 0
-    # No configuration of doit's is read: it could name programs.
+    # No configuration of doit's is read: it could name programs. Nor is it to look three times for
+    # plugins among all that is installed.
+    plugin.entry_points = lambda **_group: ()
     return int(Main(Loader(), config_filenames=()).run(arranged) or 0)
