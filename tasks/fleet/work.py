@@ -10,13 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
 import time
 import traceback
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from multiprocessing import util
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +23,6 @@ from ..host import arches, holes, space, trials
 from ..host.files import remove
 from ..host.log import Log
 from ..host.process import need_root
-from ..host.scratch import scratch_folder, scratch_root
 from ..host.tools import tool
 from ..plan import versions
 from ..plan.job import BaseJob, Job, LayerJob
@@ -40,19 +36,13 @@ from ..remote.configured import backends, policy
 from ..remote.shared import Policy, Shared
 from ..remote.signing import SIGNING_KEY
 from ..remote.vouching import Vouching
-from ..rootfs.overlay import Trees
 from ..session.session import loops, tools_needed
 from ..spec.model import masked
 from ..stages.make import build
 from ..store.cache import Cache
-from ..store.made import Made
-from ..store.record import Entry
-from ..store.seen import SeenFiles
 from ..version import VERSION
+from .machine import Machine, machine_for
 from .parcel import BUILT, FAILED, THERE, UNFIT, Errand, Outcome, Parcel, unpacked
-
-TREES_KEPT = 12
-"""Unpacked trees that a worker keeps for its next stages; with more, it begins anew."""
 
 TAIL = 200
 """Lines of a failed stage's log that are sent back."""
@@ -60,51 +50,6 @@ TAIL = 200
 
 class Unfit(BuildError):
     """This worker cannot make the stage; another one may."""
-
-
-@dataclass(kw_only=True)
-class Machine:
-    """What a worker keeps from one stage to the next, for one stage at a time."""
-
-    scratch: Path
-    cache: Cache
-    made: Made
-    state: Path
-    checkout: str
-    tried: set[str] = field(default_factory=set)
-    """What was found to work here, of tasks.host.trials."""
-    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    vouching: Vouching | None = None
-    """What counts of the cache, for the stage at hand."""
-
-    def __post_init__(self) -> None:
-        self.count = 0
-        self.trees = self._new_trees()
-
-    def _new_trees(self) -> Trees:
-        def vouches(stage: Stage, entry: Entry) -> bool:
-            assert self.vouching is not None
-            return self.vouching.vouches(stage, entry.record)
-
-        return Trees(self.folder("trees"), self.cache, vouches)
-
-    def folder(self, what: str) -> Path:
-        """A new folder of scratch."""
-        self.count += 1
-        folder = self.scratch / f"{what}-{self.count}"
-        folder.mkdir()
-        return folder
-
-    def tidy(self) -> None:
-        """Let go of trees when there are many: each may be a whole system."""
-        if len(self.trees.names) > TREES_KEPT:
-            old, self.trees = self.trees.folder, self._new_trees()
-            remove(old)
-
-    @property
-    def places(self) -> dict[str, Path]:
-        """The folders that a stage writes to."""
-        return {"cache": self.cache.root, "scratch": scratch_root()}
 
 
 def dask_setup(_worker: object) -> None:
@@ -156,7 +101,7 @@ def _outcome(errand: Errand) -> Outcome:
     log = Log(None)
     for attempt in (1, 2):
         try:
-            with _machine(errand) as machine:
+            with machine_for(errand) as machine:
                 path = Path(errand.log) if errand.log else None
                 log = Log(
                     path,
@@ -182,49 +127,6 @@ def _outcome(errand: Errand) -> Outcome:
         break
     tail = list(log.tail)[-TAIL:] if result == FAILED else []
     return Outcome(result=result, message=fault.message, hint=fault.hint, tail=tail, said=said)
-
-
-# ---------------------------------------------------------------- what stays between stages
-
-_idle: list[Machine] = []
-
-_guard = threading.Lock()
-
-
-@contextlib.contextmanager
-def _machine(errand: Errand) -> Iterator[Machine]:
-    """A machine that makes nothing else meanwhile; of those that a process has, or a new one."""
-    os.umask(0o022)  # what a build makes has the same modes for every user
-    with _guard:
-        found = next((one for one in _idle if one.checkout == errand.checkout), None)
-        if found is not None:
-            _idle.remove(found)
-    machine = found or _new_machine(errand)
-    try:
-        yield machine
-    finally:
-        machine.tidy()
-        with _guard:
-            _idle.append(machine)
-
-
-def _new_machine(errand: Errand) -> Machine:
-    stack = contextlib.ExitStack()
-    scratch = stack.enter_context(scratch_folder())
-    # Dask's own processes end without what is registered with atexit.
-    util.Finalize(None, stack.close, exitpriority=10)
-    state = Path(errand.checkout) / ".doit" if errand.checkout else scratch / "state"
-    state.mkdir(exist_ok=True)
-    kept = errand.cache or os.environ.get("STRATA_CACHE") or str(scratch / "cache")
-    cache = Cache(Path(kept).absolute(), SeenFiles(state / "seen.json"))
-    return Machine(
-        scratch=scratch,
-        cache=cache,
-        made=Made(state / "built"),
-        state=state,
-        checkout=errand.checkout,
-        stack=stack,
-    )
 
 
 # ---------------------------------------------------------------- one stage

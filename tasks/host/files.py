@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from ..errors import BuildError
 from . import safe, space
+from .lockfiles import open_lock, still_there
 from .locks import flocked
 from .tools import ENV
 
@@ -128,7 +129,7 @@ def _begun(name: Path, flags: int) -> int:
     while True:
         descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if safe.still_there(descriptor, name):
+        if still_there(descriptor, name):
             return descriptor
         os.close(descriptor)
 
@@ -172,7 +173,7 @@ def sweep_temporary(folder: Path, *, age: float = 0) -> list[Path]:
                 left.append(folder / path.name)
                 continue
             try:
-                descriptor = safe.open_lock(folder / path.name, make=False)
+                descriptor = open_lock(folder / path.name, make=False)
             except FileNotFoundError:
                 continue
             except (OSError, BuildError):

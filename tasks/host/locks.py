@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import BuildError
-from . import safe
+from .lockfiles import open_lock, still_there
 from .process import POLL, check_signal
 
 # ---------------------------------------------------------------- locks and scratch
@@ -36,7 +36,7 @@ def locked(
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     told = False
     while True:
-        descriptor = safe.open_lock(path)
+        descriptor = open_lock(path)
         try:
             # Asked again and again: no signal would end a thread that waits in flock(2).
             while not flocked(descriptor, kind):
@@ -46,7 +46,7 @@ def locked(
                 told = True
                 time.sleep(POLL)
             # Another process may have removed the file between our open and our lock.
-            if safe.still_there(descriptor, path):
+            if still_there(descriptor, path):
                 yield
                 return
         finally:
@@ -59,7 +59,7 @@ def try_lock(path: Path, *, make: bool = False) -> int | None:
     Nothing is made for those who look whether something may be removed, but with `make`.
     """
     try:
-        descriptor = safe.open_lock(path, make=make)
+        descriptor = open_lock(path, make=make)
     except (OSError, BuildError):
         return None
     if flocked(descriptor, fcntl.LOCK_EX):

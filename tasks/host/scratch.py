@@ -14,6 +14,7 @@ from pathlib import Path
 from ..errors import BuildError
 from . import cachedir, safe
 from .files import remove
+from .lockfiles import open_lock
 from .locks import flocked, locked, try_lock
 from .tools import ENV
 
@@ -69,7 +70,7 @@ def _sweep_scratch(root: Path) -> None:
         if not OWN_SCRATCH.fullmatch(old.name):
             continue
         try:
-            descriptor = safe.open_lock(old / ".lock", make=False)
+            descriptor = open_lock(old / ".lock", make=False)
         except FileNotFoundError:
             remove(old)  # killed before it had one, or while it was removed
             continue

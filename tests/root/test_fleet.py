@@ -17,7 +17,7 @@ import pytest
 
 from support.fleets import DEEP, DEEP_BASES, SMALL, SMALL_BASES, cluster, killing, many, told
 from support.world import World, says
-from tasks.fleet import work
+from tasks.fleet import machine, work
 from tasks.fleet.drive import errand_of
 from tasks.fleet.parcel import Parcel
 from tasks.plan.keys import key
@@ -151,8 +151,8 @@ def test_a_worker_whose_tools_are_others_makes_nothing(
         assert work.work(Parcel(errand.packed()))["result"] == "built"
         assert work.work(Parcel(errand.packed()))["result"] == "there"
     finally:
-        while work._idle:
-            work._idle.pop().stack.close()
+        while machine._idle:
+            machine._idle.pop().stack.close()
         session.close()
 
 

@@ -12,8 +12,8 @@ import pytest
 from support.private import Private
 from support.repository import Repository, make_deb
 from support.world import TINY, World
-from tasks.debian import answers, apt, deb822, unsolved
-from tasks.debian.unsolved import Offer, Policy, Request, Unmet
+from tasks.debian import answers, apt, deb822, tables, unsolved
+from tasks.debian.tables import Offer, Policy, Request, Unmet
 from tasks.errors import BuildError
 from tasks.repos.resolver import _satisfies
 
@@ -173,10 +173,10 @@ def test_what_a_package_of_a_suite_needs_comes_from_it(asked: World_) -> None:
 
 
 def test_requests() -> None:
-    assert unsolved.request("a:i386=1:2/x") == Request(name="a", arch="i386", version="1:2/x",
+    assert tables.request("a:i386=1:2/x") == Request(name="a", arch="i386", version="1:2/x",
                                                        suite="")  # fmt: skip
-    assert unsolved.request("g++") == Request(name="g++", arch="", version="", suite="")
-    assert unsolved.request("a/sid").suite == "sid"
+    assert tables.request("g++") == Request(name="g++", arch="", version="", suite="")
+    assert tables.request("a/sid").suite == "sid"
 
 
 def test_policy_of_installed_and_absent_packages() -> None:
@@ -194,7 +194,7 @@ gone:
   Candidate: (none)
   Version table:
 """
-    assert unsolved.policies(text) == {
+    assert tables.policies(text) == {
         "app": Policy(candidate="2", offers=(
             Offer(version="2", priority=990, sites=(1,), suites=("stable-backports",)),
             Offer(version="1", priority=500, sites=(0,), suites=("stable/updates",)),
@@ -210,14 +210,14 @@ def test_unmet_dependencies() -> None:
  d:i386 : Conflicts: e
 E: x
 """
-    assert unsolved.unmet(text) == [
+    assert tables.unmet(text) == [
         Unmet(package="a", kind="Depends", on="b", relation=">= 2",
               but=" but 1 is to be installed"),
         Unmet(package="a", kind="PreDepends", on="c", relation="",
               but=" but it is not installable"),
         Unmet(package="d:i386", kind="Conflicts", on="e", relation="", but=""),
     ]  # fmt: skip
-    assert unsolved.unmet("nothing") == []
+    assert tables.unmet("nothing") == []
 
 
 def test_unmet_alternatives() -> None:
@@ -229,7 +229,7 @@ def test_unmet_alternatives() -> None:
  exim4-config : Conflicts: postfix but 3 is to be installed
 """
     found = [(one.kind, one.on, one.relation, one.but, one.alternative)
-             for one in unsolved.unmet(text)]  # fmt: skip
+             for one in tables.unmet(text)]  # fmt: skip
     assert found == [
         ("Depends", "exim4-daemon-light", "", " but it is not going to be installed", False),
         ("Depends", "exim4-daemon-heavy", ">= 4", " but it is not installable", True),
