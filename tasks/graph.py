@@ -77,7 +77,7 @@ class InCache:
             beside = plan.images if every else ()
         else:  # an image that lacks is made from all of them
             beside = plan.tree if Reporter.selected_of(("build", "image")) else ()
-        return _session().have(self.stage, beside)
+        return _session().exchange.have(self.stage, beside)
 
     def __str__(self) -> str:
         return f"the cache has {self.stage.entry}"
@@ -170,7 +170,7 @@ def _no_plan() -> None:
 def _publish() -> None:
     from .commands.publish import publish
 
-    _session().sent()
+    _session().exchange.finish()
     publish(_session())
 
 

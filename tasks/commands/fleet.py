@@ -141,7 +141,7 @@ class _Publishing:
         screen = session.screen
         try:
             images = session.plan.images
-            session.have(images[0], images)
+            session.exchange.have(images[0], images)
             for image in images:
                 if session.cache.intact(image) is None:
                     raise BuildError(

@@ -56,7 +56,7 @@ def pull(session: Session) -> None:
     plan = session.plan
     lacking = [stage for stage in plan.stages if session.cache.intact(stage) is None]
     if lacking:
-        session.have(lacking[0], lacking)
+        session.exchange.have(lacking[0], lacking)
     for stage in plan.stages:
         if stage.task not in session.results:
             here = session.cache.get(stage) is not None

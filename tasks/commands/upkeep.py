@@ -11,6 +11,7 @@ from ..host.files import remove
 from ..session.session import Session
 from ..spec.words import counted
 from ..store.digests import broken
+from ..store.whole import fault_of
 
 FOREIGN_SHOWN = 20
 """How much of what is not Strata's is told by name."""
@@ -59,7 +60,7 @@ def verify(session: Session) -> None:
         owned = cache.claim()
         done = "dropped" if owned else "left alone"
         for first, paths in list(cache.entries()):
-            if check(first, cache.fault(paths), done) and owned:
+            if check(first, fault_of(paths), done) and owned:
                 for path in sorted(paths, key=lambda path: path.suffix != ".json"):
                     remove(path)
         for folder in cache.snapshots():

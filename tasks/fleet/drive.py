@@ -18,7 +18,7 @@ from ..host.log import Log
 from ..plan.lockfile import OWN
 from ..plan.stage import Result, Stage, tools_of
 from ..remote.configured import REMOTE
-from ..remote.shared import AT_ONCE
+from ..remote.remotes import AT_ONCE
 from ..repos.fetch import fetch
 from ..session.session import Session
 from ..version import VERSION
@@ -45,7 +45,7 @@ def there(session: Session, stages: Sequence[Stage], *, near: bool) -> set[str]:
     if near:
         lacking = [stage for stage in stages if session.cache.intact(stage) is None]
         if lacking:
-            session.have(lacking[0], lacking)
+            session.exchange.have(lacking[0], lacking)
         return {stage.entry for stage in stages if session.cache.intact(stage) is not None}
     shared = session.shared
     assert shared is not None

@@ -33,7 +33,8 @@ from ..plan.plan import RECIPES
 from ..plan.stage import Stage, tools_of
 from ..plan.tools import tool_versions
 from ..remote.configured import backends, policy
-from ..remote.shared import Policy, Shared
+from ..remote.remotes import Policy
+from ..remote.shared import Shared
 from ..remote.signing import SIGNING_KEY
 from ..remote.vouching import Vouching
 from ..session.session import loops, tools_needed

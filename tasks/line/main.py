@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,16 +45,16 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no types
         self.namespace["DOIT_CONFIG"] = start()
 
 
-class Own(DoitCmdBase):  # type: ignore[misc]
+class Own(DoitCmdBase, ABC):  # type: ignore[misc]
     """A command of Strata's in the place of one of doit's, which speaks of tasks and of Python."""
 
     doc_usage = "[spec=NAME]"
     doc_description = None
     cmd_options = ()
 
+    @abstractmethod
     def work(self, session: Session, words: Sequence[str]) -> None:
         """What the command does; BuildError where it cannot."""
-        raise NotImplementedError
 
     def _execute(self, pos_args: Sequence[str]) -> int:
         session = Reporter.session

@@ -11,7 +11,7 @@ from ..errors import BuildError
 from ..host import patience
 from ..spec.words import near, printable
 from .backend import Backend, RemoteFault
-from .shared import Policy
+from .remotes import Policy
 from .signing import SIGNING_KEY, SecretKey, by_name, secret_key, trusted_keys
 
 MODES = ("pull", "push", "both")

@@ -9,7 +9,7 @@ from typing import Any
 from ..plan.stage import Stage
 from ..store.cache import Cache
 from ..store.made import Made
-from .shared import Policy
+from .remotes import Policy
 from .signing import signers
 
 

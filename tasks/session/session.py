@@ -6,8 +6,8 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..formats.table import FILESYSTEMS
 from ..host import holes, safe, space, strict
 from ..host.files import sweep_temporary
 from ..host.log import Log
-from ..host.process import check_signal, closing, need_root, popen, running
+from ..host.process import closing, need_root, popen, running
 from ..host.scratch import scratch_folder, scratch_root
 from ..host.tools import tool
 from ..plan import lockfile
@@ -38,9 +38,11 @@ if TYPE_CHECKING:
     from ..builder import Builder, Reach
     from ..plan.job import Job
     from ..plan.likeness import Likeness
-    from ..remote.shared import Policy, Shared
+    from ..remote.remotes import Policy
+    from ..remote.shared import Shared
     from ..remote.vouching import Vouching
     from ..rootfs.overlay import Trees
+    from .exchange import Exchange
 
 
 VARIABLES = {
@@ -101,8 +103,6 @@ class Session:
     """What was found to work on this host, of tasks.trials and tasks.arches."""
     logs: str = "log"
     screen: Screen = field(default_factory=Screen)
-    _asked: set[str] = field(default_factory=set)
-    _sending: list[Future[None]] = field(default_factory=list)
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     # ------------------------------------------------------------ where things are
@@ -384,7 +384,7 @@ class Session:
     def complete(self) -> bool:
         """Whether there is a lock to plan from, and every image of it in the cache."""
         try:
-            return all(map(self.within_reach, self.plan.images))
+            return all(map(self.exchange.within_reach, self.plan.images))
         except BuildError:
             return False
 
@@ -485,11 +485,11 @@ class Session:
                         raise self.explained(error, stage.title, log.began) from error
                 sound = self.trees.standing(job.below).vouched
                 self.vouching.built(stage, job.below, self.cache, sound=sound)
-        self._note(stage, "hit" if entry else "built", began)
-        if entry is None and self.shared is not None and self.shared.policy.push:
-            self._sending.append(self._lane.submit(self._send, stage))
+        self.note(stage, "hit" if entry else "built", began)
+        if entry is None:
+            self.exchange.give(stage)
 
-    def _note(self, stage: Stage, what: str, began: float) -> None:
+    def note(self, stage: Stage, what: str, began: float) -> None:
         """What became of a stage that is in the cache now: kept for build.json, and said."""
         made = self.cache.get(stage)
         assert made is not None
@@ -498,64 +498,12 @@ class Session:
         )
         self.say(stage)
 
-    # ------------------------------------------------------------ shared caches
+    @cached_property
+    def exchange(self) -> Exchange:
+        """What this run takes from shared caches, and gives to them."""
+        from .exchange import Exchange
 
-    def have(self, stage: Stage, beside: Sequence[Stage] = ()) -> bool:
-        """Whether the cache has a stage, whole; what it lacks is taken from a shared one.
-
-        `beside` are others that are wanted as much: what is lacking of all comes at once.
-        """
-        if self.cache.intact(stage) is not None:
-            return True
-        if self.shared is None or not self.shared.policy.pull:
-            return False
-        asked = [
-            one
-            for one in {one.key: one for one in (stage, *beside)}.values()
-            if one.key not in self._asked and self.cache.intact(one) is None
-        ]
-        self._asked |= {one.key for one in asked}
-        with ThreadPoolExecutor(max(1, len(asked))) as pool:
-            list(pool.map(self._pull, asked))
-        return self.cache.intact(stage) is not None
-
-    def within_reach(self, stage: Stage) -> bool:
-        """Whether the cache or a shared one has a stage; nothing is fetched."""
-        if self.cache.get(stage) is not None:
-            return True
-        return self.shared is not None and bool(self.shared.where(stage))
-
-    def _pull(self, stage: Stage) -> None:
-        began = time.monotonic()
-        assert self.shared is not None
-
-        def moving(text: str) -> None:
-            self.screen.moving(f"{stage.title}: {text}")
-
-        try:
-            with self.cache.used(moving), self.cache.building(stage, moving) as entry:
-                if entry is not None or not self.shared.take(stage, moving):
-                    return
-        except BuildError:
-            return  # the stage, made now, meets it again
-        except OSError as error:
-            if error.errno not in space.HOST_ERRORS:
-                raise
-            told = self.explained(error, f"fetching {stage.title}")
-            self.screen.line(f"warning: {told.message}")
-            return
-        self._note(stage, "pulled", began)
-
-    def _send(self, stage: Stage) -> None:
-        """Give a stage that was built to the shared caches, and the .debs that it was made of."""
-        assert self.shared is not None
-        try:
-            self.shared.give_debs(stage.entry, self.plan.records(stage))
-            self.shared.give(stage, self.likenesses[stage.entry])
-        except BuildError as error:
-            self.screen.line(f"warning: {stage.title} is not sent: {error.message}")
-        except OSError as error:
-            self.screen.line(f"warning: {stage.title} is not sent: {error.strerror or error}")
+        return Exchange(self)
 
     @cached_property
     def likenesses(self) -> dict[str, Likeness]:
@@ -563,19 +511,6 @@ class Session:
         from ..plan.likeness import likenesses
 
         return likenesses(self.plan)
-
-    def sent(self) -> None:
-        """Wait for what is on its way to shared caches."""
-        while self._sending:
-            check_signal()
-            if not self._sending[0].done():
-                self.screen.progress("sending what was built to the shared cache")
-            self._sending.pop(0).result()
-
-    @cached_property
-    def _lane(self) -> ThreadPoolExecutor:
-        # One: what is built next is what others wait for, and wants the CPUs.
-        return self.stack.enter_context(ThreadPoolExecutor(1))
 
     def make_images(self, stage: Stage, build: Callable[[Any, Builder], None]) -> None:
         """Make an image, and beside it the others that are lacking: all are wanted.
@@ -643,7 +578,7 @@ class Session:
         lock = self.read_lock()
         lacking = "base"
         if lock is not None and self.fits(lock):
-            stages = [stage for stage in self.plan.images if not self.within_reach(stage)]
+            stages = [stage for stage in self.plan.images if not self.exchange.within_reach(stage)]
             if not stages:
                 return
             lacking = stages[0].name
@@ -672,8 +607,7 @@ class Session:
     def close(self) -> None:
         """Remove the scratch folder and keep what was learned of files; a second time is fine."""
         closing()
-        for one in self._sending:
-            one.cancel()  # a signal ended the run: what is on its way looks at it by itself
+        self.exchange.cancel()
         with contextlib.suppress(OSError):
             self.cache.memory.save()
         self.stack.close()

@@ -29,7 +29,8 @@ from tasks.remote import sockets
 from tasks.remote.backend import Backend, Blob, RemoteFault, Unusable
 from tasks.remote.configured import SCHEMES, backends
 from tasks.remote.login import login, token
-from tasks.remote.shared import Policy, Shared
+from tasks.remote.remotes import Policy
+from tasks.remote.shared import Shared
 from tasks.store.cache import Cache
 from tasks.store.made import Made
 from tasks.store.seen import SeenFiles

@@ -22,6 +22,7 @@ from tasks.host.files import read_sha256, remove
 from tasks.store.cache import Cache
 from tasks.store.digests import SEAL, broken, seal
 from tasks.store.seen import SeenFiles
+from tasks.store.whole import fault_of
 
 
 def silent(_text: str) -> None:
@@ -55,7 +56,7 @@ def test_names_that_are_no_utf8_are_in_records_and_in_memory(cache: Cache, tmp_p
     with cache.put(stage, {"epoch": 7, "own": ["etc/\udcff"]}) as temporary:
         temporary.write_bytes(b"x")
     assert cache.require(stage).facts["own"] == ["etc/\udcff"]
-    assert cache.fault([cache.record(stage), cache.file(stage)]) == ""
+    assert fault_of([cache.record(stage), cache.file(stage)]) == ""
     odd = tmp_path / "\udcff"
     odd.write_text("x")
     digest = cache.memory.sha256(odd)
@@ -299,20 +300,18 @@ def test_entries_are_a_file_and_its_record_the_longest_unused_first(cache: Cache
 
 def test_fault_says_why_an_entry_is_not_whole(cache: Cache) -> None:
     path, record = put(cache), cache.record(STAGE)
-    assert cache.fault([record, path]) == ""
-    assert cache.fault([record]) == "its file is missing"
-    assert cache.fault([path]) == "it has no record"
+    assert fault_of([record, path]) == ""
+    assert fault_of([record]) == "its file is missing"
+    assert fault_of([path]) == "it has no record"
     flip(path)
-    assert cache.fault([record, path]) == "its SHA-256 is another"
+    assert fault_of([record, path]) == "its SHA-256 is another"
     path.write_bytes(b"longer than before")
-    assert cache.fault([record, path]) == "its size is another"
+    assert fault_of([record, path]) == "its size is another"
     put(cache)
     record.write_text(record.read_text().replace('"epoch": 7', '"epoch": 8'))
-    assert (
-        cache.fault([record, path]) == "its record is damaged: it was changed since it was written"
-    )
+    assert fault_of([record, path]) == "its record is damaged: it was changed since it was written"
     record.write_text("{}")
-    assert cache.fault([record, path]) == "its record is damaged: its format is not 2"
+    assert fault_of([record, path]) == "its record is damaged: its format is not 2"
 
 
 def test_unused_are_locks_of_no_entry_and_indexes_that_nobody_asked_for_a_month(

@@ -28,6 +28,7 @@ from tasks.store.cache import Cache
 from tasks.store.digests import SEAL, broken
 from tasks.store.record import _check_facts, record_sum
 from tasks.store.seen import SeenFiles
+from tasks.store.whole import fault_of
 
 IMAGE = replace(STAGE, kind="image", suffix=".img.gz", key="9" * 32)
 
@@ -143,7 +144,7 @@ def test_a_record_of_another_form_is_damaged(cache: Cache, name: str) -> None:
     assert cache.get(stage) is not None, "what later versions add is no damage"
     forge(cache, {**FORGED, **FORGED_IMAGES}[name], stage)
     assert cache.get(stage) is None
-    fault = cache.fault([cache.record(stage), path])
+    fault = fault_of([cache.record(stage), path])
     assert fault.startswith("its record is damaged: "), fault
     with cache.building(stage, lambda _text: None) as entry:
         assert entry is None
@@ -156,7 +157,7 @@ def test_a_text_in_the_place_of_each_file(cache: Cache, tmp_path: Path, name: st
     path = put(cache)
     cache.record(STAGE).write_bytes(raw)
     assert cache.get(STAGE) is None
-    assert cache.fault([cache.record(STAGE), path]).startswith("its record ")
+    assert fault_of([cache.record(STAGE), path]).startswith("its record ")
     state = tmp_path / "state.json"
     state.write_bytes(raw)
     assert SeenFiles(state).sha256(path) == read_sha256(path)
