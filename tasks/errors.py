@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 # C0 but tab and newline, DEL, C1, and halves of surrogate pairs, which no encoding has.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -24,6 +25,10 @@ class BuildError(Exception):
         super().__init__(message)
         self.message = printable(message)
         self.hint = printable(hint)
+
+    def retold(self, how: Callable[[str], str]) -> BuildError:
+        """The same error for whoever knows more, or wants less: its message as `how` makes it."""
+        return BuildError(how(self.message), self.hint)
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message

@@ -183,101 +183,94 @@ def _clean_out() -> None:
 # ---------------------------------------------------------------- beside the graph
 
 
-def _plain(module: str, function: str, doc: str) -> Task:
-    """A task that is one function of the session, whose module is imported when it runs."""
+def _plain(module: str, function: str) -> Task:
+    """A task that is one function of the session, whose module is imported when it runs.
+
+    doit takes what it is for from its creator's docstring.
+    """
 
     def work() -> Any:
         found = importlib.import_module(f".commands.{module}", __package__)
         return getattr(found, function)(_session())
 
-    return {"actions": [action(work)], "uptodate": [False], "doc": doc}
+    return {"actions": [action(work)], "uptodate": [False]}
 
 
 def task_keys() -> Task:
     """each stage's key, for a CI cache (format=json|github|gitlab|text)"""
-    return _plain(
-        "keys", "keys", "each stage's key, for a CI cache (format=json|github|gitlab|text)"
-    )
+    return _plain("keys", "keys")
 
 
 def task_ci() -> Task:
     """print a pipeline for a CI system (provider=github|gitlab)"""
-    return _plain("ci", "pipeline", "print a pipeline for a CI system (provider=github|gitlab)")
+    return _plain("ci", "pipeline")
 
 
 def task_check() -> Task:
     """is a spec right? without root, network or lock"""
-    return _plain("check", "check", "is a spec right? without root, network or lock")
+    return _plain("check", "check")
 
 
 def task_show() -> Task:
     """the whole spec, with where each value came from"""
-    return _plain("show", "show", "the whole spec, with where each value came from")
+    return _plain("show", "show")
 
 
 def task_why() -> Task:
     """what a build would redo, and why"""
-    return _plain("why", "why", "what a build would redo, and why")
+    return _plain("why", "why")
 
 
 def task_prune() -> Task:
     """drop the cache entries that no lock needs"""
-    return _plain("prune", "prune", "drop the cache entries that no lock needs")
+    return _plain("prune", "prune")
 
 
 def task_verify() -> Task:
     """check every cache entry against its digest"""
-    return _plain("upkeep", "verify", "check every cache entry against its digest")
+    return _plain("upkeep", "verify")
 
 
 def task_push() -> Task:
     """send what the cache has of a spec to the shared caches"""
-    return _plain("sharing", "push", "send what the cache has of a spec to the shared caches")
+    return _plain("sharing", "push")
 
 
 def task_pull() -> Task:
     """fetch what shared caches have of a spec"""
-    return _plain("sharing", "pull", "fetch what shared caches have of a spec")
+    return _plain("sharing", "pull")
 
 
 def task_fleet() -> Task:
     """make the images of many specs, on many machines"""
-    return _plain("fleet", "fleet", "make the images of many specs, on many machines")
+    return _plain("fleet", "fleet")
 
 
 def task_keygen() -> Task:
     """make a key that signs what is shared: name=ci writes ci.key"""
-    return _plain("sharing", "keygen", "make a key that signs what is shared (name=ci)")
+    return _plain("sharing", "keygen")
 
 
 def task_reproduce() -> Task:
     """build again from the lock in an empty cache, compare with out/NAME/"""
-    return _plain(
-        "reproduce", "reproduce", "build again from the lock in an empty cache, compare with out/"
-    )
+    return _plain("reproduce", "reproduce")
 
 
 def task_doctor() -> Task:
     """what the host lacks"""
-    return _plain("doctor", "doctor", "what the host lacks")
+    return _plain("doctor", "doctor")
 
 
 def task_import() -> Task:
     """make specs/NAME.yaml from fuel-agent's input (file=provision.json)"""
-    return _plain(
-        "fuel_agent",
-        "import_input",
-        "specs/NAME.yaml from fuel-agent's input (file=provision.json)",
-    )
+    return _plain("fuel_agent", "import_input")
 
 
 def task_bench() -> Task:
     """measure against the rivals, write docs/performance.md (rounds=3, only=ours)"""
-    return _plain(
-        "develop", "bench", "measure against the rivals (rounds=3, only=ours,rivals,growth)"
-    )
+    return _plain("develop", "bench")
 
 
 def task_test() -> Task:
     """all the tests"""
-    return _plain("develop", "test", "all the tests")
+    return _plain("develop", "test")

@@ -71,7 +71,7 @@ def git_version(spec: Spec, project: Path) -> str:
     try:
         tool("git")
     except BuildError as error:
-        raise BuildError(f"{where}: {error.message}", error.hint) from error
+        raise error.retold(lambda message: f"{where}: {message}") from error
     status, out, err = capture([*_as_owner(project), *GIT], env=GIT_ENV, cwd=project)
     if status != 0:
         # Below a mount point, git says after what is wrong where it stopped to look.

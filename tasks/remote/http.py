@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from . import names
 from .backend import Blob, Meter, RemoteFault, blocks
-from .web import Web, arriving, basic, bearer, bounded, length, loopback, place
+from .web import Web, arriving, basic, bearer, bounded, loopback, place
 
 TOKEN = "STRATA_REMOTE_TOKEN"  # noqa: S105 - its name
 """Names the variable with a bearer token (RFC 6750) for servers that want one."""
@@ -48,11 +48,7 @@ class Http(Web):
             return True
 
     def size(self, sha256: str) -> int | None:
-        with self.asked("HEAD", f"/{names.file(sha256)}") as response:
-            if response.status == 404:
-                return None
-            self.check(response, 200)
-            return length(response)
+        return self.sized(f"/{names.file(sha256)}")
 
     def chunks(self, sha256: str, start: int) -> Iterator[bytes]:
         yield from self.ranged(f"/{names.file(sha256)}", start)

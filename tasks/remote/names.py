@@ -1,6 +1,8 @@
-"""What records and files are called in a shared cache, where it is a tree of names."""
+"""What records and files are called in a shared cache, where it is a tree of them."""
 
 from __future__ import annotations
+
+from urllib.parse import SplitResult, urlsplit
 
 
 def record(name: str) -> str:
@@ -15,3 +17,14 @@ def record(name: str) -> str:
 def file(sha256: str) -> str:
     """Path of a file: `cas/<sha256>`."""
     return f"cas/{sha256}"
+
+
+def server(address: str) -> SplitResult | None:
+    """The parts of a web server's address, http(s)://[WHO@]HOST[:PORT]…; None for another text."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError:
+        return None
+    good = parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0
+    return parts if good else None

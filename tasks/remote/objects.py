@@ -213,13 +213,8 @@ def _plain_http() -> bool:
     """Whether http:// will do: where the user says so, or on this host."""
     for name in ENDPOINTS:
         if address := os.environ.get(name):
-            try:
-                parts = urlsplit(address)
-                good = parts.scheme in ("http", "https") and bool(parts.hostname)
-                good = good and (parts.port is None or parts.port > 0)
-            except ValueError:
-                good = False
-            if not good or parts.username is not None:
+            parts = names.server(address)
+            if parts is None or parts.username is not None:
                 raise RemoteFault(f"{name}: expected https://HOST[:PORT]")
             if parts.scheme == "http" and loopback(parts.hostname or ""):
                 return True

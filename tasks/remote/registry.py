@@ -23,7 +23,7 @@ from urllib3.response import BaseHTTPResponse
 from ..host import strict
 from .backend import RECORD_LIMIT, Blob, Meter, RemoteFault, Unusable, blocks
 from .login import Challenge, Login, Token, challenges, login, token, token_request
-from .web import Web, arriving, basic, bearer, bounded, length, loopback, origin, place
+from .web import Web, arriving, basic, bearer, bounded, loopback, origin, place
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 RECORD = "application/vnd.strata.record.v1+json"
@@ -117,11 +117,7 @@ class Registry(Web):
         self._put_manifest(f"debs-{tag(name)}", [NOTHING], body)
 
     def size(self, sha256: str) -> int | None:
-        with self.asked("HEAD", f"{self.path}/blobs/sha256:{sha256}") as response:
-            if response.status == 404:
-                return None
-            self.check(response, 200)
-            return length(response)
+        return self.sized(f"{self.path}/blobs/sha256:{sha256}")
 
     def chunks(self, sha256: str, start: int) -> Iterator[bytes]:
         yield from self.ranged(f"{self.path}/blobs/sha256:{sha256}", start)

@@ -28,6 +28,7 @@ from urllib3.response import BaseHTTPResponse
 from urllib3.util.ssl_ import create_urllib3_context
 
 from ..host.process import at_signal, check_signal
+from . import names
 from .backend import RemoteFault
 
 _live: set[weakref.ref[socket.socket]] = set()
@@ -226,13 +227,7 @@ def proxy_of(parts: SplitResult) -> str:
     if not proxy or urllib.request.proxy_bypass(f"{host}:{parts.port}" if parts.port else host):
         return ""
     proxy = proxy if "://" in proxy else f"http://{proxy}"
-    try:
-        given = urlsplit(proxy)
-        good = given.scheme in ("http", "https") and bool(given.hostname)
-        good = good and (given.port is None or given.port > 0)
-    except ValueError:
-        good = False
-    if not good:
+    if names.server(proxy) is None:
         raise RemoteFault(f"{parts.scheme}_proxy: expected http://HOST[:PORT]")
     return proxy
 

@@ -154,6 +154,14 @@ class Web(Backend):
         kind = Cut if response.status in PASSING else RemoteFault
         raise kind(f"{text} (HTTP {response.status})")
 
+    def sized(self, path: str) -> int | None:
+        """How long what is at a path is; None where nothing is."""
+        with self.asked("HEAD", path) as response:
+            if response.status == 404:
+                return None
+            self.check(response, 200)
+            return length(response)
+
     def ranged(self, path: str, start: int) -> Iterator[bytes]:
         """What is at a path from this byte on, also of a server that knows no ranges."""
         meter = Meter(self.patience)

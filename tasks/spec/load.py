@@ -153,5 +153,5 @@ def load_spec(
         spec = Values(path=path, name=full, document=whole.values, given=whole.names).spec()
         check_spec(spec)
     except BuildError as error:
-        raise BuildError(short(error.message), error.hint) from error
+        raise error.retold(short) from error
     return spec

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from support.ci_project import Project, Run, Yaml, copy
+from support.ci_project import Pipeline, Project, Run, Yaml, copy
 
 FUNCTIONS = {"always()": "True", "cancelled()": "False", "&&": " and ", "||": " or ", "!": " not "}
 
@@ -59,14 +59,9 @@ def read_outputs(path: Path) -> dict[str, str]:
 
 
 @dataclass
-class GitHub:
-    """One run of a workflow, of a `branch` by an `event`; `fork` if the branch is one's."""
+class GitHub(Pipeline):
+    """One run of a workflow."""
 
-    project: Project
-    event: str
-    branch: str = "main"
-    fork: bool = False
-    run: Run = field(default_factory=Run)
     more: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from support.ci_project import Project, Run, Yaml, copy
+from support.ci_project import Pipeline, Project, Run, Yaml, copy
 
 CACHES = 4
 
@@ -28,14 +28,8 @@ def ruled_in(rules: list[Yaml], variables: dict[str, str]) -> bool:
 
 
 @dataclass
-class GitLab:
-    """One pipeline; a `fork`'s runs in its own project, with a cache of its own and no secret."""
-
-    project: Project
-    event: str
-    branch: str = "main"
-    fork: bool = False
-    run: Run = field(default_factory=Run)
+class GitLab(Pipeline):
+    """One pipeline; a fork's runs in its own project, with a cache of its own and no secret."""
 
     def __post_init__(self) -> None:
         self.protected = self.branch == "main" and not self.fork

@@ -214,3 +214,14 @@ class Project:
                 if not name.startswith("STRATA_") or name == "STRATA_SCRATCH"}  # fmt: skip
         return {**kept, **GIT, "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
                 "CALLS": str(self.folder / "calls"), "STATE": str(self.state)}  # fmt: skip
+
+
+@dataclass
+class Pipeline:
+    """One run of a project's pipeline, of a `branch` by an `event`; `fork`: it is one's."""
+
+    project: Project
+    event: str
+    branch: str = "main"
+    fork: bool = False
+    run: Run = field(default_factory=Run)

@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+from support.servers import serving
+
 FILES = r"/cas/|/blobs/sha256:"
 """Requests for files, whichever server they are sent to."""
 
@@ -211,11 +213,5 @@ def proxied(upstream: str) -> Iterator[Proxy]:
     with _Server(("127.0.0.1", 0), handler) as server:
         proxy = Proxy(f"http://127.0.0.1:{server.server_address[1]}", upstream)
         handler.proxy = proxy  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
+        with serving(server, proxy.ended):
             yield proxy
-        finally:
-            proxy.ended.set()
-            server.shutdown()
-            thread.join()

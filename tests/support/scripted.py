@@ -13,6 +13,8 @@ from pathlib import Path
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
 
+from support.servers import serving
+
 
 @dataclass
 class Scripted:
@@ -69,14 +71,8 @@ def scripted(answer: Answer, certificate: Path | None = None) -> Iterator[Script
 
     with Server(("127.0.0.1", 0), Handler) as server:
         here.place = f"127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
+        with serving(server, here.ended):
             yield here
-        finally:
-            here.ended.set()
-            server.shutdown()
-            thread.join()
 
 
 def certificate(path: Path) -> Path:

@@ -7,9 +7,11 @@ import http.client
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from socketserver import BaseServer
 
 USER, PASSWORD = "ci", "right-0-secret"
 
@@ -131,3 +133,16 @@ def s3(root: Path) -> Iterator[str]:
         assert connection.getresponse().status == 200
         connection.close()
         yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def serving(server: BaseServer, ended: threading.Event) -> Iterator[None]:
+    """A server of our own as long as the block lasts; `ended` then tells those who answer."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        server.shutdown()
+        thread.join()
