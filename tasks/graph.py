@@ -170,6 +170,7 @@ def _no_plan() -> None:
 def _publish() -> None:
     from .commands.publish import publish
 
+    _session().exchange.give_all()
     _session().exchange.finish()
     publish(_session())
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 class Pipeline:
     """Facts of a project: all that either provider's text depends on.
 
-    `checkout`: Strata's own wrapper is there, else pip installs `requirement`. `settings` are
-    variables for every job, a comment above each. `keyrings` are Debian packages that a job which
-    asks repositories needs, or every job (`keyrings_always`). `remote` is the shared cache, "" for
-    the CI system's own.
+    `checkout`: Strata's own wrapper is there, else pip installs what a setting names. `settings`
+    are variables for every job, a comment above each. `keyrings` are Debian packages that a job
+    which asks repositories needs, or every job (`keyrings_always`). `remote` is the shared cache,
+    "" for the CI system's own.
     """
 
     written: str

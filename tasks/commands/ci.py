@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..ci import github, gitlab
 from ..ci.pipeline import Pipeline
 from ..debian.distributions import DEBIAN, UBUNTU
 from ..errors import BuildError
+from ..host import safe
 from ..plan import fstab
 from ..plan.repositories import ARCHIVES, MIRRORS, distribution, lacking
 from ..session.session import Session
@@ -125,10 +128,16 @@ def _requirement() -> dict[str, tuple[str, str]]:
 
 def _shared(remote: str) -> dict[str, tuple[str, str]]:
     trusted = os.environ.get("STRATA_TRUSTED_KEYS", "")
-    if not trusted or "\n" in trusted or os.path.exists(trusted):
+    if os.path.isfile(trusted):
+        trusted = safe.read_bytes(Path(os.path.abspath(trusted)), 1 << 16).decode(
+            "utf-8", "replace"
+        )
+    # One line of the pipeline has them all.
+    trusted = " ".join(line for line in trusted.split("\n") if line and not line.startswith("#"))
+    if not re.fullmatch(r"\s*([\w.-]+:\S+\s*)+", trusted):
         raise BuildError(
             "ci: whose entries of the shared cache are to be believed?",
-            "set STRATA_TRUSTED_KEYS to the public line that `strata keygen name=ci` prints",
+            "set STRATA_TRUSTED_KEYS to the public lines that `strata keygen name=ci` prints",
         )
     if masked(remote) != remote:
         raise BuildError(

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 from ..errors import BuildError
 from ..fleet import cluster as clusters
@@ -35,7 +36,10 @@ def fleet(session: Session) -> None:
     sessions = _planned(session)
     plans = {name: one.plan for name, one in sessions.items()}
     session.begin()
-    todo = schedule(plans, lambda stages: there(session, stages, near=near))
+    likenesses = {name: like for one in sessions.values() for name, like in one.likenesses.items()}
+    todo = schedule(plans, lambda stages: there(session, stages, likenesses, near=near))
+    for one in sessions.values():
+        one.exchange.pulled |= session.exchange.pulled
     for one in sessions.values():
         lend_debs(session, one, todo, near=near)
     _say_plan(session, sessions, todo)
@@ -148,7 +152,10 @@ class _Publishing:
                         f"{name}: {image.title} is made, and cannot be had from the shared cache"
                     )
             for stage in session.plan.stages:
-                session.results.setdefault(stage.task, session.result(stage))
+                known = session.result(stage)
+                if known.result == "hit" and stage.entry in session.exchange.pulled:
+                    known = replace(known, result="pulled")
+                session.results.setdefault(stage.task, known)
             publish(session)
         except BuildError as error:
             self.failed.add(name)

@@ -115,8 +115,10 @@ def _fresh(session: Session) -> Iterator[Session]:
 
     Only .debs are shared: they are what the lock names by SHA-256, and no result of a build.
     """
+    # What is made again is for comparing, and sent nowhere.
+    variables = {**session.variables, "cache_mode": "pull"} if session.shared else session.variables
     fresh = Session(
-        root=session.root, variables=session.variables, screen=session.screen, logs="log/reproduce"
+        root=session.root, variables=variables, screen=session.screen, logs="log/reproduce"
     )
     with fresh.stack:
         root = fresh.scratch / "cache"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from ..errors import BuildError
 from ..host.log import Log
+from ..plan.likeness import Likeness
 from ..plan.lockfile import OWN
 from ..plan.stage import Result, Stage, tools_of
 from ..remote.configured import REMOTE
@@ -36,8 +37,14 @@ SHOWN = 3
 """Names of specs in a line; of more, how many."""
 
 
-def there(session: Session, stages: Sequence[Stage], *, near: bool) -> set[str]:
-    """The entries of those stages that need not be made.
+def there(
+    session: Session,
+    stages: Sequence[Stage],
+    likenesses: Mapping[str, Likeness],
+    *,
+    near: bool,
+) -> set[str]:
+    """The entries of those stages that need not be made; `likenesses` are those of all specs.
 
     `near`: the workers use this checkout's own cache, and what it lacks is brought there. Else they
     have nothing but the shared one; what this checkout can vouch for is given to that.
@@ -59,7 +66,7 @@ def there(session: Session, stages: Sequence[Stage], *, near: bool) -> set[str]:
             return True
         if not here or not vouched:
             return False
-        return shared.give(stage, session.likenesses[stage.entry]) and bool(shared.where(stage))
+        return shared.give(stage, likenesses[stage.entry]) and bool(shared.where(stage))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = list(pool.map(one, stages))

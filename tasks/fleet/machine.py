@@ -34,6 +34,8 @@ class Machine:
     made: Made
     state: Path
     checkout: str
+    trust: str
+    """Of the runs that it works for: trees of one that takes anything are for no other."""
     tried: set[str] = field(default_factory=set)
     """What was found to work here, of tasks.host.trials."""
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -80,7 +82,10 @@ def machine_for(errand: Errand) -> Iterator[Machine]:
     """A machine that makes nothing else meanwhile; of those that a process has, or a new one."""
     os.umask(0o022)  # what a build makes has the same modes for every user
     with _guard:
-        found = next((one for one in _idle if one.checkout == errand.checkout), None)
+        found = next(
+            (one for one in _idle if (one.checkout, one.trust) == (errand.checkout, errand.trust)),
+            None,
+        )
         if found is not None:
             _idle.remove(found)
     machine = found or _new_machine(errand)
@@ -107,5 +112,6 @@ def _new_machine(errand: Errand) -> Machine:
         made=Made(state / "built"),
         state=state,
         checkout=errand.checkout,
+        trust=errand.trust,
         stack=stack,
     )

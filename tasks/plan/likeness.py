@@ -51,6 +51,8 @@ def tools_in(raw: bytes) -> dict[str, str]:
     """The tools of what `dump` wrote, or what somebody put in its place: nothing then."""
     try:
         record = strict.parse(raw)
+        if strict.number(record, "format") != FORMAT:
+            return {}
         tools = strict.mapping(strict.field(record, "tools"), "its tools")
     except ValueError:
         return {}

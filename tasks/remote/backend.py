@@ -10,7 +10,7 @@ import math
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -164,7 +164,3 @@ def blocks(source: BinaryIO, meter: Meter) -> Iterator[bytes]:
 def opened(path: Path) -> BinaryIO:
     """A file of the cache to be sent, through no link."""
     return os.fdopen(safe.reading(path), "rb")
-
-
-Progress = Callable[[int, int], None]
-"""Gets how many bytes have come, and of how many."""

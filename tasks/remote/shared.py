@@ -19,7 +19,6 @@ from typing import Any
 from ..plan.likeness import Likeness
 from ..plan.lockfile import Record
 from ..plan.stage import Stage
-from ..store.record import read_record
 from . import signing
 from .backend import Blob, RemoteFault, Unusable, opened
 from .remotes import AT_ONCE, Remote
@@ -37,19 +36,19 @@ class Shared(Taking):
         entry = self.cache.intact(stage)
         if entry is None:
             return False
-        try:
-            record = read_record(self.cache.record(stage))
-        except (OSError, ValueError):
-            return False
+        record = dict(entry.record)
         mine = self.made.has(stage, record.pop("sum"))
-        signed = bool(signing.signers(record, self.policy.trusted))
+        signed = signing.signers(record, self.policy.trusted)
+        # No more than what is known to be good: who restored this record may have written to it.
+        kept = record.pop("signatures", {})
+        signatures = {name: kept[name] for name in signed}
         if record.pop("trust", None) or not (mine or signed):
             if self.policy.key or entry.doubtful:
                 self.stays(stage)
                 return False
         elif self.policy.key:
-            signatures = dict(record.get("signatures", {}))
             signatures[self.policy.key.name] = self.policy.key.sign(record)
+        if signatures:
             record["signatures"] = signatures
         blob = Blob(sha256=entry.sha256, size=entry.size, private=bool(entry.facts.get("private")))
         sent = False
@@ -87,8 +86,12 @@ class Shared(Taking):
                 there = self._believed(raw, stage)
         except Unusable:
             there = {}
-        if there and not self._better(record, there) and self._whole(remote, there):
-            return False
+        if there and not self._better(record, there):
+            if self._whole(remote, there):
+                return False
+            if signing.statement(there) == signing.statement(record):
+                # Its record is as good as ours, or better.
+                return self._send_file(remote, blob, path)
         if there and signing.statement(there) == signing.statement(record):
             good = signing.signers(there, self.policy.trusted)
             theirs = {name: there["signatures"][name] for name in good}

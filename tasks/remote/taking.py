@@ -102,8 +102,8 @@ class Taking(Remotes):
             except RemoteFault as fault:
                 self._lost(remote, fault)
                 continue
-            if raw is not None:
-                return tools_in(raw)
+            if raw is not None and (tools := tools_in(raw)):
+                return tools
         return {}
 
     def take_debs(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ class Exchange:
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self.pulled: set[str] = set()
+        """The entries that came from shared caches."""
         self._asked: set[str] = set()
         self._sending: list[Future[None]] = []
 
@@ -41,7 +44,11 @@ class Exchange:
             if one.key not in self._asked and cache.intact(one) is None
         ]
         self._asked |= {one.key for one in asked}
-        with ThreadPoolExecutor(max(1, len(asked))) as pool:
+        if not asked:
+            return False
+        from ..remote.remotes import AT_ONCE
+
+        with ThreadPoolExecutor(min(AT_ONCE, len(asked))) as pool:
             list(pool.map(self._take, asked))
         return cache.intact(stage) is not None
 
@@ -71,6 +78,7 @@ class Exchange:
                 raise
             session.screen.line(f"warning: {session.explained(error, f'fetching {stage.title}')}")
             return
+        self.pulled.add(stage.entry)
         session.note(stage, "pulled", began)
 
     def give(self, stage: Stage) -> None:
@@ -88,9 +96,34 @@ class Exchange:
         """Give a stage and the .debs that it was made of."""
         session, shared = self.session, self.session.shared
         assert shared is not None
-        try:
+        with self._warned(stage):
             shared.give_debs(stage.entry, session.plan.records(stage))
             shared.give(stage, session.likenesses[stage.entry])
+
+    def give_all(self) -> None:
+        """Send also what the cache had already, where a shared one lacks it: an earlier run may not
+        have reached that."""
+        session, shared = self.session, self.session.shared
+        if shared is None or not shared.policy.push:
+            return
+        for stage in session.plan.stages:
+            known = session.results.get(stage.task)
+            if known is None or known.result != "built":
+                self._sending.append(self._lane.submit(self._send_late, stage))
+
+    def _send_late(self, stage: Stage) -> None:
+        """Give a stage of an earlier run; its .debs only where it was lacking."""
+        session, shared = self.session, self.session.shared
+        assert shared is not None
+        with self._warned(stage):
+            if shared.give(stage, session.likenesses[stage.entry]):
+                shared.give_debs(stage.entry, session.plan.records(stage))
+
+    @contextlib.contextmanager
+    def _warned(self, stage: Stage) -> Iterator[None]:
+        session = self.session
+        try:
+            yield
         except (BuildError, OSError) as error:
             session.screen.line(f"warning: {stage.title} is not sent: {session.mask(str(error))}")
 

@@ -302,6 +302,42 @@ def test_what_was_signed_keeps_no_more_signatures_than_are_good(team: Team) -> N
         assert set(json.loads(path.read_text())["signatures"]) == {"ci", "ci-2"}
 
 
+def test_what_was_restored_passes_on_no_more_signatures_than_are_good(team: Team) -> None:
+    """As a CI cache may bring it: one signature more would make the record useless for all."""
+    for path in (team.first.root / "cache").glob("*/*.json"):
+        record = json.loads(path.read_text())
+        record["signatures"] |= {f"k{n}": "AAAA" for n in range(15)}
+        record["sum"] = record_sum(record)
+        path.write_text(json.dumps(record))
+    key, line = make_key(team.first, "ci-2", team.folder)
+    shutil.rmtree(team.share)
+    both = f"{team.line} {line}"
+    team.run(team.first, "push", "spec=web", trust=both, STRATA_SIGNING_KEY=str(key))
+    for path in team.records():
+        assert set(json.loads(path.read_text())["signatures"]) == {"ci", "ci-2"}
+
+
+def test_a_file_that_is_gone_is_sent_again_and_its_record_stays(team: Team) -> None:
+    before = {path: path.read_bytes() for path in team.records()}
+    for path in (team.share / "cas").iterdir():
+        path.unlink()
+    unsigned = team.clone("unsigned")
+    unsigned.doit("build", "spec=web", "lock=frozen", f"cache={team.url}", "cache_mode=push")
+    assert {path: path.read_bytes() for path in team.records()} == before
+    other = team.clone("b")
+    team.build(other)
+    assert other.results() == {"base": "skipped", "/": "pulled"}
+
+
+def test_what_could_not_be_sent_goes_with_the_next_build(team: Team) -> None:
+    shutil.rmtree(team.share)
+    signer: dict[str, Any] = {"STRATA_SIGNING_KEY": str(team.key)}
+    team.build(team.first, "cache_mode=both", **signer)
+    assert set(team.first.results().values()) == {"hit"}
+    assert len(team.records()) == 2
+    team.build(team.clone("b"))
+
+
 def test_a_signed_entry_of_a_later_cache_comes_before_an_unsigned_one(team: Team) -> None:
     unsigned = team.folder / "unsigned"
     shutil.copytree(team.share, unsigned)
