@@ -18,7 +18,7 @@ import pytest
 from support.fleets import DEEP, DEEP_BASES, SMALL, SMALL_BASES, cluster, killing, many, told
 from support.world import World, says
 from tasks.fleet import machine, work
-from tasks.fleet.drive import errand_of
+from tasks.fleet.drive import errand_of, there
 from tasks.fleet.parcel import Parcel
 from tasks.plan.keys import key
 from tasks.session.session import Session
@@ -154,6 +154,36 @@ def test_a_worker_whose_tools_are_others_makes_nothing(
         while machine._idle:
             machine._idle.pop().stack.close()
         session.close()
+
+
+def test_what_the_driver_has_is_given_to_workers_elsewhere(
+    tiny: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several specs, of which the driver's own session is none."""
+    many(tiny, 2, SMALL, SMALL_BASES[:1])
+    tiny.doit("build", "spec=web00")
+    for name, value in tiny.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tiny.root)
+    given = {"spec": "web00,web01", "cache": f"file://{tmp_path}/share", "cache_trust": "any",
+             "cache_mode": "both"}  # fmt: skip
+    session = Session(root=tiny.root, variables=given)
+    ones = [
+        Session(root=tiny.root, variables={**given, "spec": name}) for name in ("web00", "web01")
+    ]
+    stages = {stage.entry: stage for one in ones for stage in one.plan.stages}
+    likenesses = {entry: like for one in ones for entry, like in one.likenesses.items()}
+    try:
+        found = there(session, list(stages.values()), likenesses, near=False)
+        base = ones[0].plan.base.entry
+        assert base in found
+        assert {one.plan.base.entry for one in ones} == {base}
+        assert session.shared is not None
+        assert session.shared.where(stages[base])
+        assert ones[1].plan.images[0].entry not in found
+    finally:
+        for one in (*ones, session):
+            one.stack.close()
 
 
 ELSEWHERE = "scheduler=tls://127.0.0.1:9"
