@@ -132,9 +132,9 @@ def _shared(remote: str) -> dict[str, tuple[str, str]]:
         trusted = safe.read_bytes(Path(os.path.abspath(trusted)), 1 << 16).decode(
             "utf-8", "replace"
         )
-    # One line of the pipeline has them all.
-    trusted = " ".join(line for line in trusted.split("\n") if line and not line.startswith("#"))
-    if not re.fullmatch(r"\s*([\w.-]+:\S+\s*)+", trusted):
+    lines = [line for line in trusted.splitlines() if not line.startswith("#")]
+    keys = " ".join(lines).split()
+    if not keys or not all(re.fullmatch(r"[\w.-]+:\S+", key) for key in keys):
         raise BuildError(
             "ci: whose entries of the shared cache are to be believed?",
             "set STRATA_TRUSTED_KEYS to the public lines that `strata keygen name=ci` prints",
@@ -146,7 +146,7 @@ def _shared(remote: str) -> dict[str, tuple[str, str]]:
         )
     return {
         "STRATA_REMOTE": ("The shared cache, and whose entries in it are believed.", remote),
-        "STRATA_TRUSTED_KEYS": ("", trusted),
+        "STRATA_TRUSTED_KEYS": ("", " ".join(keys)),
     }
 
 
