@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,23 +15,37 @@ from ..host import safe, strict
 from ..host.git import git
 from ..plan import lockfile
 from ..plan.changes import Package, packages_of
-from ..plan.difference import FORMS, Image, Side, difference, shown
+from ..plan.difference import FORMS, File, Image, Side, difference, shown
 from ..session.session import Session
 from ..spec.load import is_spec
 from ..store.record import FOLDERS, read_record
 
 SIDES = (
-    "a lock, an out/ folder, its build.json, a spec's name, a git revision (with spec=), or "
-    "REVISION:NAME"
+    "a lock, an out/ folder, its build.json or an image in it, a spec's name, a git revision "
+    "(with spec=), or REVISION:NAME"
 )
 
 
 @dataclass(kw_only=True)
 class Given:
-    """One side, with the keys of the stages that its tree is made of, as far as it tells them."""
+    """One side, with the keys of the stages that its tree is made of, as far as it tells them.
+
+    Of one image there are the files below `mount`, but for those of images below it.
+    """
 
     side: Side
     tree: list[tuple[str, str]] = field(default_factory=list)
+    mount: str = "/"
+    below: tuple[str, ...] = ()
+
+    def shown(self, files: Mapping[str, File]) -> dict[str, File]:
+        """Those of a tree's files that are this side's."""
+        top = self.mount.rstrip("/") + "/"
+        return {
+            path: file
+            for path, file in files.items()
+            if path.startswith(top) and not any(path.startswith(f"{one}/") for one in self.below)
+        }
 
 
 def diff(session: Session) -> None:
@@ -72,6 +87,8 @@ def _given(session: Session, name: str, word: str) -> Given:
         return _build(session, name, path)
     if path.is_file() and path.suffix == ".lock":
         return _lock(word, _read(name, path), {})
+    if path.is_file():
+        return _image(session, name, path)
     if is_spec(session.specs, word):
         return _spec(session, word)
     return _revision(session, name, word)
@@ -174,6 +191,28 @@ def _build(session: Session, name: str, path: Path) -> Given:
         )
     label = str(path.parent if path.name == "build.json" else path)
     return Given(side=Side(name=label, packages=packages, images=images), tree=tree)
+
+
+def _image(session: Session, name: str, path: Path) -> Given:
+    """One image of an out/ folder: what its build tells, as far as it is of this image."""
+    where = f"{name}={path}"
+    beside = path.with_name("build.json")
+    if not beside.is_file():
+        raise BuildError(
+            f"{where}: no build.json is beside it", "an image is compared in its out/ folder"
+        )
+    build = _build(session, name, beside)
+    images = build.side.images or {}
+    mount = next((one for one, image in images.items() if image.file == path.name), None)
+    if mount is None or path.stat().st_size != images[mount].size:
+        raise BuildError(f"{where}: this is no image of the build that {beside} tells of")
+    top = mount.rstrip("/") + "/"
+    return Given(
+        side=replace(build.side, name=str(path), images={mount: images[mount]}),
+        tree=build.tree,
+        mount=mount,
+        below=tuple(one for one in images if one != mount and one.startswith(top)),
+    )
 
 
 def _of_lock(session: Session, spec: str, digest: str) -> dict[str, Package] | None:
@@ -287,10 +326,17 @@ def _with_files(session: Session, before: Given, after: Given) -> tuple[Side, Si
         return before.side, after.side
     from ..rootfs.contents import both
 
-    with session.cache.used(session.screen.progress):
-        paths = [[_tarball(session, *one) for one in given.tree] for given in (before, after)]
-        was, now = both(paths[0], paths[1])
-    return replace(before.side, files=was), replace(after.side, files=now)
+    paths = [[_tarball(session, *one) for one in given.tree] for given in (before, after)]
+    try:
+        with session.cache.used(session.screen.progress):
+            was, now = both(paths[0], paths[1])
+    except (OSError, tarfile.TarError) as error:
+        session.screen.note(f"files are not compared: a tree in the cache cannot be read: {error}")
+        return before.side, after.side
+    return (
+        replace(before.side, files=before.shown(was)),
+        replace(after.side, files=after.shown(now)),
+    )
 
 
 def _tarball(session: Session, kind: str, key: str) -> Path:

@@ -66,10 +66,10 @@ COMMANDS = {
         Command(
             name="diff", takes=("from", "to", "format"),
             summary="what differs between two locks or builds: from= to=",
-            more="Each is a lock, an out/ folder or its build.json, a spec's name, a git revision, "
-            "or REVISION:NAME.\nWith a spec, from=HEAD and to= its lock are understood. Packages, "
-            "image sizes, and files where\nthe cache has both trees. format=markdown or json: for "
-            "a pull request, for other programs.",
+            more="Each is a lock, an out/ folder, its build.json or an image in it, a spec's name, "
+            "a git revision,\nor REVISION:NAME. With a spec, from=HEAD and to= its lock are "
+            "understood. Packages, image sizes,\nand files where the cache has both trees. "
+            "format=markdown or json: for a pull request, a program.",
         ),
         Command(
             name="keys", takes=("format", "have"), summary="each stage's key, for a CI cache",

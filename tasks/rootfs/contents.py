@@ -64,7 +64,10 @@ def both(before: Sequence[Path], after: Sequence[Path]) -> tuple[dict[str, File]
 
 
 def _members(path: Path, wanted: set[tuple[str, ...]] | None = None) -> Iterator[_Member]:
-    """What a tarball has; `wanted` are those whose content is read, None for all."""
+    """What a tarball has; `wanted` are those whose content is read, None for all.
+
+    tarfile.TarError where it is damaged.
+    """
     files: dict[tuple[str, ...], File] = {}
     with open(safe.reading(path), "rb") as packed:
         process = popen(["zstd", "-dcq"], stdin=packed, stdout=PIPE)
@@ -90,6 +93,11 @@ def _members(path: Path, wanted: set[tuple[str, ...]] | None = None) -> Iterator
                     files[steps] = file
                 opaque = member.pax_headers.get("SCHILY.xattr.trusted.overlay.opaque") == "y"
                 yield _Member(steps, file, opaque and member.isdir())
+            assert process.stdout is not None
+            while process.stdout.read(1 << 20):
+                pass  # what pads the archive: else zstd would wait, and not end
+            if process.wait() != 0:
+                raise tarfile.ReadError(f"{path.name} is damaged")
 
 
 def _steps(name: str) -> tuple[str, ...]:

@@ -48,6 +48,8 @@ def test_what_is_outdated_and_what_an_upgrade_changed(tiny: World) -> None:
     says(whole, "old → out/web", "beta 1 → 2", "images: 1 changed", "files: 1 added, 1 changed",
          "+ /etc/new (file 0644 0:0 2 bytes)", "/usr/beta: 2 → 3 bytes")  # fmt: skip
     assert "baseline" not in whole
+    one = tiny.doit("diff", "from=old/web.img.gz", "to=out/web/web.img.gz").out
+    says(one, "old/web.img.gz → out/web/web.img.gz", "files: 1 added, 1 changed")
     # Saved alone, a build.json is told by the cache.
     shutil.copy(tiny.root / "old/build.json", tiny.root / "before.json")
     told = tiny.doit("diff", "from=before.json", "to=out/web", "format=json")
@@ -68,6 +70,7 @@ def test_what_is_outdated_and_what_an_upgrade_changed(tiny: World) -> None:
         (["spec=web", "from=a.lock"], ["a.lock: not a lock that Strata wrote"]),
         (["spec=web", "from=b.json"], ["from=b.json: this is no build.json"]),
         (["spec=web", "from=web"], ["specs/web.lock: there is none yet", "doit lock spec=web"]),
+        (["spec=web", "from=c.img"], ["from=c.img: no build.json is beside it"]),
         (["spec=web", "format=github"], ["diff format=github"]),
     ],
     ids=lambda value: " ".join(value),
@@ -75,6 +78,7 @@ def test_what_is_outdated_and_what_an_upgrade_changed(tiny: World) -> None:
 def test_what_cannot_be_compared_is_told(tiny: World, words: list[str], parts: list[str]) -> None:
     (tiny.root / "a.lock").write_text("{}")
     (tiny.root / "b.json").write_text('{"spec": 3}')
+    (tiny.root / "c.img").touch()
     done = tiny.doit("diff", *words, check=False)
     assert done.code == 1, done.text
     assert "Traceback" not in done.text
