@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import tarfile
 from collections.abc import Mapping
@@ -81,13 +82,14 @@ def _given(session: Session, name: str, word: str) -> Given:
     if not word:
         return _revision(session, name, "HEAD") if name == "from" else _spec(session, session.name)
     path = Path(word)
-    if (path / "build.json").is_file():
+    # These take any word, however long.
+    if os.path.isfile(path / "build.json"):
         return _build(session, name, path / "build.json")
-    if path.is_file() and path.suffix == ".json":
-        return _build(session, name, path)
-    if path.is_file() and path.suffix == ".lock":
-        return _lock(word, _read(name, path), {})
-    if path.is_file():
+    if os.path.isfile(path):
+        if path.suffix == ".json":
+            return _build(session, name, path)
+        if path.suffix == ".lock":
+            return _lock(word, _read(name, path), {})
         return _image(session, name, path)
     if is_spec(session.specs, word):
         return _spec(session, word)
@@ -138,21 +140,25 @@ def _revision(session: Session, name: str, word: str) -> Given:
         path = f"specs/{path}.lock"
     if not revision or revision.startswith("-"):
         raise BuildError(f"{where}: it names no revision", f"it is {SIDES}")
-    found = git(session.root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    found = git(session.root, "rev-parse", "--verify", f"{revision}^{{commit}}")
     if found.status != 0:
         raise BuildError(
             f"{where}: it is no file, out/ folder or spec, and git has no such revision: "
             f"{found.said}",
             f"it is {SIDES}",
         )
-    blob = f"{found.out.strip()}:./{path}"
-    text = git(session.root, "cat-file", "blob", blob)
+    commit = found.out.strip()
+    label = f"{printable(revision)}:{printable(path)}"
+    listed = git(session.root, "ls-tree", commit, "--", path)
+    if not colon and listed.status == 0 and not listed.out:
+        # The spec is newer than that: all of it came since then.
+        return Given(side=Side(name=f"{label} (not there)", packages={}))
+    text = git(session.root, "cat-file", "blob", f"{commit}:./{path}")
     if text.status != 0:
         raise BuildError(
             f"{where}: the revision has no {printable(path)}: {text.said}",
             "locks are compared as they are committed",
         )
-    label = f"{printable(revision)}:{printable(path)}"
     if len(text.out) > strict.LIST_LIMIT:
         raise BuildError(f"{where}: {label} is too large for a lock")
     return _lock(label, text.out, {})
@@ -169,7 +175,7 @@ def _build(session: Session, name: str, path: Path) -> Given:
         spec = strict.text(told, "spec")
         digest = strict.text(told, "lock")
         stages = [
-            (one["stage"], one["name"], strict.text(one, "key", strict.KEY))
+            (one["stage"], strict.text(one, "name"), strict.text(one, "key", strict.KEY))
             for one in strict.items(strict.field(told, "stages"), "its stages")
             if one["stage"] in FOLDERS
         ]

@@ -32,7 +32,8 @@ class Image:
 class File:
     """What a path of a tree is; `size` in bytes is a file's, `target` a link's or a device's.
 
-    `digest` is of a file's content, "" where it is not needed.
+    `digest` is of a file's content, "" where it is not needed. `attributes` are the extended ones:
+    name and value, in hexadecimal.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class File:
     size: int = 0
     target: str = ""
     digest: str = ""
+    attributes: tuple[tuple[str, str], ...] = ()
 
     def told(self) -> str:
         """It in a few words."""
@@ -83,7 +85,7 @@ class Part:
         change = "added" if not self.before else "changed" if self.after else "removed"
         sides = {"from": self.before, "to": self.after}
         told = {
-            side: {name: value for name, value in asdict(one).items() if value != ""}
+            side: {name: value for name, value in asdict(one).items() if value not in ("", ())}
             for side, one in sides.items()
             if one is not None
         }
@@ -166,6 +168,9 @@ def _between(before: Image | File, after: Image | File) -> list[str]:
         lines.append(f"owner {before.uid}:{before.gid} → {after.uid}:{after.gid}")
     if before.mode != after.mode:
         lines.append(f"mode {before.mode:04o} → {after.mode:04o}")
+    if before.attributes != after.attributes:
+        other = {name for name, _value in {*before.attributes} ^ {*after.attributes}}
+        lines.append(f"attributes {', '.join(_line(name) for name in sorted(other))}")
     if before.target != after.target:
         lines.append(f"{_line(before.target)} → {_line(after.target)}")
     return lines

@@ -22,6 +22,13 @@ KINDS = {
 }
 
 
+ATTRIBUTE = "SCHILY.xattr."
+"""Before the name of an extended attribute in a tarball."""
+
+OVERLAY = f"{ATTRIBUTE}trusted.overlay."
+"""Of those that say how trees lie on each other."""
+
+
 @dataclass
 class _Node:
     """What is at a path, and below it; a folder that no tarball names has no `file`."""
@@ -88,10 +95,10 @@ def _members(path: Path, wanted: set[tuple[str, ...]] | None = None) -> Iterator
                     file = _file(member)
                     if member.isreg() and (wanted is None or steps in wanted):
                         content = archive.extractfile(member)
-                        file = replace(file, digest=_digest(content) if content else "")
+                        file = replace(file, digest=_digest(member, content) if content else "")
                 if member.isreg() or member.islnk():
                     files[steps] = file
-                opaque = member.pax_headers.get("SCHILY.xattr.trusted.overlay.opaque") == "y"
+                opaque = member.pax_headers.get(f"{OVERLAY}opaque") == "y"
                 yield _Member(steps, file, opaque and member.isdir())
             assert process.stdout is not None
             while process.stdout.read(1 << 20):
@@ -115,13 +122,26 @@ def _file(member: tarfile.TarInfo) -> File:
         gid=member.gid,
         size=member.size if member.isreg() else 0,
         target=target,
+        attributes=tuple(
+            (name.removeprefix(ATTRIBUTE), value.encode("utf-8", "surrogateescape").hex())
+            for name, value in sorted(member.pax_headers.items())
+            if name.startswith(ATTRIBUTE) and not name.startswith(OVERLAY)
+        ),
     )
 
 
-def _digest(content: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while chunk := content.read(1 << 20):
-        digest.update(chunk)
+def _digest(member: tarfile.TarInfo, content: IO[bytes]) -> str:
+    """Of a file's content; holes, which may be of many gigabytes, are not read."""
+    parts: Sequence[tuple[int, int]] = getattr(member, "sparse", None) or ()
+    digest = hashlib.sha256(repr(parts).encode() if parts else b"")
+    # A stream goes forward only, so the buffered reader refuses to seek at all.
+    raw: IO[bytes] = getattr(content, "raw", content)
+    for offset, size in parts or [(0, member.size)]:
+        if parts:
+            raw.seek(offset)
+        while size > 0 and (chunk := raw.read(min(size, 1 << 20))):
+            digest.update(chunk)
+            size -= len(chunk)
     return digest.hexdigest()
 
 

@@ -50,6 +50,12 @@ def test_what_is_outdated_and_what_an_upgrade_changed(tiny: World) -> None:
     assert "baseline" not in whole
     one = tiny.doit("diff", "from=old/web.img.gz", "to=out/web/web.img.gz").out
     says(one, "old/web.img.gz → out/web/web.img.gz", "files: 1 added, 1 changed")
+    # A spec that the commit had not is new as a whole; one that is named there must be.
+    shutil.copy(tiny.root / "specs/web.yaml", tiny.root / "specs/new.yaml")
+    shutil.copy(tiny.root / "specs/web.lock", tiny.root / "specs/new.lock")
+    says(tiny.doit("diff", "spec=new").out, "(not there) → specs/new.lock", "packages: 2 added")
+    absent = tiny.doit("diff", "from=HEAD:new", "to=web", check=False)
+    says(absent.err, "from=HEAD:new: the revision has no specs/new.lock")
     # Saved alone, a build.json is told by the cache.
     shutil.copy(tiny.root / "old/build.json", tiny.root / "before.json")
     told = tiny.doit("diff", "from=before.json", "to=out/web", "format=json")
@@ -65,6 +71,8 @@ def test_what_is_outdated_and_what_an_upgrade_changed(tiny: World) -> None:
     [
         (["from=nosuch", "to=web"], ["from=nosuch", "there is no such lock"]),
         (["spec=web", "from=nosuch"], ["from=nosuch", "no such revision"]),
+        (["from=HEAD:nosuch", "spec=web"], ["from=HEAD:nosuch", "no such revision"]),
+        (["spec=web", f"from={'n' * 5_000}"], ["no such revision"]),
         (["spec=web", "from=--all"], ["from=--all", "it names no revision"]),
         (["from=a.lock"], ["to= is missing"]),
         (["spec=web", "from=a.lock"], ["a.lock: not a lock that Strata wrote"]),
@@ -73,7 +81,7 @@ def test_what_is_outdated_and_what_an_upgrade_changed(tiny: World) -> None:
         (["spec=web", "from=c.img"], ["from=c.img: no build.json is beside it"]),
         (["spec=web", "format=github"], ["diff format=github"]),
     ],
-    ids=lambda value: " ".join(value),
+    ids=lambda value: " ".join(value)[:40],
 )
 def test_what_cannot_be_compared_is_told(tiny: World, words: list[str], parts: list[str]) -> None:
     (tiny.root / "a.lock").write_text("{}")

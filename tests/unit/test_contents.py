@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import tarfile
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from tasks.plan.difference import Side, difference
 from tasks.rootfs.contents import both
+from tasks.rootfs.tarball import SPARSE
 
 
 def packed(folder: Path, name: str, members: dict[str, str | bytes]) -> Path:
@@ -70,3 +72,23 @@ def test_a_damaged_tarball_is_an_error_that_is_known(tmp_path: Path, base: Path)
     bad.write_bytes(base.read_bytes()[:40])
     with pytest.raises((OSError, tarfile.TarError)):
         both([base], [bad])
+
+
+def test_attributes_differ_and_holes_are_not_read(tmp_path: Path) -> None:
+    found = []
+    for name, value in (("one", "1"), ("two", "2")):
+        tree = tmp_path / name
+        tree.mkdir()
+        with (tree / "holes").open("wb") as file:
+            file.truncate(1 << 36)
+            file.seek(1 << 35)
+            file.write(value.encode())
+        (tree / "a").write_bytes(b"same")
+        os.setxattr(tree / "a", "user.note", value.encode())
+        tarball = tmp_path / f"{name}.tar.zst"
+        subprocess.run(["tar", "--create", "--file", tarball, "--zstd", "--format=posix", "--xattrs",
+                        *SPARSE, "--directory", tree, "."], check=True)  # fmt: skip
+        found.append([tarball])
+    assert told(*found) == [
+        "  /a: attributes user.note", f"  /holes: other content, {1 << 36} bytes"
+    ]  # fmt: skip
