@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
+from ..errors import BuildError
 from ..host.log import Log
 from ..plan import lockfile
 from ..plan.changes import packages_of
@@ -24,10 +25,14 @@ def outdated(session: Session) -> bool:
     form = wanted_form(session, "outdated")
     # What else is said is for the log.
     with contextlib.redirect_stdout(sys.stderr):
-        session.begin()
         old = session.read_lock()
-        current = old is not None and session.fits(old)
-        if old is not None and not current:
+        if old is None:
+            raise BuildError(
+                f"{session.lock_path}: there is none yet", f"doit lock spec={session.spec.name}"
+            )
+        session.begin()
+        current = session.fits(old)
+        if not current:
             session.screen.note(f"{session.lock_path}: the lock is {lockfile.state(old)}")
         with Log(
             None,
@@ -39,7 +44,7 @@ def outdated(session: Session) -> bool:
             builder = session.builder(log, old)
             new = renew(session.spec, builder, old, keep=False, current=current, scan=False).lock
     suites = {repo.name: repo.suite for repo in session.spec.repos}
-    was, now = (packages_of(lock, suites) if lock is not None else {} for lock in (old, new or old))
+    was, now = packages_of(old, suites), packages_of(new or old, suites)
     name = str(session.lock_path)
     found = difference(Side(name=name, packages=was), Side(name="latest", packages=now))
     text = shown(found, form, session.name)

@@ -69,17 +69,22 @@ def test_what_is_outdated_and_what_an_upgrade_changed(tiny: World) -> None:
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["from=nosuch", "to=web"], ["from=nosuch", "there is no such lock"]),
-        (["spec=web", "from=nosuch"], ["from=nosuch", "no such revision"]),
-        (["from=HEAD:nosuch", "spec=web"], ["from=HEAD:nosuch", "no such revision"]),
-        (["spec=web", f"from={'n' * 5_000}"], ["no such revision"]),
-        (["spec=web", "from=--all"], ["from=--all", "it names no revision"]),
-        (["from=a.lock"], ["to= is missing"]),
-        (["spec=web", "from=a.lock"], ["a.lock: not a lock that Strata wrote"]),
-        (["spec=web", "from=b.json"], ["from=b.json: this is no build.json"]),
-        (["spec=web", "from=web"], ["specs/web.lock: there is none yet", "doit lock spec=web"]),
-        (["spec=web", "from=c.img"], ["from=c.img: no build.json is beside it"]),
-        (["spec=web", "format=github"], ["diff format=github"]),
+        (["diff", "from=nosuch", "to=web"], ["from=nosuch", "there is no such lock"]),
+        (["diff", "spec=web", "from=nosuch"], ["from=nosuch", "no such revision"]),
+        (["diff", "from=HEAD:nosuch", "spec=web"], ["from=HEAD:nosuch", "no such revision"]),
+        (["diff", "spec=web", f"from={'n' * 5_000}"], ["no such revision"]),
+        (["diff", "spec=web", "from=--all"], ["from=--all", "it names no revision"]),
+        (["diff", "from=a.lock"], ["to= is missing"]),
+        (["diff", "spec=web", "from=a.lock"], ["a.lock: not a lock that Strata wrote"]),
+        (["diff", "spec=web", "from=b.json"], ["from=b.json: this is no build.json"]),
+        (
+            ["diff", "spec=web", "from=web"],
+            ["specs/web.lock: there is none yet", "doit lock spec=web"],
+        ),
+        (["diff", "spec=web", "from=c.img"], ["from=c.img: no build.json is beside it"]),
+        (["diff", "spec=web", "format=github"], ["diff format=github"]),
+        (["outdated", "spec=web"], ["specs/web.lock: there is none yet", "doit lock spec=web"]),
+        (["outdated", "spec=web", "format=gitlab"], ["outdated format=gitlab: expected text"]),
     ],
     ids=lambda value: " ".join(value)[:40],
 )
@@ -87,7 +92,7 @@ def test_what_cannot_be_compared_is_told(tiny: World, words: list[str], parts: l
     (tiny.root / "a.lock").write_text("{}")
     (tiny.root / "b.json").write_text('{"spec": 3}')
     (tiny.root / "c.img").touch()
-    done = tiny.doit("diff", *words, check=False)
+    done = tiny.doit(*words, check=False)
     assert done.code == 1, done.text
     assert "Traceback" not in done.text
     says(done.text, *parts)
