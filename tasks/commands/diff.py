@@ -15,7 +15,7 @@ from ..errors import BuildError, printable
 from ..host import safe, strict
 from ..host.git import git
 from ..plan import lockfile
-from ..plan.changes import Package, packages_of
+from ..plan.changes import Package, in_image, packages_of
 from ..plan.difference import FORMS, File, Image, Side, difference, shown
 from ..session.session import Session
 from ..spec.load import is_spec
@@ -232,7 +232,7 @@ def _of_lock(session: Session, spec: str, digest: str) -> dict[str, Package] | N
         return None
     if lockfile.digest(text) != digest:
         return None
-    return packages_of(lockfile.parse(text, where=str(path)))
+    return in_image(packages_of(lockfile.parse(text, where=str(path))))
 
 
 def _metadata(path: Path, digest: str) -> dict[str, Any] | None:

@@ -169,6 +169,11 @@ def packages_of(lock: Lock, suites: Mapping[str, str] | None = None) -> dict[str
     return found
 
 
+def in_image(packages: Mapping[str, Package]) -> dict[str, Package]:
+    """Those that no layer takes away: all that a build's metadata tells of a lock."""
+    return {name: one for name, one in packages.items() if not one.removed_by}
+
+
 def parts_of(lock: Lock) -> list[str]:
     """A line for each part of a lock, where there is no other to compare it with."""
     parts = [("base", lock.base), *((layer.name, layer.records) for layer in lock.layers)]

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 from support import samples
-from tasks.plan.changes import Package, packages_of
+from tasks.plan.changes import Package, in_image, packages_of
 from tasks.plan.difference import File, Image, Side, difference, markdown, shown, text
 from tasks.plan.lockfile import LockedRepo
 
@@ -62,6 +62,9 @@ def test_what_a_layer_takes_away_is_gone() -> None:
         "+ alpha 1 (base, from main)"
     ]
     assert difference(sides[1], sides[1]).packages == []
+    # A build's metadata has what is installed, and so has what is compared with it.
+    assert [*in_image(packages_of(new))] == ["beta"]
+    assert [record.package for record in new.installed()] == ["beta"]
 
 
 def test_what_a_side_does_not_tell_is_not_compared() -> None:
