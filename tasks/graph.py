@@ -222,6 +222,16 @@ def task_why() -> Task:
     return _plain("why", "why")
 
 
+def task_outdated() -> Task:
+    """what lock=latest would change; writes no lock"""
+    return _plain("outdated", "outdated", "what lock=latest would change; writes no lock")
+
+
+def task_diff() -> Task:
+    """what differs between two locks or builds (from=, to=)"""
+    return _plain("diff", "diff", "what differs between two locks or builds (from=, to=)")
+
+
 def task_prune() -> Task:
     """drop the cache entries that no lock needs"""
     return _plain("prune", "prune")

@@ -43,10 +43,10 @@ def update(session: Session) -> None:
     for one in (one for debs in own.values() for one in debs if one.gone):
         session.screen.note(f"  {one.record.path}: it is gone; what is locked is in the cache")
     if mode == "frozen" and not current:
-        told = "; ".join(changed(own, old)) if old is not None else ""
+        why = "; ".join(changed(own, old)) if old is not None else ""
         raise BuildError(
             f"{session.lock_path}: lock=frozen, and the lock is {lockfile.state(old)}"
-            + (f": {told}" if told else ""),
+            + (f": {why}" if why else ""),
             f"run `doit lock spec={session.spec.name}` and commit the result",
         )
     if mode != "latest" and current:
@@ -62,4 +62,6 @@ def update(session: Session) -> None:
             assert outcome.lock is not None
             write_text(session.lock_path, text)
             session.locked = "written"
-            session.changes = changes(old, outcome.lock) or ["what it says of the repositories"]
+            suites = {repo.name: repo.suite for repo in session.spec.repos}
+            told = changes(old, outcome.lock, suites)
+            session.changes = told or ["what it says of the repositories"]

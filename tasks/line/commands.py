@@ -58,6 +58,20 @@ COMMANDS = {
             more="Exit status 0: nothing; 2: something.",
         ),
         Command(
+            name="outdated", takes=(*ASK[1:], *SHARE, "format"),
+            summary="what lock=latest would change; writes no lock",
+            more="Exit status 0: nothing; 2: some package, with its repository and security marked."
+            "\nformat=markdown or json: for a pull request, for other programs.",
+        ),
+        Command(
+            name="diff", takes=("from", "to", "format"),
+            summary="what differs between two locks or builds: from= to=",
+            more="Each is a lock, an out/ folder, its build.json or an image in it, a spec's name, "
+            "a git revision,\nor REVISION:NAME. With a spec, from=HEAD and to= its lock are "
+            "understood. Packages, image sizes,\nand files where the cache has both trees. "
+            "format=markdown or json: for a pull request, a program.",
+        ),
+        Command(
             name="keys", takes=("format", "have"), summary="each stage's key, for a CI cache",
             more="format=text or json; of all specs at once: format=github for $GITHUB_OUTPUT, "
             "format=gitlab\nfor a child pipeline. have=FILE: entries that there are, a line each.",
@@ -149,7 +163,8 @@ VALUES = {
 EXITS = {
     0: "done, or nothing to do",
     1: "refused or failed: one message says what, and what helps; `reproduce`: something differs",
-    2: "`why`: something would be redone; else a fault of Strata's own, with its traceback",
+    2: "`why`: something would be redone; `outdated`: something is newer; else a fault of Strata's "
+    "own, with its traceback",
     3: "the command line, or a folder in Strata's place, will not do",
     130: "interrupted; 143 terminated: 128 and the signal's number",
 }

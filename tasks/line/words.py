@@ -133,9 +133,8 @@ def _alone(command: str, given: Mapping[str, str], program: str) -> None:
     for name in given:
         if name in ONLY and name not in takes:
             owners = [one.name for one in COMMANDS.values() if name in one.takes]
-            raise BuildError(
-                f"{command} takes no {name}=", f"{name}= is of {program} {' and '.join(owners)}"
-            )
+            every = " and ".join([", ".join(owners[:-1]), owners[-1]] if owners[1:] else owners)
+            raise BuildError(f"{command} takes no {name}=", f"{name}= is of {program} {every}")
 
 
 def _named(

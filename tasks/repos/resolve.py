@@ -142,12 +142,21 @@ class Outcome:
     lock: Lock | None
 
 
-def renew(spec: Spec, builder: Builder, old: Lock | None, *, keep: bool, current: bool) -> Outcome:
+def renew(
+    spec: Spec,
+    builder: Builder,
+    old: Lock | None,
+    *,
+    keep: bool,
+    current: bool,
+    scan: bool = True,
+) -> Outcome:
     """The lock of a spec, by what its repositories have now.
 
     With `keep`, versions that the old lock names stay, and nothing is asked where its indexes are
     still here. Otherwise it is resolved anew only if a repository or, as `current` says, the spec
-    changed, or if it may be behind since `keep` made it.
+    changed, or if it may be behind since `keep` made it. `scan`: what scripts look at is wanted,
+    for which .debs are fetched.
     """
     pinned = old if keep else None
     snapshots = kept_snapshots(spec, builder, pinned) if pinned else None
@@ -160,7 +169,7 @@ def renew(spec: Spec, builder: Builder, old: Lock | None, *, keep: bool, current
         if drop_broken(builder, snapshots):
             snapshots = ask_all(spec, builder, old, keep=keep)
     lock = resolve(spec, builder, snapshots, pinned)
-    if spec.settings.shown:
+    if scan and spec.settings.shown:
         lock = scanned(spec, builder, lock, old)
     shutil.rmtree(builder.scratch / "resolve", ignore_errors=True)
     return Outcome(asked=asked, lock=replace(lock, kept=keep))

@@ -171,7 +171,7 @@ def test_nightly_proposes_what_moved(tiny: World, tmp_path: Path, system: System
     moved = system(project, "schedule")
     assert moved.ok, moved.log
     (request,) = project.known("requests")
-    assert request["body"] == "### web\n\n- `beta 1 → 2`\n\n"
+    assert request["body"] == "### web\n\n- `beta 1 → 2 (from main)`\n\n"
     branch = request["headRefName"]
     changed = project.git("diff", "--name-only", "main", branch, cwd=project.origin)
     assert changed.split() == ["specs/web.lock"]

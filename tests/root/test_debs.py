@@ -49,7 +49,7 @@ def test_own_packages_with_dependencies_from_the_repository(built: World) -> Non
     built.build("lock=keep")
     assert built.results() == {"base": "hit", "packages": "hit", "app": "built", "top": "built",
                                "/": "built", "/boot": "built"}  # fmt: skip
-    says(text, "+ agent 1.0 (app, debs/agent_1.0_all.deb)", "+ delta 1 (app)")
+    says(text, "+ agent 1.0 (app, debs/agent_1.0_all.deb)", "+ delta 1 (app, from main)")
     found = records(built, "app")
     assert set(found) == {"agent", "beta", "delta", "gamma"}
     assert found["agent"]["repository"] == "."

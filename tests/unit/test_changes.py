@@ -18,16 +18,16 @@ def test_changes_of_a_lock_are_told_in_package_terms() -> None:
     other = replace(three, sha256="f" * 64)
     new = samples.lock([one, samples.record("four")], {"app": [newer, other]})
     assert changes(old, new) == [
-        f"+ four {one.version} (base)",
-        f"  three {three.version}: other bytes of the same version",
-        f"  two {two.version} → 9",
+        f"+ four {one.version} (base, from main)",
+        f"  three {three.version}: other bytes of the same version (from main)",
+        f"  two {two.version} → 9 (from main)",
     ]
     assert changes(new, samples.lock([one, newer], {"app": []})) == [
         f"- four {one.version} (base)", f"- three {three.version} (app)", "  two: app → base",
     ]  # fmt: skip
     foreign = replace(one, architecture="i386")
     assert changes(old, samples.lock([one, foreign], {"app": [two, three]})) == [
-        f"+ one:i386 {one.version} (base)"
+        f"+ one:i386 {one.version} (base, from main)"
     ]
 
 
@@ -52,8 +52,9 @@ def test_a_pull_request_has_security_first() -> None:
         repos=REPOS,
     )  # fmt: skip
     assert markdown("web", old, new, SUITES) == (
-        "### web\n\n**Security**\n\n- `omega 1 → 2`\n- `zeta 1 → 2`\n\n**Others**\n\n"
-        "- `alpha 1 → 2`\n- new: `beta 1 (base)`\n"
+        "### web\n\n**Security**\n\n- `omega 1 → 2 (security, from noble)`\n"
+        "- `zeta 1 → 2 (security, from security)`\n\n**Others**\n\n"
+        "- `alpha 1 → 2 (from main)`\n- new: `beta 1 (base, from main)`\n"
     )
 
 

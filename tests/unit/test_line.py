@@ -99,7 +99,7 @@ def test_forms(words: str, expected: str) -> None:
         ),
         ("build web quiet=0", ["quiet=0: expected 1, or nothing"]),
         ("keys web format=xml", ["format=xml: expected one of text, json"]),
-        ("build web format=json", ["build takes no format=", "strata lock and keys"]),
+        ("build web format=json", ["build takes no format=", "strata lock, "]),
         ("list --all", ["list takes no all=", "strata test"]),
         ("info base web lock", ["it tells of one stage at a time"]),
         ("build -n 4 web", ["-n: there is no such option"]),

@@ -1,0 +1,358 @@
+"""`doit diff`: what differs between two locks or builds; nothing is asked, made or written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import BuildError, printable
+from ..host import safe, strict
+from ..host.git import git
+from ..plan import lockfile
+from ..plan.changes import Package, in_image, packages_of
+from ..plan.difference import FORMS, File, Image, Side, difference, shown
+from ..session.session import Session
+from ..spec.load import is_spec
+from ..store.record import FOLDERS, read_record
+
+SIDES = (
+    "a lock, an out/ folder, its build.json or an image in it, a spec's name, a git revision "
+    "(with spec=), or REVISION:NAME"
+)
+
+
+@dataclass(kw_only=True)
+class Given:
+    """One side, with the keys of the stages that its tree is made of, as far as it tells them.
+
+    Of one image there are the files below `mount`, but for those of images below it.
+    """
+
+    side: Side
+    tree: list[tuple[str, str]] = field(default_factory=list)
+    mount: str = "/"
+    below: tuple[str, ...] = ()
+
+    def shown(self, files: Mapping[str, File]) -> dict[str, File]:
+        """Those of a tree's files that are this side's."""
+        top = self.mount.rstrip("/") + "/"
+        return {
+            path: file
+            for path, file in files.items()
+            if path.startswith(top) and not any(path.startswith(f"{one}/") for one in self.below)
+        }
+
+
+def diff(session: Session) -> None:
+    """Print what differs between `from=` and `to=`, in the form that `format=` names."""
+    form = wanted_form(session, "diff")
+    # What else is said is for the log.
+    with contextlib.redirect_stdout(sys.stderr):
+        words = {name: session.variables.get(name, "") for name in ("from", "to")}
+        if not session.name and (lacking := [name for name in words if not words[name]]):
+            raise BuildError(
+                f"diff: {lacking[0]}= is missing, and no spec is named", f"it is {SIDES}"
+            )
+        before, after = (_given(session, name, word) for name, word in words.items())
+        sides = _with_files(session, before, after)
+    text = shown(difference(*sides), form, session.name or after.side.name)
+    if text:
+        session.screen.line(text.rstrip("\n"))
+
+
+def wanted_form(session: Session, command: str) -> str:
+    """`format=`, one of FORMS."""
+    form = session.variables.get("format", "text")
+    if form not in FORMS:
+        raise BuildError(f"{command} format={form}: expected text, markdown or json")
+    return form
+
+
+# ---------------------------------------------------------------- what is compared
+
+
+def _given(session: Session, name: str, word: str) -> Given:
+    """What `from=` or `to=` names: a path first, then a spec, then a revision."""
+    if not word:
+        return _revision(session, name, "HEAD") if name == "from" else _spec(session, session.name)
+    path = Path(word)
+    # These take any word, however long.
+    if os.path.isfile(path / "build.json"):
+        return _build(session, name, path / "build.json")
+    if os.path.isfile(path):
+        if path.suffix == ".json":
+            return _build(session, name, path)
+        if path.suffix == ".lock":
+            return _lock(word, _read(name, path), {})
+        return _image(session, name, path)
+    if is_spec(session.specs, word):
+        return _spec(session, word)
+    return _revision(session, name, word)
+
+
+def _read(name: str, path: Path) -> str:
+    try:
+        return safe.read_bytes(path, strict.LIST_LIMIT).decode("utf-8")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise BuildError(f"{name}={path}: cannot be read: {reason}") from error
+
+
+def _lock(name: str, text: str, suites: Mapping[str, str]) -> Given:
+    lock = lockfile.parse(text, where=name)
+    return Given(side=Side(name=name, packages=packages_of(lock, suites)))
+
+
+def _spec(session: Session, name: str) -> Given:
+    """A spec's lock as it is now; its tree, where the lock is the spec's."""
+    own = session
+    if name != session.name:
+        given = {**session.variables, "spec": name, "variant": ""}
+        own = Session(root=session.root, variables=given, screen=session.screen)
+    lock = own.read_lock()
+    if lock is None:
+        raise BuildError(f"{own.lock_path}: there is none yet", f"doit lock spec={name}")
+    suites = {repo.name: repo.suite for repo in own.spec.repos}
+    side = Side(name=str(own.lock_path), packages=packages_of(lock, suites))
+    tree: list[tuple[str, str]] = []
+    if own.fits(lock):
+        # A file of the spec that is missing is the build's to tell.
+        with contextlib.suppress(BuildError):
+            tree = [(stage.kind, stage.key) for stage in own.plan.tree]
+    return Given(side=side, tree=tree)
+
+
+def _revision(session: Session, name: str, word: str) -> Given:
+    """The lock of a git revision: REVISION with spec=, or REVISION:NAME, or REVISION:PATH."""
+    revision, colon, path = word.partition(":")
+    where = f"{name}={printable(word)}"
+    if not colon and not session.name:
+        raise BuildError(f"{where}: there is no such lock, folder or spec", f"it is {SIDES}")
+    if not colon:
+        path = session.name
+    if not path.endswith(".lock"):
+        path = f"specs/{path}.lock"
+    if not revision or revision.startswith("-"):
+        raise BuildError(f"{where}: it names no revision", f"it is {SIDES}")
+    found = git(session.root, "rev-parse", "--verify", f"{revision}^{{commit}}")
+    if found.status != 0:
+        raise BuildError(
+            f"{where}: it is no file, out/ folder or spec, and git has no such revision: "
+            f"{found.said}",
+            f"it is {SIDES}",
+        )
+    commit = found.out.strip()
+    label = f"{printable(revision)}:{printable(path)}"
+    listed = git(session.root, "ls-tree", commit, "--", path)
+    if not colon and listed.status == 0 and not listed.out:
+        # The spec is newer than that: all of it came since then.
+        return Given(side=Side(name=f"{label} (not there)", packages={}))
+    text = git(session.root, "cat-file", "blob", f"{commit}:./{path}")
+    if text.status != 0:
+        raise BuildError(
+            f"{where}: the revision has no {printable(path)}: {text.said}",
+            "locks are compared as they are committed",
+        )
+    if len(text.out) > strict.LIST_LIMIT:
+        raise BuildError(f"{where}: {label} is too large for a lock")
+    return _lock(label, text.out, {})
+
+
+# ---------------------------------------------------------------- builds
+
+
+def _build(session: Session, name: str, path: Path) -> Given:
+    """What a build.json tells, with the metadata beside it and the records of the cache."""
+    where = f"{name}={path}"
+    try:
+        told = strict.read(path)
+        spec = strict.text(told, "spec")
+        digest = strict.text(told, "lock")
+        stages = [
+            (one["stage"], strict.text(one, "name"), strict.text(one, "key", strict.KEY))
+            for one in strict.items(strict.field(told, "stages"), "its stages")
+            if one["stage"] in FOLDERS
+        ]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise BuildError(f"{where}: this is no build.json: {reason}") from error
+    tree = [(kind, key) for kind, _name, key in stages if kind != "image"]
+    keys = {(kind, mount): key for kind, mount, key in stages}
+    metadata = _metadata(path.with_name(f"{Path(spec).name}.yaml"), digest)
+    images = _published(metadata) if metadata else _cached_images(session, keys)
+    packages = _of_lock(session, spec, digest)
+    if packages is None:
+        packages = _installed(metadata) if metadata else _cached_packages(session, tree)
+    if packages is None:
+        raise BuildError(
+            f"{where}: its packages are not known: no {spec}.yaml of that build is beside it, and "
+            "the cache no longer has its stages",
+            "compare the whole out/ folder",
+        )
+    label = str(path.parent if path.name == "build.json" else path)
+    return Given(side=Side(name=label, packages=packages, images=images), tree=tree)
+
+
+def _image(session: Session, name: str, path: Path) -> Given:
+    """One image of an out/ folder: what its build tells, as far as it is of this image."""
+    where = f"{name}={path}"
+    beside = path.with_name("build.json")
+    if not beside.is_file():
+        raise BuildError(
+            f"{where}: no build.json is beside it", "an image is compared in its out/ folder"
+        )
+    build = _build(session, name, beside)
+    images = build.side.images or {}
+    mount = next((one for one, image in images.items() if image.file == path.name), None)
+    if mount is None or path.stat().st_size != images[mount].size:
+        raise BuildError(f"{where}: this is no image of the build that {beside} tells of")
+    top = mount.rstrip("/") + "/"
+    return Given(
+        side=replace(build.side, name=str(path), images={mount: images[mount]}),
+        tree=build.tree,
+        mount=mount,
+        below=tuple(one for one in images if one != mount and one.startswith(top)),
+    )
+
+
+def _of_lock(session: Session, spec: str, digest: str) -> dict[str, Package] | None:
+    """The packages of the spec's lock, which knows repositories, where that is what was built."""
+    if not is_spec(session.specs, spec):
+        return None
+    path = session.specs / f"{spec}.lock"
+    try:
+        text = safe.read_bytes(path, strict.LIST_LIMIT).decode("utf-8")
+    except (OSError, ValueError):
+        return None
+    if lockfile.digest(text) != digest:
+        return None
+    return in_image(packages_of(lockfile.parse(text, where=str(path))))
+
+
+def _metadata(path: Path, digest: str) -> dict[str, Any] | None:
+    """The NAME.yaml of the same build, or None."""
+    import yaml
+
+    try:
+        told = yaml.safe_load(safe.read_bytes(path, strict.LIST_LIMIT))
+        return told if told["lock"] == digest and told["images"] and told["installed"] else None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, yaml.YAMLError):
+        return None
+
+
+def _installed(metadata: Mapping[str, Any]) -> dict[str, Package] | None:
+    try:
+        return {
+            str(name): Package(version=str(version))
+            for name, version in metadata["installed"].items()
+        }
+    except (LookupError, AttributeError):
+        return None
+
+
+def _published(metadata: Mapping[str, Any]) -> dict[str, Image] | None:
+    try:
+        return {
+            str(one["mount"]): Image(
+                file=str(one["container_name"]),
+                size=int(one["container_size"]),
+                raw=int(one["raw_size"]),
+                digest=str(one["raw_sha256"]),
+            )
+            for one in metadata["images"]
+        }
+    except (LookupError, TypeError, ValueError):
+        return None
+
+
+def _record(session: Session, kind: str, key: str) -> dict[str, Any]:
+    """A stage's record by its key; OSError or ValueError where the cache has none that is whole."""
+    return read_record(session.cache.root / FOLDERS[kind] / f"{kind}-{key}.json")
+
+
+def _cached_images(
+    session: Session, keys: Mapping[tuple[str, str], str]
+) -> dict[str, Image] | None:
+    found = {}
+    try:
+        for (kind, mount), key in keys.items():
+            if kind != "image":
+                continue
+            record = _record(session, kind, key)
+            raw, packed = record["facts"]["raw"], record["facts"]["packed"]
+            found[mount] = Image(
+                file=record["file"]["name"].partition(".")[2] or "img",
+                size=packed["size"],
+                raw=raw["size"],
+                digest=raw["sha256"],
+            )
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def _cached_packages(session: Session, tree: list[tuple[str, str]]) -> dict[str, Package] | None:
+    """Of the stages' records: what each was made of, and takes away."""
+    found: dict[str, Package] = {}
+    try:
+        for kind, key in tree:
+            record = _record(session, kind, key)
+            inputs = record["inputs"]
+            arch = str(inputs["arch"])
+            for removed in inputs.get("removes", ()):
+                found.pop(lockfile.short_name(*lockfile.slot(removed, arch), arch), None)
+            for package, version, architecture, sha256 in inputs.get("records", ()):
+                found[lockfile.short_name(package, architecture, arch)] = Package(
+                    version=version,
+                    sha256=sha256,
+                    layer="base" if kind == "base" else record["name"],
+                )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return found
+
+
+# ---------------------------------------------------------------- files
+
+
+def _with_files(session: Session, before: Given, after: Given) -> tuple[Side, Side]:
+    """Both sides with their files, where the cache has the trees of both."""
+    if not before.tree or not after.tree:
+        return before.side, after.side
+    lacking = [one for one in dict.fromkeys([*before.tree, *after.tree]) if not _has(session, *one)]
+    if lacking:
+        kind, key = lacking[0]
+        session.screen.note(f"files are not compared: the cache has no {kind}-{key[:8]}")
+        return before.side, after.side
+    from ..rootfs.contents import both
+
+    paths = [[_tarball(session, *one) for one in given.tree] for given in (before, after)]
+    try:
+        with session.cache.used(session.screen.progress):
+            was, now = both(paths[0], paths[1])
+    except (OSError, tarfile.TarError) as error:
+        session.screen.note(f"files are not compared: a tree in the cache cannot be read: {error}")
+        return before.side, after.side
+    return (
+        replace(before.side, files=before.shown(was)),
+        replace(after.side, files=after.shown(now)),
+    )
+
+
+def _tarball(session: Session, kind: str, key: str) -> Path:
+    return session.cache.root / FOLDERS[kind] / f"{kind}-{key}.tar.zst"
+
+
+def _has(session: Session, kind: str, key: str) -> bool:
+    """Whether the cache has a tree, going by its record and its file's size."""
+    try:
+        size = int(_record(session, kind, key)["file"]["size"])
+        return _tarball(session, kind, key).lstat().st_size == size
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,98 @@
+"""`diff` and `outdated` on builds of a small spec."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from support.world import TINY, World, says
+
+pytestmark = pytest.mark.root
+
+
+def git(world: World, *words: str) -> None:
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    subprocess.run(["git", *who, *words], cwd=world.root, check=True, capture_output=True)
+
+
+def test_what_is_outdated_and_what_an_upgrade_changed(tiny: World) -> None:
+    tiny.write("web.yaml", TINY)
+    tiny.build()
+    git(tiny, "init", "-q")
+    git(tiny, "add", "specs")
+    git(tiny, "commit", "-qm", "first")
+    assert tiny.doit("outdated", "spec=web").out.strip().endswith("packages: the same")
+    shutil.copytree(tiny.root / "out/web", tiny.root / "old")
+
+    tiny.add(tiny.deb("beta", "2", files={"/usr/beta": "22\n", "/etc/new": "n\n"}))
+    before = tiny.kept()
+    found = tiny.doit("outdated", "spec=web", check=False)
+    assert found.code == 2
+    says(found.out, "packages: 1 changed", "beta 1 → 2 (from main)")
+    told = tiny.doit("outdated", "spec=web", "format=json", check=False)
+    assert [one["package"] for one in json.loads(told.out)["packages"]] == ["beta"]
+    assert tiny.kept() == before
+    assert tiny.doit("build", "spec=web", "lock=keep").code == 0
+    assert (
+        tiny.kept()["specs/web.lock" if False else str(tiny.root / "specs/web.lock")]
+        == (before[str(tiny.root / "specs/web.lock")])
+    )
+
+    tiny.build()
+    says(tiny.doit("diff", "spec=web").out, "HEAD:specs/web.lock → specs/web.lock",
+         "packages: 1 changed", "beta 1 → 2 (from main)")  # fmt: skip
+    whole = tiny.doit("diff", "from=old", "to=out/web").out
+    says(whole, "old → out/web", "beta 1 → 2", "images: 1 changed", "files: 1 added, 1 changed",
+         "+ /etc/new (file 0644 0:0 2 bytes)", "/usr/beta: 2 → 3 bytes")  # fmt: skip
+    assert "baseline" not in whole
+    one = tiny.doit("diff", "from=old/web.img.gz", "to=out/web/web.img.gz").out
+    says(one, "old/web.img.gz → out/web/web.img.gz", "files: 1 added, 1 changed")
+    # A spec that the commit had not is new as a whole; one that is named there must be.
+    shutil.copy(tiny.root / "specs/web.yaml", tiny.root / "specs/new.yaml")
+    shutil.copy(tiny.root / "specs/web.lock", tiny.root / "specs/new.lock")
+    says(tiny.doit("diff", "spec=new").out, "(not there) → specs/new.lock", "packages: 2 added")
+    absent = tiny.doit("diff", "from=HEAD:new", "to=web", check=False)
+    says(absent.err, "from=HEAD:new: the revision has no specs/new.lock")
+    # Saved alone, a build.json is told by the cache.
+    shutil.copy(tiny.root / "old/build.json", tiny.root / "before.json")
+    told = tiny.doit("diff", "from=before.json", "to=out/web", "format=json")
+    assert {"packages", "images", "files"} < set(json.loads(told.out))
+    says(
+        tiny.doit("diff", "from=HEAD:web", "to=web", "format=markdown").out, "### ", "- `beta 1 → 2"
+    )
+    assert tiny.doit("diff", "spec=web", "to=HEAD", "format=markdown").out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["diff", "from=nosuch", "to=web"], ["from=nosuch", "there is no such lock"]),
+        (["diff", "spec=web", "from=nosuch"], ["from=nosuch", "no such revision"]),
+        (["diff", "from=HEAD:nosuch", "spec=web"], ["from=HEAD:nosuch", "no such revision"]),
+        (["diff", "spec=web", f"from={'n' * 5_000}"], ["no such revision"]),
+        (["diff", "spec=web", "from=--all"], ["from=--all", "it names no revision"]),
+        (["diff", "from=a.lock"], ["to= is missing"]),
+        (["diff", "spec=web", "from=a.lock"], ["a.lock: not a lock that Strata wrote"]),
+        (["diff", "spec=web", "from=b.json"], ["from=b.json: this is no build.json"]),
+        (
+            ["diff", "spec=web", "from=web"],
+            ["specs/web.lock: there is none yet", "doit lock spec=web"],
+        ),
+        (["diff", "spec=web", "from=c.img"], ["from=c.img: no build.json is beside it"]),
+        (["diff", "spec=web", "format=github"], ["diff format=github"]),
+        (["outdated", "spec=web"], ["specs/web.lock: there is none yet", "doit lock spec=web"]),
+        (["outdated", "spec=web", "format=gitlab"], ["outdated format=gitlab: expected text"]),
+    ],
+    ids=lambda value: " ".join(value)[:40],
+)
+def test_what_cannot_be_compared_is_told(tiny: World, words: list[str], parts: list[str]) -> None:
+    (tiny.root / "a.lock").write_text("{}")
+    (tiny.root / "b.json").write_text('{"spec": 3}')
+    (tiny.root / "c.img").touch()
+    done = tiny.doit(*words, check=False)
+    assert done.code == 1, done.text
+    assert "Traceback" not in done.text
+    says(done.text, *parts)
