@@ -220,6 +220,18 @@ def task_why() -> Task:
     return _plain("why", "why", "what a build would redo, and why")
 
 
+def task_graph() -> Task:
+    """the stages with their state and size (format=text|dot|mermaid|svg)"""
+    return _plain("graph", "graph", "the stages with their state and size (format=text|dot|svg|…)")
+
+
+def task_sizes() -> Task:
+    """what takes how much, by layer, package and folder (format=text|json)"""
+    return _plain(
+        "sizes", "sizes", "what takes how much, by layer, package and folder (format=text|json)"
+    )
+
+
 def task_prune() -> Task:
     """drop the cache entries that no lock needs"""
     return _plain("prune", "prune", "drop the cache entries that no lock needs")

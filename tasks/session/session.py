@@ -57,7 +57,7 @@ VARIABLES = {
     "workers": "of `doit fleet` without one: how many, on this machine",
     "quiet": "quiet=1, -q: only results and errors",
     "verbose": "verbose=1, -v: also what the commands of a stage print",
-    "format": "of `doit keys`: text, json, github or gitlab; of `lock`: text or markdown",
+    "format": "text, json and others, as `help COMMAND` says",
     "have": "of `doit keys`, for github and gitlab: a file of the entries there are, a line each",
     "provider": "of `doit ci`: github or gitlab",
     "file": "of `doit import`: the file to read",
