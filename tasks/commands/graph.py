@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ..errors import BuildError
 from ..host import holes
@@ -12,6 +13,9 @@ from ..plan.stage import Stage
 from ..session.session import Session
 from .drawing import HIT, LACKING, PULLED, Node, dot, mermaid, svg, text
 from .keys import each_spec, locked
+
+if TYPE_CHECKING:
+    from ..remote.shared import Shared
 
 FORMS = {"text": text, "dot": dot, "mermaid": mermaid, "svg": svg}
 
@@ -32,17 +36,19 @@ def graph(session: Session) -> None:
             + ": no stage is known before the lock is",
             f"strata lock spec={names}",
         )
-    session.screen.line(FORMS[form](joined([nodes(one, several=len(every) > 1) for one in every])))
+    shared = session.shared  # one for all specs: this run closes it
+    found = [nodes(one, shared, several=len(every) > 1) for one in every]
+    session.screen.line(FORMS[form](joined(found)))
 
 
-def nodes(session: Session, *, several: bool) -> list[Node]:
+def nodes(session: Session, shared: Shared | None, *, several: bool) -> list[Node]:
     """The stages of one spec, the lowest first; of `several`, images say whose they are."""
     plan = session.plan
     published = dict(zip((image.entry for image in plan.images), plan.files, strict=True))
     found = []
     below = ""
     for stage in plan.stages:
-        state, size = _state(session, stage)
+        state, size = _state(session, shared, stage)
         file = published.get(stage.entry, "")
         makes = (f"{session.name}/{file}" if several else file,) if file else ()
         found.append(
@@ -54,12 +60,11 @@ def nodes(session: Session, *, several: bool) -> list[Node]:
     return found
 
 
-def _state(session: Session, stage: Stage) -> tuple[str, int | None]:
+def _state(session: Session, shared: Shared | None, stage: Stage) -> tuple[str, int | None]:
     """Whether the cache has it, or a shared one would give it; what its file takes on the disk."""
     entry = session.cache.get(stage)
     if entry is not None:
         return HIT, holes.used(entry.path)
-    shared = session.shared
     if shared is not None and shared.policy.pull and shared.where(stage):
         return PULLED, None
     return LACKING, None

@@ -118,7 +118,8 @@ def _first(what: str, shown: int, all_of_them: int) -> str:
 
 
 def _mb(size: int) -> str:
-    return f"{size / 1e6:9.1f} MB"
+    """12 columns of bytes, of small ones in kB."""
+    return f"{size / 1e6:9.1f} MB" if size >= 100_000 or not size else f"{size / 1e3:9.1f} kB"
 
 
 def document(

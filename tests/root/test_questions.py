@@ -33,6 +33,22 @@ def test_graph_shows_what_the_cache_has_and_shared_stages_once(built: World) -> 
     said = built.doit("graph", "spec=web", "format=json", check=False).err
     assert "expected one of text, dot, mermaid, svg" in said
     assert built.server.requests == []
+    # What a shared cache would give, to whoever takes what nobody signed.
+    share = f"cache=file://{built.root.parent}/share"
+    built.doit("push", "spec=web", share)
+    for path in (built.root / "cache/images").iterdir():
+        path.unlink()
+    said = built.doit("graph", "spec=api,web", share, "cache_trust=any").out
+    says(
+        said,
+        "api/api.img",
+        "would be pulled",
+        "web/web.img.gz",
+        "would be pulled",
+        "web/web-boot.img.gz",
+    )
+    assert "would be pulled" not in built.doit("graph", "spec=web", share).out
+    assert not list((built.root / "cache/images").iterdir())
 
 
 def test_sizes_are_those_of_the_trees_and_remembered(built: World) -> None:
