@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from ..spec.words import amount
+
 HIT, PULLED, LACKING = "hit", "would be pulled", "lacking"
 
 
@@ -32,7 +34,7 @@ class Node:
     @property
     def told(self) -> str:
         """Its state, and its size where it has one."""
-        return self.state if self.size is None else f"{self.state}, {self.size / 1e6:.1f} MB"
+        return self.state if self.size is None else f"{self.state}, {amount(self.size)}"
 
 
 Forest = Mapping[str, Sequence[Node]]
@@ -67,7 +69,7 @@ def text(nodes: Sequence[Node]) -> str:
     for node, depth, last in _branches(above):
         lead = "".join("   " if one else "│  " for one in last[1:-1])
         branch = "" if depth == 0 else "└─ " if last[-1] else "├─ "
-        size = f"{node.size / 1e6:.1f} MB" if node.size is not None else ""
+        size = amount(node.size) if node.size is not None else ""
         rest = ", ".join(node.makes or (node.specs if several else ()))
         rows.append((f"{lead}{branch}{node.title}", node.key[:8], node.state, size, rest))
     wide = max((len(row[0]) for row in rows), default=0)
@@ -147,7 +149,7 @@ WIDTH, GAP, ROW, LETTER = 200, 44, 22, 6.6
 STYLE = """\
 text { font: 12px ui-monospace, monospace; fill: #1b1f24 }
 .title { font-weight: bold }
-rect { rx: 6px; stroke-width: 1.5 }
+rect { stroke-width: 1.5 }
 .hit { fill: #d7f0dc; stroke: #2c7a3f }
 .pulled { fill: #d9e8fb; stroke: #2b62a8 }
 .lacking { fill: #fbe3c8; stroke: #a8641a; stroke-dasharray: 4 }
@@ -195,7 +197,7 @@ def _box(node: Node, x: float, y: float, wide: float, tall: float) -> Iterator[s
     state = {HIT: "hit", PULLED: "pulled", LACKING: "lacking"}[node.state]
     said = f"{node.title} of {', '.join(node.specs)}: key {node.key}"
     yield f"<g><title>{escape(_plain(said))}</title>"
-    yield f'<rect class="{state}" x="{x:g}" y="{y:g}" width="{wide:g}" height="{tall:g}"/>'
+    yield f'<rect class="{state}" rx="6" x="{x:g}" y="{y:g}" width="{wide:g}" height="{tall:g}"/>'
     for number, line in enumerate(_lines(node)):
         kind = ' class="title"' if number == 0 else ""
         down = y + ROW * (number + 1) - 2

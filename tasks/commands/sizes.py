@@ -13,7 +13,7 @@ from ..rootfs import contents
 from ..rootfs.largest import COUNT
 from ..rootfs.stacked import Sizes, stacked
 from ..session.session import Session
-from ..spec.words import printable
+from ..spec.words import amount, printable
 from ..store.record import Entry
 
 FORMS = ("text", "json")
@@ -74,28 +74,29 @@ def told(
     """The lines for people: ten of each."""
     packed = sum(entry.size for entry in entries)
     yield (
-        f"{name}: {_mb(found.bytes).strip()} in {found.files} files; "
-        f"{_mb(packed).strip()} in {len(stages)} tarball{'s' * (len(stages) > 1)}"
+        f"{name}: {amount(found.bytes)} in {found.files} files; "
+        f"{amount(packed)} in {len(stages)} tarball{'s' * (len(stages) > 1)}"
     )
     yield ""
     yield f"{'by layer':<22}{'tarball':>12}{'holds':>12}{'seen':>12}{'replaces':>12}{'removes':>12}"
     for stage, entry, floor in zip(stages, entries, found.floors, strict=True):
         columns = (entry.size, floor.holds, floor.seen, floor.replaces, floor.removes)
-        yield f"  {stage.title:<20}{''.join(map(_mb, columns))}"
+        yield f"  {stage.title:<20}{''.join(map(_wide, columns))}"
     if found.packages:
         few = found.packages[:COUNT]
         yield ""
+        wide = max(32, *(len(printable(one.name)) for one in few))
         first = _first("package", len(few), len(found.packages))
-        yield f"{first:<34}{'files':>12}{'Installed-Size':>16}"
+        yield f"{first:<{wide + 4}}{'files':>12}{'Installed-Size':>16}"
         for one in few:
-            installed = "-" if one.installed is None else _mb(one.installed)
-            yield f"  {printable(one.name):<32}{_mb(one.bytes)}{installed:>16}"
-    yield f"  {'(in no package)':<32}{_mb(found.no_package)}"
+            installed = "-" if one.installed is None else _wide(one.installed)
+            yield f"  {printable(one.name):<{wide + 2}}{_wide(one.bytes)}{installed:>16}"
+        yield f"  {'(in no package)':<{wide + 2}}{_wide(found.no_package)}"
     yield ""
     few_folders = found.folders[:COUNT]
     yield _first("folder", len(few_folders), len(found.folders))
     for path, size in few_folders:
-        yield f"  {_mb(size)}  {printable(path)}"
+        yield f"  {_wide(size)}  {printable(path)}"
     yield ""
     yield from _twice(stages, found)
 
@@ -107,19 +108,19 @@ def _twice(stages: Sequence[Stage], found: Sizes) -> Iterator[str]:
         return
     wasted = sum(one.bytes for one in found.twice)
     count = len(found.twice)
-    yield f"{count} file{'s' * (count > 1)} held twice: {_mb(wasted).strip()} that no image shows"
+    yield f"{count} file{'s' * (count > 1)} held twice: {amount(wasted)} that no image shows"
     for one in found.twice[:COUNT]:
         lower, upper = stages[one.lower].title, stages[one.upper].title
-        yield f"  {_mb(one.bytes)}  {printable(one.path)}  ({lower}, then {upper})"
+        yield f"  {_wide(one.bytes)}  {printable(one.path)}  ({lower}, then {upper})"
 
 
 def _first(what: str, shown: int, all_of_them: int) -> str:
     return f"by {what}" + (f", the largest {shown} of {all_of_them}" if shown < all_of_them else "")
 
 
-def _mb(size: int) -> str:
-    """12 columns of bytes, of small ones in kB."""
-    return f"{size / 1e6:9.1f} MB" if size >= 100_000 or not size else f"{size / 1e3:9.1f} kB"
+def _wide(size: int) -> str:
+    """An amount in 12 columns, with a dash for nothing."""
+    return f"{amount(size) if size else '-':>12}"
 
 
 def document(
