@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..errors import BuildError
+from ..host import safe
 from ..plan.stage import Stage
 from ..rootfs import contents
 from ..rootfs.largest import COUNT
@@ -53,14 +55,19 @@ def _contents(session: Session, stage: Stage, entry: Entry) -> contents.Contents
     if known is not None:
         return known
     session.screen.moving(f"{stage.title}: reading its tarball")
-    whole = session.cache.require(stage)
     try:
-        known = contents.read(whole.path)
+        os.close(safe.reading(entry.path))
     except PermissionError as error:
         raise BuildError(
             f"{session.shown(entry.path)}: cannot be read: {error.strerror}",
             "its tree has files that are not for everybody: run the same command with sudo",
         ) from error
+    if session.cache.intact(stage) is None:
+        raise BuildError(
+            f"{session.shown(entry.path)}: it is damaged: its SHA-256 is another",
+            f"strata verify drops it, strata base layer spec={session.name} makes it anew",
+        )
+    known = contents.read(entry.path)
     contents.remember(folder, entry, known)
     return known
 

@@ -75,3 +75,14 @@ def test_sizes_are_those_of_the_trees_and_remembered(built: World) -> None:
     assert len(list(memory.iterdir())) == 2
     says(built.doit("sizes", "spec=web", check=False).err, "the cache has no tree of base",
          "strata base layer spec=web lock=keep")  # fmt: skip
+
+
+def test_sizes_of_what_cannot_be_read_is_told(built: World) -> None:
+    (tarball,) = (built.root / "cache/layers").glob("base-*.tar.zst")
+    content = bytearray(tarball.read_bytes())
+    content[1000] ^= 1
+    tarball.unlink()
+    tarball.write_bytes(content)
+    says(built.doit("sizes", "spec=web", check=False).err, f"cache/layers/{tarball.name}: it is damaged",
+         "strata verify drops it")  # fmt: skip
+    assert not list(built.root.glob(".doit/sizes/*"))
