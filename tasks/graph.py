@@ -224,12 +224,22 @@ def task_why() -> Task:
 
 def task_outdated() -> Task:
     """what lock=latest would change; writes no lock"""
-    return _plain("outdated", "outdated", "what lock=latest would change; writes no lock")
+    return _plain("outdated", "outdated")
 
 
 def task_diff() -> Task:
     """what differs between two locks or builds (from=, to=)"""
-    return _plain("diff", "diff", "what differs between two locks or builds (from=, to=)")
+    return _plain("diff", "diff")
+
+
+def task_graph() -> Task:
+    """the stages with their state and size (format=text|dot|mermaid|svg)"""
+    return _plain("graph", "graph")
+
+
+def task_sizes() -> Task:
+    """what takes how much, by layer, package and folder (format=text|json)"""
+    return _plain("sizes", "sizes")
 
 
 def task_prune() -> Task:

@@ -330,7 +330,7 @@ def _with_files(session: Session, before: Given, after: Given) -> tuple[Side, Si
         kind, key = lacking[0]
         session.screen.note(f"files are not compared: the cache has no {kind}-{key[:8]}")
         return before.side, after.side
-    from ..rootfs.contents import both
+    from ..rootfs.listed import both
 
     paths = [[_tarball(session, *one) for one in given.tree] for given in (before, after)]
     try:

@@ -18,6 +18,7 @@ from ..spec.load import spec_names
 from ..spec.values import UNITS
 from ..spec.words import counted, printable
 from ..store.cache import used_at
+from ..store.made import forget
 from .upkeep import tell_foreign
 
 
@@ -156,6 +157,7 @@ def prune(session: Session) -> None:
             remove(path)
         if not given.dry:
             session.made.forget(session.cache)
+            forget(session.state / "sizes", session.cache)
     if given.keep is not None and left > given.keep:
         session.screen.line(
             f"{left / 1e6:.1f} MB stay, more than keep=: the locks in specs/ need them"

@@ -85,6 +85,18 @@ COMMANDS = {
             "STRATA_REQUIREMENT. docs/ci.md tells the rest.",
         ),
         Command(
+            name="graph", takes=("format", *SHARE),
+            summary="the stages with their state and size, as text or a picture",
+            more="format=text, dot, mermaid or svg. Several specs are one graph: what they share "
+            "stands there once.",
+        ),
+        Command(
+            name="sizes", takes=("format",),
+            summary="what takes how much, by layer, package and folder",
+            more="And which files two layers hold. Of the trees that the cache has; "
+            "format=text or json.",
+        ),
+        Command(
             name="reproduce", summary="build again in an empty cache, compare with out/NAME/",
             more="Exit status 1 if anything differs, which is named.",
         ),
@@ -147,7 +159,7 @@ STAGES = ("base", "layer", "image")
 
 VALUES = {
     "lock": ("latest", "keep", "frozen"),
-    "format": ("text", "json", "github", "gitlab", "markdown"),
+    "format": ("text", "json", "github", "gitlab", "markdown", "dot", "mermaid", "svg"),
     "provider": ("github", "gitlab"),
     "fast": ("1",),
     "all": ("1",),

@@ -1,175 +1,159 @@
-"""Files of two stacks of trees, by their tarballs: nothing is unpacked or mounted."""
+"""What a tree's tarball holds, file by file, with the package that each is of; and its memory.
+
+    cache/layers/layer-KEY.tar.zst  ─→  Contents  ─→  .doit/sizes/layer-KEY-SHA256
+
+Reading takes a second for a bootable server, what is remembered a tenth of one. The name has the
+tarball's digest, so it is never of other bytes.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import tarfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+import contextlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Any, NamedTuple
 
-from ..host import safe
-from ..host.process import PIPE, popen, running
-from ..plan.difference import File
+from ..host import strict
+from ..host.files import write_text
+from ..store.record import Entry
+from .largest import STATUS, installed
+from .members import members
 
-KINDS = {
-    tarfile.DIRTYPE: "folder",
-    tarfile.SYMTYPE: "link",
-    tarfile.CHRTYPE: "character device",
-    tarfile.BLKTYPE: "block device",
-    tarfile.FIFOTYPE: "fifo",
-}
+FORMAT = 1
 
+LIST = re.compile(r"var/lib/dpkg/info/([^/]+)\.list")
+"""Where dpkg keeps the paths of a package, which it calls NAME:ARCHITECTURE if several may be."""
 
-ATTRIBUTE = "SCHILY.xattr."
-"""Before the name of an extended attribute in a tarball."""
-
-OVERLAY = f"{ATTRIBUTE}trusted.overlay."
-"""Of those that say how trees lie on each other."""
+MERGED = re.compile(r"(bin|sbin|lib|lib32|lib64|libx32|libo32)/")
+"""Folders of a merged /usr: a list may name what is there by the path that is a link now."""
 
 
-@dataclass
-class _Node:
-    """What is at a path, and below it; a folder that no tarball names has no `file`."""
+class Held(NamedTuple):
+    """A file, link or device: its bytes in whole blocks, its package, "" where no list has it."""
 
-    file: File | None = None
-    below: dict[str, _Node] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Member:
-    """One of a tarball: `file` is None for what takes a path away, `opaque` all below a folder."""
-
-    steps: tuple[str, ...]
-    file: File | None
-    opaque: bool = False
+    bytes: int
+    package: str
 
 
-def both(before: Sequence[Path], after: Sequence[Path]) -> tuple[dict[str, File], dict[str, File]]:
-    """The files of two trees by their absolute paths, of their tarballs from the base up.
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What one tarball puts over those below it, by paths without a slash before them."""
 
-    Of what both stand on, content is read only where one of them has something in its place.
-    """
-    shared = 0
-    for one, other in zip(before, after, strict=False):
-        if one != other:
-            break
-        shared += 1
-    uppers = [[list(_members(path)) for path in side[shared:]] for side in (before, after)]
-    wanted = {member.steps for side in uppers for members in side for member in members}
-    if not wanted:
-        return {}, {}
-    lower = [list(_members(path, wanted)) for path in before[:shared]]
-    found = []
-    for upper in uppers:
-        top = _Node()
-        for members in (*lower, *upper):
-            _merge(top, members)
-        found.append(dict(_walk(top, "")))
-    return found[0], found[1]
+    files: Mapping[str, Held]
+    folders: frozenset[str]
+    gone: frozenset[str]
+    """What of the trees below is no longer seen, with all that is in it: whiteouts, opaque ones."""
+    installed: Mapping[str, int] | None
+    """Bytes by NAME:ARCHITECTURE, of its own dpkg status; None where it has none."""
 
 
-def _members(path: Path, wanted: set[tuple[str, ...]] | None = None) -> Iterator[_Member]:
-    """What a tarball has; `wanted` are those whose content is read, None for all.
-
-    tarfile.TarError where it is damaged.
-    """
-    files: dict[tuple[str, ...], File] = {}
-    with open(safe.reading(path), "rb") as packed:
-        process = popen(["zstd", "-dcq"], stdin=packed, stdout=PIPE)
-        with running(process), tarfile.open(fileobj=process.stdout, mode="r|") as archive:
-            for member in archive:
-                steps = _steps(member.name)
-                if not steps:
-                    continue
-                if member.ischr() and (member.devmajor, member.devminor) == (0, 0):
-                    yield _Member(steps, None)
-                    continue
-                if member.islnk():
-                    # The name of a file that came before, in the same tarball.
-                    file = files.get(_steps(member.linkname))
-                    if file is None:
-                        continue
-                else:
-                    file = _file(member)
-                    if member.isreg() and (wanted is None or steps in wanted):
-                        content = archive.extractfile(member)
-                        file = replace(file, digest=_digest(member, content) if content else "")
-                if member.isreg() or member.islnk():
-                    files[steps] = file
-                opaque = member.pax_headers.get(f"{OVERLAY}opaque") == "y"
-                yield _Member(steps, file, opaque and member.isdir())
-            assert process.stdout is not None
-            while process.stdout.read(1 << 20):
-                pass  # what pads the archive: else zstd would wait, and not end
-            if process.wait() != 0:
-                raise tarfile.ReadError(f"{path.name} is damaged")
-
-
-def _steps(name: str) -> tuple[str, ...]:
-    return tuple(step for step in name.split("/") if step not in ("", "."))
-
-
-def _file(member: tarfile.TarInfo) -> File:
-    target = member.linkname if member.issym() else ""
-    if member.ischr() or member.isblk():
-        target = f"{member.devmajor}:{member.devminor}"
-    return File(
-        kind=KINDS.get(member.type, "file"),
-        mode=member.mode,
-        uid=member.uid,
-        gid=member.gid,
-        size=member.size if member.isreg() else 0,
-        target=target,
-        attributes=tuple(
-            (name.removeprefix(ATTRIBUTE), value.encode("utf-8", "surrogateescape").hex())
-            for name, value in sorted(member.pax_headers.items())
-            if name.startswith(ATTRIBUTE) and not name.startswith(OVERLAY)
-        ),
+def read(path: Path) -> Contents:
+    """What a tarball holds."""
+    sizes: dict[str, int] = {}
+    folders: set[str] = set()
+    gone: set[str] = set()
+    lists: dict[str, bytes] = {}
+    status: bytes | None = None
+    for member in members(path):
+        if member.gone:
+            gone.add(member.path)
+            continue
+        if member.info.isdir():
+            folders.add(member.path)
+            gone |= {member.path} if member.opaque else set()
+            continue
+        sizes[member.path] = member.bytes
+        listed = LIST.fullmatch(member.path)
+        if listed:
+            lists[listed[1]] = member.content()
+        elif member.path == STATUS:
+            status = member.content()
+    owners = _owners(lists, sizes)
+    return Contents(
+        files={name: Held(size, owners.get(name, "")) for name, size in sizes.items()},
+        folders=frozenset(folders),
+        gone=frozenset(gone),
+        installed=dict(installed(status)) if status is not None else None,
     )
 
 
-def _digest(member: tarfile.TarInfo, content: IO[bytes]) -> str:
-    """Of a file's content; holes, which may be of many gigabytes, are not read."""
-    parts: Sequence[tuple[int, int]] = getattr(member, "sparse", None) or ()
-    digest = hashlib.sha256(repr(parts).encode() if parts else b"")
-    # A stream goes forward only, so the buffered reader refuses to seek at all.
-    raw: IO[bytes] = getattr(content, "raw", content)
-    for offset, size in parts or [(0, member.size)]:
-        if parts:
-            raw.seek(offset)
-        while size > 0 and (chunk := raw.read(min(size, 1 << 20))):
-            digest.update(chunk)
-            size -= len(chunk)
-    return digest.hexdigest()
+def _owners(lists: Mapping[str, bytes], sizes: Mapping[str, int]) -> dict[str, str]:
+    """The package of each path that a list names."""
+    found: dict[str, str] = {}
+    for package, content in sorted(lists.items()):
+        for line in content.decode("utf-8", "surrogateescape").split("\n"):
+            path = line.lstrip("/")
+            if path not in sizes and MERGED.match(path):
+                path = f"usr/{path}"
+            if path in sizes:
+                found.setdefault(path, package)
+    return found
 
 
-def _merge(top: _Node, members: Sequence[_Member]) -> None:
-    """Put what a tarball has over a tree, as overlayfs would show it.
-
-    A character device 0:0 takes away what is below, an opaque folder all that it has (Linux,
-    Documentation/filesystems/overlayfs).
-    """
-    for member in members:
-        here = top
-        for step in member.steps[:-1]:
-            here = here.below.setdefault(step, _Node())
-        name = member.steps[-1]
-        if member.file is None:
-            here.below.pop(name, None)
-            continue
-        known = here.below.setdefault(name, _Node())
-        if member.opaque or member.file.kind != "folder":
-            known.below.clear()
-        known.file = member.file
+# ---------------------------------------------------------------- the memory
 
 
-def _walk(node: _Node, path: str) -> Iterator[tuple[str, File]]:
-    # A folder may lie as deep as paths are long.
-    stack = [(node, path)]
-    while stack:
-        one, here = stack.pop()
-        if one.file is not None:
-            yield here, one.file
-        stack += [(inner, f"{here}/{name}") for name, inner in one.below.items()]
+def remembered(folder: Path, entry: Entry) -> Contents | None:
+    """What is known of an entry's tarball without reading it; None where that is nothing."""
+    try:
+        return _parsed(strict.read(_place(folder, entry), strict.LIST_LIMIT, paths=True))
+    except (OSError, ValueError, TypeError, AttributeError, IndexError, KeyError):
+        return None
+
+
+def remember(folder: Path, entry: Entry, contents: Contents) -> None:
+    """Keep it; where it cannot be, the tarball is read again the next time."""
+    packages = sorted({held.package for held in contents.files.values()})
+    place = {package: number for number, package in enumerate(packages)}
+    told = {
+        "format": FORMAT,
+        "paths": list(contents.files),
+        "bytes": [held.bytes for held in contents.files.values()],
+        "packages": packages,
+        "owners": [place[held.package] for held in contents.files.values()],
+        "folders": sorted(contents.folders),
+        "gone": sorted(contents.gone),
+        "installed": contents.installed,
+    }
+    with contextlib.suppress(OSError):
+        # Names of files that are not for everybody may be among them.
+        write_text(_place(folder, entry), json.dumps(told), mode=0o600, sync=False)
+
+
+def _place(folder: Path, entry: Entry) -> Path:
+    return folder / f"{entry.path.name.partition('.')[0]}-{entry.sha256[:32]}"
+
+
+def _parsed(told: dict[str, Any]) -> Contents:
+    """What `remember` has written; Damaged, or another error of its form, for anything else."""
+    if told["format"] != FORMAT:
+        raise strict.Damaged("it is of another version")
+    packages = _texts(told["packages"])
+    sizes, owners = (_numbers(told[name]) for name in ("bytes", "owners"))
+    known = told["installed"]
+    if known is not None:
+        _texts(list(known))
+        _numbers(list(known.values()))
+    paths = _texts(told["paths"])
+    held = [Held(size, packages[owner]) for size, owner in zip(sizes, owners, strict=True)]
+    return Contents(
+        files=dict(zip(paths, held, strict=True)),
+        folders=frozenset(_texts(told["folders"])),
+        gone=frozenset(_texts(told["gone"])),
+        installed=known,
+    )
+
+
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(type(one) is str for one in value):
+        raise strict.Damaged("it is no list of texts")
+    return value
+
+
+def _numbers(value: Any) -> list[int]:
+    if not isinstance(value, list) or not all(type(one) is int and one >= 0 for one in value):
+        raise strict.Damaged("it is no list of numbers")
+    return value

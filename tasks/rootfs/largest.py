@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..debian.deb822 import stanza_fields
-from ..formats.footprint import BLOCK, whole_blocks
-from ..host import safe
-from ..host.process import PIPE, popen, running
-from .dpkg import STATUS_LIMIT
+from ..formats.footprint import BLOCK
+from .members import Member, members
 
 COUNT = 10
 """How many of each are named."""
@@ -44,7 +41,7 @@ def largest(tarballs: Sequence[Path], mount: str, below: Sequence[str]) -> Large
     for point in below:
         _at(tree, point).clear()
     top = _at(tree, mount)
-    return Largest(packages=_packages(status), folders=_folders(top, mount.rstrip("/"))[:COUNT])
+    return Largest(packages=_packages(status), folders=folders(top, mount.rstrip("/"))[:COUNT])
 
 
 def _at(tree: Folder, path: str) -> Folder:
@@ -55,7 +52,7 @@ def _at(tree: Folder, path: str) -> Folder:
     return here if isinstance(here, dict) else {}
 
 
-# ---------------------------------------------------------------- tarballs
+# ---------------------------------------------------------------- trees
 
 
 def _merge(tree: Folder, path: Path) -> bytes:
@@ -65,62 +62,54 @@ def _merge(tree: Folder, path: Path) -> bytes:
     Documentation/filesystems/overlayfs).
     """
     status = b""
-    with open(safe.reading(path), "rb") as packed:
-        process = popen(["zstd", "-dcq"], stdin=packed, stdout=PIPE)
-        with running(process), tarfile.open(fileobj=process.stdout, mode="r|") as archive:
-            for member in archive:
-                steps = [step for step in member.name.split("/") if step not in ("", ".")]
-                if not steps:
-                    continue
-                _put(tree, steps, member)
-                if "/".join(steps) == STATUS and member.isreg() and member.size < STATUS_LIMIT:
-                    content = archive.extractfile(member)
-                    status = content.read() if content is not None else b""
+    for member in members(path):
+        _put(tree, member)
+        if member.path == STATUS:
+            status = member.content()
     return status
 
 
-def _put(tree: Folder, steps: Sequence[str], member: tarfile.TarInfo) -> None:
+def _put(tree: Folder, member: Member) -> None:
+    *above, name = member.path.split("/")
     here = tree
-    for step in steps[:-1]:
+    for step in above:
         inner = here.get(step)
         if not isinstance(inner, dict):
             inner = here[step] = {}
         here = inner
-    name = steps[-1]
-    if member.ischr() and (member.devmajor, member.devminor) == (0, 0):
+    if member.gone:
         here.pop(name, None)
-    elif member.isdir():
-        opaque = member.pax_headers.get("SCHILY.xattr.trusted.overlay.opaque") == "y"
-        if opaque or not isinstance(here.get(name), dict):
+    elif member.info.isdir():
+        if member.opaque or not isinstance(here.get(name), dict):
             here[name] = {}
     else:
-        here[name] = whole_blocks(_size(member))
-
-
-def _size(member: tarfile.TarInfo) -> int:
-    """Bytes of a file, holes left out; a hard link takes none."""
-    if not member.isreg():
-        return 0
-    sparse: Sequence[tuple[int, int]] | None = getattr(member, "sparse", None)
-    return sum(size for _offset, size in sparse) if sparse else member.size
+        here[name] = member.bytes
 
 
 # ---------------------------------------------------------------- sums
 
 
 def _packages(status: bytes) -> list[tuple[str, int]]:
-    """The largest of dpkg's status; Installed-Size counts KiB (Debian policy 5.6.20)."""
-    found = []
+    """The largest of dpkg's status."""
+    found = [(name.partition(":")[0], size) for name, size in installed(status)]
+    return sorted(found, key=lambda one: (-one[1], one[0]))[:COUNT]
+
+
+def installed(status: bytes) -> Iterator[tuple[str, int]]:
+    """NAME:ARCHITECTURE and bytes of what dpkg's status has installed.
+
+    Installed-Size counts KiB (Debian policy 5.6.20); what has none is left out.
+    """
     for stanza in status.decode("utf-8", "replace").split("\n\n"):
         fields: Mapping[str, str] = stanza_fields(stanza)
         state = fields.get("Status", "").rpartition(" ")[2]
         size = fields.get("Installed-Size", "")
         if state not in ("not-installed", "config-files") and size.isdecimal() and len(size) < 12:
-            found.append((fields.get("Package", "?"), int(size) << 10))
-    return sorted(found, key=lambda one: (-one[1], one[0]))[:COUNT]
+            name = f"{fields.get('Package', '?')}:{fields.get('Architecture', 'all')}"
+            yield name, int(size) << 10
 
 
-def _folders(top: Folder, mount: str) -> list[tuple[str, int]]:
+def folders(top: Folder, mount: str) -> list[tuple[str, int]]:
     """Folders below a mount point with all that is in them; not those that one below makes up."""
     sizes: dict[str, int] = {}
     most: dict[str, int] = {}

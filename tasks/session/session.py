@@ -59,8 +59,7 @@ VARIABLES = {
     "workers": "of `doit fleet` without one: how many, on this machine",
     "quiet": "quiet=1, -q: only results and errors",
     "verbose": "verbose=1, -v: also what the commands of a stage print",
-    "format": "of `doit keys`: text, json, github or gitlab; of `lock`: text or markdown; of "
-    "`outdated`, `diff`: text, markdown or json",
+    "format": "text, json and others, as `help COMMAND` says",
     "from": "of `doit diff`: what is compared, as out/old or HEAD~3",
     "to": "of `doit diff`: with what",
     "have": "of `doit keys`, for github and gitlab: a file of the entries there are, a line each",

@@ -30,6 +30,11 @@ def printable(text: str) -> str:
     return short("".join(sign if sign.isprintable() else "?" for sign in text))
 
 
+def amount(size: int) -> str:
+    """Bytes as people read them: MB, of what is small kB."""
+    return f"{size / 1e6:.1f} MB" if size >= 1_000_000 else f"{size / 1e3:.1f} kB"
+
+
 def near(name: str, known: Iterable[str]) -> str:
     """The one of these names that was meant, or ""."""
     names = list(known)

@@ -38,10 +38,15 @@ class Made:
 
     def forget(self, cache: Cache) -> None:
         """Let go of entries that the cache has no more."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            with safe.folder(self.folder) as opened:
-                names = os.listdir(opened)
-            records = {path.stem for folder in set(FOLDERS.values()) for path in cache.own(folder)}
-            for name in names:
-                if name.rpartition("-")[0] not in records:
-                    remove(self.folder / name)
+        forget(self.folder, cache)
+
+
+def forget(folder: Path, cache: Cache) -> None:
+    """Remove what .doit/ has in a folder as ENTRY-DIGEST, of entries that are no more."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with safe.folder(folder) as opened:
+            names = os.listdir(opened)
+        records = {path.stem for kind in set(FOLDERS.values()) for path in cache.own(kind)}
+        for name in names:
+            if name.rpartition("-")[0] not in records:
+                remove(folder / name)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks.plan.difference import Side, difference
-from tasks.rootfs.contents import both
+from tasks.rootfs.listed import both
 from tasks.rootfs.tarball import SPARSE
 
 
