@@ -41,6 +41,7 @@ def task_lock() -> Task:
         _ = session.shared  # what it cannot be is said before anything is done
         if Reporter.selected_of(NEEDS_ROOT):
             session.need_root_first()
+            session.chronicle.begin()
         if not Reporter.selected("lock"):
             session.need_arch(early=True)
         # From here on `doit prune` waits: what this run finds in the cache stays until its end.

@@ -48,11 +48,15 @@ class Stage:
 
 @dataclass(kw_only=True)
 class Result:
-    """What became of one stage; `bytes` is what its file takes, holes left out."""
+    """What became of one stage; `bytes` is what its file takes, holes left out.
+
+    `began` is in seconds since the run began, 0 for what took no time of its own.
+    """
 
     result: str
     seconds: float
     bytes: int
+    began: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

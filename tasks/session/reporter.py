@@ -71,4 +71,5 @@ class Reporter(ZeroReporter):  # type: ignore[misc]  # doit has no types
     def complete_run(self) -> None:
         """After the last task; what was built is given to shared caches, also if another failed."""
         Reporter.running = False
+        self.session.chronicle.end(failed=self.failed)
         self.session.exchange.finish()

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ..remote.shared import Shared
     from ..remote.vouching import Vouching
     from ..rootfs.overlay import Trees
+    from .chronicle import Chronicle
     from .exchange import Exchange
 
 
@@ -471,7 +472,11 @@ class Session:
         def waiting(text: str) -> None:
             self.screen.progress(f"{stage.title}: {text}")
 
-        with self.cache.used(waiting), self.cache.building(stage, waiting) as entry:
+        with (
+            self.chronicle.failing(stage, began),
+            self.cache.used(waiting),
+            self.cache.building(stage, waiting) as entry,
+        ):
             if entry is None:
                 self.need_host(stage)
                 if stage.kind != "image":
@@ -496,7 +501,10 @@ class Session:
         made = self.cache.get(stage)
         assert made is not None
         self.results[stage.task] = Result(
-            result=what, seconds=time.monotonic() - began, bytes=holes.used(made.path)
+            result=what,
+            seconds=time.monotonic() - began,
+            bytes=holes.used(made.path),
+            began=began - self.started,
         )
         self.say(stage)
 
@@ -506,6 +514,13 @@ class Session:
         from .exchange import Exchange
 
         return Exchange(self)
+
+    @cached_property
+    def chronicle(self) -> Chronicle:
+        """What becomes of this run's stages, for the history of builds."""
+        from .chronicle import Chronicle
+
+        return Chronicle(self)
 
     @cached_property
     def likenesses(self) -> dict[str, Likeness]:
@@ -610,6 +625,7 @@ class Session:
         """Remove the scratch folder and keep what was learned of files; a second time is fine."""
         closing()
         self.exchange.cancel()
+        self.chronicle.close()
         with contextlib.suppress(OSError):
             self.cache.memory.save()
         self.stack.close()

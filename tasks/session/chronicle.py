@@ -1,0 +1,77 @@
+"""What becomes of the stages of one run, as it goes; in the end it is the newest of the history."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ..errors import BuildError
+from ..store import history
+
+if TYPE_CHECKING:
+    from ..plan.stage import Stage
+    from .session import Session
+
+
+class Chronicle:
+    """Of a run that builds: `begin` says that it does, `close` writes it down."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.began = time.time() - (time.monotonic() - session.started)
+        self.result = "interrupted"
+        self.building = False
+        self._failed: dict[str, tuple[float, float]] = {}
+
+    def begin(self) -> None:
+        """This run builds, so it is one that the history has."""
+        self.building = True
+
+    def end(self, *, failed: bool) -> None:
+        """doit is through with its tasks."""
+        self.result = "failed" if failed else "done"
+
+    @contextlib.contextmanager
+    def failing(self, stage: Stage, began: float) -> Iterator[None]:
+        """Note a stage that the block does not bring to its end; `began` by time.monotonic()."""
+        try:
+            yield
+        except BaseException:
+            self._failed[stage.task] = (began, time.monotonic())
+            raise
+
+    def close(self) -> None:
+        """Write the run down, once; one that never had a plan is none."""
+        session = self.session
+        if not self.building:
+            return
+        self.building = False
+        with contextlib.suppress(BuildError, OSError):
+            build = history.Build(
+                began=round(self.began, 3),
+                seconds=round(time.monotonic() - session.started, 3),
+                result=self.result,
+                lock=session.lock_digest,
+                changes=tuple(session.changes),
+                stages=tuple(map(self._took, session.plan.stages)),
+            )
+            history.remember(session.state, session.name, build)
+
+    def _took(self, stage: Stage) -> history.Took:
+        session = self.session
+        known = session.result(stage)
+        result, began, seconds = known.result, known.began, known.seconds
+        if stage.task in self._failed and result != "built":
+            start, end = self._failed[stage.task]
+            result, began, seconds = "failed", start - session.started, end - start
+        return history.Took(
+            stage=stage.kind,
+            name=stage.name,
+            key=stage.key,
+            result=result,
+            began=round(began, 3),
+            seconds=round(seconds, 3),
+            bytes=known.bytes,
+        )
