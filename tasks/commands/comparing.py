@@ -6,19 +6,18 @@ import contextlib
 import platform
 import shutil
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import BuildError
-from ..formats import compress, ext_bytes
+from ..formats import ext_bytes
 from ..formats.filesystem import Filesystem
 from ..formats.table import FILESYSTEMS
-from ..host import etc, safe, toolroot
+from ..host import safe, toolroot
 from ..host.files import read_sha256, remove
 from ..host.log import Log
-from ..host.process import PIPE, capture, popen, run, running
+from ..host.process import PIPE, capture, popen, running
 from ..host.sandbox import DPKG_CAPABILITIES, Sandbox, step
 from ..host.tools import tool
 from ..rootfs import identities
@@ -26,8 +25,7 @@ from ..rootfs.drawn import KEPT
 from ..session.session import Session
 from ..spec.model import Image
 from ..store.record import Entry
-
-DECOMPRESS = {"gzip": ["gzip", "-dc"], "zstd": ["zstd", "-dcq"], "xz": ["xz", "-dc"]}
+from .image_files import decompress, tar_of
 
 DIFFOSCOPE_SECONDS = 600
 """After which diffoscope is ended: what differs is told by then."""
@@ -176,7 +174,7 @@ def compare_images(
     raws = [fresh.scratch / f"{side}.raw" for side in ("old", "new")]
     try:
         for path, raw in zip((old, new.path), raws, strict=True):
-            _decompress(path, raw, spec.container, log)
+            decompress(path, raw, spec.container, log)
         found = _compare_raw(raws, spec, drawn, fresh, log)
     finally:
         for raw in raws:
@@ -251,75 +249,15 @@ def _file_difference(
     expected: Callable[[str], bool] = lambda _path: False,
 ) -> str:
     """The first file in which two filesystems differ, "" if none does, or why it cannot be told."""
-    tars: list[Path] = []
+    old, new = raws
     try:
-        tars += [_files(raw, kind, fresh, log) for raw in raws]
-        return compare_tars(tars[0], tars[1], log, expected)
+        with (
+            tar_of(old, kind, fresh.scratch, log) as one,
+            tar_of(new, kind, fresh.scratch, log) as other,
+        ):
+            return compare_tars(one, other, log, expected)
     except BuildError as error:
         return error.message
-    finally:
-        for raw in raws:
-            raw.with_suffix(".tar").unlink(missing_ok=True)
-
-
-def _files(raw: Path, kind: Filesystem, fresh: Session, log: Log) -> Path:
-    """A sorted tar of the files in an image."""
-    target = raw.with_suffix(".tar")
-    folder = fresh.scratch / "files"
-    folder.mkdir()
-    tar = [
-        "tar",
-        "--create",
-        "--file",
-        str(target),
-        "--sort=name",
-        "--numeric-owner",
-        "--format=posix",
-        "--pax-option=delete=atime,delete=ctime",
-        "--xattrs",
-        "--xattrs-include=*",
-        "--directory",
-        str(folder),
-        ".",
-    ]
-    try:
-        if not kind.mounted_as:
-            read = ["mcopy", "-s", "-m", "-n", "-i", str(raw), "::", str(folder)]
-            private = etc.make(fresh.scratch / f"{raw.stem}.etc")
-            run(etc.argv(private, read), log=log)
-            run(tar, log=log)
-        else:
-            Sandbox(
-                base=fresh.scratch,
-                mounts=[[f"loop:{kind.mounted_as}", str(raw), "files", kind.read_options]],
-            ).run(step(*tar), log=log, what=f"reading {raw.name}")
-    finally:
-        remove(folder)
-    return target
-
-
-def _decompress(source: Path, target: Path, container: str, log: Log) -> None:
-    log.step(f"decompressing {source.name}")
-    with target.open("wb", buffering=compress.BLOCK) as file, compress.sparse_copy(file) as write:
-        if container == "raw":
-            with source.open("rb") as image:
-                for block in compress.blocks(image):
-                    write(block)
-            return
-        with (
-            tempfile.TemporaryFile() as said,
-            running(
-                popen([*DECOMPRESS[container], str(source)], stdout=PIPE, stderr=said)
-            ) as process,
-        ):
-            assert process.stdout is not None
-            while block := process.stdout.read(compress.BLOCK):
-                write(block)
-            status = process.wait()
-            said.seek(0)
-            message = said.read().decode("utf-8", "replace").strip()
-    if status:
-        raise BuildError(f"{source.name}: {container} cannot read it: {message[-300:]}")
 
 
 def _diffoscope(old: Path, new: Path, fresh: Session, log: Log) -> None:

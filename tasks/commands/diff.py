@@ -22,7 +22,7 @@ from ..spec.load import is_spec
 from ..store.record import FOLDERS, read_record
 
 SIDES = (
-    "a lock, an out/ folder, its build.json or an image in it, a spec's name, a git revision "
+    "a lock, an out/ folder, its build.json, an image, a spec's name, a git revision "
     "(with spec=), or REVISION:NAME"
 )
 
@@ -31,13 +31,16 @@ SIDES = (
 class Given:
     """One side, with the keys of the stages that its tree is made of, as far as it tells them.
 
-    Of one image there are the files below `mount`, but for those of images below it.
+    Of one image, `file`, there are the files below `mount`, but for those of images below it. Of
+    one that no build tells of, what it holds is read: see `diff_images`.
     """
 
     side: Side
     tree: list[tuple[str, str]] = field(default_factory=list)
     mount: str = "/"
     below: tuple[str, ...] = ()
+    file: Path | None = None
+    told: bool = True
 
     def shown(self, files: Mapping[str, File]) -> dict[str, File]:
         """Those of a tree's files that are this side's."""
@@ -60,7 +63,12 @@ def diff(session: Session) -> None:
                 f"diff: {lacking[0]}= is missing, and no spec is named", f"it is {SIDES}"
             )
         before, after = (_given(session, name, word) for name, word in words.items())
-        sides = _with_files(session, before, after)
+        if before.told and after.told:
+            sides = _with_files(session, before, after)
+        else:
+            from .diff_images import read_images
+
+            sides = read_images(session, before, after)
     text = shown(difference(*sides), form, session.name or after.side.name)
     if text:
         session.screen.line(text.rstrip("\n"))
@@ -200,24 +208,22 @@ def _build(session: Session, name: str, path: Path) -> Given:
 
 
 def _image(session: Session, name: str, path: Path) -> Given:
-    """One image of an out/ folder: what its build tells, as far as it is of this image."""
-    where = f"{name}={path}"
+    """One image: what the build beside it tells, as far as it is of this very image."""
     beside = path.with_name("build.json")
     if not beside.is_file():
-        raise BuildError(
-            f"{where}: no build.json is beside it", "an image is compared in its out/ folder"
-        )
+        return Given(side=Side(name=str(path)), file=path, told=False)
     build = _build(session, name, beside)
     images = build.side.images or {}
     mount = next((one for one, image in images.items() if image.file == path.name), None)
     if mount is None or path.stat().st_size != images[mount].size:
-        raise BuildError(f"{where}: this is no image of the build that {beside} tells of")
+        return Given(side=Side(name=str(path)), file=path, told=False)
     top = mount.rstrip("/") + "/"
     return Given(
         side=replace(build.side, name=str(path), images={mount: images[mount]}),
         tree=build.tree,
         mount=mount,
         below=tuple(one for one in images if one != mount and one.startswith(top)),
+        file=path,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -58,19 +59,30 @@ class Member(NamedTuple):
 
 
 def members(path: Path) -> Iterator[Member]:
-    """Each member of a tree's tarball but its root, in its order; TarError where it is damaged."""
+    """Each member of a tree's tarball but its root, in its order; TarError where it is damaged.
+
+    One that is called .zst is compressed; a plain one is read as it is.
+    """
     with open(safe.reading(path), "rb") as packed:
+        if path.suffix != ".zst":
+            yield from _each(packed)
+            return
         process = popen(["zstd", "-dcq"], stdin=packed, stdout=PIPE)
-        with running(process), tarfile.open(fileobj=process.stdout, mode="r|") as archive:
-            for info in archive:
-                name = named(info.name)
-                if name:
-                    yield Member(name, info, lambda info=info: archive.extractfile(info))  # type: ignore[misc]
+        with running(process):
             assert process.stdout is not None
+            yield from _each(process.stdout)
             while process.stdout.read(1 << 20):
                 pass  # what pads the archive: else zstd would wait, and not end
             if process.wait() != 0:
                 raise tarfile.ReadError(f"{path.name} is damaged")
+
+
+def _each(packed: IO[bytes]) -> Iterator[Member]:
+    with tarfile.open(fileobj=packed, mode="r|") as archive:
+        for info in archive:
+            name = named(info.name)
+            if name:
+                yield Member(name, info, functools.partial(archive.extractfile, info))
 
 
 def named(path: str) -> str:

@@ -607,7 +607,8 @@ class Session:
         """From here to its end this run uses the cache; what killed runs left is removed."""
         self.stack.enter_context(self.cache.used(self.screen.progress))
         left = self.cache.sweep()
-        for folder in (self.specs, self.state, self.state / "resolved", self.out):
+        memories = (self.state, self.state / "resolved", self.state / "builds")
+        for folder in (self.specs, *memories, self.out):
             left += sweep_temporary(folder)
         for path in left:
             self.screen.line(f"{self.shown(path)}: it is not Strata's; left alone")

@@ -37,7 +37,7 @@ def test_what_is_outdated_and_what_an_upgrade_changed(tiny: World) -> None:
     assert tiny.kept() == before
     assert tiny.doit("build", "spec=web", "lock=keep").code == 0
     assert (
-        tiny.kept()["specs/web.lock" if False else str(tiny.root / "specs/web.lock")]
+        tiny.kept()[str(tiny.root / "specs/web.lock")]
         == (before[str(tiny.root / "specs/web.lock")])
     )
 
@@ -50,6 +50,18 @@ def test_what_is_outdated_and_what_an_upgrade_changed(tiny: World) -> None:
     assert "baseline" not in whole
     one = tiny.doit("diff", "from=old/web.img.gz", "to=out/web/web.img.gz").out
     says(one, "old/web.img.gz → out/web/web.img.gz", "files: 1 added, 1 changed")
+    # Images that no build tells of, in whatever container, and one that a build does.
+    shutil.copy(tiny.root / "old/web.img.gz", tiny.root / "was")
+    with (tiny.root / "now.img").open("wb") as raw:
+        subprocess.run(["gzip", "-dc", tiny.root / "out/web/web.img.gz"], stdout=raw, check=True)
+    for now in ("now.img", "out/web/web.img.gz"):
+        read = tiny.doit("diff", "from=was", f"to={now}").out
+        says(read, f"was → {now}", "images: 1 changed", "files: 1 added, 1 changed",
+             "+ /etc/new (file 0644 0:0 2 bytes)", "/usr/beta: 2 → 3 bytes")  # fmt: skip
+        assert read.count("\n") == 6, read
+    alone = tiny.doit("diff", "from=now.img", "to=web")
+    says(alone.text, "now.img → specs/web.lock")
+    says(alone.err, "one side is no image")
     # A spec that the commit had not is new as a whole; one that is named there must be.
     shutil.copy(tiny.root / "specs/web.yaml", tiny.root / "specs/new.yaml")
     shutil.copy(tiny.root / "specs/web.lock", tiny.root / "specs/new.lock")
@@ -81,7 +93,9 @@ def test_what_is_outdated_and_what_an_upgrade_changed(tiny: World) -> None:
             ["diff", "spec=web", "from=web"],
             ["specs/web.lock: there is none yet", "doit lock spec=web"],
         ),
-        (["diff", "spec=web", "from=c.img"], ["from=c.img: no build.json is beside it"]),
+        (["diff", "from=c.img", "to=c.img"], ["c.img: it holds nothing that blkid knows"]),
+        (["diff", "from=d.img", "to=d.img"], ["d.img: gzip cannot read it"]),
+        (["diff", "from=e.img", "to=e.img"], ["e.img: it is a disk with partitions"]),
         (["diff", "spec=web", "format=github"], ["diff format=github"]),
         (["outdated", "spec=web"], ["specs/web.lock: there is none yet", "doit lock spec=web"]),
         (["outdated", "spec=web", "format=gitlab"], ["outdated format=gitlab: expected text"]),
@@ -92,6 +106,12 @@ def test_what_cannot_be_compared_is_told(tiny: World, words: list[str], parts: l
     (tiny.root / "a.lock").write_text("{}")
     (tiny.root / "b.json").write_text('{"spec": 3}')
     (tiny.root / "c.img").touch()
+    (tiny.root / "d.img").write_bytes(b"\x1f\x8b")
+    # A boot sector with one partition of Linux in its table.
+    entry = bytes([0, 0, 2, 0, 0x83, 0, 3, 0]) + (1).to_bytes(4, "little") * 2
+    (tiny.root / "e.img").write_bytes(
+        entry.rjust(462, b"\0").ljust(510, b"\0") + b"\x55\xaa" + bytes(1024)
+    )
     done = tiny.doit(*words, check=False)
     assert done.code == 1, done.text
     assert "Traceback" not in done.text
