@@ -17,7 +17,7 @@ from ..host.process import need_root
 from ..session.session import Session
 
 SHELL = "tasks/*/scripts/*.sh"
-REPEATED = {"STRATA_TEST_KILLS": ("5", "60"), "STRATA_TEST_SWEEP": ("4", "12"),
+REPEATED = {"STRATA_TEST_KILLS": ("3", "60"), "STRATA_TEST_SWEEP": ("3", "12"),
             "STRATA_TEST_NIGHTLY": ("0", "1")}  # fmt: skip
 """How often what is tried many times is tried in each run, and with all=1."""
 
@@ -42,33 +42,40 @@ def test(session: Session) -> None:
         if os.access("/dev/shm", os.W_OK):
             environment.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
     scripts = sorted(str(path.relative_to(session.root)) for path in session.root.glob(SHELL))
-    for argv in (
-        ["ruff", "check", "."],
-        ["ruff", "format", "--check", "."],
-        ["lint-imports"],
-        ["shellcheck", "doit", *scripts],
-    ):
-        with _begun(session, argv, environment) as process:
-            _ended(argv, process)
     # What a run that is killed has mounted goes with it: the next one could not tidy up.
     apart = ["unshare", "--mount", "--"] if not fast and os.geteuid() == 0 else []
-    # mypy takes half a minute if it knows nothing yet: the tests begin beside it.
-    types = ["mypy"]
+    # The tests begin beside the linters, which take a CPU each: mypy half a minute if it knows
+    # nothing yet.
+    with _begun(session, pytest, environment, before=apart) as testing:
+        try:
+            for argv in (
+                ["ruff", "check", "."],
+                ["ruff", "format", "--check", "."],
+                ["shellcheck", "doit", *scripts],
+                ["lint-imports"],
+                ["mypy"],
+            ):
+                _linted(session, argv, environment)
+            _ended(pytest, testing)
+        except BaseException:
+            testing.send_signal(signal.SIGINT)  # it removes what it has made
+            raise
+
+
+def _linted(session: Session, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Run a linter, and show in one piece what it says."""
     with (
         tempfile.TemporaryFile() as said,
-        _begun(session, types, environment, said=said) as checking,
-        _begun(session, pytest, environment, before=apart) as testing,
+        _begun(session, argv, environment, said=said) as checking,
     ):
         try:
             checking.wait()
-            said.seek(0)
-            session.screen.line(said.read().decode(errors="replace").rstrip())
-            _ended(types, checking)
-            _ended(pytest, testing)
         except BaseException:
             checking.kill()
-            testing.send_signal(signal.SIGINT)  # it removes what it has made
             raise
+        said.seek(0)
+        session.screen.line(said.read().decode(errors="replace").strip())
+        _ended(argv, checking)
 
 
 def _begun(

@@ -750,10 +750,12 @@ def test_not_root(fresh: World, site_lock: str) -> None:
         ("/usr/bin/apt-get", "apt-get", "apt"),
         ("/usr/bin/mmdebstrap", "mmdebstrap", "mmdebstrap"),
         ("/usr/sbin/mke2fs", "mke2fs", "e2fsprogs"),
-        ("/usr/lib/apt/apt-helper", "apt-helper", "apt"),
-        ("/usr/bin/apt-ftparchive", "apt-ftparchive", "apt-utils"),
-        ("/usr/bin/unshare", "unshare", "util-linux"),
-        ("/usr/sbin/resize2fs", "resize2fs", "e2fsprogs"),
+        pytest.param("/usr/lib/apt/apt-helper", "apt-helper", "apt", marks=pytest.mark.nightly),
+        pytest.param(
+            "/usr/bin/apt-ftparchive", "apt-ftparchive", "apt-utils", marks=pytest.mark.nightly
+        ),
+        pytest.param("/usr/bin/unshare", "unshare", "util-linux", marks=pytest.mark.nightly),
+        pytest.param("/usr/sbin/resize2fs", "resize2fs", "e2fsprogs", marks=pytest.mark.nightly),
     ],
 )
 def test_missing_tool(request: pytest.FixtureRequest, path: str, name: str, package: str) -> None:

@@ -156,7 +156,7 @@ def test_forks_build_without_a_secret_and_a_failure_keeps_what_was_good(
     assert list(failed.uploaded.rglob("layer-app.log"))
 
 
-@BOTH
+@pytest.mark.parametrize("system", [github, pytest.param(gitlab, marks=pytest.mark.nightly)])
 def test_nightly_proposes_what_moved(tiny: World, tmp_path: Path, system: System) -> None:
     project = begin(tiny, tmp_path, {"web": TINY}, system)
     # A Release that is new, and nothing of ours in it: no branch, no request, no comment.

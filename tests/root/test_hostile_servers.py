@@ -108,7 +108,10 @@ CRAWLS: list[tuple[bytes, bytes]] = [
 """What comes first, and then a little again and again: heads, chunks' sizes, trailers, redirects."""
 
 
-@pytest.mark.parametrize("crawl", range(len(CRAWLS)))
+@pytest.mark.parametrize("crawl", [
+    pytest.param(number, marks=pytest.mark.nightly if number in (1, 2, 3) else ())
+    for number in range(len(CRAWLS))
+])  # fmt: skip
 def test_an_answer_that_comes_bit_by_bit_is_given_up(crawl: int) -> None:
     begin, more = CRAWLS[crawl]
     with scripted(lambda here, one, _head: here.slowly(one, begin, more)) as server:

@@ -43,10 +43,12 @@ def moved_on(world: World, request: str, repo: str) -> None:
     ("request_", "repo"),
     [
         ("alpha", ""),
-        ("alpha/stable", ""),
+        pytest.param("alpha/stable", "", marks=pytest.mark.nightly),
         ('"alpha:amd64/stable"', ""),
         ("alpha", "pins: [{packages: alpha, priority: 1500}],"),
-        ("alpha", 'pins: [{packages: "alp*", priority: 32767}],'),
+        pytest.param(
+            "alpha", 'pins: [{packages: "alp*", priority: 32767}],', marks=pytest.mark.nightly
+        ),
         ("alpha/stable", "priority: 1200,"),
     ],
 )

@@ -378,7 +378,7 @@ BASES = {
 
 
 @pytest.mark.parametrize("name", [
-    pytest.param(name, marks=pytest.mark.nightly if name == "custom" else ()) for name in BASES
+    pytest.param(name, marks=pytest.mark.nightly if name in ("custom", "essential") else ()) for name in BASES
 ])  # fmt: skip
 def test_variants_and_debootstrap(built: World, tmp_path: Path, name: str) -> None:
     """Each base tool makes a base of the same closure; a variant without apt holds no layers.

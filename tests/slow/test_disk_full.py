@@ -303,7 +303,7 @@ def test_layer(built: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("container", [
-    "gzip", pytest.param("zstd", marks=pytest.mark.nightly), "raw"
+    "gzip", *(pytest.param(one, marks=pytest.mark.nightly) for one in ("zstd", "raw"))
 ])  # fmt: skip
 def test_image_does_not_fit_into_cache(
     locked: World, reference: dict[str, str], container: str
@@ -371,7 +371,7 @@ def test_state_full(bulky: World, reference: dict[str, str]) -> None:
 # ---------------------------------------------------------------- inodes
 
 
-@pytest.mark.parametrize("place", ["cache", "scratch"])
+@pytest.mark.parametrize("place", ["cache", pytest.param("scratch", marks=pytest.mark.nightly)])
 def test_out_of_inodes(
     locked: World, reference: dict[str, str], tmp_path: Path, place: str
 ) -> None:

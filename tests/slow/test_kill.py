@@ -53,6 +53,10 @@ NIGHTLY = os.environ.get("STRATA_TEST_NIGHTLY", "1") == "1"
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
+EACH = [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.nightly)]
+"""What ends as it is, and what is handled: SIGINT is by the same handler."""
+
+
 STAGES = {"lock", "base", "layer", "image", "publish"}
 """Each is hit by a kill, however few there are."""
 
@@ -347,7 +351,7 @@ def test_a_second_signal_does_not_cut_the_clean_up_short(small: World) -> None:
         check(small, killed, number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, *SIGNALS])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGHUP, marks=pytest.mark.nightly), *EACH])
 def test_a_mirror_that_never_answers_holds_nobody_up(small: World, number: int) -> None:
     # A backlog that is full: apt's method waits in connect(2), for 30 s if nobody ends it.
     with socket.socket() as deaf:
@@ -368,7 +372,7 @@ def test_a_mirror_that_never_answers_holds_nobody_up(small: World, number: int) 
     check(small, killed, number)
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", EACH)
 def test_killed_while_it_waits_for_another(small: World, number: int) -> None:
     small.server.faults["InRelease"] = Fault(delay=8, times=1)
     first = Run(small, "lock", "spec=web")
@@ -388,7 +392,7 @@ def test_killed_while_it_waits_for_another(small: World, number: int) -> None:
     small.doit("lock", "spec=web")
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", EACH)
 def test_killed_while_apt_checks_a_signature(small: World, number: int) -> None:
     """apt's method has files of its own then, and dies with apt: they are in scratch, not in /tmp."""
     for _attempt in range(20):  # they are there for some milliseconds
