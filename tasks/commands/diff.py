@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def diff(session: Session) -> None:
                 f"diff: {lacking[0]}= is missing, and no spec is named", f"it is {SIDES}"
             )
         before, after = (_given(session, name, word) for name, word in words.items())
-        sides = _with_files(session, before, after)
+        sides = with_files(session, before, after)
     text = shown(difference(*sides), form, session.name or after.side.name)
     if text:
         session.screen.line(text.rstrip("\n"))
@@ -199,6 +200,20 @@ def _build(session: Session, name: str, path: Path) -> Given:
     return Given(side=Side(name=label, packages=packages, images=images), tree=tree)
 
 
+def of_stages(
+    session: Session, label: str, stages: Sequence[tuple[str, str, str]], digest: str
+) -> Given:
+    """A build of this checkout's, of the kind, name and key of its stages, and its lock's digest.
+
+    What the cache has no more is not told.
+    """
+    known = [one for one in stages if one[0] in FOLDERS and re.fullmatch(strict.KEY, one[2])]
+    tree = [(kind, key) for kind, _name, key in known if kind != "image"]
+    packages = _of_lock(session, session.spec.name, digest) or _cached_packages(session, tree)
+    images = _cached_images(session, {(kind, mount): key for kind, mount, key in known})
+    return Given(side=Side(name=label, packages=packages, images=images), tree=tree)
+
+
 def _image(session: Session, name: str, path: Path) -> Given:
     """One image of an out/ folder: what its build tells, as far as it is of this image."""
     where = f"{name}={path}"
@@ -300,11 +315,12 @@ def _cached_images(
 def _cached_packages(session: Session, tree: list[tuple[str, str]]) -> dict[str, Package] | None:
     """Of the stages' records: what each was made of, and takes away."""
     found: dict[str, Package] = {}
+    arch = ""
     try:
         for kind, key in tree:
             record = _record(session, kind, key)
             inputs = record["inputs"]
-            arch = str(inputs["arch"])
+            arch = str(inputs.get("arch", arch))  # the settings install nothing
             for removed in inputs.get("removes", ()):
                 found.pop(lockfile.short_name(*lockfile.slot(removed, arch), arch), None)
             for package, version, architecture, sha256 in inputs.get("records", ()):
@@ -321,7 +337,7 @@ def _cached_packages(session: Session, tree: list[tuple[str, str]]) -> dict[str,
 # ---------------------------------------------------------------- files
 
 
-def _with_files(session: Session, before: Given, after: Given) -> tuple[Side, Side]:
+def with_files(session: Session, before: Given, after: Given) -> tuple[Side, Side]:
     """Both sides with their files, where the cache has the trees of both."""
     if not before.tree or not after.tree:
         return before.side, after.side

@@ -67,8 +67,8 @@ def test_a_project_of_ones_own(installed: Path, tiny: World, tmp_path: Path) -> 
     assert (tmp_path / "theirs").read_text() == "x\n"
     (mine / ".gitignore").unlink()
     (mine / ".gitignore").write_text("mine")
-    says(run("strata", "init", "web"), "added to .gitignore: /cache/ /out/ /.doit/ /*.key")
-    assert (mine / ".gitignore").read_text() == "mine\n/cache/\n/out/\n/.doit/\n/*.key\n"
+    says(run("strata", "init", "web"), "added to .gitignore: /cache/ /out/ /report/ /.doit/ /*.key")
+    assert (mine / ".gitignore").read_text() == "mine\n/cache/\n/out/\n/report/\n/.doit/\n/*.key\n"
     said = run("strata", "init", "web")
     assert said.count("left alone") == 4
     (mine / "specs/web.yaml").write_text(TINY.replace("keys/", f"{tiny.root}/specs/keys/"))
