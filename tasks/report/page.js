@@ -2,6 +2,7 @@
 "use strict";
 // What a reader does: sort, filter, point at a part. Without it the page shows the same.
 const tip = document.getElementById("tip");
+let stepped = null; // shows the part of a treemap that the keys came to
 
 function show(part, x, y) {
   tip.textContent = part.dataset.tip;
@@ -17,10 +18,13 @@ function show(part, x, y) {
 document.addEventListener("pointermove", (event) => {
   const part = event.target.closest && event.target.closest("[data-tip]");
   if (part) show(part, event.clientX, event.clientY);
-  else if (!document.activeElement.matches(".map")) tip.hidden = true;
+  else if (!stepped) tip.hidden = true;
 });
 document.addEventListener("pointerleave", () => { tip.hidden = true; });
-document.addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
+document.addEventListener("scroll", () => {
+  if (stepped) stepped();
+  else tip.hidden = true;
+}, { passive: true });
 
 for (const map of document.querySelectorAll(".map")) {
   const cells = [...map.querySelectorAll(".cell")];
@@ -28,10 +32,13 @@ for (const map of document.querySelectorAll(".map")) {
   const mark = (to) => {
     if (at >= 0) cells[at].classList.remove("at");
     at = to;
+    stepped = at < 0 ? null : () => {
+      const box = cells[at].getBoundingClientRect();
+      show(cells[at], box.left, box.top + Math.min(box.height / 2, 40));
+    };
     if (at < 0) { tip.hidden = true; return; }
     cells[at].classList.add("at");
-    const box = cells[at].getBoundingClientRect();
-    show(cells[at], box.left, box.top + Math.min(box.height / 2, 40));
+    stepped();
   };
   map.addEventListener("keydown", (event) => {
     const steps = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1,

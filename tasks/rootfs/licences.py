@@ -48,7 +48,7 @@ def licences_in(content: bytes) -> Licences:
     if not _FORM.search(text):
         return Licences(False, _few(_COMMON.findall(text)))
     found = []
-    for stanza in re.split(r"\n[ \t]*\n", text):
+    for stanza in re.split(r"\n[ \t\r]*\n", text):
         fields = {name.lower(): value for name, value in stanza_fields(stanza).items()}
         # A stanza of a licence alone is the text of what others name.
         if "files" in fields or "format" in fields or "format-specification" in fields:
