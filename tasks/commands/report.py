@@ -138,8 +138,12 @@ def _nodes(
     try:
         return nodes(session, shared, several=False)
     except BuildError as error:
-        lacking.append(Lacking("stages and sizes", error.message, error.hint))
+        lacking.append(Lacking("stages and sizes", _told(error)))
         return []
+
+
+def _told(error: BuildError) -> str:
+    return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
 def _size(drawn: Sequence[Node], stage: Stage) -> int | None:
@@ -157,7 +161,7 @@ def _trees(session: Session, lacking: list[Lacking]) -> tuple[Sizes, Sequence[Co
     try:
         _entries, trees = trees_of(session)
     except BuildError as error:
-        lacking.append(Lacking("sizes and licences", error.message, error.hint))
+        lacking.append(Lacking("sizes and licences", _told(error)))
         return None
     found = stacked(trees, session.spec.arch)
     closed: set[str] = set()
@@ -232,7 +236,10 @@ def _failure(session: Session, builds: Sequence[Build]) -> Failure | None:
         text = safe.read_bytes(path, strict.LIST_LIMIT).decode("utf-8", "replace")
     except (OSError, ValueError):
         return Failure(_title(stage), "", ())
-    lines = [line[4:] for line in last_lines(text.splitlines()).split("\n")]
+    lines = text.splitlines()
+    # What came after the last step that the log names: what was before it went well.
+    step = max((number for number, line in enumerate(lines) if line.startswith("# ")), default=0)
+    lines = [line[4:] for line in last_lines(lines[step:]).split("\n") if line]
     return Failure(_title(stage), str(path), lines)
 
 

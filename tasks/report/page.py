@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from functools import cache
@@ -32,6 +33,9 @@ SHOWN = 300
 
 LINE = 400
 """Characters of a value that are shown."""
+
+READABLE = 1500
+"""Pixels of a graph's width that a page of 1100 still shows with letters to be read."""
 
 BUILDS = 30
 """The newest builds that are listed."""
@@ -87,12 +91,12 @@ def _template() -> Template:
     )
     environment.filters |= {
         "amount": _amount, "moment": moment, "took": charts.took, "counted": counted,
-        "svg": Markup, "kinds": _kinds,
+        "svg": Markup, "kinds": _kinds, "same": _same,
     }  # fmt: skip
     environment.globals |= {
         "waterfall": charts.waterfall, "counts": charts.counts, "stacked": charts.stacked,
         "hit_rate": charts.hit_rate, "share": charts.share, "nested": charts.nested,
-        "of_packages": of_packages, "differing": differing, "RESULTS": charts.RESULTS,
+        "of_packages": of_packages, "differing": differing, "fits": fits, "RESULTS": charts.RESULTS,
         "OPEN": OPEN, "LICENCES": LICENCES,
         "SHOWN": SHOWN, "BUILDS": BUILDS, "FOLDERS": FOLDERS, "SHADES": charts.SHADES,
     }  # fmt: skip
@@ -146,12 +150,18 @@ def of_packages(chapter: Chapter) -> list[charts.Cell]:
     return charts.treemap(parts, sum(one.bytes for one in parts))
 
 
+def fits(graph: str) -> bool:
+    """Whether a graph can be read when it is as wide as the page; a wider one is to be scrolled."""
+    found = re.search(r' width="([\d.]+)"', graph)
+    return found is not None and float(found[1]) <= READABLE
+
+
 def differing(found: Difference) -> list[tuple[str, int, list[tuple[str, str]]]]:
     """Of packages, images and files: what it is, how many differ, kind and line of each shown."""
     groups = []
     for name, parts in found.parts.items():
         if parts:
-            every = sorted(parts, key=lambda one: isinstance(one, Change) and not one.security)
+            every = sorted(parts, key=lambda one: _kind(one) != "security")
             lines = [(_kind(one), one.line()[2:]) for one in every[:SHOWN]]
             groups.append((name, len(parts), lines))
     return groups
@@ -164,6 +174,15 @@ def _kind(one: Change | Part) -> str:
 
 
 def _kinds(found: Difference) -> str:
-    """Which of the three are not told, in words; "" if all are."""
-    lacking = [name for name, parts in found.parts.items() if parts is None]
-    return " and ".join(lacking)
+    """Which of packages, images and files are not told, in words; "" if all are."""
+    return _listed([name for name, parts in found.parts.items() if parts is None])
+
+
+def _same(found: Difference) -> str:
+    """Which of them are told and differ in nothing, in words."""
+    return _listed([name for name, parts in found.parts.items() if parts is not None and not parts])
+
+
+def _listed(names: Sequence[str]) -> str:
+    *first, last = names or [""]
+    return f"{', '.join(first)} and {last}" if first else last
