@@ -209,7 +209,12 @@ def of_stages(
     """
     known = [one for one in stages if one[0] in FOLDERS and re.fullmatch(strict.KEY, one[2])]
     tree = [(kind, key) for kind, _name, key in known if kind != "image"]
-    packages = _of_lock(session, session.spec.name, digest) or _cached_packages(session, tree)
+    lock = session.read_lock()
+    if lock is not None and session.lock_digest == digest:
+        suites = {repo.name: repo.suite for repo in session.spec.repos}
+        packages: dict[str, Package] | None = in_image(packages_of(lock, suites))
+    else:
+        packages = _cached_packages(session, tree)
     images = _cached_images(session, {(kind, mount): key for kind, mount, key in known})
     return Given(side=Side(name=label, packages=packages, images=images), tree=tree)
 

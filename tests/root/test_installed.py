@@ -86,8 +86,9 @@ def test_a_project_of_ones_own(installed: Path, tiny: World, tmp_path: Path) -> 
     says(
         run("strata", "bild", "web", code=3), "bild: there is no such command", "did you mean build"
     )
+    says(run("strata", "report", "web"), "report/web.html")  # its template is in the wheel
     assert sorted(path.name for path in mine.iterdir()) == [
-        ".doit", ".gitignore", "cache", "dodo.py", "out", "specs",
+        ".doit", ".gitignore", "cache", "dodo.py", "out", "report", "specs",
     ]  # fmt: skip
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from support.reports import FULL, HOSTILE, build, checked, hostile, took
+from tasks.commands.diff import _cached_packages
 from tasks.commands.report import _public, _worth_showing
 from tasks.plan.difference import File, Part
+from tasks.plan.stage import Stage
 from tasks.report import charts
 from tasks.report.chapter import Chapter, Failure, Lacking
 from tasks.report.page import moment, page, plain
+from tasks.session.session import Session
 
 
 def test_all_is_there_and_the_same_each_time() -> None:
@@ -141,6 +145,27 @@ def test_the_newest_build_that_made_something_is_shown() -> None:
     assert _worth_showing([idle]) == (idle, None)
     assert _worth_showing([busy, idle]) == (busy, None)
     assert _worth_showing([busy, idle, busier, idle]) == (busier, busy)
+
+
+def test_a_past_builds_packages_are_those_of_its_records(tmp_path: Path) -> None:
+    session = Session(root=tmp_path, variables={"spec": "web"})
+    tree: list[tuple[str, str]] = []
+    for kind, name, inputs in (
+        ("base", "base", {"arch": "amd64", "records": [["libc6", "1", "amd64", "a"], ["old", "1", "all", "b"]]}),
+        ("layer", "app", {"arch": "amd64", "records": [["libz", "2", "i386", "c"]], "removes": ["old"]}),
+        ("layer", "settings", {"hostname": "web"}),
+    ):  # fmt: skip
+        stage = Stage(
+            kind=kind, name=name, key=f"{len(tree):032}", inputs=inputs, suffix=".tar.zst"
+        )
+        with session.cache.put(stage, {"epoch": 1}) as temporary:
+            temporary.write_bytes(b"")
+        tree.append((kind, stage.key))
+    found = _cached_packages(session, tree)
+    assert found is not None
+    assert {name: (one.version, one.layer) for name, one in found.items()} == {
+        "libc6": ("1", "base"), "libz:i386": ("2", "app")}  # fmt: skip
+    assert _cached_packages(session, [*tree, ("layer", "f" * 32)]) is None
 
 
 def test_what_is_not_for_everybody_is_not_named() -> None:
