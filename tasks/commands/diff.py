@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def diff(session: Session) -> None:
                 f"diff: {lacking[0]}= is missing, and no spec is named", f"it is {SIDES}"
             )
         before, after = (_given(session, name, word) for name, word in words.items())
-        sides = with_files(session, before, after)
+        sides = with_files(session, before, after, session.screen.note)
     text = shown(difference(*sides), form, session.name or after.side.name)
     if text:
         session.screen.line(text.rstrip("\n"))
@@ -342,14 +342,16 @@ def _cached_packages(session: Session, tree: list[tuple[str, str]]) -> dict[str,
 # ---------------------------------------------------------------- files
 
 
-def with_files(session: Session, before: Given, after: Given) -> tuple[Side, Side]:
-    """Both sides with their files, where the cache has the trees of both."""
+def with_files(
+    session: Session, before: Given, after: Given, say: Callable[[str], None]
+) -> tuple[Side, Side]:
+    """Both sides with their files, where the cache has the trees of both; else says why not."""
     if not before.tree or not after.tree:
         return before.side, after.side
     lacking = [one for one in dict.fromkeys([*before.tree, *after.tree]) if not _has(session, *one)]
     if lacking:
         kind, key = lacking[0]
-        session.screen.note(f"files are not compared: the cache has no {kind}-{key[:8]}")
+        say(f"files are not compared: the cache has no {kind}-{key[:8]}")
         return before.side, after.side
     from ..rootfs.listed import both
 
@@ -358,7 +360,7 @@ def with_files(session: Session, before: Given, after: Given) -> tuple[Side, Sid
         with session.cache.used(session.screen.progress):
             was, now = both(paths[0], paths[1])
     except (OSError, tarfile.TarError) as error:
-        session.screen.note(f"files are not compared: a tree in the cache cannot be read: {error}")
+        say(f"files are not compared: a tree in the cache cannot be read: {error}")
         return before.side, after.side
     return (
         replace(before.side, files=before.shown(was)),

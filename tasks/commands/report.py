@@ -85,6 +85,7 @@ def _chapter(
         if not several:
             raise
         return Chapter(name=session.name, error=error.message), []
+    session.screen.moving(f"report: reading what there is of {session.name}")
     lacking: list[Lacking] = []
     drawn = _nodes(session, lock, shared, lacking)
     trees: tuple[Sizes, Sequence[Contents]] | None = None
@@ -97,6 +98,7 @@ def _chapter(
             Lacking("builds", "none is remembered here", f"strata build spec={session.name}")
         )
     shown, before = _worth_showing(builds)
+    changed, uncompared = _changed(session, builds)
     return (
         Chapter(
             name=session.name,
@@ -112,7 +114,8 @@ def _chapter(
             shown=shown,
             before=before,
             failure=_failure(session, builds),
-            changed=_changed(session, builds),
+            changed=changed,
+            uncompared=uncompared,
             layers=[stage.name for stage in plan.tree] if plan else [],
             sizes=trees[0] if trees else None,
             packages=_packages(session, lock, trees) if lock else [],
@@ -247,17 +250,19 @@ def _title(stage: Took) -> str:
     return stage.task.replace(":", " ", 1)
 
 
-def _changed(session: Session, builds: Sequence[Build]) -> Difference | None:
-    """The newest build against the newest one before it that was of anything else."""
+def _changed(session: Session, builds: Sequence[Build]) -> tuple[Difference | None, Sequence[str]]:
+    """The newest build against the newest one of anything else; why some is not compared."""
     if len(builds) < 2:
-        return None
+        return None, ()
     now = builds[-1]
     before = next((one for one in reversed(builds) if _keys(one) != _keys(now)), builds[-2])
     sides = [of_stages(session, moment(one.began), _keys(one), one.lock) for one in (before, now)]
-    was, is_now = with_files(session, *sides)
+    session.screen.moving(f"report: comparing two builds of {session.name}")
+    why: list[str] = []
+    was, is_now = with_files(session, sides[0], sides[1], why.append)
     found = difference(was, is_now)
     closed = {*_closed(was.files or {}), *_closed(is_now.files or {})}
-    return replace(found, files=found.files and _public(found.files, closed))
+    return replace(found, files=found.files and _public(found.files, closed)), why
 
 
 def _closed(files: Mapping[str, File]) -> set[str]:

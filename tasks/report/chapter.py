@@ -59,7 +59,7 @@ class Chapter:
     """One spec; `builds` are the remembered ones, the newest last.
 
     `shown` is the newest build of which there is something to see, `before` the one like it before
-    that. `changed` is between the two builds that it names.
+    that. `changed` is between the two builds that it names, `uncompared` says why some is not told.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Chapter:
     before: Build | None = None
     failure: Failure | None = None
     changed: Difference | None = None
+    uncompared: Sequence[str] = ()
     layers: Sequence[str] = ()
     sizes: Sizes | None = None
     packages: Sequence[Package] = ()

@@ -66,6 +66,7 @@ def hostile(value: str) -> Chapter:
             images=[Part(name=f"/boot{value}", before=None, after=Image(file=f"b{value}", size=1, raw=2))],
             files=[Part(name=f"/etc/{value}", before=file, after=None)],
         ),
+        uncompared=[f"why{value}"],
         layers=["base", f"app{value}"],
         sizes=Sizes(
             files=3, bytes=1 << 20, no_package=4096, twice=[],
