@@ -31,6 +31,7 @@ from tasks.graph import (  # noqa: F401 - doit looks for task_* here
     task_prune,
     task_pull,
     task_push,
+    task_report,
     task_reproduce,
     task_show,
     task_sizes,

@@ -243,6 +243,11 @@ def task_sizes() -> Task:
     return _plain("sizes", "sizes")
 
 
+def task_report() -> Task:
+    """one HTML page of what was built, and how: report/NAME.html (or file=)"""
+    return _plain("report", "report")
+
+
 def task_prune() -> Task:
     """drop the cache entries that no lock needs"""
     return _plain("prune", "prune")

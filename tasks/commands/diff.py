@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def diff(session: Session) -> None:
             )
         before, after = (_given(session, name, word) for name, word in words.items())
         if before.told and after.told:
-            sides = _with_files(session, before, after)
+            sides = with_files(session, before, after, session.screen.note)
         else:
             from .diff_images import read_images
 
@@ -207,6 +208,25 @@ def _build(session: Session, name: str, path: Path) -> Given:
     return Given(side=Side(name=label, packages=packages, images=images), tree=tree)
 
 
+def of_stages(
+    session: Session, label: str, stages: Sequence[tuple[str, str, str]], digest: str
+) -> Given:
+    """A build of this checkout's, of the kind, name and key of its stages, and its lock's digest.
+
+    What the cache has no more is not told.
+    """
+    known = [one for one in stages if one[0] in FOLDERS and re.fullmatch(strict.KEY, one[2])]
+    tree = [(kind, key) for kind, _name, key in known if kind != "image"]
+    lock = session.read_lock()
+    if lock is not None and session.lock_digest == digest:
+        suites = {repo.name: repo.suite for repo in session.spec.repos}
+        packages: dict[str, Package] | None = in_image(packages_of(lock, suites))
+    else:
+        packages = _cached_packages(session, tree)
+    images = _cached_images(session, {(kind, mount): key for kind, mount, key in known})
+    return Given(side=Side(name=label, packages=packages, images=images), tree=tree)
+
+
 def _image(session: Session, name: str, path: Path) -> Given:
     """One image: what the build beside it tells, as far as it is of this very image."""
     beside = path.with_name("build.json")
@@ -306,11 +326,12 @@ def _cached_images(
 def _cached_packages(session: Session, tree: list[tuple[str, str]]) -> dict[str, Package] | None:
     """Of the stages' records: what each was made of, and takes away."""
     found: dict[str, Package] = {}
+    arch = ""
     try:
         for kind, key in tree:
             record = _record(session, kind, key)
             inputs = record["inputs"]
-            arch = str(inputs["arch"])
+            arch = str(inputs.get("arch", arch))  # the settings install nothing
             for removed in inputs.get("removes", ()):
                 found.pop(lockfile.short_name(*lockfile.slot(removed, arch), arch), None)
             for package, version, architecture, sha256 in inputs.get("records", ()):
@@ -327,14 +348,16 @@ def _cached_packages(session: Session, tree: list[tuple[str, str]]) -> dict[str,
 # ---------------------------------------------------------------- files
 
 
-def _with_files(session: Session, before: Given, after: Given) -> tuple[Side, Side]:
-    """Both sides with their files, where the cache has the trees of both."""
+def with_files(
+    session: Session, before: Given, after: Given, say: Callable[[str], None]
+) -> tuple[Side, Side]:
+    """Both sides with their files, where the cache has the trees of both; else says why not."""
     if not before.tree or not after.tree:
         return before.side, after.side
     lacking = [one for one in dict.fromkeys([*before.tree, *after.tree]) if not _has(session, *one)]
     if lacking:
         kind, key = lacking[0]
-        session.screen.note(f"files are not compared: the cache has no {kind}-{key[:8]}")
+        say(f"files are not compared: the cache has no {kind}-{key[:8]}")
         return before.side, after.side
     from ..rootfs.listed import both
 
@@ -343,7 +366,7 @@ def _with_files(session: Session, before: Given, after: Given) -> tuple[Side, Si
         with session.cache.used(session.screen.progress):
             was, now = both(paths[0], paths[1])
     except (OSError, tarfile.TarError) as error:
-        session.screen.note(f"files are not compared: a tree in the cache cannot be read: {error}")
+        say(f"files are not compared: a tree in the cache cannot be read: {error}")
         return before.side, after.side
     return (
         replace(before.side, files=before.shown(was)),

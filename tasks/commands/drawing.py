@@ -160,8 +160,11 @@ path { fill: none; stroke: #6a737d; stroke-width: 1.5 }
 }"""
 
 
-def svg(nodes: Sequence[Node]) -> str:
-    """A picture that needs nothing else; light or dark as the reader has it."""
+def svg(nodes: Sequence[Node], *, alone: bool = True) -> str:
+    """A picture that needs nothing else; light or dark as the reader has it.
+
+    Not `alone`, it is for a page that has the style of it.
+    """
     above = forest(nodes)
     tall = {node.entry: ROW * len(_lines(node)) + 10 for node in nodes}
     columns = _columns(above)
@@ -189,7 +192,7 @@ def svg(nodes: Sequence[Node]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {wide:g} {height:g}" '
         f'width="{wide:g}" height="{height:g}">',
         f"<title>Stages of {escape(_plain(specs))}</title>",
-        f"<style>{STYLE}</style>", *drawn, "</svg>",
+        *([f"<style>{STYLE}</style>"] if alone else []), *drawn, "</svg>",
     ])  # fmt: skip
 
 

@@ -53,7 +53,7 @@ DODO = "from strata.dodo import *  # noqa: F403 - so that plain `doit build spec
 LIMIT = 1 << 20
 """Bytes of a .gitignore."""
 
-IGNORED = ("/cache/", "/out/", "/.doit/", "/*.key")
+IGNORED = ("/cache/", "/out/", "/report/", "/.doit/", "/*.key")
 
 
 def init(root: Path, name: str) -> list[str]:

@@ -30,6 +30,18 @@ def sizes(session: Session) -> None:
     if form not in FORMS:
         raise BuildError(f"format={form}: expected {' or '.join(FORMS)}")
     stages = session.plan.tree
+    there, trees = trees_of(session)
+    found = stacked(trees, session.spec.arch)
+    if form == "json":
+        session.screen.line(json.dumps(document(session.name, stages, there, found), indent=1))
+        return
+    for line in told(session.name, stages, there, found):
+        session.screen.line(line)
+
+
+def trees_of(session: Session) -> tuple[list[Entry], list[contents.Contents]]:
+    """The entries of the plan's trees and what they hold; BuildError where the cache lacks one."""
+    stages = session.plan.tree
     entries = [session.cache.get(stage) for stage in stages]
     there = [entry for entry in entries if entry is not None]
     if len(there) < len(stages):
@@ -39,13 +51,7 @@ def sizes(session: Session) -> None:
             "what is in it is not known",
             f"strata base layer spec={session.name} lock=keep makes what lacks",
         )
-    trees = [_contents(session, *one) for one in zip(stages, there, strict=True)]
-    found = stacked(trees, session.spec.arch)
-    if form == "json":
-        session.screen.line(json.dumps(document(session.name, stages, there, found), indent=1))
-        return
-    for line in told(session.name, stages, there, found):
-        session.screen.line(line)
+    return there, [_contents(session, *one) for one in zip(stages, there, strict=True)]
 
 
 def _contents(session: Session, stage: Stage, entry: Entry) -> contents.Contents:

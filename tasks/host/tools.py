@@ -34,6 +34,9 @@ TEST_TOOLS: dict[str, str] = {
 }  # fmt: skip
 
 
+# What `doit test all=1` needs beside those: nobody waits for its installation by day.
+NIGHTLY_TOOLS: dict[str, str] = {"chromium": "chromium"}
+
 # What the rivals of `doit bench` need beside those.
 BENCH_TOOLS: dict[str, str] = {"pigz": "pigz", "mkosi": "mkosi"}
 
@@ -51,7 +54,7 @@ def tool(name: str) -> str:
     """The path of a host command; BuildError names the package to install when it is missing."""
     path = LIBEXEC.get(name) or shutil.which(name, path=ENV["PATH"])
     if path is None or not os.access(path, os.X_OK):
-        package = {**TOOLS, **TEST_TOOLS, **BENCH_TOOLS}.get(name, name)
+        package = {**TOOLS, **TEST_TOOLS, **NIGHTLY_TOOLS, **BENCH_TOOLS}.get(name, name)
         raise BuildError(f"the host has no command {name}", f"apt-get install {package}")
     return path
 
@@ -69,5 +72,6 @@ def missing_packages(groups: Sequence[Mapping[str, str]]) -> list[str]:
 
 if __name__ == "__main__":
     # ./doit asks before there is a .venv: this file needs nothing but the standard library.
-    GROUPS = {"test": [TOOLS, TEST_TOOLS], "bench": [TOOLS, TEST_TOOLS, BENCH_TOOLS]}
+    TESTED = [TOOLS, TEST_TOOLS]
+    GROUPS = {"test": TESTED, "nightly": [*TESTED, NIGHTLY_TOOLS], "bench": [*TESTED, BENCH_TOOLS]}
     print(*missing_packages(GROUPS.get("".join(sys.argv[1:]), [TOOLS])))

@@ -97,6 +97,13 @@ COMMANDS = {
             "format=text or json.",
         ),
         Command(
+            name="report", takes=("file", *SHARE),
+            summary="one HTML page of what was built, and how: report/NAME.html",
+            more="Graph, builds and their times, what changed, sizes, packages with their licences."
+            "\nIt needs no network, to be made or to be read. Several specs are one page. "
+            "file=PATH: elsewhere.",
+        ),
+        Command(
             name="reproduce", summary="build again in an empty cache, compare with out/NAME/",
             more="Exit status 1 if anything differs, which is named.",
         ),

@@ -1,4 +1,4 @@
-"""What a tree's tarball holds, file by file, with the package that each is of; and its memory.
+"""What a tree's tarball holds, file by file, with packages and licences; and its memory.
 
     cache/layers/layer-KEY.tar.zst  ─→  Contents  ─→  .doit/sizes/layer-KEY-SHA256
 
@@ -12,7 +12,7 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,9 +20,10 @@ from ..host import strict
 from ..host.files import write_text
 from ..store.record import Entry
 from .largest import STATUS, installed
+from .licences import COPYRIGHT, DOC, LIMIT, Licences, doc_of, licences_in
 from .members import members
 
-FORMAT = 1
+FORMAT = 2
 
 LIST = re.compile(r"var/lib/dpkg/info/([^/]+)\.list")
 """Where dpkg keeps the paths of a package, which it calls NAME:ARCHITECTURE if several may be."""
@@ -48,6 +49,12 @@ class Contents:
     """What of the trees below is no longer seen, with all that is in it: whiteouts, opaque ones."""
     installed: Mapping[str, int] | None
     """Bytes by NAME:ARCHITECTURE, of its own dpkg status; None where it has none."""
+    licences: Mapping[str, Licences] = field(default_factory=dict)
+    """By the names of their folders in /usr/share/doc: packages'."""
+    docs: Mapping[str, str] = field(default_factory=dict)
+    """Of such a folder that is a link, or whose copyright is one, the folder that has it."""
+    closed: frozenset[str] = frozenset()
+    """Folders in which not everybody may look."""
 
 
 def read(path: Path) -> Contents:
@@ -57,6 +64,9 @@ def read(path: Path) -> Contents:
     gone: set[str] = set()
     lists: dict[str, bytes] = {}
     status: bytes | None = None
+    licences: dict[str, Licences] = {}
+    docs: dict[str, str] = {}
+    closed: set[str] = set()
     for member in members(path):
         if member.gone:
             gone.add(member.path)
@@ -64,8 +74,14 @@ def read(path: Path) -> Contents:
         if member.info.isdir():
             folders.add(member.path)
             gone |= {member.path} if member.opaque else set()
+            closed |= {member.path} if member.info.mode & 0o005 != 0o005 else set()
             continue
         sizes[member.path] = member.bytes
+        if (doc := DOC.fullmatch(member.path)) and member.info.issym():
+            if other := doc_of(member.path, member.info.linkname):
+                docs[doc[1]] = other
+        elif (doc := COPYRIGHT.fullmatch(member.path)) and member.info.size <= LIMIT:
+            licences[doc[1]] = licences_in(member.content())
         listed = LIST.fullmatch(member.path)
         if listed:
             lists[listed[1]] = member.content()
@@ -77,6 +93,9 @@ def read(path: Path) -> Contents:
         folders=frozenset(folders),
         gone=frozenset(gone),
         installed=dict(installed(status)) if status is not None else None,
+        licences=licences,
+        docs=docs,
+        closed=frozenset(closed),
     )
 
 
@@ -117,6 +136,11 @@ def remember(folder: Path, entry: Entry, contents: Contents) -> None:
         "folders": sorted(contents.folders),
         "gone": sorted(contents.gone),
         "installed": contents.installed,
+        "licences": {
+            name: [one.declared, list(one.names)] for name, one in contents.licences.items()
+        },
+        "docs": dict(contents.docs),
+        "closed": sorted(contents.closed),
     }
     with contextlib.suppress(OSError):
         # Names of files that are not for everybody may be among them.
@@ -144,7 +168,17 @@ def _parsed(told: dict[str, Any]) -> Contents:
         folders=frozenset(_texts(told["folders"])),
         gone=frozenset(_texts(told["gone"])),
         installed=known,
+        licences={name: _licences(one) for name, one in told["licences"].items()},
+        docs=dict(zip(told["docs"], _texts(list(told["docs"].values())), strict=True)),
+        closed=frozenset(_texts(told["closed"])),
     )
+
+
+def _licences(value: Any) -> Licences:
+    declared, names = value
+    if type(declared) is not bool:
+        raise strict.Damaged("it is neither true nor false")
+    return Licences(declared, tuple(_texts(names)))
 
 
 def _texts(value: Any) -> list[str]:

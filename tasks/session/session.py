@@ -65,7 +65,7 @@ VARIABLES = {
     "to": "of `doit diff`: with what",
     "have": "of `doit keys`, for github and gitlab: a file of the entries there are, a line each",
     "provider": "of `doit ci`: github or gitlab",
-    "file": "of `doit import`: the file to read",
+    "file": "of `doit import`: the file to read; of `doit report`: the one to write",
     "rounds": "of `doit bench`: how often each way is measured",
     "name": "of `doit keygen`: whose key it is",
     "keep": "of `doit prune`: how large the cache may be, as 10G",

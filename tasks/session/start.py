@@ -128,8 +128,8 @@ def _session() -> Session:
         if name in given and given[name] not in words:
             wanted = words[0] if len(words) == 1 else f"one of {', '.join(words)}"
             raise InvalidDodoFile(f"{name}={printable(given[name])}: expected {wanted}, or nothing")
-    # One fleet makes them all, one graph shows them all: each stage once.
-    if "spec" in given and not {"fleet", "graph"} & set(sys.argv[1:]):
+    # One fleet makes them all, one graph or report shows them all: each stage once.
+    if "spec" in given and not {"fleet", "graph", "report"} & set(sys.argv[1:]):
         given = {**given, "spec": _one_of(given["spec"], given)}
     for name in given:
         if name not in VARIABLES and not name.startswith("var."):

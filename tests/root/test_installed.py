@@ -67,8 +67,8 @@ def test_a_project_of_ones_own(installed: Path, tiny: World, tmp_path: Path) -> 
     assert (tmp_path / "theirs").read_text() == "x\n"
     (mine / ".gitignore").unlink()
     (mine / ".gitignore").write_text("mine")
-    says(run("strata", "init", "web"), "added to .gitignore: /cache/ /out/ /.doit/ /*.key")
-    assert (mine / ".gitignore").read_text() == "mine\n/cache/\n/out/\n/.doit/\n/*.key\n"
+    says(run("strata", "init", "web"), "added to .gitignore: /cache/ /out/ /report/ /.doit/ /*.key")
+    assert (mine / ".gitignore").read_text() == "mine\n/cache/\n/out/\n/report/\n/.doit/\n/*.key\n"
     said = run("strata", "init", "web")
     assert said.count("left alone") == 4
     (mine / "specs/web.yaml").write_text(TINY.replace("keys/", f"{tiny.root}/specs/keys/"))
@@ -86,8 +86,9 @@ def test_a_project_of_ones_own(installed: Path, tiny: World, tmp_path: Path) -> 
     says(
         run("strata", "bild", "web", code=3), "bild: there is no such command", "did you mean build"
     )
+    says(run("strata", "report", "web"), "report/web.html")  # its template is in the wheel
     assert sorted(path.name for path in mine.iterdir()) == [
-        ".doit", ".gitignore", "cache", "dodo.py", "out", "specs",
+        ".doit", ".gitignore", "cache", "dodo.py", "out", "report", "specs",
     ]  # fmt: skip
 
 

@@ -96,7 +96,7 @@ def test_a_memory_of_another_form_is_none(trees: list[Path], tmp_path: Path) -> 
     remember(tmp_path / "sizes", entry(trees[0]), read(trees[0]))
     (path,) = (tmp_path / "sizes").iterdir()
     good = json.loads(path.read_text())
-    for name, bad in (("format", 2), ("bytes", [1]), ("owners", [99] * len(good["paths"])), ("gone", 1),
+    for name, bad in (("format", 1), ("bytes", [1]), ("owners", [99] * len(good["paths"])), ("gone", 1),
                       ("packages", [[]]), ("installed", {"a": "b"}), ("paths", None)):  # fmt: skip
         path.write_text(json.dumps({**good, name: bad}))
         assert remembered(path.parent, entry(trees[0])) is None, name
