@@ -71,7 +71,7 @@ def read(path: Path) -> Contents:
             lists[listed[1]] = member.content()
         elif member.path == STATUS:
             status = member.content()
-    owners = _owners(lists, sizes)
+    owners = owners_of(lists, sizes)
     return Contents(
         files={name: Held(size, owners.get(name, "")) for name, size in sizes.items()},
         folders=frozenset(folders),
@@ -80,7 +80,7 @@ def read(path: Path) -> Contents:
     )
 
 
-def _owners(lists: Mapping[str, bytes], sizes: Mapping[str, int]) -> dict[str, str]:
+def owners_of(lists: Mapping[str, bytes], sizes: Mapping[str, int]) -> dict[str, str]:
     """The package of each path that a list names."""
     found: dict[str, str] = {}
     for package, content in sorted(lists.items()):

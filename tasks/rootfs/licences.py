@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -109,8 +108,8 @@ class Copyrights:
         self._named: dict[str, tuple[str, ...]] = {}
         self._links: dict[str, str] = {}
 
-    def take(self, member: Member) -> None:
-        """Look at one more member."""
+    def take(self, member: Member, content: bytes | None = None) -> None:
+        """Look at one more member, of which `content` was read already."""
         place = DOC.fullmatch(member.path)
         if not place or not (place[2] or member.info.issym()):
             return
@@ -123,7 +122,7 @@ class Copyrights:
             self._links[member.path] = posixpath.normpath(info.linkname).lstrip("/")
         elif info.isreg():
             self._links.pop(member.path, None)
-            self._named[member.path] = named_in(_text(member))
+            self._named[member.path] = named_in(_text(member, content))
 
     def licences(self) -> dict[str, tuple[str, ...]]:
         """By package, without those of which nothing is known."""
@@ -143,13 +142,16 @@ class Copyrights:
         return self._named.get(path, ())
 
 
-def _text(member: Member) -> str:
+def is_copyright(path: str) -> bool:
+    """Whether a tarball has a package's copyright file there, or what stands for it."""
+    place = DOC.fullmatch(path)
+    return bool(place and place[2])
+
+
+def _text(member: Member, content: bytes | None) -> str:
     if member.info.size > LIMIT:
         return ""
-    try:
-        return member.content().decode("utf-8", "replace")
-    except tarfile.TarError:
-        return ""
+    return (member.content() if content is None else content).decode("utf-8", "replace")
 
 
 # ---------------------------------------------------------------- pure
