@@ -110,13 +110,16 @@ def wants_trees(to: Asked) -> bool:
     return bool(to.spec.sbom) and not known_bills(to)
 
 
-def bill(to: Asked) -> Bill:
-    """What is in the trees; BuildError where the cache lacks one or it cannot be read."""
+def bill(to: Asked, *, files: bool = True) -> Bill:
+    """What is in the trees, with the files that the spec asks for if `files`.
+
+    BuildError where the cache lacks a tree or it cannot be read.
+    """
     from ..rootfs.inventory import Every, inventory
     from ..sbom.bill import bill_of, own_files
 
-    wanted = Every() if to.spec.sbom == "files" else own_files(to.plan)
-    found = inventory(tarballs(to.cache, to.plan, to.spec), wanted)
+    every = Every() if to.spec.sbom == "files" else own_files(to.plan)
+    found = inventory(tarballs(to.cache, to.plan, to.spec), every if files else ())
     return bill_of(to.spec, to.plan, to.lock_digest, found, epoch_override())
 
 

@@ -32,7 +32,7 @@ def test_dpkg_says_the_same() -> None:
     made = [f"{draw.choice(['', '0:', '1:'])}{draw.choice('019')}{word.replace(':', '.')}1"
             for word in words]  # fmt: skip
     pairs = [(draw.choice(made), draw.choice(made)) for _ in range(150)]
-    pairs += list(zip(ORDERED, ORDERED[1:], strict=False))
+    pairs += list(itertools.pairwise(ORDERED))
     script = 'while read -r a b; do for o in lt eq gt; do dpkg --compare-versions "$a" $o "$b" 2>/dev/null && echo $o; done; done'
     lines = "".join(f"{one} {other}\n" for one, other in pairs)
     said = subprocess.run(["sh", "-c", script], input=lines, capture_output=True, text=True).stdout
