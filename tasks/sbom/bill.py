@@ -141,8 +141,10 @@ def moment(epoch: int) -> str:
 def codename(lock: Lock, repository: str = "") -> str:
     """The release that a repository is of, without what stands after it: bookworm-security."""
     by_name = {repo.name: repo.fields for repo in lock.repos}
-    fields = by_name.get(repository, lock.repos[0].fields)
-    return re.split(r"[-/]", fields.get("Codename", fields.get("Suite", "")))[0]
+    for fields in (by_name.get(repository, {}), lock.repos[0].fields):
+        if name := fields.get("Codename") or fields.get("Suite"):
+            return re.split(r"[-/]", name)[0]
+    return ""
 
 
 # ---------------------------------------------------------------- packages

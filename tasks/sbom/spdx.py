@@ -55,15 +55,23 @@ def _document(bill: Bill) -> Document:
 
 
 def _image(bill: Bill) -> Package:
-    from spdx_tools.spdx.model import Package, PackagePurpose, SpdxNoAssertion
+    from spdx_tools.spdx.model import (
+        Package,
+        PackagePurpose,
+        PackageVerificationCode,
+        SpdxNoAssertion,
+    )
 
+    files = [sums.sha1 for sums in (*bill.own.values(), *bill.files.values())]
+    code = hashlib.sha1("".join(sorted(files)).encode(), usedforsecurity=False).hexdigest()
     told = " ".join(filter(None, (bill.distribution, bill.release, bill.codename, bill.arch)))
     return Package(
         spdx_id=IMAGE,
         name=bill.name,
         version=bill.version,
         download_location=SpdxNoAssertion(),
-        files_analyzed=False,
+        files_analyzed=bool(files),
+        verification_code=PackageVerificationCode(code) if files else None,
         primary_package_purpose=PackagePurpose.OPERATING_SYSTEM,
         comment=f"{told}; lock sha256:{bill.lock}",
     )
@@ -136,8 +144,11 @@ def _relations(bill: Bill, files: Mapping[str, Sums]) -> Iterator[Relationship]:
             yield Relationship(_package_id(part.ref), RelationshipType.DEPENDS_ON, _package_id(one))
     there = {part.name: _package_id(part.ref) for part in reversed(bill.parts)}
     for path, sums in files.items():
-        holder = IMAGE if path in bill.own else there.get(sums.package, IMAGE)
-        yield Relationship(holder, RelationshipType.CONTAINS, _file_id(path))
+        yield Relationship(IMAGE, RelationshipType.CONTAINS, _file_id(path))
+        # Nothing was analyzed of what a package contains but what it put here (SPDX 2.3, 7.8).
+        if sums.package in there:
+            archive = RelationshipType.EXPANDED_FROM_ARCHIVE
+            yield Relationship(_file_id(path), archive, there[sums.package])
 
 
 def _named(bill: Bill) -> Iterator[Any]:
