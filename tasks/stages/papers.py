@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import BuildError
 from ..host import safe, strict
@@ -162,19 +162,15 @@ def bill_text(found: Bill, form: str) -> str:
 # ---------------------------------------------------------------- provenance
 
 
-def provenance(to: Asked, images: Mapping[str, str]) -> str:
+def provenance(to: Asked, images: Mapping[str, str], commit: str | None = None) -> str:
     """provenance.json: what the images are made of, by the SHA-256 of each file."""
     from ..sbom.provenance import statement, text_of
 
+    if commit is None:
+        commit = revision(project_of(to.spec.path, to.spec.name))
+    text = _spec_digest(to.spec)
     return text_of(
-        statement(
-            to.spec,
-            to.plan,
-            images,
-            lock=to.lock_digest,
-            text=_spec_digest(to.spec),
-            revision=revision(project_of(to.spec.path, to.spec.name)),
-        )
+        statement(to.spec, to.plan, images, lock=to.lock_digest, text=text, revision=commit)
     )
 
 
@@ -200,19 +196,57 @@ def revision(project: Path) -> str:
 # ---------------------------------------------------------------- all of them
 
 
-def papers(to: Asked, images: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """(texts, sums): what is to be written, and the SHA-256 of what is there and stays."""
-    texts: dict[str, str] = {}
-    known: dict[str, str] = {}
+class Papers(NamedTuple):
+    """What is to be written, the SHA-256 of what stays, and what build.json keeps of both."""
+
+    texts: dict[str, str]
+    sums: dict[str, str]
+    told: dict[str, Any]
+
+
+def papers(to: Asked, images: Mapping[str, str]) -> Papers:
+    """All but signatures; `images` are the SHA-256 of these by their files."""
+    found = Papers({}, {}, {})
     if to.spec.sbom:
-        known = known_bills(to)
-        if not known:
+        found.told["sbom"] = bill_key(to)
+        found.sums.update(known_bills(to))
+        if not found.sums:
             to.progress("publish: reading the trees for the bills of materials")
-            found = bill(to)
-            texts |= {f"sbom.{form}.json": bill_text(found, form) for form in ("cdx", "spdx")}
+            made = bill(to)
+            found.texts.update(
+                {f"sbom.{form}.json": bill_text(made, form) for form in ("cdx", "spdx")}
+            )
     if to.spec.provenance:
-        texts[PROVENANCE] = provenance(to, images)
-    return texts, known
+        _add_provenance(to, images, found)
+    return found
+
+
+def _add_provenance(to: Asked, images: Mapping[str, str], found: Papers) -> None:
+    """With the commit of which the images were published first; nothing is asked of git again.
+
+    Else each commit to other files would be a new statement on the same images.
+    """
+    key = checksum(provenance(to, images, ""))
+    commit, sha256 = _known_provenance(to, key)
+    if commit:
+        found.sums[PROVENANCE] = sha256
+    else:
+        commit = revision(project_of(to.spec.path, to.spec.name))
+        found.texts[PROVENANCE] = provenance(to, images, commit)
+    found.told["provenance"] = {"key": key, "commit": commit}
+
+
+def _known_provenance(to: Asked, key: str) -> tuple[str, str]:
+    """The commit and SHA-256 of the one in out/NAME/, both "" if it is another or has none."""
+    try:
+        told = strict.read(to.out / "build.json")
+        known = strict.mapping(told.get("provenance"), "provenance")
+        commit = strict.text(known, "commit", "[0-9a-f]{40,64}")
+        sha256 = strict.text(strict.mapping(told.get("files"), "files"), PROVENANCE, strict.SHA256)
+        same = known.get("key") == key and to.cache.memory.holds(to.out / PROVENANCE, sha256)
+        return (commit, sha256) if same else ("", "")
+    except (OSError, ValueError):
+        return "", ""
 
 
 def signatures(

@@ -184,10 +184,9 @@ def _publish(to: Publication) -> bool:
         "packages.txt": packages_text(plan.lock),
     }
     sums = {file: entry.sha256 for file, entry in zip(plan.files, entries, strict=True)}
-    if spec.sbom or spec.provenance:
-        said, there = papers.papers(to.papers, sums)
-        texts |= said
-        sums |= there
+    beside = papers.papers(to.papers, sums)
+    texts |= beside.texts
+    sums |= beside.sums
     sums |= {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
     texts["SHA256SUMS"] = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
     signed, signatures = papers.signatures(to.papers, texts, sums, known_files(out))
@@ -215,7 +214,9 @@ def _publish(to: Publication) -> bool:
             stack.enter_context(written(out / name)).write_bytes(contents[name])
         for stage, entry, target in copies:
             _copy(to, stage, entry, first.enter_context(written(target)), target.name)
-        report.write_text(_build_json(to, {**sums, **signatures}, published), encoding="utf-8")
+        report.write_text(
+            _build_json(to, {**sums, **signatures}, published, beside.told), encoding="utf-8"
+        )
         first.close()
         for name in stale:
             remove(out / name)
@@ -347,7 +348,9 @@ def _own_debs(lock: lockfile.Lock) -> list[dict[str, str]]:
     ]
 
 
-def _build_json(to: Publication, sums: Mapping[str, str], published: bool) -> str:
+def _build_json(
+    to: Publication, sums: Mapping[str, str], published: bool, beside: Mapping[str, Any]
+) -> str:
     """build.json: what this very build did.
 
     `locked`, `published` and `files` are beside the contract's; `files` is how the next build knows
@@ -389,9 +392,8 @@ def _build_json(to: Publication, sums: Mapping[str, str], published: bool) -> st
         "stages": stages,
         "warnings": warnings,
         **_removed(to),
+        **beside,
     }
     if own := _own_debs(to.plan.lock):
         content["debs"] = own
-    if key := papers.bill_key(to.papers):
-        content["sbom"] = key
     return json.dumps(content, indent=1) + "\n"
