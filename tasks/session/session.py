@@ -185,13 +185,13 @@ class Session:
     @cached_property
     def signer(self) -> SecretKey | None:
         """The key that signs what is published, where the user names one."""
-        from ..remote.signing import secret_key
-
         for named, given in (
             ("sign", self.variables.get("sign", "")),
             ("STRATA_SIGN", os.environ.get("STRATA_SIGN", "")),
         ):
             if given:
+                from ..remote.signing import secret_key
+
                 return secret_key(Path(os.environ.get("STRATA_FROM", "."), given), named)
         return None
 
