@@ -53,6 +53,9 @@ def _uris(session: Session) -> dict[str, str]:
 
 def publish(session: Session) -> None:
     """Publish the images, and say what else there is to say of a build."""
+    if wants_trees(session):
+        # A build has seen to them; a fleet's were made elsewhere.
+        session.exchange.have(session.plan.base, session.plan.tree)
     with session.clearing():
         to = publication(session)
         changed = stage.publish(to)

@@ -17,6 +17,9 @@ from .members import Member, members
 LIMIT = 4 << 20
 """Bytes of a copyright file that are read: Chromium's has one million."""
 
+LONGEST = 1000
+"""Characters of a licence's first line."""
+
 MOST = 500
 """Licences of one package: no more are told."""
 
@@ -170,7 +173,7 @@ def named_in(text: str) -> tuple[str, ...]:
     for one in paragraphs:
         # What stands alone explains a name that some files' paragraph has.
         if "files" in one or one is head:
-            synopsis = one.get("license", "").partition("\n")[0].strip()
+            synopsis = one.get("license", "")[:LONGEST].partition("\n")[0].strip()
             if synopsis and len(found) < MOST:
                 found[expression(synopsis)] = None
     return tuple(sorted(found))

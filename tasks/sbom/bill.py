@@ -204,6 +204,7 @@ def purl(lock: Lock, record: Record, origin: str, source: str, version: str) -> 
     from packageurl import PackageURL
 
     vendor = re.sub(r"[^a-z0-9.]+", "-", origin.lower()).strip("-.")
+    vendor = "debian" if vendor == "debian-backports" else vendor
     if record.repository == OWN or not vendor:
         given = {"arch": record.architecture, "checksum": f"sha256:{record.sha256}"}
         made = PackageURL("generic", None, record.package, record.version, given)
@@ -217,7 +218,7 @@ def purl(lock: Lock, record: Record, origin: str, source: str, version: str) -> 
 
 
 def _person(text: str) -> tuple[str, str]:
-    found = _PERSON.fullmatch(text.partition("\n")[0])
+    found = _PERSON.fullmatch(_short(text.partition("\n")[0]))
     return (_short(found[1] or found[2]), _short(found[2])) if found else (_short(text), "")
 
 

@@ -259,7 +259,7 @@ def signatures(
     """
     there = {**sums, "SHA256SUMS": hashlib.sha256(texts["SHA256SUMS"].encode()).hexdigest()}
     if to.signer is None:
-        return {}, dict(_still_good(to, there, before))
+        return {}, dict(_still_good(to, sums, before))
     made: dict[str, bytes] = {}
     for name, subject in SIGNATURES.items():
         if subject not in there:
@@ -283,13 +283,20 @@ def _signed(name: str, payload: bytes, key: SecretKey) -> bytes:
 
 
 def _still_good(
-    to: Asked, there: Mapping[str, str], before: Mapping[str, str]
+    to: Asked, sums: Mapping[str, str], before: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
+    """The signatures of an earlier build that are of what this one publishes, too.
+
+    By its build.json, which it wrote last: a killed one may have left any of the files.
+    """
+    listed = {name: sha256 for name, sha256 in before.items() if name not in SIGNATURES}
     for name, subject in SIGNATURES.items():
-        if name in before and subject in there:
-            try:
-                same = to.cache.memory.holds(to.out / subject, there[subject])
-            except OSError:
-                continue
-            if same:
+        # SHA256SUMS is made of all others, and of nothing else.
+        same = (
+            listed == sums if subject == "SHA256SUMS" else listed.get(subject) == sums.get(subject)
+        )
+        try:
+            if same and name in before and to.cache.memory.holds(to.out / name, before[name]):
                 yield name, before[name]
+        except OSError:
+            continue

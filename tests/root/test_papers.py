@@ -91,7 +91,9 @@ def test_papers_say_what_is_in_the_images_and_are_published_as_these_are(built: 
     advisories = built.root / "tracker.json"
     state = {"status": "open", "repositories": {}, "urgency": "low"}
     told = {
-        "beta": {"CVE-2026-1": {"description": "a \x1b[31mfault", "releases": {"teststable": state}}}
+        "beta": {
+            "CVE-2026-1": {"description": "a \x1b[31mfault", "releases": {"teststable": state}}
+        }
     }
     advisories.write_text(json.dumps(told))
     said = built.doit("audit", "spec=web", f"file={advisories}", check=False)
@@ -100,15 +102,16 @@ def test_papers_say_what_is_in_the_images_and_are_published_as_these_are(built: 
     for words in (["fixed=1"], ["severity=high"]):
         assert built.doit("audit", "spec=web", f"file={advisories}", *words).code == 0
 
-    # Another commit of the project, or a spec without: they go.
+    # What a spec asks for no more goes, and a signature of what is another now.
     built.edit("sbom: true\nprovenance: true", "sbom: {files: true}")
-    built.doit("build", "spec=web", "lock=keep")
+    built.doit("build", "spec=web", "lock=keep", STRATA_SIGN=str(key))
+    assert len(list(out.glob("*.sig"))) == 3
     names = {one["name"] for one in json.loads((out / PAPERS[0]).read_bytes())["components"]}
     assert {"/usr/bin/dpkg", "/etc/motd"} <= names
     assert not names & {"/etc/shadow", "/etc/gshadow"}
     built.edit("sbom: {files: true}\n", "")
     built.doit("build", "spec=web", "lock=keep")
-    assert not [name for name in PAPERS if (out / name).exists()]
+    assert not [path for path in out.iterdir() if path.name in PAPERS or path.suffix == ".sig"]
 
 
 def test_trees_that_are_gone_are_made_for_a_bill_alone(tiny: World) -> None:
