@@ -112,8 +112,8 @@ COMMANDS = {
             name="audit", takes=("file", "format", "severity", "fixed"),
             summary="known faults (CVEs) of its packages, by a file of advisories: file=",
             more="file= is Debian's security tracker as JSON, or OSV records: a zip, a folder or a "
-            "file. No network.\nExit status 0: none is open; 2: some, of severity=high and above, "
-            "with fixed=1 those that an\nupdate fixes. What nobody has rated counts as any.",
+            "file. No network.\nExit status 0: none is open; 2: some. severity=high counts what is "
+            "rated so or above, or by\nnobody; fixed=1 what an update fixes.",
         ),
         Command(
             name="reproduce", summary="build again in an empty cache, compare with out/NAME/",
