@@ -80,6 +80,8 @@ SPDX = {
 }
 """SPDX's names of what copyright-format 1.0 calls otherwise, and of those that both know."""
 
+_PART = re.compile(r"(?:(and|or)\s+)?(.*)", re.IGNORECASE | re.DOTALL)
+
 _GNU = re.compile(r"(A?GPL|LGPL|GFDL)-(\d(?:\.\d)?)(\.0)?(\+|-only|-or-later)?", re.IGNORECASE)
 
 _GNU_VERSIONS = {
@@ -174,31 +176,36 @@ def named_in(text: str) -> tuple[str, ...]:
         # What stands alone explains a name that some files' paragraph has.
         if "files" in one or one is head:
             synopsis = one.get("license", "")[:LONGEST].partition("\n")[0].strip()
-            if synopsis and len(found) < MOST:
-                found[expression(synopsis)] = None
+            said = expression(synopsis)
+            if said and len(found) < MOST:
+                found[said] = None
     return tuple(sorted(found))
 
 
 def expression(synopsis: str) -> str:
     """A License field's first line as an expression of SPDX: `GPL-2+ or Expat, and Zlib`.
 
-    `or` binds less than `and`, and a comma lifts that: `A or B, and C` is (A or B) and C.
+    `or` binds less than `and`, and a comma lifts that: `A or B, and C` is (A or B) and C. The
+    format has no brackets: what has some is one licence of that name. "" of nothing.
     """
-    parts = [part.strip() for part in synopsis.split(",")]
-    whole = ""
-    for part in filter(None, parts):
-        word = re.match(r"(and|or)\s+", part, re.IGNORECASE)
-        inner = _without_commas(part[word.end() :] if word else part)
-        if not whole:
-            whole = inner
-            continue
-        joint = word[1].upper() if word else "AND"
-        whole = f"{_grouped(whole)} {joint} {_grouped(inner)}"
-    return whole or "NOASSERTION"
+    if "(" in synopsis:
+        return f"LicenseRef-{_reference(synopsis)}"
+    parts = [_PART.fullmatch(part.strip()) for part in synopsis.split(",") if part.strip(" \t|/)")]
+    whole, joint = "", "AND"
+    said: list[tuple[str, str]] = []
+    for found in reversed(parts):
+        assert found is not None
+        # In `A, B, or C` the last word is of all.
+        joint = (found[1] or joint).upper()
+        said.append((joint, _without_commas(found[2])))
+    for joint, inner in filter(lambda one: one[1], reversed(said)):
+        whole = f"{_grouped(whole, joint)} {joint} {_grouped(inner, joint)}" if whole else inner
+    return whole
 
 
-def _grouped(text: str) -> str:
-    return f"({text})" if re.search(r" (AND|OR) ", text) else text
+def _grouped(text: str, joint: str) -> str:
+    """An expression as a part of one that is joined so."""
+    return f"({text})" if set(re.findall(r" (AND|OR) ", text)) - {joint} else text
 
 
 def _without_commas(text: str) -> str:
@@ -211,7 +218,7 @@ def _without_commas(text: str) -> str:
 
 def name_of(text: str) -> str:
     """One licence's name in SPDX; `LicenseRef-…` for what it does not know, "" for nothing."""
-    name = text.strip().strip("()|/").strip()
+    name = text.strip().strip("|/)").strip()
     if not name:
         return ""
     return SPDX.get(name.lower()) or _gnu(name) or f"LicenseRef-{_reference(name)}"

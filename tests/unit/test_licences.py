@@ -35,7 +35,12 @@ FORMAT = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/
         ("GPL-9", "LicenseRef-GPL-9"),
         ("<script>\x1b[31m é", "LicenseRef-script-31m"),
         ("ü", "LicenseRef-unnamed"),
-        (",", "NOASSERTION"),
+        ("(MIT or GPL-2) and Zlib", "LicenseRef-MIT-or-GPL-2-and-Zlib"),
+        ("MIT, GPL-2, or Zlib", "MIT OR GPL-2.0-only OR Zlib"),
+        ("MIT, GPL-2 or ISC, and Zlib", "(MIT AND (GPL-2.0-only OR ISC)) AND Zlib"),
+        ("and", "LicenseRef-and"),
+        (",", ""),
+        ("", ""),
     ],
 )  # fmt: skip
 def test_a_synopsis_is_an_expression_of_spdx(synopsis: str, spdx: str) -> None:
@@ -58,6 +63,7 @@ def test_every_name_is_one_that_spdx_knows() -> None:
 def test_only_what_is_machine_readable_is_read() -> None:
     assert named_in("This is free software, under the GPL-2+\n\nLicense: Expat\n") == ()
     assert named_in("") == ()
+    assert named_in(f"{FORMAT}\nFiles: *\nLicense: ,\n") == ()
     assert named_in("Format: http://elsewhere.invalid\n\nFiles: *\nLicense: Expat\n") == ()
     # What stands alone explains a name; the head may have the whole's.
     text = f"{FORMAT}license: ISC\n\nfiles: *\nLicense: Expat\n the text\n\nLicense: Zlib\n text\n"
