@@ -28,6 +28,7 @@ from tasks.rootfs.inventory import Every, Inventory, Sums, inventory
 from tasks.sbom import cyclonedx, provenance, spdx
 from tasks.sbom.bill import Bill, bill_of, dated, declared
 from tasks.spec.model import Spec
+from tasks.stages.papers import revision
 
 REPOS = (
     LockedRepo(name="main", release="a" * 64, date="Sat, 01 Nov 2025 10:00:00 UTC",
@@ -249,3 +250,29 @@ def test_openssl_verifies_what_is_signed(tmp_path: Path) -> None:
     pae = b"DSSEv1 28 application/vnd.in-toto+json " + str(len(payload)).encode() + b" " + payload
     assert one["keyid"] == "ci"
     assert verified(pae, base64.b64decode(one["sig"]))
+
+
+@pytest.mark.starts
+def test_a_commit_is_named_if_all_of_the_project_is_in_it(tmp_path: Path) -> None:
+    project = tmp_path / "images"
+    project.mkdir()
+
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=n", "-c", "user.email=n@n.invalid")
+        argv = ["git", *who, *words]
+        return subprocess.run(argv, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    assert revision(project) == ""  # no repository
+    git("init", "-q")
+    (project / "web.yaml").write_text("1")
+    assert revision(project) == ""
+    git("add", ".")
+    git("commit", "-qm", "one")
+    first = git("rev-parse", "HEAD").strip()
+    assert revision(project) == first
+    (tmp_path / "elsewhere").write_text("of no image")
+    git("add", ".")
+    git("commit", "-qm", "two")
+    assert revision(project) == first
+    (project / "web.yaml").write_text("2")
+    assert revision(project) == ""
