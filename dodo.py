@@ -12,6 +12,7 @@ the lock is, so their creators run after it.
 from __future__ import annotations
 
 from tasks.graph import (  # noqa: F401 - doit looks for task_* here
+    task_audit,
     task_base,
     task_bench,
     task_build,
@@ -28,11 +29,13 @@ from tasks.graph import (  # noqa: F401 - doit looks for task_* here
     task_layer,
     task_lock,
     task_outdated,
+    task_provenance,
     task_prune,
     task_pull,
     task_push,
     task_report,
     task_reproduce,
+    task_sbom,
     task_show,
     task_sizes,
     task_test,

@@ -38,7 +38,8 @@ def task_lock() -> Task:
         from .commands.lock import update
 
         session = _session()
-        _ = session.shared  # what it cannot be is said before anything is done
+        # What they cannot be is said before anything is done.
+        _ = session.shared, session.signer
         if Reporter.selected_of(NEEDS_ROOT):
             session.need_root_first()
             session.chronicle.begin()
@@ -155,12 +156,20 @@ def task_image() -> Iterator[Task]:
 @create_after(executed="lock")
 def task_build() -> Task:
     """bring out/NAME/ up to date with specs/NAME.yaml"""
+    # A bill of materials is made of the trees, also where nothing else needs them.
+    trees = ["base", "layer"] if Reporter.running and _planned() and _wants_trees() else []
     return {
         "actions": [action(_publish)],
-        "task_dep": ["image"],
+        "task_dep": [*trees, "image"],
         "uptodate": [False],
         "clean": [_clean_out],
     }
+
+
+def _wants_trees() -> bool:
+    from .commands.publish import wants_trees
+
+    return _session().spec.sbom != "" and wants_trees(_session())
 
 
 def _no_plan() -> None:
@@ -246,6 +255,21 @@ def task_sizes() -> Task:
 def task_report() -> Task:
     """one HTML page of what was built, and how: report/NAME.html (or file=)"""
     return _plain("report", "report")
+
+
+def task_sbom() -> Task:
+    """what is in a spec's tree, for others (format=cdx|spdx)"""
+    return _plain("sbom", "sbom")
+
+
+def task_provenance() -> Task:
+    """what a spec's images are made of, as an in-toto statement"""
+    return _plain("sbom", "provenance")
+
+
+def task_audit() -> Task:
+    """known faults (CVEs) of a spec's packages, by a file of advisories (file=)"""
+    return _plain("audit", "audit")
 
 
 def task_prune() -> Task:

@@ -33,6 +33,7 @@ def fleet(session: Session) -> None:
     address = session.variables.get("scheduler", "")
     near = not address
     _check(session, address)
+    _ = session.signer  # what it cannot be is said before anything is made
     sessions = _planned(session)
     plans = {name: one.plan for name, one in sessions.items()}
     session.begin()

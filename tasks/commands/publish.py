@@ -13,7 +13,8 @@ from ..stages import publish as stage
 from ..stages.publish import Publication
 
 
-def _publication(session: Session) -> Publication:
+def publication(session: Session) -> Publication:
+    """What is published where, as this run knows it."""
     return Publication(
         out=session.out,
         spec=session.spec,
@@ -27,7 +28,15 @@ def _publication(session: Session) -> Publication:
         result=session.result,
         say=session.screen.line,
         progress=session.screen.progress,
+        signer=session.signer,
     )
+
+
+def wants_trees(session: Session) -> bool:
+    """Whether publishing looks into the trees, which a build would not need otherwise."""
+    from ..stages.papers import wants_trees
+
+    return bool(session.spec.sbom) and wants_trees(publication(session).papers)
 
 
 def _uris(session: Session) -> dict[str, str]:
@@ -44,8 +53,11 @@ def _uris(session: Session) -> dict[str, str]:
 
 def publish(session: Session) -> None:
     """Publish the images, and say what else there is to say of a build."""
+    if wants_trees(session):
+        # A build has seen to them; a fleet's were made elsewhere.
+        session.exchange.have(session.plan.base, session.plan.tree)
     with session.clearing():
-        to = _publication(session)
+        to = publication(session)
         changed = stage.publish(to)
     for one in session.plan.stages:
         if one.task not in session.results:

@@ -30,7 +30,8 @@ COMMANDS = {
     one.name: one
     for one in (
         Command(
-            name="build", takes=(*ASK, *SHARE), summary="make the images of a spec, in out/NAME/",
+            name="build", takes=(*ASK, *SHARE, "sign"),
+            summary="make the images of a spec, in out/NAME/",
             more="Looks at the repositories, makes each stage that is not in the cache, and "
             "publishes.\nNeeds root for stages; who is not root may publish what the cache has.",
         ),
@@ -104,6 +105,24 @@ COMMANDS = {
             "file=PATH: elsewhere.",
         ),
         Command(
+            name="sbom", takes=("format",), summary="a bill of materials: what is in the tree",
+            more="format=cdx (CycloneDX 1.6) or spdx (SPDX 2.3), as `sbom: true` of a spec writes "
+            "into out/.\nOf the trees that the cache has.",
+        ),
+        Command(
+            name="provenance", takes=("sign",),
+            summary="what the images are made of, as an in-toto statement (SLSA)",
+            more="As `provenance: true` of a spec writes into out/; sign=KEY: "
+            "in a signed envelope.",
+        ),
+        Command(
+            name="audit", takes=("file", "format", "severity", "fixed"),
+            summary="known faults (CVEs) of its packages, by a file of advisories: file=",
+            more="file= is Debian's security tracker as JSON, or OSV records: a zip, a folder or a "
+            "file. No network.\nExit status 0: none is open; 2: some. severity=high counts what is "
+            "rated so or above, or by\nnobody; fixed=1 what an update fixes.",
+        ),
+        Command(
             name="reproduce", summary="build again in an empty cache, compare with out/NAME/",
             more="Exit status 1 if anything differs, which is named.",
         ),
@@ -126,7 +145,7 @@ COMMANDS = {
             "STRATA_TRUSTED_KEYS.",
         ),
         Command(
-            name="fleet", takes=("scheduler", "workers", *ASK[1:], *SHARE),
+            name="fleet", takes=("scheduler", "workers", *ASK[1:], *SHARE, "sign"),
             summary="make the images of many specs, on many machines",
             more="scheduler=tls://… cache=URL: on the workers of a Dask cluster; docs/fleet.md.\n"
             "Without a scheduler: on this machine, a process for each of workers=4.\n"
@@ -166,12 +185,25 @@ STAGES = ("base", "layer", "image")
 
 VALUES = {
     "lock": ("latest", "keep", "frozen"),
-    "format": ("text", "json", "github", "gitlab", "markdown", "dot", "mermaid", "svg"),
+    "format": (
+        "text",
+        "json",
+        "github",
+        "gitlab",
+        "markdown",
+        "dot",
+        "mermaid",
+        "svg",
+        "cdx",
+        "spdx",
+    ),
     "provider": ("github", "gitlab"),
     "fast": ("1",),
     "all": ("1",),
     "quiet": ("1",),
     "dry": ("1",),
+    "fixed": ("1",),
+    "severity": ("low", "medium", "high", "critical"),
     "cache_mode": ("pull", "push", "both"),
     "cache_trust": ("any",),
     "verbose": ("1",),
@@ -182,7 +214,8 @@ VALUES = {
 EXITS = {
     0: "done, or nothing to do",
     1: "refused or failed: one message says what, and what helps; `reproduce`: something differs",
-    2: "`why`: something would be redone; `outdated`: something is newer; else a fault of Strata's "
+    2: "`why`: something would be redone; `outdated`: something is newer; `audit`: "
+    "something is open; else a fault of Strata's "
     "own, with its traceback",
     3: "the command line, or a folder in Strata's place, will not do",
     130: "interrupted; 143 terminated: 128 and the signal's number",

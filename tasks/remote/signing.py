@@ -75,10 +75,13 @@ class SecretKey:
 
     def sign(self, record: Mapping[str, Any]) -> str:
         """A record's signature, in base64."""
+        return base64.b64encode(self.signature(statement(record))).decode("ascii")
+
+    def signature(self, content: bytes) -> bytes:
+        """The signature of some bytes, which are no record: 64 of them (RFC 8032)."""
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-        key = Ed25519PrivateKey.from_private_bytes(self.seed)
-        return base64.b64encode(key.sign(statement(record))).decode("ascii")
+        return Ed25519PrivateKey.from_private_bytes(self.seed).sign(content)
 
 
 def generate(name: str) -> SecretKey:
@@ -161,8 +164,11 @@ def _decoded(text: str) -> bytes:
         return b""
 
 
-def secret_key(path: Path) -> SecretKey:
-    """The key in a file that `keygen` wrote; BuildError for one that is none, or anybody's."""
+def secret_key(path: Path, named: str = SIGNING_KEY) -> SecretKey:
+    """The key in a file that `keygen` wrote; BuildError for one that is none, or anybody's.
+
+    `named` is what named it.
+    """
     try:
         descriptor = safe.named(path)
         with open(descriptor, "rb") as file:
@@ -170,24 +176,24 @@ def secret_key(path: Path) -> SecretKey:
             text = file.read(1 << 12).decode("ascii", "replace").strip()
     except OSError as error:
         raise BuildError(
-            f"{SIGNING_KEY}={path}: cannot be read: {error.strerror}",
+            f"{named}={path}: cannot be read: {error.strerror}",
             "it names the file that `strata keygen` wrote",
         ) from error
     name, _, base = text.partition(":")
     raw = _decoded(base)
     if not re.fullmatch(KEY_NAME, name) or len(raw) != 64:
         raise BuildError(
-            f"{SIGNING_KEY}={path}: this is no signing key",
+            f"{named}={path}: this is no signing key",
             "it names the file that `strata keygen` wrote: NAME:, and 64 bytes in base64",
         )
     key = SecretKey(name=name, seed=raw[:32])
     if key.public.raw != raw[32:]:
         raise BuildError(
-            f"{SIGNING_KEY}={path}: its two halves are not of one key", "strata keygen name=ci"
+            f"{named}={path}: its two halves are not of one key", "strata keygen name=ci"
         )
     if stat.S_IMODE(mode) & 0o007:
         raise BuildError(
-            f"{SIGNING_KEY}={path}: everybody can read it, or write to it",
+            f"{named}={path}: everybody can read it, or write to it",
             f"chmod 600 {path}; if others were on this machine, make a new one",
         )
     return key

@@ -20,7 +20,7 @@ from ..host import strict
 from ..host.files import write_text
 from ..store.record import Entry
 from .largest import STATUS, installed
-from .licences import COPYRIGHT, DOC, LIMIT, Licences, doc_of, licences_in
+from .licences import Copyrights, Licences
 from .members import members
 
 FORMAT = 2
@@ -64,8 +64,7 @@ def read(path: Path) -> Contents:
     gone: set[str] = set()
     lists: dict[str, bytes] = {}
     status: bytes | None = None
-    licences: dict[str, Licences] = {}
-    docs: dict[str, str] = {}
+    copyrights = Copyrights()
     closed: set[str] = set()
     for member in members(path):
         if member.gone:
@@ -77,29 +76,25 @@ def read(path: Path) -> Contents:
             closed |= {member.path} if member.info.mode & 0o005 != 0o005 else set()
             continue
         sizes[member.path] = member.bytes
-        if (doc := DOC.fullmatch(member.path)) and member.info.issym():
-            if other := doc_of(member.path, member.info.linkname):
-                docs[doc[1]] = other
-        elif (doc := COPYRIGHT.fullmatch(member.path)) and member.info.size <= LIMIT:
-            licences[doc[1]] = licences_in(member.content())
+        copyrights.take(member)
         listed = LIST.fullmatch(member.path)
         if listed:
             lists[listed[1]] = member.content()
         elif member.path == STATUS:
             status = member.content()
-    owners = _owners(lists, sizes)
+    owners = owners_of(lists, sizes)
     return Contents(
         files={name: Held(size, owners.get(name, "")) for name, size in sizes.items()},
         folders=frozenset(folders),
         gone=frozenset(gone),
         installed=dict(installed(status)) if status is not None else None,
-        licences=licences,
-        docs=docs,
+        licences=copyrights.licences,
+        docs=copyrights.docs,
         closed=frozenset(closed),
     )
 
 
-def _owners(lists: Mapping[str, bytes], sizes: Mapping[str, int]) -> dict[str, str]:
+def owners_of(lists: Mapping[str, bytes], sizes: Mapping[str, int]) -> dict[str, str]:
     """The package of each path that a list names."""
     found: dict[str, str] = {}
     for package, content in sorted(lists.items()):

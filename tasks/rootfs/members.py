@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,9 @@ ATTRIBUTE = "SCHILY.xattr."
 
 OVERLAY = f"{ATTRIBUTE}trusted.overlay."
 """Of those that say how trees lie on each other (Linux, Documentation/filesystems/overlayfs)."""
+
+
+ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 class Member(NamedTuple):
@@ -61,10 +65,10 @@ class Member(NamedTuple):
 def members(path: Path) -> Iterator[Member]:
     """Each member of a tree's tarball but its root, in its order; TarError where it is damaged.
 
-    One that is called .zst is compressed; a plain one is read as it is.
+    One in zstd is known by what it begins with (RFC 8878); any other is read as it is.
     """
     with open(safe.reading(path), "rb") as packed:
-        if path.suffix != ".zst":
+        if os.pread(packed.fileno(), 4, 0) != ZSTD:
             yield from _each(packed)
             return
         process = popen(["zstd", "-dcq"], stdin=packed, stdout=PIPE)

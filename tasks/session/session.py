@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ..plan.likeness import Likeness
     from ..remote.remotes import Policy
     from ..remote.shared import Shared
+    from ..remote.signing import SecretKey
     from ..remote.vouching import Vouching
     from ..rootfs.overlay import Trees
     from .chronicle import Chronicle
@@ -61,11 +62,14 @@ VARIABLES = {
     "quiet": "quiet=1, -q: only results and errors",
     "verbose": "verbose=1, -v: also what the commands of a stage print",
     "format": "text, json and others, as `help COMMAND` says",
+    "sign": "the file of a key, as keygen writes it, that signs what is published",
+    "severity": "of `doit audit`: low, medium, high or critical: what counts",
+    "fixed": "of `doit audit`: fixed=1 counts only what an update would fix",
     "from": "of `doit diff`: what is compared, as out/old or HEAD~3",
     "to": "of `doit diff`: with what",
     "have": "of `doit keys`, for github and gitlab: a file of the entries there are, a line each",
     "provider": "of `doit ci`: github or gitlab",
-    "file": "of `doit import`: the file to read; of `doit report`: the one to write",
+    "file": "of `doit import`, `doit audit`: the file to read; of `doit report`: the one to write",
     "rounds": "of `doit bench`: how often each way is measured",
     "name": "of `doit keygen`: whose key it is",
     "keep": "of `doit prune`: how large the cache may be, as 10G",
@@ -83,6 +87,8 @@ ONE_OF = {
     "dry": ("1",),
     "cache_mode": ("pull", "push", "both"),
     "cache_trust": ("any",),
+    "fixed": ("1",),
+    "severity": ("low", "medium", "high", "critical"),
 }
 """What may be given to variables, where anything else would be passed over."""
 
@@ -175,6 +181,19 @@ class Session:
         mode, trust = (self.variables.get(name, "") for name in ("cache_mode", "cache_trust"))
         key = os.environ.get("STRATA_SIGNING_KEY", "")
         return policy(mode or "pull", trust, key, self.root)
+
+    @cached_property
+    def signer(self) -> SecretKey | None:
+        """The key that signs what is published, where the user names one."""
+        for named, given in (
+            ("sign", self.variables.get("sign", "")),
+            ("STRATA_SIGN", os.environ.get("STRATA_SIGN", "")),
+        ):
+            if given:
+                from ..remote.signing import secret_key
+
+                return secret_key(Path(os.environ.get("STRATA_FROM", "."), given), named)
+        return None
 
     @cached_property
     def made(self) -> Made:

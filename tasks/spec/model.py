@@ -255,6 +255,9 @@ class Spec:
     proxies: Mapping[str, str]
     direct: tuple[str, ...]
     images: tuple[Image, ...]
+    sbom: str = ""
+    """packages or files: what the bills of materials beside the images name; "" for none."""
+    provenance: bool = False
 
     @cached_property
     def foreign(self) -> tuple[str, ...]:

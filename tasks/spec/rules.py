@@ -30,7 +30,9 @@ LARGEST = 16 << 40
 """Bytes of the largest ext4 with blocks of 4 KiB."""
 
 
-PUBLISHED = ("packages.txt", "SHA256SUMS", "build.json", "host.json", "log")
+PUBLISHED = ("packages.txt", "SHA256SUMS", "build.json", "host.json", "log",
+             "sbom.cdx.json", "sbom.spdx.json", "provenance.json", "provenance.intoto.jsonl",
+             "SHA256SUMS.sig", "sbom.cdx.json.sig", "sbom.spdx.json.sig")  # fmt: skip
 """What out/NAME/ holds beside the images and NAME.yaml."""
 
 

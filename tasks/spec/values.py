@@ -57,6 +57,8 @@ class Values:
             images=tuple(
                 self._image(mount, image) for mount, image in sorted(document["images"].items())
             ),
+            sbom=_sbom(document.get("sbom", False)),
+            provenance=document.get("provenance", False),
         )
 
     @cached_property
@@ -210,6 +212,13 @@ class Values:
             free=_size(image.get("free")),
             max_size=_size(image.get("max_size")),
         )
+
+
+def _sbom(given: bool | Mapping[str, bool]) -> str:
+    """What of the tree a bill of materials names, "" for no bill."""
+    if isinstance(given, bool):
+        return "packages" if given else ""
+    return "files" if given.get("files", False) else "packages"
 
 
 def _size(value: str | int | None) -> int | None:

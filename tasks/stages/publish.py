@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DamagedEntry
-from ..host import holes, safe, space, strict
+from ..host import holes, safe, space
 from ..host.files import OWN_TEMPORARY, remove, written
 from ..host.locks import locked
 from ..plan import hostkeys, lockfile
@@ -26,9 +26,14 @@ from ..spec.words import counted
 from ..store.cache import Cache
 from ..store.record import Entry
 from ..version import VERSION
+from . import papers
 from .limit import check_sizes
+from .papers import known_files
 
-OWN = re.compile(rf"SHA256SUMS|(build|host)\.json|{OWN_TEMPORARY.pattern}")
+if TYPE_CHECKING:
+    from ..remote.signing import SecretKey
+
+OWN = re.compile(rf"SHA256SUMS(\.sig)?|(build|host)\.json|{OWN_TEMPORARY.pattern}")
 """What each build writes into out/NAME/, beside what build.json lists."""
 
 
@@ -54,6 +59,15 @@ class Publication:
     result: Callable[[Stage], Result]
     say: Callable[[str], None]
     progress: Callable[[str], None]
+    signer: SecretKey | None = None
+
+    @property
+    def papers(self) -> papers.Asked:
+        """What goes with the images."""
+        return papers.Asked(
+            *(self.out, self.spec, self.plan, self.cache, self.lock_digest),
+            *(self.signer, self.progress),
+        )
 
 
 def metadata(to: Publication, entries: list[Entry]) -> dict[str, Any]:
@@ -170,15 +184,20 @@ def _publish(to: Publication) -> bool:
         "packages.txt": packages_text(plan.lock),
     }
     sums = {file: entry.sha256 for file, entry in zip(plan.files, entries, strict=True)}
+    beside = papers.papers(to.papers, sums)
+    texts |= beside.texts
+    sums |= beside.sums
     sums |= {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
     texts["SHA256SUMS"] = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
-    stale = _stale(to, set(sums))
+    signed, signatures = papers.signatures(to.papers, texts, sums, known_files(out))
+    contents = {name: text.encode() for name, text in texts.items()} | signed
+    stale = _stale(to, {*sums, *signatures})
     copies = [
         (stage, entry, out / file)
         for file, stage, entry in zip(plan.files, plan.images, entries, strict=True)
         if not _same(to, out / file, entry)
     ]
-    changed = [name for name, text in texts.items() if not _holds(out / name, text)]
+    changed = [name for name, content in contents.items() if not _holds(out / name, content)]
     needed = sum(holes.used(entry.path) for _stage, entry, _target in copies)
     space.need_room(to.places, "out", needed, f"publishing {counted(len(copies), 'image')}")
     # All is written before anything gets its name: a full disk leaves the earlier build as it was.
@@ -188,43 +207,22 @@ def _publish(to: Publication) -> bool:
     with contextlib.ExitStack() as last, contextlib.ExitStack() as first:
         # No sync: it is rewritten by every build, and says nothing that a build relies on.
         report = last.enter_context(written(out / "build.json", sync=False))
-        if not _holds(out / "host.json", told := host_text(to)):
-            first.enter_context(written(out / "host.json", sync=False)).write_text(
-                told, encoding="utf-8"
-            )
+        if not _holds(out / "host.json", told := host_text(to).encode()):
+            first.enter_context(written(out / "host.json", sync=False)).write_bytes(told)
         for name in changed:
-            stack = last if name == "SHA256SUMS" else first
-            stack.enter_context(written(out / name)).write_text(texts[name], encoding="utf-8")
+            stack = last if name in ("SHA256SUMS", "SHA256SUMS.sig") else first
+            stack.enter_context(written(out / name)).write_bytes(contents[name])
         for stage, entry, target in copies:
             _copy(to, stage, entry, first.enter_context(written(target)), target.name)
-        report.write_text(_build_json(to, sums, published), encoding="utf-8")
+        report.write_text(
+            _build_json(to, {**sums, **signatures}, published, beside.told), encoding="utf-8"
+        )
         first.close()
         for name in stale:
             remove(out / name)
     for _stage, entry, target in copies:
         to.cache.memory.note(target, entry.sha256)
     return published
-
-
-def known_files(out: Path) -> dict[str, str]:
-    """The SHA-256 of each file that the last build put into a folder of out/, by its name.
-
-    By its build.json, which is written last, so that what a killed build leaves is still known; by
-    SHA256SUMS for what an older Strata published. Nothing is known where these are damaged.
-    """
-    try:
-        known = strict.read(out / "build.json").get("files")
-        if known is None:
-            lines = safe.read_bytes(out / "SHA256SUMS", strict.LIST_LIMIT).decode().splitlines()
-            known = {line[66:]: line[:64] for line in lines}
-        files = strict.mapping(known, "files")
-        return {
-            name: strict.text(files, name, strict.SHA256)
-            for name in files
-            if name not in ("", ".", "..") and "/" not in name
-        }
-    except (OSError, ValueError):
-        return {}
 
 
 def _shown(out: Path, path: Path) -> str:
@@ -281,8 +279,7 @@ def _same(to: Publication, path: Path, entry: Entry) -> bool:
         return False
 
 
-def _holds(path: Path, text: str) -> bool:
-    wanted = text.encode()
+def _holds(path: Path, wanted: bytes) -> bool:
     try:
         return safe.read_bytes(path, len(wanted)) == wanted
     except OSError:
@@ -351,7 +348,9 @@ def _own_debs(lock: lockfile.Lock) -> list[dict[str, str]]:
     ]
 
 
-def _build_json(to: Publication, sums: Mapping[str, str], published: bool) -> str:
+def _build_json(
+    to: Publication, sums: Mapping[str, str], published: bool, beside: Mapping[str, Any]
+) -> str:
     """build.json: what this very build did.
 
     `locked`, `published` and `files` are beside the contract's; `files` is how the next build knows
@@ -393,8 +392,8 @@ def _build_json(to: Publication, sums: Mapping[str, str], published: bool) -> st
         "stages": stages,
         "warnings": warnings,
         **_removed(to),
+        **beside,
     }
-    own = _own_debs(to.plan.lock)
-    if own:
+    if own := _own_debs(to.plan.lock):
         content["debs"] = own
     return json.dumps(content, indent=1) + "\n"

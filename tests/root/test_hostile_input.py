@@ -72,7 +72,7 @@ FULL: dict[str, Any] = {
 FULL["layers"][0]["files"]["/etc/c"] = {"template": "files/motd"}
 FULL |= {"include": ["part.yaml"], "vars": {"v": "x"}, "variants": {"staging": {"hostname": "x"}},
          "allow_network": True, "locales": ["de_DE.UTF-8"], "fstab": True, "ssh_host_keys": "none",
-         "version": "1.0"}  # fmt: skip
+         "version": "1.0", "sbom": {"files": True}, "provenance": True}  # fmt: skip
 FULL["images"]["/"]["max_size"] = "2G"
 
 FULL["base"]["debconf"] = ["a a/b string c"]
