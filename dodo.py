@@ -14,6 +14,7 @@ from __future__ import annotations
 from tasks.graph import (  # noqa: F401 - doit looks for task_* here
     task_base,
     task_bench,
+    task_boot,
     task_build,
     task_check,
     task_ci,
@@ -32,6 +33,7 @@ from tasks.graph import (  # noqa: F401 - doit looks for task_* here
     task_pull,
     task_push,
     task_reproduce,
+    task_shell,
     task_show,
     task_sizes,
     task_test,

@@ -6,7 +6,6 @@ import contextlib
 import platform
 import shutil
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +25,6 @@ from ..rootfs.drawn import KEPT
 from ..session.session import Session
 from ..spec.model import Image
 from ..store.record import Entry
-
-DECOMPRESS = {"gzip": ["gzip", "-dc"], "zstd": ["zstd", "-dcq"], "xz": ["xz", "-dc"]}
 
 DIFFOSCOPE_SECONDS = 600
 """After which diffoscope is ended: what differs is told by then."""
@@ -176,7 +173,8 @@ def compare_images(
     raws = [fresh.scratch / f"{side}.raw" for side in ("old", "new")]
     try:
         for path, raw in zip((old, new.path), raws, strict=True):
-            _decompress(path, raw, spec.container, log)
+            log.step(f"decompressing {path.name}")
+            compress.decompress(path, raw, spec.container)
         found = _compare_raw(raws, spec, drawn, fresh, log)
     finally:
         for raw in raws:
@@ -296,30 +294,6 @@ def _files(raw: Path, kind: Filesystem, fresh: Session, log: Log) -> Path:
     finally:
         remove(folder)
     return target
-
-
-def _decompress(source: Path, target: Path, container: str, log: Log) -> None:
-    log.step(f"decompressing {source.name}")
-    with target.open("wb", buffering=compress.BLOCK) as file, compress.sparse_copy(file) as write:
-        if container == "raw":
-            with source.open("rb") as image:
-                for block in compress.blocks(image):
-                    write(block)
-            return
-        with (
-            tempfile.TemporaryFile() as said,
-            running(
-                popen([*DECOMPRESS[container], str(source)], stdout=PIPE, stderr=said)
-            ) as process,
-        ):
-            assert process.stdout is not None
-            while block := process.stdout.read(compress.BLOCK):
-                write(block)
-            status = process.wait()
-            said.seek(0)
-            message = said.read().decode("utf-8", "replace").strip()
-    if status:
-        raise BuildError(f"{source.name}: {container} cannot read it: {message[-300:]}")
 
 
 def _diffoscope(old: Path, new: Path, fresh: Session, log: Log) -> None:
