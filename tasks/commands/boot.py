@@ -33,6 +33,9 @@ LATE = 124
 MEMORY = 1024
 """MiB."""
 
+LEAST = 1024
+"""The first port that a user who is not root may listen on."""
+
 LEAVE = "Ctrl-A x ends it, Ctrl-A c is QEMU's monitor"
 
 PACKAGES = {"amd64": "linux-image-cloud-amd64", "i386": "linux-image-686",
@@ -48,6 +51,7 @@ def boot(session: Session) -> NoReturn:
     if images[0].inputs["mount"] != "/":
         raise BuildError(f"{spec.path}: images: there is none of /", "boot needs the image of /")
     machine = qemu.machine_of(spec.arch, str(spec.path))
+    need_free([ours for ours, _its in wanted.forwards])
     entries = _entries(session, [*session.plan.tree, *images])
     folder = session.scratch / "boot"
     folder.mkdir()
@@ -96,11 +100,14 @@ class Wanted:
         self.append = given.get("append", "").split()
         self.expect = given.get("expect", "").encode()
         self.timeout = _seconds(given.get("timeout", ""))
-        self.ssh = _number("ssh", given.get("ssh", ""), 1, 65535) or _free_port()
+        self.ssh = _number("ssh", given.get("ssh", ""), LEAST, 65535) or _free_port()
         self.forwards = [(self.ssh, 22), *_forwards(given.get("forward", ""))]
         ours = [port for port, _its in self.forwards]
         if len(set(ours)) < len(ours):
-            raise BuildError("forward=, ssh=: one port of this host leads to two of the machine's")
+            raise BuildError(
+                "forward=, ssh=: one port of this host cannot lead to two of the machine's",
+                "give another one",
+            )
 
 
 def asked(session: Session) -> Wanted:
@@ -142,9 +149,24 @@ def _forwards(text: str) -> list[tuple[int, int]]:
                 f"forward={printable(text)}: expected a port of this host and one of the machine's",
                 "as in forward=8080:80,8443:443",
             )
-        ports = [_number("forward", one or "0", 1, 65535) or 0 for one in (ours, its)]
-        found.append((ports[0], ports[1]))
+        here = _number("forward", ours or "0", LEAST, 65535)
+        there = _number("forward", its or "0", 1, 65535)
+        assert here
+        assert there
+        found.append((here, there))
     return found
+
+
+def need_free(ports: Sequence[int]) -> None:
+    """BuildError where another program listens: QEMU's own message names no port."""
+    for port in ports:
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError as error:
+            raise BuildError(
+                f"port {port} of 127.0.0.1: {error.strerror}",
+                "another program listens there: give ssh= or forward= another port",
+            ) from error
 
 
 def _free_port() -> int:
@@ -222,7 +244,7 @@ def _lent(path: Path, rights: qemu.Rights, written: bool) -> Iterator[int]:
 
 def greeting(name: str, found: Kernel, booted: qemu.Booted, rights: qemu.Rights) -> Iterator[str]:
     """What is said before the first line of the console."""
-    how = "KVM" if rights.kvm else f"emulated, which is slow: {rights.why}"
+    how = "KVM" if rights.kvm else f"emulated, which is slow ({rights.why})"
     yield f"{name}: Linux {printable(found.version)}, {booted.memory} MiB, {how}"
     for ours, its in booted.forwards:
         use = f": ssh -p {ours} USER@127.0.0.1" if its == 22 else ""
@@ -261,10 +283,7 @@ def run(booted: qemu.Booted, rights: qemu.Rights, files: Sequence[int], wanted: 
         say("\nthe console showed what was expected")
         return 0
     if why == "ended" and process.returncode != 0:
-        raise BuildError(
-            f"QEMU ended with exit status {process.returncode}: what it said is above",
-            "another program may listen on a port of ssh= or forward=",
-        )
+        raise BuildError(f"QEMU ended with exit status {process.returncode}: what it said is above")
     if wanted.expect and why == "ended":
         raise BuildError(
             f"the machine ended, and never showed {printable(wanted.expect.decode())!r}"
@@ -274,6 +293,9 @@ def run(booted: qemu.Booted, rights: qemu.Rights, files: Sequence[int], wanted: 
 
 class Shown:
     """Looks for a text in what a console shows, whatever its colours and wherever it is cut."""
+
+    MARGIN = 4096
+    """Bytes before the last ones that may be a part of it, or of what moves a cursor."""
 
     SEQUENCE = re.compile(rb"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])|\r")
 
@@ -285,5 +307,6 @@ class Shown:
         """More of the console; whether the text has been shown by now."""
         if not self.text:
             return False
-        self.rest = (self.rest + data)[-(1 << 16) - len(data) :]
-        return self.text in self.SEQUENCE.sub(b"", self.rest)
+        shown = self.rest + data
+        self.rest = shown[-len(self.text) - self.MARGIN :]
+        return self.text in self.SEQUENCE.sub(b"", shown)

@@ -161,7 +161,8 @@ def rights(machine: Machine) -> Rights:
         kvm = group is not None or info.st_mode & 0o006 == 0o006
     else:
         kvm = os.access(KVM, os.R_OK | os.W_OK)
-    why = "" if kvm else "/dev/kvm is not for its user: give the group kvm rights to it"
+    remedy = f"chgrp kvm {KVM}; chmod 660 {KVM}" if root else "the group kvm may"
+    why = "" if kvm else f"its user may not use {KVM}: {remedy}"
     return Rights(user=user, group=group, kvm=kvm, why=why)
 
 

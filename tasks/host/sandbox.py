@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from ..errors import CommandFailed
 from .log import Log
 from .process import PIPE, STDOUT, Process, popen, run, running
 from .tools import ENV
@@ -199,15 +200,19 @@ class Sandbox:
                 env = {name: text for name, text in {**ENV, **self.env}.items() if text}
                 given = {**visit.plan, "env": {**without_secrets(env), **visit.plan["env"]}}
                 feed = stack.enter_context(visit.expected(self.plan(*steps, visit=given)))
-            run(
-                self.command(),
-                log=log,
-                stdin=feed,
-                what=what,
-                quiet=True,
-                shown=shown,
-                blamed={one.title: one.blame for one in steps if one.title},
-            )
+            try:
+                run(
+                    self.command(),
+                    log=log,
+                    stdin=feed,
+                    what=what,
+                    quiet=True,
+                    shown=shown,
+                    blamed={one.title: one.blame for one in steps if one.title},
+                )
+            except CommandFailed as error:
+                error.inside = self.root is not None and self.keep is not None
+                raise
 
 
 def without_secrets(env: Mapping[str, str]) -> dict[str, str]:

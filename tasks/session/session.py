@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BuildError
+from ..errors import BuildError, CommandFailed
 from ..formats.table import FILESYSTEMS
 from ..host import holes, safe, space, strict
 from ..host.files import sweep_temporary
@@ -512,11 +512,22 @@ class Session:
                         if error.errno not in space.HOST_ERRORS:
                             raise
                         raise self.explained(error, stage.title, log.began) from error
+                    except CommandFailed as error:
+                        if error.inside and self.visit is None:
+                            error.hint += f"\n  to look: {self.command('shell')} layer={stage.name}"
+                        raise
                 sound = self.trees.standing(job.below).vouched
                 self.vouching.built(stage, job.below, self.cache, sound=sound)
         self.note(stage, "hit" if entry else "built", began)
         if entry is None:
             self.exchange.give(stage)
+
+    def command(self, name: str) -> str:
+        """A command for this very spec, as it could be typed but for values of `var.NAME=`."""
+        words = [f"{one}={self.variables[one]}" for one in ("spec", "variant")
+                 if self.variables.get(one)]  # fmt: skip
+        hidden = [f"{one}=…" for one in self.variables if one.startswith("var.")]
+        return " ".join(["strata", name, *words, *hidden])
 
     def note(self, stage: Stage, what: str, began: float) -> None:
         """What became of a stage that is in the cache now: kept for build.json, and said."""
