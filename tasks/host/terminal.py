@@ -71,8 +71,11 @@ def raw(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    before = termios.tcgetattr(0)
-    tty.setraw(0, termios.TCSANOW)
+    try:
+        before = termios.tcgetattr(0)
+        tty.setraw(0, termios.TCSANOW)
+    except termios.error as error:
+        raise OSError(*error.args) from error
     try:
         yield
     finally:

@@ -78,24 +78,37 @@ class Visit:
 
     def _receive(self, line: socket.socket, plan: bytes) -> None:
         """Send the plan; when the ends come, carry what goes by them, then note the status."""
-        with contextlib.suppress(OSError):  # a sandbox that ended: what it said is read elsewhere
+        try:
             line.sendall(plan)
             said, found, _flags, _from = socket.recv_fds(line, 4, 3)
-            if len(said) != 4 or not found:
-                return
+            if len(said) == 4 and len(found) == (1 if self.terminal else 3):
+                self._carry(line, self._ends(found), *struct.unpack("i", said))
+        except OSError:
+            pass  # a sandbox that ended: what it said is read elsewhere
+        finally:
+            # Whatever went wrong here: the program inside waits for nobody.
+            with contextlib.suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
+
+    def _ends(self, found: Sequence[int]) -> Ends:
+        if self.terminal:
+            return Ends(input=found[0], outputs={found[0]: 1}, terminal=True)
+        return Ends(input=found[0], outputs={found[1]: 1, found[2]: 2})
+
+    def _carry(self, line: socket.socket, ends: Ends, status: int) -> None:
+        try:
             if self.terminal:
-                ends = Ends(input=found[0], outputs={found[0]: 1}, terminal=True)
-                terminal.resize(found[0])
-            else:
-                ends = Ends(input=found[0], outputs={found[1]: 1, found[2]: 2})
-            self.told(*struct.unpack("i", said))
+                terminal.resize(ends.input)
+            self.told(status)
             line.sendall(b"\0")  # now it may begin
             why = terminal.relay(ends, stopped=lambda: self.stopped)
-            if why != "ended":
-                line.shutdown(socket.SHUT_WR)  # so that the program inside ends it all
-            ended = line.recv(4)
-            if len(ended) == 4:
-                self.status = struct.unpack("i", ended)[0]
+        finally:
+            ends.close_all()
+        if why != "ended":
+            line.shutdown(socket.SHUT_WR)  # so that the program inside ends it all
+        ended = line.recv(4)
+        if len(ended) == 4:
+            self.status = struct.unpack("i", ended)[0]
 
     def require(self, what: str) -> int:
         """The exit status of what was run; BuildError where nothing was."""

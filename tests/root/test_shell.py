@@ -53,6 +53,8 @@ def test_a_command_sees_what_the_build_saw_and_changes_nothing(built: World) -> 
     assert base.code == 2
     says(built.doit("shell", "spec=web", "layer=ap", check=False).err, "layer=ap: it has no such layer",
          "did you mean app? layers: base, packages, app")  # fmt: skip
+    says(built.doit("boot", "spec=web", check=False).err, "web.yaml: the tree has no kernel",
+         "add linux-image-")  # fmt: skip
     assert built.server.requests == []
     assert state(built) == before
     assert built.leftovers() == []
@@ -92,7 +94,7 @@ def test_a_layer_that_fails_is_opened_as_it_failed(built: World) -> None:
     # Nobody sits there.
     alone = built.doit("build", "spec=web", "lock=keep", "shell_on_failure=1", check=False)
     assert alone.code == 1
-    says(alone.text, "app: failed", "going wrong")
+    says(alone.text, "app: failed", "going wrong", "to look: strata shell spec=web layer=app")
     assert {path: text for path, text in state(built).items() if "/log/" not in path} == {
         path: text for path, text in before.items() if "/log/" not in path
     }
