@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .host.log import Log
+from .host.visit import Visit
 from .plan.debs import Own
 from .remote.shared import Shared
 from .rootfs.overlay import Trees
@@ -45,5 +46,7 @@ class Builder:
     """Folder of what may be remembered from run to run; nothing is lost with it."""
     shared: Shared | None = None
     """Where .debs may be that no repository has any more."""
+    visit: Visit | None = None
+    """What a person is given where a stage fails."""
     say: Callable[[str], None] = lambda _text: None
     """Gets a line for a person."""

@@ -67,3 +67,5 @@ class CommandFailed(BuildError):
         super().__init__(message, hint)
         self.status = status
         self.output = output
+        self.inside = False
+        """Whether it ran in a sandbox that a person can be let into."""

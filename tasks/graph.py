@@ -272,6 +272,16 @@ def task_audit() -> Task:
     return _plain("audit", "audit")
 
 
+def task_shell() -> Task:
+    """a shell in a throwaway copy of a layer (layer=, command=, network=1)"""
+    return _plain("shell", "shell")
+
+
+def task_boot() -> Task:
+    """the images in QEMU, the console here (expect=, timeout=)"""
+    return _plain("boot", "boot")
+
+
 def task_prune() -> Task:
     """drop the cache entries that no lock needs"""
     return _plain("prune", "prune")

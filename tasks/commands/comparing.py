@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import BuildError
-from ..formats import ext_bytes
+from ..formats import compress, ext_bytes
 from ..formats.filesystem import Filesystem
 from ..formats.table import FILESYSTEMS
 from ..host import safe, toolroot
@@ -25,7 +25,7 @@ from ..rootfs.drawn import KEPT
 from ..session.session import Session
 from ..spec.model import Image
 from ..store.record import Entry
-from .image_files import decompress, tar_of
+from .image_files import tar_of
 
 DIFFOSCOPE_SECONDS = 600
 """After which diffoscope is ended: what differs is told by then."""
@@ -174,7 +174,9 @@ def compare_images(
     raws = [fresh.scratch / f"{side}.raw" for side in ("old", "new")]
     try:
         for path, raw in zip((old, new.path), raws, strict=True):
-            decompress(path, raw, spec.container, log)
+            log.step(f"decompressing {path.name}")
+            with open(safe.reading(path), "rb") as packed:
+                compress.decompress(packed, path.name, raw, spec.container)
         found = _compare_raw(raws, spec, drawn, fresh, log)
     finally:
         for raw in raws:

@@ -21,7 +21,7 @@ from ..rootfs.largest import STATUS
 from ..rootfs.listed import both
 from ..rootfs.members import members
 from ..session.session import Session
-from .image_files import container_of, decompress, filesystem_of, tar_of
+from .image_files import container_of, filesystem_of, tar_of, unpack
 
 if TYPE_CHECKING:
     from .diff import Given
@@ -69,7 +69,7 @@ def _opened(session: Session, path: Path, number: int) -> Iterator[tuple[Path, I
         # Told on the screen alone: nothing of a spec is made.
         with Log(None, progress=session.screen.progress, places=session.places) as log:
             try:
-                decompress(path, raw, container_of(path), log)
+                unpack(path, raw, container_of(path), log)
             except OSError as error:
                 raise BuildError(f"{path}: cannot be read: {error.strerror}") from error
             kind = filesystem_of(raw, str(path))

@@ -6,7 +6,6 @@ The host's kernel reads it, mounted read-only in a sandbox: so this needs root, 
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,11 +16,9 @@ from ..formats.table import FILESYSTEMS
 from ..host import etc, safe
 from ..host.files import remove
 from ..host.log import Log
-from ..host.process import PIPE, capture, popen, run, running
+from ..host.process import capture, run
 from ..host.sandbox import Sandbox, step
 from ..host.tools import tool
-
-DECOMPRESS = {"gzip": ["gzip", "-dc"], "zstd": ["zstd", "-dcq"], "xz": ["xz", "-dc"]}
 
 BEGINNINGS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz"}
 """What a file of each begins with: RFC 1952, RFC 8878, and the .xz file format 1.2."""
@@ -50,29 +47,11 @@ def filesystem_of(raw: Path, name: str) -> Filesystem:
     raise BuildError(f"{name}: {said}", remedy)
 
 
-def decompress(source: Path, target: Path, container: str, log: Log) -> None:
-    """Write an image's raw filesystem, with holes where it is zero; BuildError if it is damaged."""
+def unpack(source: Path, target: Path, container: str, log: Log) -> None:
+    """Write the raw filesystem of an image that the user names; BuildError if it is damaged."""
     log.step(f"decompressing {source.name}")
-    with contextlib.ExitStack() as stack:
-        # By its descriptor: it is the file that was looked at, whatever has its name by now.
-        image = stack.enter_context(open(safe.named(source), "rb"))
-        file = stack.enter_context(target.open("wb", buffering=compress.BLOCK))
-        write = stack.enter_context(compress.sparse_copy(file))
-        if container == "raw":
-            for block in compress.blocks(image):
-                write(block)
-            return
-        said = stack.enter_context(tempfile.TemporaryFile())
-        process = popen(DECOMPRESS[container], stdin=image, stdout=PIPE, stderr=said)
-        with running(process):
-            assert process.stdout is not None
-            while block := process.stdout.read(compress.BLOCK):
-                write(block)
-            status = process.wait()
-            said.seek(0)
-            message = said.read().decode("utf-8", "replace").strip()
-    if status:
-        raise BuildError(f"{source.name}: {container} cannot read it: {message[-300:]}")
+    with open(safe.named(source), "rb") as packed:
+        compress.decompress(packed, source.name, target, container)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +29,8 @@ from ..errors import BuildError
 from ..host.process import PIPE, check_signal, popen, running
 
 CONTAINERS = ("gzip", "zstd", "xz", "raw")
+
+DECOMPRESS = {"gzip": ["gzip", "-dc"], "zstd": ["zstd", "-dcq"], "xz": ["xz", "-dc"]}
 
 LEVELS = ("fast", "default", "best")
 
@@ -258,6 +261,35 @@ def sparse_copy(out: BinaryIO) -> Iterator[Write]:
 
     yield write
     out.truncate()
+
+
+def decompress(packed: BinaryIO, name: str, target: Path, container: str) -> None:
+    """Write the image that a file has, compressed or not, to `target`, zeros as holes.
+
+    BuildError, which calls it `name`, where it is damaged.
+    """
+    with (
+        target.open("wb", buffering=BLOCK) as file,
+        sparse_copy(file) as write,
+    ):
+        if container == "raw":
+            for block in blocks(packed):
+                write(block)
+            return
+        with (
+            tempfile.TemporaryFile() as said,
+            running(
+                popen(DECOMPRESS[container], stdin=packed, stdout=PIPE, stderr=said)
+            ) as process,
+        ):
+            assert process.stdout is not None
+            while block := process.stdout.read(BLOCK):
+                write(block)
+            status = process.wait()
+            said.seek(0)
+            message = said.read().decode("utf-8", "replace").strip()
+    if status:
+        raise BuildError(f"{name}: {container} cannot read it: {message[-300:]}")
 
 
 @contextmanager

@@ -14,12 +14,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import IO, NoReturn
+from typing import IO, TYPE_CHECKING, NoReturn
 
 from ..errors import BuildError, CommandFailed
 from . import space
 from .log import STEP_MARK, Log, last_lines
 from .tools import ENV, tool
+
+if TYPE_CHECKING:
+    import socket
 
 PIPE, STDOUT = subprocess.PIPE, subprocess.STDOUT
 """For `popen`: no other file imports subprocess."""
@@ -131,8 +134,12 @@ def popen(
     stderr: int | IO[bytes] | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    files: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start a command that dies when the calling thread does, and that no Ctrl-C reaches first."""
+    """Start a command that dies when the calling thread does, and that no Ctrl-C reaches first.
+
+    `files` are descriptors that it gets beside its standard ones.
+    """
     global _starting
     full = [
         tool("setpriv"),
@@ -159,6 +166,7 @@ def popen(
                 stderr=stderr,
                 env={**ENV, **(env or {})},
                 cwd=cwd,
+                pass_fds=files,
                 start_new_session=True,
             )
             _live.add(process)
@@ -192,7 +200,7 @@ def run(
     log: Log | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    stdin: bytes = b"",
+    stdin: bytes | socket.socket = b"",
     ok: Sequence[int] = (0,),
     what: str = "",
     quiet: bool = False,
@@ -204,7 +212,7 @@ def run(
     A status that is not in `ok` is a CommandFailed with the last lines that matter. `what` says in
     the message what the command was for. `quiet` keeps a very long argument list out of the log.
     `shown` is what becomes of each line. `blamed` says whose fault a failure is, by the title of
-    the sandbox's step that failed.
+    the sandbox's step that failed. `stdin` as a socket is the caller's, who answers on it.
     """
     log = log or Log(None)
     full: list[str] = []
@@ -217,10 +225,12 @@ def run(
         argv = ["unshare", "--pid", "--fork", "--kill-child", "--", tool(argv[0]), *argv[1:]]
     # A file, since a pipe would need a thread to feed it.
     with tempfile.TemporaryFile() as feed:
-        feed.write(stdin)
-        feed.seek(0)
+        if isinstance(stdin, bytes):
+            feed.write(stdin)
+            feed.seek(0)
+        given = feed if isinstance(stdin, bytes) else stdin.fileno()
         process = popen(
-            argv, stdin=feed, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd=cwd
+            argv, stdin=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd=cwd
         )
         with running(process):
             assert process.stdout is not None

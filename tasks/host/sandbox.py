@@ -10,11 +10,17 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
+from ..errors import CommandFailed
 from .log import Log
 from .process import PIPE, STDOUT, Process, popen, run, running
 from .tools import ENV
+
+if TYPE_CHECKING:
+    import socket
+
+    from .visit import Visit
 
 # ---------------------------------------------------------------- sandbox
 
@@ -120,7 +126,13 @@ class Sandbox:
             *PROGRAM,
         ]
 
-    def plan(self, *steps: Step, trial: bool = False, fed: bool = False) -> bytes:
+    def plan(
+        self,
+        *steps: Step,
+        trial: bool = False,
+        fed: bool = False,
+        visit: Mapping[str, Any] | None = None,
+    ) -> bytes:
         """What the program inside reads; with `trial` it runs nothing, but says what failed.
 
         `fed`: what follows is the first step's input. Not JSON, which takes longer to import than
@@ -142,6 +154,7 @@ class Sandbox:
             "cwd": self.cwd,
             "trial": trial,
             "fed": fed,
+            "visit": visit,
             "arch": self.arches[0],
             "seen": seen.content(self.arches[0]),
             # Debian's libc for these has no other way to a socket.
@@ -163,22 +176,47 @@ class Sandbox:
             yield process
 
     def run(
-        self, *steps: Step, log: Log, what: str = "", shown: Callable[[str], str] | None = None
+        self,
+        *steps: Step,
+        log: Log,
+        what: str = "",
+        shown: Callable[[str], str] | None = None,
+        visit: Visit | None = None,
     ) -> None:
         """Run each step in new namespaces; BuildError for the first that fails.
 
-        `shown` is what becomes of each line that they print.
+        `shown` is what becomes of each line that they print. A `visit` is a person's, when a step
+        fails or when all are done; only where root inside is confined.
         When this process dies, by SIGKILL too, PDEATHSIG ends unshare(1) and --kill-child the
         namespaces' PID 1; with it go all processes and mounts of the stage.
         """
         for one in steps:
             log.line("+ " + " | ".join(shlex.join(argv) for argv in one.pipeline))
-        run(
-            self.command(),
-            log=log,
-            stdin=self.plan(*steps),
-            what=what,
-            quiet=True,
-            shown=shown,
-            blamed={one.title: one.blame for one in steps if one.title},
-        )
+        with contextlib.ExitStack() as stack:
+            feed: bytes | socket.socket = b""
+            if visit is None or self.root is None or self.keep is None:
+                feed = self.plan(*steps)
+            else:
+                env = {name: text for name, text in {**ENV, **self.env}.items() if text}
+                given = {**visit.plan, "env": {**without_secrets(env), **visit.plan["env"]}}
+                feed = stack.enter_context(visit.expected(self.plan(*steps, visit=given)))
+            try:
+                run(
+                    self.command(),
+                    log=log,
+                    stdin=feed,
+                    what=what,
+                    quiet=True,
+                    shown=shown,
+                    blamed={one.title: one.blame for one in steps if one.title},
+                )
+            except CommandFailed as error:
+                error.inside = self.root is not None and self.keep is not None
+                raise
+
+
+def without_secrets(env: Mapping[str, str]) -> dict[str, str]:
+    """What of an environment a person is shown: no address that has a password in it."""
+    return {
+        name: text for name, text in env.items() if not (name.endswith("_proxy") and "@" in text)
+    }

@@ -22,6 +22,9 @@ file of the host can be opened any more. The plan is on standard input (see `giv
     socketcall  whether they may ask for sockets by socketcall(2), which no filter can look into
     steps     [[title, [argv, ...]], ...]               pipelines; the first that fails ends it
     fed       whether what follows on standard input is the first step's
+    visit     null, or what a person is given here (see `receive`), by standard input, a socket
+              then: {"programs": [argv, ...], "env": {}, "failed": only where a step fails,
+              "terminal": by one, or by pipes}
     trial     run nothing, but say as JSON what of all this failed, for tasks/host/trials.py
 
 Exit status: that of the first failing pipeline, 125 when a mount or the like fails. With arguments
@@ -186,6 +189,8 @@ All that the kernel has but RLIMIT_CORE; 10 is RLIMIT_LOCKS, which Python has no
 
 
 PROCESSES = 4096
+
+NO_PROGRAM = 1 << 16  # as tasks/host/visit.py has it
 
 FLUSH = 0.1
 """Seconds between two write-backs of a filesystem that is being filled."""
@@ -566,6 +571,114 @@ def run_step(pipeline: list[list[str]], plan: dict[str, Any]) -> int:
     return next((status[child.pid] for child in running if status[child.pid]), 0)
 
 
+# ---------------------------------------------------------------- a person
+
+
+def line_of(visit: dict[str, Any] | None) -> Any:
+    """The socket to our parent, which nothing that is started here inherits; None for no visit."""
+    if visit is None:
+        return None
+    line = _socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3))
+    nothing = os.open("/dev/null", os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return line
+
+
+def pseudo_terminal() -> tuple[int, str]:
+    """A new one of this namespace's devpts: its master, and the slave's name.
+
+    By what nobody inside can have replaced: devpts has no name that can be given to another, and
+    where it is mounted stays.
+    """
+    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    check(libc.unlockpt(master), "unlockpt")
+    name = ctypes.create_string_buffer(64)
+    if number := libc.ptsname_r(master, name, len(name)):
+        raise OSError(number, f"ptsname: {os.strerror(number)}")
+    return master, name.value.decode("ascii")
+
+
+def receive(visit: dict[str, Any], line: Any, status: int, plan: dict[str, Any]) -> None:
+    """Run the first of visit's programs that there is, for whoever is at the other end of `line`.
+
+    They get `status`, what became of the steps, with the ends of a terminal or of pipes that are
+    made here; when they answer, it begins; its own status is sent in the end. That they hang up
+    is the end of all that runs here.
+    """
+    name, inner = "", []
+    if visit["terminal"]:
+        master, name = pseudo_terminal()
+        outer = [master]
+        inner = [os.open(name, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)]
+    else:
+        (source, to), (out, printed), (err, complained) = os.pipe(), os.pipe(), os.pipe()
+        outer, inner = [to, out, err], [source, printed, complained]
+    rights = struct.pack(f"{len(outer)}i", *outer)
+    given = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)]
+    line.sendmsg([struct.pack("i", status)], given)
+    for one in outer:
+        os.close(one)
+    if not line.recv(1):
+        return
+    wake, woken = os.pipe()
+    os.set_blocking(woken, False)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    failed, told = os.pipe()
+    child = os.fork()
+    if not child:
+        become(visit, name, inner, told, plan["cwd"])
+    for one in (*inner, told):
+        os.close(one)
+    found = os.read(failed, 4)
+    ended = until_ended(child, line, wake)
+    code = 128 - ended if ended < 0 else ended
+    line.sendmsg([found or struct.pack("i", code)])
+
+
+def become(visit: dict[str, Any], name: str, inner: list[int], told: int, cwd: str) -> NoReturn:
+    """Be the program, in a session of its own whose terminal is `name`; errno + NO_PROGRAM in
+    `told` where that cannot be."""
+    number = 0
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # which Python ignores
+        os.setsid()
+        if name:  # the first one that a session's leader opens is its own
+            inner = [os.open(name, os.O_RDWR)] * 3
+        for target, one in enumerate(inner):
+            os.dup2(one, target)
+        os.closerange(3, told)
+        os.closerange(told + 1, 1024)
+        os.chdir(cwd)
+        for argv in visit["programs"]:
+            try:
+                os.execve(argv[0], argv, visit["env"])  # noqa: S606 - no shell is meant
+            except OSError as error:
+                number = error.errno or 0
+        os.write(told, struct.pack("i", NO_PROGRAM + number))
+    finally:
+        os._exit(127)
+
+
+def until_ended(child: int, line: Any, wake: int) -> int:
+    """Reap what ends, until the child has; its status. Where nobody listens any more, all end."""
+    poll = select.poll()
+    poll.register(line.fileno(), select.POLLIN)
+    poll.register(wake, select.POLLIN)
+    while True:
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            if ended[0] == child:
+                return os.waitstatus_to_exitcode(ended[1])
+        for descriptor, _events in poll.poll():
+            if descriptor == wake:
+                os.read(wake, 4096)
+            else:
+                poll.unregister(line.fileno())
+                os.kill(-1, signal.SIGKILL)
+
+
 def killed(number: int) -> str:
     """What is said of a command that a signal ended."""
     try:
@@ -614,6 +727,8 @@ class Flushing:
 
 def main(plan: dict[str, Any]) -> int:
     """Mount, confine, run."""
+    visit = plan["visit"]
+    line = line_of(visit)
     # The user's own would show in what mounts, tools and scripts make.
     os.umask(0o022)
     # Nor may what it does with signals, how it counts addresses (setarch(8)), and who logged in.
@@ -664,16 +779,30 @@ def main(plan: dict[str, Any]) -> int:
         if title:
             # \x01 tells tasks.host.log that this is what the stage does now.
             print(f"\x01{title}", flush=True)
-        status = run_step(pipeline, plan)
+        status = step_status(pipeline, plan)
         if status < 0:
             print(killed(-status), flush=True)  # it may have had no time to say anything
-        if status:
+        if status and (visit is None or visit["failed"]):
             break
+    if visit is not None and (status or not visit["failed"]):
+        receive(visit, line, status, plan)
+        status = status if visit["failed"] else 0
     if flushing is not None:
         flushing.end()
         for _kind, _source, target, _options in reversed(plan["mounts"]):
             check(libc.umount2(target.encode(), 0), f"umount {target}")
     return status if status >= 0 else 128 - status
+
+
+def step_status(pipeline: list[list[str]], plan: dict[str, Any]) -> int:
+    """The status of a pipeline; with a visitor, of a program that is not there, too."""
+    try:
+        return run_step(pipeline, plan)
+    except OSError as error:
+        if plan["visit"] is None:
+            raise
+        print(f"sandbox: {error}", flush=True)
+        return 125
 
 
 def namespaces() -> int:

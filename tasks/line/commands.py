@@ -30,7 +30,7 @@ COMMANDS = {
     one.name: one
     for one in (
         Command(
-            name="build", takes=(*ASK, *SHARE, "sign"),
+            name="build", takes=(*ASK, *SHARE, "sign", "shell_on_failure"),
             summary="make the images of a spec, in out/NAME/",
             more="Looks at the repositories, makes each stage that is not in the cache, and "
             "publishes.\nNeeds root for stages; who is not root may publish what the cache has.",
@@ -123,6 +123,23 @@ COMMANDS = {
             "rated so or above, or by\nnobody; fixed=1 what an update fixes.",
         ),
         Command(
+            name="shell", takes=("layer", "command", "network", *SHARE),
+            summary="a shell in a throwaway copy of a layer, as its stage saw it",
+            more="As in: strata shell web layer=app, or strata shell web -- dpkg -l\n"
+            "Without layer= in the whole tree. What is not in the cache is made first; where that "
+            "fails, the shell\nis opened there. Nothing done in it stays. Its exit status is the "
+            "command's own.",
+        ),
+        Command(
+            name="boot",
+            takes=("memory", "cpus", "ssh", "forward", "append", "expect", "timeout", "network",
+                   *SHARE),
+            summary="the images in QEMU, the console here",
+            more="Kernel and initrd are the tree's own; nothing that it writes stays. Its port 22 "
+            "is at 127.0.0.1,\nas told. For CI: expect=TEXT timeout=300. Exit status 0: it was "
+            "switched off, or showed the text;\n124: not within timeout=.",
+        ),
+        Command(
             name="reproduce", summary="build again in an empty cache, compare with out/NAME/",
             more="Exit status 1 if anything differs, which is named.",
         ),
@@ -204,6 +221,8 @@ VALUES = {
     "dry": ("1",),
     "fixed": ("1",),
     "severity": ("low", "medium", "high", "critical"),
+    "network": ("1",),
+    "shell_on_failure": ("1",),
     "cache_mode": ("pull", "push", "both"),
     "cache_trust": ("any",),
     "verbose": ("1",),
@@ -218,6 +237,7 @@ EXITS = {
     "something is open; else a fault of Strata's "
     "own, with its traceback",
     3: "the command line, or a folder in Strata's place, will not do",
+    124: "`boot`: timeout= was over; `shell` ends with the status of what ran in it",
     130: "interrupted; 143 terminated: 128 and the signal's number",
 }
 """What a command ends with. Of several specs, the worst: a failure is worse than `why`'s 2."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ..errors import BuildError
@@ -40,7 +41,12 @@ def arranged(
     while rest:
         word = rest.pop(0)
         if word == "--":
-            words += rest
+            if words[:1] == ["shell"] and rest:
+                if "command" in given:
+                    raise BuildError("command= is given twice", "once before -- is enough")
+                given["command"] = shlex.join(rest)
+            else:
+                words += rest
             break
         if word in FLAGS:
             word = FLAGS[word]

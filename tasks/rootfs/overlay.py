@@ -135,9 +135,17 @@ class Trees:
     @contextlib.contextmanager
     def upper(self, stage: Stage, lower: Sequence[str]) -> Iterator[Upper]:
         """A fresh upper directory; when the block ends well, it is the stage's tree."""
+        below = [key for key, known in self.names.items() if known in lower]
+        with self.passing(lower) as upper:
+            yield upper
+        self.known[stage.key] = self._together(below)
+        self.names[stage.key] = upper.name
+
+    @contextlib.contextmanager
+    def passing(self, lower: Sequence[str]) -> Iterator[Upper]:
+        """A fresh upper directory that is no stage's; it is removed if the block ends badly."""
         name = self._name()
         since = begun(self.folder)
-        below = [key for key, known in self.names.items() if known in lower]
         if not lower:
             (self.folder / "empty").mkdir(exist_ok=True)
             lower = ["empty"]
@@ -150,5 +158,3 @@ class Trees:
             raise
         finally:
             remove(self.folder / (name + ".work"))
-        self.known[stage.key] = self._together(below)
-        self.names[stage.key] = name

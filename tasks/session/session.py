@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BuildError
+from ..errors import BuildError, CommandFailed
 from ..formats.table import FILESYSTEMS
 from ..host import holes, safe, space, strict
 from ..host.files import sweep_temporary
@@ -36,6 +36,7 @@ from .screen import Screen
 
 if TYPE_CHECKING:
     from ..builder import Builder, Reach
+    from ..host.visit import Visit
     from ..plan.job import Job
     from ..plan.likeness import Likeness
     from ..remote.remotes import Policy
@@ -74,6 +75,17 @@ VARIABLES = {
     "name": "of `doit keygen`: whose key it is",
     "keep": "of `doit prune`: how large the cache may be, as 10G",
     "days": "of `doit prune`: what was used within so many days stays",
+    "layer": "of `shell`: in which layer's tree, as base or settings; else the whole tree",
+    "command": "of `shell`: what is run in place of a shell, its exit status passed on",
+    "network": "of `shell` and `boot`, network=1: it sees the network; else nothing outside",
+    "shell_on_failure": "shell_on_failure=1: a shell where a stage fails, as that left it",
+    "memory": "of `boot`: the machine's, in MiB, or as 2G",
+    "cpus": "of `boot`: how many processors it has",
+    "ssh": "of `boot`: the port of 127.0.0.1 that leads to its port 22; else a free one",
+    "forward": "of `boot`: more of them, as 8080:80,8443:443",
+    "append": "of `boot`: more words for the kernel's command line",
+    "expect": "of `boot`: ends with 0 as soon as the console shows this text",
+    "timeout": "of `boot`: seconds after which it ends, with status 124",
     "dry": "of `doit prune`: dry=1 only says what would go",
     "only": "of `doit bench`: some of ours, rivals, growth",
     "fast": "of `doit test`: fast=1 runs the linters and unit tests alone",
@@ -85,6 +97,8 @@ ONE_OF = {
     "quiet": ("1",),
     "verbose": ("1",),
     "dry": ("1",),
+    "network": ("1",),
+    "shell_on_failure": ("1",),
     "cache_mode": ("pull", "push", "both"),
     "cache_trust": ("any",),
     "fixed": ("1",),
@@ -110,6 +124,10 @@ class Session:
     """Of the lock's text as it was read last, for the plan: others may write a new one."""
     tried: set[str] = field(default_factory=set)
     """What was found to work on this host, of tasks.trials and tasks.arches."""
+    visiting: bool = False
+    """Whether a stage that fails is opened for whoever asked: see `shell`."""
+    visit: Visit | None = None
+    """The last one."""
     logs: str = "log"
     screen: Screen = field(default_factory=Screen)
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -232,9 +250,12 @@ class Session:
         vouches = self.vouching.vouches
         return Trees(folder, self.cache, lambda stage, entry: vouches(stage, entry.record))
 
-    def builder(self, log: Log, lock: lockfile.Lock | None = None) -> Builder:
+    def builder(
+        self, log: Log, lock: lockfile.Lock | None = None, stage: Stage | None = None
+    ) -> Builder:
         """What this run lends a stage, and those that ask repositories; `lock` is at hand."""
         from ..builder import Builder
+        from .visits import where_failed
 
         return Builder(
             cache=self.cache,
@@ -244,6 +265,7 @@ class Session:
             reach=self.reach(lock),
             state=self.state,
             shared=self.shared,
+            visit=where_failed(self, stage, log) if stage else None,
             say=self.screen.line,
         )
 
@@ -504,16 +526,27 @@ class Session:
                 with self.log(stage.log, stage.title) as log:
                     job = self.job(stage)
                     try:
-                        build(job, self.builder(log, self.plan.lock))
+                        build(job, self.builder(log, self.plan.lock, stage))
                     except OSError as error:
                         if error.errno not in space.HOST_ERRORS:
                             raise
                         raise self.explained(error, stage.title, log.began) from error
+                    except CommandFailed as error:
+                        if error.inside and self.visit is None:
+                            error.hint += f"\n  to look: {self.command('shell')} layer={stage.name}"
+                        raise
                 sound = self.trees.standing(job.below).vouched
                 self.vouching.built(stage, job.below, self.cache, sound=sound)
         self.note(stage, "hit" if entry else "built", began)
         if entry is None:
             self.exchange.give(stage)
+
+    def command(self, name: str) -> str:
+        """A command for this very spec, as it could be typed but for values of `var.NAME=`."""
+        words = [f"{one}={self.variables[one]}" for one in ("spec", "variant")
+                 if self.variables.get(one)]  # fmt: skip
+        hidden = [f"{one}=…" for one in self.variables if one.startswith("var.")]
+        return " ".join(["strata", name, *words, *hidden])
 
     def note(self, stage: Stage, what: str, began: float) -> None:
         """What became of a stage that is in the cache now: kept for build.json, and said."""

@@ -172,6 +172,7 @@ def _bootstrap(
         step(*argv, title=f"bootstrapping {counted(len(job.records), 'package')}"),
         log=builder.log,
         what=f"{job.stage.inputs['tool']} of the base",
+        visit=builder.visit,
     )
 
 

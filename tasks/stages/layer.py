@@ -104,20 +104,26 @@ def _write_files(job: LayerJob, here: Place, epoch: int) -> list[list[Any]]:
     give_accounts(here.folder, job)
     for name in NOTES:
         (here.folder / Path(name).name).touch()
+    digests = give_scripts(job, here.folder)
+    if digests:
+        names = ", ".join(script.path for script in job.scripts)
+        keyed = [[names, job.stage.inputs["script"]]]
+        _unchanged(job, keyed, [[names, identified(digests)]])
+    return written
+
+
+def give_scripts(job: LayerJob, folder: Path) -> list[tuple[Script, str]]:
+    """Write the scripts as the sandbox is given them; each with the SHA-256 of what it is."""
     digests = []
     for number, script in enumerate(job.scripts):
-        target = here.folder / _script_name(number)
+        target = folder / script_name(number)
         if script.source is not None:
             shutil.copyfile(script.source, target)
         else:
             target.write_bytes(script.content)
         target.chmod(0o755)
         digests.append((script, sha256_of(target)))
-    if digests:
-        names = ", ".join(script.path for script in job.scripts)
-        keyed = [[names, job.stage.inputs["script"]]]
-        _unchanged(job, keyed, [[names, identified(digests)]])
-    return written
+    return digests
 
 
 def _unchanged(job: LayerJob, keyed: Sequence[Any], given: Sequence[Any]) -> None:
@@ -147,7 +153,7 @@ def _file_steps(job: LayerJob) -> list[Step]:
     return [*owner_steps(job.entries, where), *reached, files_step(job.entries), *reached, *exact]
 
 
-def _script_name(number: int) -> str:
+def script_name(number: int) -> str:
     """What a script is called in the sandbox: the first one as ever."""
     return "script" if number == 0 else f"script-{number}"
 
@@ -159,7 +165,7 @@ def _script_steps(script: Script, number: int) -> list[Step]:
     given = [f"{name}={text}" for name, text in script.env.items()]
     command = ["env", f"PATH={path}", *given, *(["/bin/sh"] if script.program.by_shell else [])]
     needs = scripts.needs(script.program, script.where, script.path)
-    inside = f"{INSIDE}/{_script_name(number)}"
+    inside = f"{INSIDE}/{script_name(number)}"
     return [
         step("/bin/sh", "-c", f"PATH={path}\n{needs}"),
         step(*command, inside, title=f"running {script.name}", blame=script.path),
@@ -206,7 +212,7 @@ def _run(job: LayerJob, here: Place, upper: Upper, epoch: int, phases: Sequence[
     notes = [(str(here.folder / Path(name).name), name) for name in NOTES]
     shown = _shown(job)
     names = [
-        scripts.naming(f"{INSIDE}/{_script_name(number)}", script.path)
+        scripts.naming(f"{INSIDE}/{script_name(number)}", script.path)
         for number, script in reversed(list(enumerate(job.scripts)))
     ]
 
@@ -216,14 +222,23 @@ def _run(job: LayerJob, here: Place, upper: Upper, epoch: int, phases: Sequence[
     for phase in phases:
         env = shown_env(shown)
         if phase.network:
-            (here.folder / "resolv.conf").write_bytes(_resolv_conf())
-            proxies = here.builder.reach.proxies
-            env |= {f"{scheme}_proxy": address for scheme, address in proxies.items()}
-            env |= {"no_proxy": ",".join(here.builder.reach.direct)}
+            env |= give_network(here)
         sandbox = here.sandbox(upper, epoch, shown, env, notes, network=phase.network)
         sandbox.run(
-            *phase.steps, log=here.builder.log, what=f"layer {job.stage.name}", shown=naming
+            *phase.steps,
+            log=here.builder.log,
+            what=f"layer {job.stage.name}",
+            shown=naming,
+            visit=here.builder.visit,
         )
+
+
+def give_network(here: Place) -> dict[str, str]:
+    """Write what set-network.sh needs; the variables of whoever sees the network."""
+    (here.folder / "resolv.conf").write_bytes(_resolv_conf())
+    reach = here.builder.reach
+    found = {f"{scheme}_proxy": address for scheme, address in reach.proxies.items()}
+    return found | {"no_proxy": ",".join(reach.direct)}
 
 
 def _resolv_conf() -> bytes:

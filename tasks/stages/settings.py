@@ -43,7 +43,7 @@ def build(job: SettingsJob, builder: Builder) -> None:
             noted = here.folder / Path(REMOVED).name
             noted.touch()
             here.sandbox(upper, epoch, {}, {}, [(str(noted), REMOVED)]).run(
-                *_steps(job, entries), log=builder.log, what=what
+                *_steps(job, entries), log=builder.log, what=what, visit=builder.visit
             )
             builder.log.step("packing")
             if job.configured:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -163,36 +165,28 @@ UNSEEN = ("ldconfig", "systemd-journal-catalog-update", "systemd-hwdb-update", "
           "modprobe@drm", "systemd-update-done", "e2scrub_reap", "systemd-tpm2-setup")  # fmt: skip
 """What a first boot does that nothing here looks at: an emulated CPU takes ten seconds for it."""
 
+APPEND = " ".join(f"systemd.mask={unit}.service" for unit in UNSEEN)
+
 
 @contextlib.contextmanager
 def booted(world: World, name: str, folder: Path) -> Iterator[Machine]:
-    """A spec's images, booted: kernel and initrd come from /boot, the root filesystem is /."""
-    for image in (name, f"{name}-boot"):
-        if not (folder / f"{image}.img").exists():  # check_images leaves them
-            decompress(world.root / f"out/{name}/{image}.img.gz", folder / f"{image}.img")
-    with mounted(folder / f"{name}-boot.img", folder / "boot") as boot:
-        shutil.copy(next(boot.glob("vmlinuz-*")), folder / "vmlinuz")
-        shutil.copy(next(boot.glob("initrd.img-*")), folder / "initrd")
+    """A spec's images, booted by `boot`, which a signal ends."""
     ports = {}
     for port in (22, 80):
         with socket.create_server(("127.0.0.1", 0)) as listening:
             ports[port] = listening.getsockname()[1]
-    forwarded = ",".join(f"hostfwd=tcp:127.0.0.1:{ours}-:{port}" for port, ours in ports.items())
-    drives = [word for image in (name, f"{name}-boot")
-              for word in ("-drive", f"file={image}.img,format=raw,if=virtio,snapshot=on")]  # fmt: skip
-    process = subprocess.Popen(
-        ["qemu-system-x86_64", "-m", "1024", "-smp", "1", "-nographic", "-no-reboot",
-         "-nic", f"user,model=virtio-net-pci,restrict=on,{forwarded}",
-         "-kernel", "vmlinuz", "-initrd", "initrd", "-append",
-         " ".join(["root=/dev/vda console=ttyS0", *(f"systemd.mask={unit}.service" for unit in UNSEEN)]),
-         *drives, "-monitor", "none", "-serial", "file:console"],
-        cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    with (folder / "console").open("wb") as console:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "doit", "boot", f"spec={name}", "cpus=1", f"append={APPEND}",
+             f"ssh={ports[22]}", f"forward={ports[80]}:80"],
+            cwd=world.root, env=world.environment(), stdin=subprocess.DEVNULL, stdout=console,
+        )  # fmt: skip
     try:
         yield Machine(folder, process, ports)
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()
+        assert process.wait() == 128 + signal.SIGTERM
+        assert world.leftovers() == []
 
 
 def test_webserver_without_any_script_serves_and_lets_its_user_in(
@@ -275,10 +269,11 @@ def test_server_images_are_whole_and_hold_the_locked_packages(
 
 
 @pytest.mark.nightly
-def test_server_boots_to_a_login_prompt(server: World, tmp_path: Path) -> None:
-    with booted(server, "server", tmp_path) as machine:
-        assert machine.waited(r"^\S+ login: "), machine.console[-3000:]
-        assert "Debian GNU/Linux 12" in machine.console
+def test_server_boots_to_a_login_prompt(server: World) -> None:
+    boot = server.doit("boot", "spec=server", "expect= login: ", "timeout=300", f"append={APPEND}",
+                       check=False)  # fmt: skip
+    assert boot.code == 0, boot.text[-3000:]
+    assert "Debian GNU/Linux 12" in boot.out
 
 
 @pytest.mark.nightly

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks.commands.diff_images import _packages
-from tasks.commands.image_files import container_of, decompress, filesystem_of
+from tasks.commands.image_files import container_of, filesystem_of, unpack
 from tasks.errors import BuildError
 from tasks.host.log import Log
 from tasks.plan.changes import Package
@@ -68,11 +68,11 @@ def test_an_image_is_read_by_what_it_begins_with(tmp_path: Path) -> None:
     (tmp_path / "b").symlink_to("a")  # a user's own
     assert [container_of(tmp_path / name) for name in ("raw", "a", "b")] == ["raw", "gzip", "gzip"]
     with Log(None) as log:
-        decompress(tmp_path / "b", tmp_path / "again", "gzip", log)
+        unpack(tmp_path / "b", tmp_path / "again", "gzip", log)
         assert (tmp_path / "again").read_bytes() == raw.read_bytes()
         (tmp_path / "a").write_bytes((tmp_path / "a").read_bytes()[:-9])
         with pytest.raises(BuildError, match="a: gzip cannot read it"):
-            decompress(tmp_path / "a", tmp_path / "again", "gzip", log)
+            unpack(tmp_path / "a", tmp_path / "again", "gzip", log)
     assert filesystem_of(raw, "x").mounted_as == "ext2"
     raw.write_bytes(bytes(4096))
     with pytest.raises(BuildError, match="x: it holds nothing"):

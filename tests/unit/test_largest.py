@@ -31,9 +31,12 @@ def packed(folder: Path, name: str, *members: tuple[str, str, int | bytes]) -> P
             info = tarfile.TarInfo(f"./{path}")
             info.type = {"folder": tarfile.DIRTYPE, "opaque": tarfile.DIRTYPE,
                          "whiteout": tarfile.CHRTYPE, "link": tarfile.LNKTYPE,
-                         "file": tarfile.REGTYPE}[kind]  # fmt: skip
+                         "symlink": tarfile.SYMTYPE, "file": tarfile.REGTYPE}[kind]  # fmt: skip
             if kind == "opaque":
                 info.pax_headers = {"SCHILY.xattr.trusted.overlay.opaque": "y"}
+            if kind == "symlink":
+                assert isinstance(content, bytes)
+                info.linkname = content.decode()
             if kind == "link":
                 info.linkname = "usr/lib/a"
             if kind == "file":

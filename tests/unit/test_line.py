@@ -55,6 +55,8 @@ def typed(words: str) -> list[str]:
         ("check nope.yaml", "check spec=nope.yaml"),
         ("build all", "build spec=all"),
         ("build -- web", "build spec=web"),
+        ("shell web layer=app", "shell spec=web layer=app"),
+        ("boot web ssh=2222 timeout=5", "boot spec=web ssh=2222 timeout=5"),
         ("build spec=", "build spec="),
         ("build spec=wêb", "build spec=wêb"),
         ("info web", "info spec=web"),
@@ -199,10 +201,20 @@ def test_what_is_run_ends_with_its_status(
     assert code in EXITS
 
 
+def test_words_after_two_dashes_are_a_shells_command() -> None:
+    words = arranged(["shell", "web", "--", "sh", "-c", "echo $1; ls"], variables=VARIABLES,
+                     specs=lambda: SPECS)  # fmt: skip
+    assert words == ["shell", "command=sh -c 'echo $1; ls'", "spec=web"]
+    with pytest.raises(BuildError, match="command= is given twice"):
+        typed("shell web command=ls -- ls")
+    with pytest.raises(BuildError, match="build takes no layer="):
+        typed("build web layer=app")
+
+
 @pytest.mark.starts
 def test_the_table_of_exit_codes_is_whole(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """0 to 3 are those above; a signal's is 128 and its number, of several specs the worst."""
-    assert set(EXITS) == {0, 1, 2, 3, 130}
+    """0 to 3 are those above, 124 is `boot`'s; a signal's is 128 and its number, of several specs the worst."""
+    assert set(EXITS) == {0, 1, 2, 3, 124, 130}
     text = answer(["help"], lambda: SPECS) or ""
     assert all(f"  {code:<3}  {told}" in text for code, told in EXITS.items())
     for name in ("_starting", "_closing"):
