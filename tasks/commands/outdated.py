@@ -42,7 +42,7 @@ def outdated(session: Session) -> bool:
             echo=session.screen.line if session.screen.verbose else None,
         ) as log:
             builder = session.builder(log, old)
-            new = renew(session.spec, builder, old, keep=False, current=current, scan=False).lock
+            new = renew(session.spec, builder, old, keep=False, current=current, scan="none").lock
     suites = {repo.name: repo.suite for repo in session.spec.repos}
     was, now = packages_of(old, suites), packages_of(new or old, suites)
     name = str(session.lock_path)

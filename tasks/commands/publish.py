@@ -47,6 +47,7 @@ def publish(session: Session) -> None:
     with session.clearing():
         to = _publication(session)
         changed = stage.publish(to)
+    session.chronicle.published = stage.known_files(session.out)
     for one in session.plan.stages:
         if one.task not in session.results:
             session.say(one)

@@ -100,6 +100,8 @@ class Session:
     locked: str = "kept"
     changes: list[str] = field(default_factory=list)
     """Of the lock, in package terms, where this run wrote it."""
+    changed: str = ""
+    """How many of them of each kind, where packages changed."""
     lock_digest: str = ""
     """Of the lock's text as it was read last, for the plan: others may write a new one."""
     tried: set[str] = field(default_factory=set)
@@ -372,14 +374,18 @@ class Session:
     @cached_property
     def plan(self) -> Plan:
         """The stages; BuildError when there is no lock for this spec yet."""
-        from ..plan.inputs import host_inputs
-
         lock = self.read_lock()
         if lock is None or not self.fits(lock):
             raise BuildError(
                 f"{self.lock_path}: the lock is {lockfile.state(lock)}",
                 f"doit lock spec={self.spec.name}",
             )
+        return self.planned(lock)
+
+    def planned(self, lock: lockfile.Lock) -> Plan:
+        """The stages by a lock of this very spec, which need not be written yet."""
+        from ..plan.inputs import host_inputs
+
         memory = self.state / "tools.json"
         found = host_inputs(self.spec, lock, self.mirrors, memory, self.root)
         return make_plan(self.spec, lock, found)
