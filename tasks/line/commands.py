@@ -55,9 +55,9 @@ COMMANDS = {
         ),
         Command(
             name="why", takes=(*ASK, *SHARE, "format"), summary="what a build would redo, and why",
-            more="Exit status 0: nothing; 2: a stage, or a published file that is gone or changed.\n"
-            "By the lock, if it fits the spec: then nobody is asked. Otherwise, and with lock=latest,\n"
-            "it is resolved as a build would, and not written. format=json: for other programs.",
+            more="Exit status 0: nothing; 2: a stage, or a published file that is not as it was.\n"
+            "By the lock, if it fits the spec: nobody is asked. Else, and with lock=latest, it is\n"
+            "resolved as a build would, and not written. format=json: for other programs.",
         ),
         Command(
             name="outdated", takes=(*ASK[1:], *SHARE, "format"),
