@@ -60,9 +60,10 @@ COMMANDS = {
             "resolved as a build would, and not written. format=json: for other programs.",
         ),
         Command(
-            name="outdated", takes=(*ASK[1:], *SHARE, "format"),
+            name="outdated", takes=(*ASK[1:], *SHARE, "format", "changelog"),
             summary="what lock=latest would change; writes no lock",
             more="Exit status 0: nothing; 2: some package, with its repository and security marked."
+            "\nchangelog=1: with the new entries of changelogs, where the repositories have them."
             "\nformat=markdown or json: for a pull request, for other programs.",
         ),
         Command(
@@ -167,6 +168,7 @@ VALUES = {
     "all": ("1",),
     "quiet": ("1",),
     "dry": ("1",),
+    "changelog": ("1",),
     "cache_mode": ("pull", "push", "both"),
     "cache_trust": ("any",),
     "verbose": ("1",),

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..debian.changelog import Changelog
 from ..errors import printable
 from ..spec.words import counted
 from .changes import SHOWN, Change, Package, compared, items_of
@@ -102,6 +103,7 @@ class Difference:
     packages: Sequence[Change] | None
     images: Sequence[Part] | None
     files: Sequence[Part] | None
+    changelogs: Sequence[Changelog] = ()
 
     @property
     def parts(self) -> dict[str, Sequence[Change | Part] | None]:
@@ -203,7 +205,17 @@ def text(found: Difference) -> str:
         if part is None:
             continue
         lines += _part(name, part)
+    for log in found.changelogs:
+        lines += _log(log)
     return "\n".join(lines)
+
+
+def _log(log: Changelog) -> list[str]:
+    """The new entries of a source package, and of which packages it is."""
+    lines = [f"changelog of {log.source} ({', '.join(log.packages)})"]
+    for version, entry in log.entries:
+        lines += [f"  {version}", *(f"  {line}".rstrip() for line in entry)]
+    return lines
 
 
 def packages_text(found: Sequence[Change]) -> list[str]:
@@ -241,6 +253,10 @@ def markdown(found: Difference, heading: str) -> str:
             lines += ["", f"**{name}**", "", *map(_item, part[:SHOWN])]
             if len(part) > SHOWN:
                 lines.append(f"- … and {len(part) - SHOWN} more")
+    for log in found.changelogs:
+        heading, *rest = _log(log)
+        # What is indented by four is as it stands, whatever is in it.
+        lines += ["", f"**{heading}**", "", *(f"    {line}".rstrip() for line in rest)]
     return "\n".join([*lines, ""])
 
 
@@ -263,4 +279,15 @@ def as_json(found: Difference) -> str:
         told["images"] = [one.plain("mount") for one in found.images]
     if found.files is not None:
         told["files"] = [one.plain("path") for one in found.files]
+    if found.changelogs:
+        told["changelogs"] = [
+            {
+                "source": log.source,
+                "packages": list(log.packages),
+                "entries": [
+                    {"version": version, "text": "\n".join(entry)} for version, entry in log.entries
+                ],
+            }
+            for log in found.changelogs
+        ]
     return json.dumps(told, indent=1)

@@ -63,6 +63,7 @@ VARIABLES = {
     "format": "text, json and others, as `help COMMAND` says",
     "from": "of `doit diff`: what is compared, as out/old or HEAD~3",
     "to": "of `doit diff`: with what",
+    "changelog": "changelog=1: of `doit outdated`, what the archives' changelogs say of it",
     "have": "of `doit keys`, for github and gitlab: a file of the entries there are, a line each",
     "provider": "of `doit ci`: github or gitlab",
     "file": "of `doit import`: the file to read",
@@ -81,6 +82,7 @@ ONE_OF = {
     "quiet": ("1",),
     "verbose": ("1",),
     "dry": ("1",),
+    "changelog": ("1",),
     "cache_mode": ("pull", "push", "both"),
     "cache_trust": ("any",),
 }
