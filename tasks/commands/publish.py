@@ -48,6 +48,8 @@ def publish(session: Session) -> None:
         to = _publication(session)
         changed = stage.publish(to)
     session.chronicle.published = stage.known_files(session.out)
+    # Also of a fleet's specs, whose runs are no builds of their own.
+    session.chronicle.keep()
     for one in session.plan.stages:
         if one.task not in session.results:
             session.say(one)

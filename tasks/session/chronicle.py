@@ -60,13 +60,17 @@ class Chronicle:
                 stages=tuple(map(self._took, session.plan.stages)),
             )
             history.remember(session.state, session.name, build)
-            self._remember(build)
+        if self.published is None:
+            with contextlib.suppress(BuildError, OSError):
+                self.keep()
 
-    def _remember(self, build: history.Build) -> None:
-        """What each stage was made of; of a run that did not publish, of those that it had."""
+    def keep(self) -> None:
+        """Remember what each stage was made of; of a run that did not publish, of those it had."""
         session, plan = self.session, self.session.plan
-        told = zip(plan.stages, build.stages, strict=True)
-        there = {stage.task: one.result not in ("failed", "skipped") for stage, one in told}
+        there = {
+            stage.task: self._took(stage).result not in ("failed", "skipped")
+            for stage in plan.stages
+        }
         files, kept = self.published, {}
         if files is None:
             last = made_of.last(session.state, session.name)
@@ -87,7 +91,8 @@ class Chronicle:
             return made_of.Build(files=files, stages=tuple(one for one in stages if one))
 
         marks = [(one.task, one.key, there[one.task]) for one in plan.stages]
-        made_of.remember(session.state, session.name, files, marks, made)
+        with contextlib.suppress(BuildError, OSError):  # a file that is gone by now
+            made_of.remember(session.state, session.name, files, marks, made)
 
     def _took(self, stage: Stage) -> history.Took:
         session = self.session

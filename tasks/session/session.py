@@ -615,7 +615,8 @@ class Session:
         """From here to its end this run uses the cache; what killed runs left is removed."""
         self.stack.enter_context(self.cache.used(self.screen.progress))
         left = self.cache.sweep()
-        for folder in (self.specs, self.state, self.state / "resolved", self.out):
+        kept = [self.state / name for name in ("", "resolved", "builds", "made-of")]
+        for folder in (self.specs, *kept, self.out):
             left += sweep_temporary(folder)
         for path in left:
             self.screen.line(f"{self.shown(path)}: it is not Strata's; left alone")
