@@ -89,6 +89,49 @@ def test_why_knows_what_was_pruned_and_forgets_what_is_no_spec(built: World) -> 
     assert [path.name for path in (built.root / ".doit/made-of").iterdir()] == ["web.json"]
 
 
+def test_why_compares_with_what_the_spec_was_whatever_became_of_it(built: World) -> None:
+    def why(*words: str) -> str:
+        build = built.doit("why", "spec=web", "lock=keep", *words, check=False)
+        assert (build.code, build.err) == (2, ""), build.text
+        return build.out
+
+    text = (built.root / "specs/web.yaml").read_text()
+    # A build that fails is none that anybody compares with; the other spec's is none either.
+    built.write("scripts/app.sh", "#!/bin/sh\nexit 1\n", 0o755)
+    assert built.doit("build", "spec=web", "lock=keep", check=False).code == 1
+    says(why(), "hit base, layer packages layer app", "would be built script scripts/app.sh changed",
+         "image / ", "what it stands on changed (layer app)")  # fmt: skip
+    assert why().count("changed") == 3
+    built.write(
+        "web.yaml",
+        text.replace("layers:\n", "layers:\n  - {name: mid, files: {/m: {content: m}}}\n"),
+    )
+    says(why(), "layer mid", "would be built it is new: the last build had none layer app",
+         "script scripts/app.sh changed what it stands on changed (layer mid)")  # fmt: skip
+    built.write("web.yaml", text[: text.index("layers:")] + text[text.index("images:") :])
+    says(
+        why(),
+        "hit base, layer packages image /",
+        "would be built what it stands on changed (layer app is gone)",
+    )
+    # Of several changes, each is told where it was made.
+    built.write("web.yaml", text.replace("packages: [beta]", "packages: [beta, delta]"))
+    says(
+        why(), "layer app", "packages: + delta 1 (from main) script scripts/app.sh changed image /"
+    )
+    # Where .doit/ is gone, the record of what is published tells, but for sizes.
+    built.write("web.yaml", text)
+    built.write("files/motd", "other\n\n")
+    says(why(), "file /etc/motd changed (6 → 7 bytes) script scripts/app.sh changed image /")
+    remove(built.root / ".doit")
+    says(why(), "file /etc/motd changed (other content) script scripts/app.sh changed image /")
+    # What somebody put in its place commands no terminal, and is not followed.
+    (built.root / ".doit/made-of").symlink_to("/etc")
+    says(why(), "file /etc/motd changed (other content)")
+    remove(built.root / "out")
+    says(why(), "no earlier build of it is known here", "nothing is published in out/web/ yet")
+
+
 def test_prune_keeps_what_a_lock_needs(built: World) -> None:
     built.edit("format: ext2}", "format: ext2, label: boot}")
     built.build()

@@ -12,12 +12,14 @@ import pytest
 from support import samples
 from support.made import told
 from tasks.plan import fstab
+from tasks.plan.accounts import accounts_identity
 from tasks.plan.cause import Cause
 from tasks.plan.causes import following, other_tools_here
 from tasks.plan.changes import Package
 from tasks.plan.notes import notes, passwords
 from tasks.plan.passwords import crypted
 from tasks.plan.plan import make_plan
+from tasks.plan.settings import settings_identity
 from tasks.plan.stage import Stage
 from tasks.store import made_of, pruned
 
@@ -216,6 +218,24 @@ def test_a_salt_that_moves_with_the_packages_is_no_other_password() -> None:
     was = {"parent": A, "accounts": [[*user, digest("one", "a"), "", "", False]]}
     now = {"parent": B, "accounts": [[*user, digest("one", "b"), "", "", False]]}
     assert told(was, now, notes=({"salts": {"u": "a" * 16}}, {}), passwords={"u": "one"}) == []
+
+
+def test_the_salt_that_is_remembered_is_that_of_the_key(tmp_path: Path) -> None:
+    layer = {"name": "app", "users": {"u": {"password": "hidden"}}}
+    spec = samples.load(tmp_path, root_password="secret", layers=[layer])
+    locks = [samples.lock([samples.record("a", version)], {"app": []}) for version in "12"]
+    told_of = [notes(spec, lock) for lock in locks]
+    settings = [settings_identity(spec, lock, {}) for lock in locks]
+    users = [accounts_identity(spec.layers[-1], spec, lock) for lock in locks]
+    assert settings[0] != settings[1]
+    assert users[0] != users[1]
+    for name, what, both, whose in (("settings", "settings", settings, None),
+                                    ("app", "accounts", users, spec.layers[-1])):  # fmt: skip
+        sides = [{"parent": parent, what: one} for parent, one in zip((A, B), both, strict=True)]
+        given = (told_of[0][f"layer:{name}"], {})
+        assert told(*sides, notes=given, passwords=passwords(spec, whose)) == []
+        other = dict.fromkeys(("", "u"), "another")
+        assert told(*sides, notes=given, passwords=other) != []
 
 
 def test_what_a_stage_follows_is_told_below_alone() -> None:
