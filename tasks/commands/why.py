@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import BuildError
+from ..host import space
 from ..host.log import Log
 from ..plan import lockfile
 from ..plan.cause import Cause
@@ -119,11 +120,14 @@ def _lock(answer: Answer) -> Lock | None:
         return old
     try:
         lock = _resolved(session, old, current=current, keep=mode == "keep")
-    except BuildError as error:
+    except (BuildError, OSError) as error:
+        if isinstance(error, OSError):
+            if error.errno not in space.HOST_ERRORS:
+                raise
+            error = session.explained(error, "resolving")
         if current:
-            raise
-        answer.lock.append(f"a build would end here: {error.message}")
-        answer.lock += [error.hint] if error.hint else []
+            raise error from None
+        answer.lock += f"a build would end here: {error}".split("\n")
         return None
     if current and lock != old:
         answer.state = "behind"

@@ -232,7 +232,7 @@ def test_the_salt_that_is_remembered_is_that_of_the_key(tmp_path: Path) -> None:
     for name, what, both, whose in (("settings", "settings", settings, None),
                                     ("app", "accounts", users, spec.layers[-1])):  # fmt: skip
         sides = [{"parent": parent, what: one} for parent, one in zip((A, B), both, strict=True)]
-        given = (told_of[0][f"layer:{name}"], {})
+        given: tuple[dict[str, Any], dict[str, Any]] = (told_of[0][f"layer:{name}"], {})
         assert told(*sides, notes=given, passwords=passwords(spec, whose)) == []
         other = dict.fromkeys(("", "u"), "another")
         assert told(*sides, notes=given, passwords=other) != []
