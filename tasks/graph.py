@@ -57,6 +57,8 @@ def task_lock() -> Task:
             )
             for name in session.spec.unreproducible:
                 session.screen.line(f"  {network_told(name)}")
+            if session.changed:
+                session.screen.line(session.changed)
             for line in session.changes:
                 session.screen.line(f"  {line}")
 

@@ -8,8 +8,9 @@ import sys
 from ..errors import BuildError
 from ..host.files import write_text
 from ..plan import lockfile
-from ..plan.changes import changes, markdown
+from ..plan.changes import changes, compared, markdown, packages_of
 from ..plan.debs import changed
+from ..plan.difference import packages_text
 from ..session.session import Session
 
 
@@ -62,6 +63,13 @@ def update(session: Session) -> None:
             assert outcome.lock is not None
             write_text(session.lock_path, text)
             session.locked = "written"
-            suites = {repo.name: repo.suite for repo in session.spec.repos}
-            told = changes(old, outcome.lock, suites)
-            session.changes = told or ["what it says of the repositories"]
+            _tell(session, old, outcome.lock)
+
+
+def _tell(session: Session, old: lockfile.Lock | None, new: lockfile.Lock) -> None:
+    """Keep what changed, in the words of `outdated`, for whoever says it."""
+    suites = {repo.name: repo.suite for repo in session.spec.repos}
+    if old is not None:
+        found = compared(packages_of(old, suites), packages_of(new, suites))
+        session.changed = packages_text(found)[0] if found else ""
+    session.changes = changes(old, new, suites) or ["what it says of the repositories"]

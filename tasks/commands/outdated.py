@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from dataclasses import replace
 
 from ..errors import BuildError
 from ..host.log import Log
@@ -20,6 +21,7 @@ def outdated(session: Session) -> bool:
     False where there are any: the exit status is 2. Resolved in memory: beside what the cache keeps
     of repositories, nothing is written.
     """
+    from ..repos.changelogs import changelogs
     from ..repos.resolve import renew
 
     form = wanted_form(session, "outdated")
@@ -42,11 +44,14 @@ def outdated(session: Session) -> bool:
             echo=session.screen.line if session.screen.verbose else None,
         ) as log:
             builder = session.builder(log, old)
-            new = renew(session.spec, builder, old, keep=False, current=current, scan=False).lock
-    suites = {repo.name: repo.suite for repo in session.spec.repos}
-    was, now = packages_of(old, suites), packages_of(new or old, suites)
-    name = str(session.lock_path)
-    found = difference(Side(name=name, packages=was), Side(name="latest", packages=now))
+            new = renew(session.spec, builder, old, keep=False, current=current, scan="none").lock
+            suites = {repo.name: repo.suite for repo in session.spec.repos}
+            was, now = packages_of(old, suites), packages_of(new or old, suites)
+            name = str(session.lock_path)
+            found = difference(Side(name=name, packages=was), Side(name="latest", packages=now))
+            if session.variables.get("changelog") and new is not None:
+                told = changelogs(session.spec, builder, new, found.packages or ())
+                found = replace(found, changelogs=told)
     text = shown(found, form, session.name)
     if text:
         session.screen.line(text.rstrip("\n"))

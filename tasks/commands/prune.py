@@ -17,8 +17,10 @@ from ..spec.compose import variants_of
 from ..spec.load import spec_names
 from ..spec.values import UNITS
 from ..spec.words import counted, printable
+from ..store import made_of, pruned
 from ..store.cache import used_at
 from ..store.made import forget
+from ..store.record import FOLDERS
 from .upkeep import tell_foreign
 
 
@@ -153,6 +155,8 @@ def prune(session: Session) -> None:
             *([one] for one in session.cache.leftovers()),
         ]
         left = total - _removed(session, gone, given)
+        if not given.dry:
+            _note(session, gone)
         for path in [] if given.dry else session.cache.unused(releases):
             remove(path)
         if not given.dry:
@@ -162,6 +166,19 @@ def prune(session: Session) -> None:
         session.screen.line(
             f"{left / 1e6:.1f} MB stay, more than keep=: the locks in specs/ need them"
         )
+
+
+def _note(session: Session, gone: Iterable[list[Path]]) -> None:
+    """Remember which entries went, for `why`; of specs that are no more, forget all."""
+    records = {path.stem for kind in set(FOLDERS.values()) for path in session.cache.own(kind)}
+    went = {path.stem for paths in gone for path in paths if path.suffix == ".json"}
+    pruned.note(session.state, went - records, records)
+    names = [
+        f"{name}-{variant}" if variant else name
+        for name in spec_names(session.specs)
+        for variant in ("", *variants_of(session.specs / f"{name}.yaml", session.specs))
+    ]
+    made_of.forget(session.state, names)
 
 
 def _removed(session: Session, gone: Iterable[list[Path]], given: Limits) -> int:

@@ -10,6 +10,7 @@ from ..plan.repositories import expand
 from ..session.session import Session
 from ..spec.load import is_spec
 from ..stages import publish as stage
+from ..stages.papers import known_files
 from ..stages.publish import Publication
 
 
@@ -59,6 +60,9 @@ def publish(session: Session) -> None:
     with session.clearing():
         to = publication(session)
         changed = stage.publish(to)
+    session.chronicle.published = known_files(session.out)
+    # Also of a fleet's specs, whose runs are no builds of their own.
+    session.chronicle.keep()
     for one in session.plan.stages:
         if one.task not in session.results:
             session.say(one)

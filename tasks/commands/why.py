@@ -1,227 +1,244 @@
-"""`doit why`."""
+"""`doit why`: what a build would do now with each stage and with out/NAME/, and what changed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import json
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from ..host import safe, strict
+from ..errors import BuildError
+from ..host import space
+from ..host.log import Log
 from ..plan import lockfile
+from ..plan.cause import Cause
 from ..plan.debs import changed
-from ..plan.keys import canonical
-from ..plan.stage import Stage, other_tools, tools_of
+from ..plan.lockfile import Lock
+from ..plan.stage import Plan, Stage
 from ..session.session import Session
 from ..spec.words import network_told
-from ..store.record import FOLDERS, read_record
+from ..store import made_of
+from .published import Published, published
+from .reasons import Teller
+
+FORMAT = 1
+"""Of the JSON: another number where a program that reads it must change."""
+
+WIDTH = 100
+
+HIT, PULLED, BUILT, SKIPPED = "hit", "pulled", "built", "skipped"
+"""What a build would do with a stage, in the words of build.json."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """A stage, what would become of it, from which shared cache it would come, and why."""
+
+    stage: Stage
+    state: str
+    place: str = ""
+    causes: Sequence[Cause] = ()
+
+    def plain(self) -> dict[str, Any]:
+        """It for another program."""
+        return {
+            "stage": self.stage.kind,
+            "name": self.stage.name,
+            "key": self.stage.key,
+            "state": self.state,
+            **({"from": self.place} if self.place else {}),
+            "causes": [one.plain() for one in self.causes],
+        }
+
+
+@dataclass(kw_only=True)
+class Answer:
+    """All that is said; `lock` is what is to be said of that, a line each, `state` in a word."""
+
+    session: Session
+    lock: list[str] = field(default_factory=list)
+    state: str = "fits"
+    stages: list[Told] = field(default_factory=list)
+    out: list[Published] = field(default_factory=list)
+    plan: Plan | None = None
+
+    @property
+    def redone(self) -> bool:
+        """Whether a build would redo anything."""
+        return (
+            self.plan is None
+            or any(one.state in (PULLED, BUILT) for one in self.stages)
+            or any(one.redone for one in self.out)
+        )
 
 
 def why(session: Session) -> bool:
-    """Say of each stage whether a build would redo it, and what changed; asks no repository.
+    """Say of each stage what a build would do with it, and what changed since the spec's last one.
 
-    False where something would be redone: the exit status is 2.
+    False where something would be redone: the exit status is 2. Repositories are asked only where
+    the lock does not fit the spec, or lock=latest is said; nothing is written.
     """
-    lock = session.read_lock()
-    if lock is None or not session.fits(lock):
-        state = lockfile.state(lock)
-        session.screen.line(f"lock    {session.lock_path} is {state}: a build resolves it first")
+    form = session.variables.get("format", "text")
+    if form not in ("text", "json"):
+        raise BuildError(f"why format={form}: expected text or json")
+    # A program reads the answer alone.
+    with contextlib.redirect_stdout(sys.stderr) if form == "json" else contextlib.nullcontext():
+        answer = Answer(session=session)
+        lock = _lock(answer)
         if lock is not None:
-            for line in changed(session.project.own(lock), lock):
-                session.screen.line(f"        {line}")
-            session.screen.line("        run `doit lock` to see the rest")
-        return False
-    for name in session.spec.unreproducible:
-        session.screen.line(network_told(name))
-    plan = session.plan
-    needed = [stage for stage in plan.images if session.cache.get(stage) is None]
-    if not needed:
-        session.screen.line("nothing would be redone: every image is in the cache")
-        return True
-    there = {stage.entry: _pulled_from(session, stage) for stage in needed}
-    redo: list[Stage] = list(needed)
-    if not all(there.values()):
-        for stage in reversed(plan.tree):
-            if session.cache.get(stage) is not None:
-                break
-            redo.insert(0, stage)
-            there[stage.entry] = _pulled_from(session, stage)
-    for stage in redo:
-        place = there[stage.entry]
-        would = f"would be pulled from {place}" if place else "would be built"
-        session.screen.line(f"{stage.kind:<6}  {stage.name:<16} {stage.key[:8]} {would}")
-        reasons = [] if place else [*_reasons(session, stage), *_elsewhere(session, stage)]
-        for line in reasons:
-            session.screen.line(f"        {line}")
-    return False
+            _stages(answer, lock)
+    if form == "json":
+        session.screen.line(_json(answer))
+    else:
+        for line in _text(answer):
+            session.screen.line(session.mask(line))
+    return not answer.redone
 
 
-def _pulled_from(session: Session, stage: Stage) -> str:
-    """The shared cache that has a stage, or ""."""
+# ---------------------------------------------------------------- the lock
+
+
+def _lock(answer: Answer) -> Lock | None:
+    """The lock that a build would go by, resolved in memory where it would be; None if none is."""
+    session = answer.session
+    mode = session.lock_mode
+    old = session.read_lock()
+    current = old is not None and session.fits(old)
+    asked = session.variables.get("lock") == "latest"
+    if not current:
+        answer.state = "missing" if old is None else "stale"
+        told = f"{session.lock_path} is {lockfile.state(old)}: a build resolves it first"
+        answer.lock.append(told)
+        answer.lock += changed(session.project.own(old), old) if old is not None else []
+        if mode == "frozen":
+            answer.lock.append("with lock=frozen a build ends here")
+            return None
+    elif not asked:
+        return old
+    try:
+        lock = _resolved(session, old, current=current, keep=mode == "keep")
+    except (BuildError, OSError) as error:
+        if isinstance(error, OSError):
+            if error.errno not in space.HOST_ERRORS:
+                raise
+            error = session.explained(error, "resolving")
+        if current:
+            raise error from None
+        answer.lock += f"a build would end here: {error}".split("\n")
+        return None
+    if current and lock != old:
+        answer.state = "behind"
+        answer.lock.append(f"{session.lock_path} would be written: its repositories have moved")
+    return lock
+
+
+def _resolved(session: Session, old: Lock | None, *, current: bool, keep: bool) -> Lock:
+    """As a build resolves it, in memory."""
+    from ..repos.resolve import renew
+
+    session.begin()
+    with Log(
+        None,
+        progress=lambda text: session.screen.moving(f"why: {text}"),
+        mask=session.mask,
+        places=session.places,
+        echo=session.screen.line if session.screen.verbose else None,
+    ) as log:
+        builder = session.builder(log, old)
+        # .debs that are not here belong to layers that are new by them.
+        outcome = renew(session.spec, builder, old, keep=keep, current=current, scan="here")
+    assert outcome.lock is not None or old is not None
+    return outcome.lock or old  # type: ignore[return-value]
+
+
+# ---------------------------------------------------------------- the stages
+
+
+def _stages(answer: Answer, lock: Lock) -> None:
+    """What becomes of each stage, and of what is published."""
+    session = answer.session
+    plan = answer.plan = session.plan = session.planned(lock)
+    last = made_of.last(session.state, session.name)
+    states = {stage.entry: _state(session, stage) for stage in plan.images}
+    building = any(state == BUILT for state, _place in states.values())
+    for stage in plan.tree:
+        # An image is made of all trees: one that is lacking is made, whatever stands on it.
+        here = session.cache.get(stage) is not None
+        states[stage.entry] = _state(session, stage) if building else (HIT if here else SKIPPED, "")
+    teller = Teller(session=session, plan=plan, last=last)
+    for stage in plan.stages:
+        state, place = states[stage.entry]
+        told = teller.told(stage) if state == BUILT else ()
+        answer.stages.append(Told(stage=stage, state=state, place=place, causes=told))
+    images = {stage.entry for stage in plan.images if states[stage.entry][0] == HIT}
+    answer.out = published(session, plan, last.files, images)
+
+
+def _state(session: Session, stage: Stage) -> tuple[str, str]:
+    """What a build would do with a stage that it needs, and from where it would come."""
+    if session.cache.intact(stage) is not None:
+        return HIT, ""
     shared = session.shared
-    return shared.where(stage) if shared is not None else ""
+    place = shared.where(stage) if shared is not None and shared.policy.pull else ""
+    return (PULLED, place) if place else (BUILT, "")
 
 
-def _elsewhere(session: Session, stage: Stage) -> list[str]:
-    """With which other tools another host has made it, as the shared caches know, a line each."""
-    if session.shared is None:
-        return []
-    like = session.likenesses[stage.entry]
-    tools = session.shared.like(like)
-    return [
-        f"not in the shared cache: built there with {name} {tools[name]}, here {like.tools[name]}"
-        for name in sorted(tools.keys() & like.tools.keys())
-        if tools[name] != like.tools[name]
-    ]
+# ---------------------------------------------------------------- the answer
 
 
-def _reasons(session: Session, stage: Stage) -> list[str]:
-    """How the inputs differ from those of the most recent record of the same stage."""
-    records = [
-        path
-        for path in session.cache.own(FOLDERS[stage.kind])
-        if path.suffix == ".json" and path.name.startswith(f"{stage.kind}-")
-    ]
-    records.sort(key=lambda path: path.lstat().st_mtime, reverse=True)
-    # Before the most recent of all specs comes what this spec's own last build was made of.
-    own = _last_key(session, stage)
-    records.sort(key=lambda path: path.stem != f"{stage.kind}-{own}")
-    for path in records:
-        try:
-            record = read_record(path)
-            if record["name"] != stage.name or record["key"] == stage.key:
-                continue
-        except (OSError, ValueError):
-            continue  # damaged, or with the form of another version
-        try:
-            found = differences(record["inputs"], stage.inputs)
-        except (ValueError, LookupError, TypeError, AttributeError):
-            # A record vouches for its own form, not for that of what it was made of.
-            return ["the inputs of its last build cannot be compared: they have another form"]
-        return found or ["its file in the cache is missing"]
-    # Of another host there may be the results alone.
-    tools = other_tools(_published_tools(session), tools_of(stage.inputs))
-    return ["no earlier build of it is in the cache", *tools]
-
-
-def _published_tools(session: Session) -> dict[str, str]:
-    """The tools that out/NAME/ was built with, as its metadata tells, or nothing."""
-    import yaml
-
-    try:
-        text = safe.read_bytes(session.out / f"{session.name}.yaml", strict.LIST_LIMIT)
-        return {str(name): str(one) for name, one in yaml.safe_load(text)["tools"].items()}
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        yaml.YAMLError,
-    ):
-        return {}
-
-
-def _last_key(session: Session, stage: Stage) -> str:
-    """The key that a stage of this name had in the last build, or ""."""
-    try:
-        stages = strict.read(session.out / "build.json")["stages"]
-        return next(
-            str(one["key"])
-            for one in stages
-            if (one["stage"], one["name"]) == (stage.kind, stage.name)
-        )
-    except (OSError, ValueError, KeyError, TypeError, StopIteration):
-        return ""
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two stages' inputs, in package terms where it is packages.
-
-    ValueError, LookupError, TypeError or AttributeError where the old ones have no form that is
-    known: only what the new ones hold is of a form that can be relied on.
-    """
-    lines: list[str] = []
-    if old.get("recipe") != new.get("recipe"):
-        # What the inputs are called may differ, too.
-        return ["this version of Strata makes it in another way"]
-    tools = other_tools(tools_of(old), tools_of(new))
-    for name in sorted(old.keys() | new.keys()):
-        before, after = old.get(name), new.get(name)
-        if before == after:
+def _text(answer: Answer) -> list[str]:
+    """For a person."""
+    session = answer.session
+    lines = []
+    for number, line in enumerate(answer.lock):
+        lines.append(f"{'' if number else 'lock':<6}  {line}")
+    if answer.plan is None:
+        return lines
+    lines += map(network_told, session.spec.unreproducible)
+    hits: list[str] = []
+    for one in (one for one in answer.stages if one.state != SKIPPED):
+        if one.state == HIT:
+            hits.append(one.stage.title)
             continue
-        if None not in (before, after) and type(before) is not type(after):
-            raise strict.Damaged(f"its inputs' {name} is malformed")
-        if name in ("tools", "tool_version") and tools:
-            lines += tools
-            tools = []
-            continue
-        if name == "records" and isinstance(before, list) and isinstance(after, list):
-            was = {(row[0], row[2]): row for row in before}
-            now = {(row[0], row[2]): row for row in after}
-            for slot in sorted(was.keys() | now.keys()):
-                if was.get(slot) == now.get(slot):
-                    continue
-                if slot not in now:
-                    lines.append(f"package {slot[0]} {was[slot][1]} is gone")
-                elif slot not in was:
-                    lines.append(f"package {slot[0]} {now[slot][1]} is new")
-                elif was[slot][1] == now[slot][1]:
-                    lines.append(f"package {slot[0]} {now[slot][1]} has other bytes")
-                else:
-                    lines.append(f"package {slot[0]}: {was[slot][1]} → {now[slot][1]}")
-        elif name == "manual":
-            had, has = set(before or ()), set(after or ())
-            lines += [
-                f"package {one.partition(':')[0]} is no longer asked for"
-                for one in sorted(had - has)
-            ]
-            lines += [f"package {one.partition(':')[0]} is asked for" for one in sorted(has - had)]
-        elif name == "auto":
-            continue  # what is not asked for: the packages or `manual` tell it
-        elif name == "script":
-            lines.append(
-                "its script "
-                + ("is gone" if not after else "is new" if not before else "has other bytes")
-            )
-        elif name == "shown":
-            was, now = before or {}, after or {}
-            differ = [one for one in sorted({*was, *now}) if was.get(one) != now.get(one)]
-            lines += [
-                f"{one}, which it looks at: {was.get(one, 'unset')} → {now.get(one, 'unset')}"
-                for one in differ
-            ]
-        elif name == "settings":
-            was, now = before or {}, after or {}
-            lines += [
-                _setting(one, was.get(one), now.get(one))
-                for one in sorted({*was, *now})
-                if was.get(one) != now.get(one)
-            ]
-        elif name == "parent":
-            lines.append("what it stands on changed")
-        elif isinstance(before, list) and isinstance(after, list):
-            was_there, is_there = ({canonical(value) for value in one} for one in (before, after))
-            gone = [value for value in before if canonical(value) not in is_there]
-            new_ones = [value for value in after if canonical(value) not in was_there]
-            lines += [f"{name}: without {_short(value)}" for value in gone]
-            lines += [f"{name}: with {_short(value)}" for value in new_ones]
-        else:
-            lines.append(f"{name}: {_short(before)} → {_short(after)}")
+        lines += _hits(hits)
+        hits = []
+        would = f"would be pulled from {one.place}" if one.place else "would be built"
+        lines.append(f"{one.stage.kind:<6}  {one.stage.name:<16} {one.stage.key[:8]} {would}")
+        lines += [f"        {line}" for cause in one.causes for line in cause.lines]
+    lines += _hits(hits)
+    lines += [f"{'out':<6}  {one.line}" for one in answer.out]
+    if not answer.redone:
+        lines.append("nothing would be redone: every image is in the cache")
     return lines
 
 
-def _setting(name: str, before: Any, after: Any) -> str:
-    """How a field of the settings differs; of a digest or of files that it makes, only that."""
-    if name == "password" or isinstance(before or after, dict):
-        return f"{name} is " + ("gone" if not after else "new" if not before else "another")
-    said = [
-        ", ".join(map(str, one)) if isinstance(one, list) else str(one or "none")
-        for one in (before or "", after or "")
+def _hits(titles: Sequence[str]) -> list[str]:
+    """What stays, stages that follow each other in one line."""
+    if not titles:
+        return []
+    # A title is not parted.
+    text = ", ".join(title.replace(" ", "\xa0") for title in titles)
+    lines = textwrap.wrap(
+        text, WIDTH - 8, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+    )
+    heads = [HIT, *[""] * len(lines)]
+    return [
+        f"{head:<6}  {line}".replace("\xa0", " ") for head, line in zip(heads, lines, strict=False)
     ]
-    return f"{name}: {said[0][:80]} → {said[1][:80]}"
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, list) and value:
-        value = value[0]
-    return str(value)[:80]
+def _json(answer: Answer) -> str:
+    """For a program; without a lock that can be resolved there are no stages."""
+    session = answer.session
+    told: Mapping[str, Any] = {
+        "format": FORMAT,
+        "spec": session.name,
+        "redone": answer.redone,
+        "lock": {"path": str(session.lock_path), "state": answer.state, "notes": answer.lock},
+        "stages": [one.plain() for one in answer.stages],
+        "published": [one.plain() for one in answer.out],
+    }
+    return session.mask(json.dumps(told, indent=1))

@@ -55,13 +55,16 @@ COMMANDS = {
             more="With what it includes, its variant and vars: YAML that could stand in its place.",
         ),
         Command(
-            name="why", takes=("lock", *SHARE), summary="what a build would redo, and why",
-            more="Exit status 0: nothing; 2: something.",
+            name="why", takes=(*ASK, *SHARE, "format"), summary="what a build would redo, and why",
+            more="Exit status 0: nothing; 2: a stage, or a published file that is not as it was.\n"
+            "By the lock, if it fits the spec: nobody is asked. Else, and with lock=latest, it is\n"
+            "resolved as a build would, and not written. format=json: for other programs.",
         ),
         Command(
-            name="outdated", takes=(*ASK[1:], *SHARE, "format"),
+            name="outdated", takes=(*ASK[1:], *SHARE, "format", "changelog"),
             summary="what lock=latest would change; writes no lock",
             more="Exit status 0: nothing; 2: some package, with its repository and security marked."
+            "\nchangelog=1: with the new entries of changelogs, where the repositories have them."
             "\nformat=markdown or json: for a pull request, for other programs.",
         ),
         Command(
@@ -223,6 +226,7 @@ VALUES = {
     "severity": ("low", "medium", "high", "critical"),
     "network": ("1",),
     "shell_on_failure": ("1",),
+    "changelog": ("1",),
     "cache_mode": ("pull", "push", "both"),
     "cache_trust": ("any",),
     "verbose": ("1",),

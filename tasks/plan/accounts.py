@@ -15,9 +15,8 @@ from ..spec.machine import is_key
 from ..spec.model import Group, Layer, Spec, User
 from ..spec.rules import places
 from ..spec.words import field_of_layer
-from .keys import canonical
 from .lockfile import Lock
-from .passwords import crypted
+from .passwords import crypted, salt_of
 
 KEYS_LIMIT = 1 << 18
 """Bytes of a file of public keys."""
@@ -69,10 +68,13 @@ def _shadow(user: User, layer: Layer, lock: Lock) -> str:
     """As that of root: the salt is made of the packages, never of the password."""
     if user.hashed_password or not user.password:
         return user.hashed_password
+    return crypted(user.password, user_salt(user, layer, lock))
+
+
+def user_salt(user: User, layer: Layer, lock: Lock) -> str:
+    """The salt of a user's password."""
     number = next(index for index, one in enumerate(lock.layers) if one.name == layer.name)
-    records = [record.identity for record in lock.installed(number + 1)]
-    salt = hashlib.sha256(canonical([user.name, records]).encode()).hexdigest()[:16]
-    return crypted(user.password, salt)
+    return salt_of(user.name, lock, number + 1)
 
 
 def authorized_keys(user: User, layer: Layer, spec: Spec) -> str:

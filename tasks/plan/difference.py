@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..debian.changelog import Changelog
 from ..errors import printable
 from ..spec.words import counted
 from .changes import SHOWN, Change, Package, compared, items_of
@@ -32,14 +33,15 @@ class Image:
 class File:
     """What a path of a tree is; `size` in bytes is a file's, `target` a link's or a device's.
 
+    Owners are numbers, or names where a tree has yet to tell these. A size of -1 is not known.
     `digest` is of a file's content, "" where it is not needed. `attributes` are the extended ones:
     name and value, in hexadecimal.
     """
 
     kind: str
     mode: int
-    uid: int
-    gid: int
+    uid: int | str
+    gid: int | str
     size: int = 0
     target: str = ""
     digest: str = ""
@@ -47,8 +49,8 @@ class File:
 
     def told(self) -> str:
         """It in a few words."""
-        size = f" {self.size} bytes" if self.kind == "file" else ""
-        target = f" → {_line(self.target)}" if self.target else ""
+        size = f" {self.size} bytes" if self.kind == "file" and self.size >= 0 else ""
+        target = f" → {one_line(self.target)}" if self.target else ""
         return f"{self.kind} {self.mode:04o} {self.uid}:{self.gid}{size}{target}"
 
 
@@ -72,13 +74,13 @@ class Part:
 
     def line(self) -> str:
         """It in a line, with the sign of a package's."""
-        name = _line(self.name)
+        name = one_line(self.name)
         if self.before is None:
             assert self.after is not None
             return f"+ {name} ({_told(self.after)})"
         if self.after is None:
             return f"- {name} ({_told(self.before)})"
-        return f"  {name}: {'; '.join(_between(self.before, self.after))}"
+        return f"  {name}: {'; '.join(between(self.before, self.after))}"
 
     def plain(self, what: str) -> dict[str, Any]:
         """It for another program, whose name is called `what`."""
@@ -101,6 +103,7 @@ class Difference:
     packages: Sequence[Change] | None
     images: Sequence[Part] | None
     files: Sequence[Part] | None
+    changelogs: Sequence[Changelog] = ()
 
     @property
     def parts(self) -> dict[str, Sequence[Change | Part] | None]:
@@ -143,7 +146,7 @@ def _told(one: Image | File) -> str:
     return one.told() if isinstance(one, File) else f"{one.file}, {_size(one.size)}"
 
 
-def _between(before: Image | File, after: Image | File) -> list[str]:
+def between(before: Image | File, after: Image | File) -> list[str]:
     """How the two differ, each in a few words."""
     if isinstance(before, Image) and isinstance(after, Image):
         lines = [f"{before.file} → {after.file}"] if before.file != after.file else []
@@ -160,7 +163,9 @@ def _between(before: Image | File, after: Image | File) -> list[str]:
     if before.kind != after.kind:
         return [f"{before.told()} → {after.told()}"]
     lines = []
-    if before.size != after.size:
+    if -1 in (before.size, after.size):
+        lines += ["other content"] if before.digest != after.digest else []
+    elif before.size != after.size:
         lines.append(f"{before.size} → {after.size} bytes")
     elif before.digest != after.digest:
         lines.append(f"other content, {after.size} bytes")
@@ -170,9 +175,9 @@ def _between(before: Image | File, after: Image | File) -> list[str]:
         lines.append(f"mode {before.mode:04o} → {after.mode:04o}")
     if before.attributes != after.attributes:
         other = {name for name, _value in {*before.attributes} ^ {*after.attributes}}
-        lines.append(f"attributes {', '.join(_line(name) for name in sorted(other))}")
+        lines.append(f"attributes {', '.join(one_line(name) for name in sorted(other))}")
     if before.target != after.target:
-        lines.append(f"{_line(before.target)} → {_line(after.target)}")
+        lines.append(f"{one_line(before.target)} → {one_line(after.target)}")
     return lines
 
 
@@ -180,7 +185,7 @@ def _size(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 100_000 else counted(size, "byte")
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
     """A file's name or a link's text in one line, whatever is in it."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
@@ -199,9 +204,27 @@ def text(found: Difference) -> str:
     for name, part in found.parts.items():
         if part is None:
             continue
-        lines.append(f"{name}: {_counted(part)}")
-        lines += [f"  {one.line()}" for one in part]
+        lines += _part(name, part)
+    for log in found.changelogs:
+        lines += _log(log)
     return "\n".join(lines)
+
+
+def _log(log: Changelog) -> list[str]:
+    """The new entries of a source package, and of which packages it is."""
+    lines = [f"changelog of {log.source} ({', '.join(log.packages)})"]
+    for version, entry in log.entries:
+        lines += [f"  {version}", *(f"  {line}".rstrip() for line in entry)]
+    return lines
+
+
+def packages_text(found: Sequence[Change]) -> list[str]:
+    """The packages alone: how many of each kind, then a line for each."""
+    return _part("packages", found)
+
+
+def _part(name: str, part: Sequence[Change | Part]) -> list[str]:
+    return [f"{name}: {_counted(part)}", *(f"  {one.line()}" for one in part)]
 
 
 def _counted(part: Sequence[Change | Part]) -> str:
@@ -230,6 +253,10 @@ def markdown(found: Difference, heading: str) -> str:
             lines += ["", f"**{name}**", "", *map(_item, part[:SHOWN])]
             if len(part) > SHOWN:
                 lines.append(f"- … and {len(part) - SHOWN} more")
+    for log in found.changelogs:
+        heading, *rest = _log(log)
+        # What is indented by four is as it stands, whatever is in it.
+        lines += ["", f"**{heading}**", "", *(f"    {line}".rstrip() for line in rest)]
     return "\n".join([*lines, ""])
 
 
@@ -252,4 +279,15 @@ def as_json(found: Difference) -> str:
         told["images"] = [one.plain("mount") for one in found.images]
     if found.files is not None:
         told["files"] = [one.plain("path") for one in found.files]
+    if found.changelogs:
+        told["changelogs"] = [
+            {
+                "source": log.source,
+                "packages": list(log.packages),
+                "entries": [
+                    {"version": version, "text": "\n".join(entry)} for version, entry in log.entries
+                ],
+            }
+            for log in found.changelogs
+        ]
     return json.dumps(told, indent=1)

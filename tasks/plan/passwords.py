@@ -59,6 +59,10 @@ def shadow_field(spec: Spec, lock: Lock) -> str:
         return spec.settings.hashed_root_password
     if not spec.settings.root_password:
         return ""
-    records = [record.identity for record in lock.installed()]
-    salt = hashlib.sha256(canonical([spec.name, records]).encode()).hexdigest()[:16]
-    return crypted(spec.settings.root_password, salt)
+    return crypted(spec.settings.root_password, salt_of(spec.name, lock))
+
+
+def salt_of(name: str, lock: Lock, layers: int | None = None) -> str:
+    """The salt of a spec's root password or, with the first `layers` layers, of a user's."""
+    records = [record.identity for record in lock.installed(layers)]
+    return hashlib.sha256(canonical([name, records]).encode()).hexdigest()[:16]

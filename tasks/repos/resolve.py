@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from ..builder import Builder
 from ..debian import answers
@@ -84,10 +85,13 @@ def resolve(spec: Spec, builder: Builder, snapshots: Sequence[Snapshot], keep: L
     return lock
 
 
-def scanned(spec: Spec, builder: Builder, lock: Lock, old: Lock | None) -> Lock:
+def scanned(
+    spec: Spec, builder: Builder, lock: Lock, old: Lock | None, *, fetching: bool = True
+) -> Lock:
     """The lock with what the scripts of its layers' packages look at.
 
     The .debs tell, which the build needs in any case; of those that the old lock has, it tells.
+    Without `fetching` those count that are here.
     """
     known: dict[str, set[str]] = {}
     if old is not None and old.scan == lockfile.SCAN:
@@ -104,8 +108,11 @@ def scanned(spec: Spec, builder: Builder, lock: Lock, old: Lock | None) -> Lock:
         for record in (*base, *layered)
         if record.sha256 not in known and _known_name(record) not in reads.NOTHING
     ]
+    if not fetching:
+        new = [record for record in new if builder.cache.has_deb(record.sha256)]
     if new:
-        fetch(new, builder)
+        if fetching:
+            fetch(new, builder)
         builder.log.step(f"looking at what the scripts of {counted(len(new), 'package')} read")
         # Unpacking does not hold the interpreter's lock.
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
@@ -142,6 +149,10 @@ class Outcome:
     lock: Lock | None
 
 
+Scan = Literal["all", "here", "none"]
+"""Of which .debs it is wanted what their scripts look at: those that are not here are fetched."""
+
+
 def renew(
     spec: Spec,
     builder: Builder,
@@ -149,14 +160,13 @@ def renew(
     *,
     keep: bool,
     current: bool,
-    scan: bool = True,
+    scan: Scan = "all",
 ) -> Outcome:
     """The lock of a spec, by what its repositories have now.
 
     With `keep`, versions that the old lock names stay, and nothing is asked where its indexes are
     still here. Otherwise it is resolved anew only if a repository or, as `current` says, the spec
-    changed, or if it may be behind since `keep` made it. `scan`: what scripts look at is wanted,
-    for which .debs are fetched.
+    changed, or if it may be behind since `keep` made it.
     """
     pinned = old if keep else None
     snapshots = kept_snapshots(spec, builder, pinned) if pinned else None
@@ -169,8 +179,8 @@ def renew(
         if drop_broken(builder, snapshots):
             snapshots = ask_all(spec, builder, old, keep=keep)
     lock = resolve(spec, builder, snapshots, pinned)
-    if scan and spec.settings.shown:
-        lock = scanned(spec, builder, lock, old)
+    if scan != "none" and spec.settings.shown:
+        lock = scanned(spec, builder, lock, old, fetching=scan == "all")
     shutil.rmtree(builder.scratch / "resolve", ignore_errors=True)
     return Outcome(asked=asked, lock=replace(lock, kept=keep))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ..errors import BuildError
-from ..store import history
+from ..store import history, made_of
 
 if TYPE_CHECKING:
     from ..plan.stage import Stage
@@ -23,6 +23,8 @@ class Chronicle:
         self.began = time.time() - (time.monotonic() - session.started)
         self.result = "interrupted"
         self.building = False
+        self.published: Mapping[str, str] | None = None
+        """SHA-256 of what this run has in out/NAME/, by name; None where it did not come so far."""
         self._failed: dict[str, tuple[float, float]] = {}
 
     def begin(self) -> None:
@@ -58,6 +60,39 @@ class Chronicle:
                 stages=tuple(map(self._took, session.plan.stages)),
             )
             history.remember(session.state, session.name, build)
+        if self.published is None:
+            with contextlib.suppress(BuildError, OSError):
+                self.keep()
+
+    def keep(self) -> None:
+        """Remember what each stage was made of; of a run that did not publish, of those it had."""
+        session, plan = self.session, self.session.plan
+        there = {
+            stage.task: self._took(stage).result not in ("failed", "skipped")
+            for stage in plan.stages
+        }
+        files, kept = self.published, {}
+        if files is None:
+            last = made_of.last(session.state, session.name)
+            files, kept = last.files, {one.task: one for one in last.stages}
+
+        def made() -> made_of.Build:
+            from ..plan.notes import notes
+
+            told = notes(session.spec, plan.lock)
+            stages = [
+                made_of.Stage(
+                    task=one.task, key=one.key, there=there[one.task], inputs=one.inputs,
+                    notes=told.get(one.task, {}),
+                )
+                if self.published is not None or there[one.task] else kept.get(one.task)
+                for one in plan.stages
+            ]  # fmt: skip
+            return made_of.Build(files=files, stages=tuple(one for one in stages if one))
+
+        marks = [(one.task, one.key, there[one.task]) for one in plan.stages]
+        with contextlib.suppress(BuildError, OSError):  # a file that is gone by now
+            made_of.remember(session.state, session.name, files, marks, made)
 
     def _took(self, stage: Stage) -> history.Took:
         session = self.session

@@ -68,6 +68,7 @@ VARIABLES = {
     "fixed": "of `doit audit`: fixed=1 counts only what an update would fix",
     "from": "of `doit diff`: what is compared, as out/old or HEAD~3",
     "to": "of `doit diff`: with what",
+    "changelog": "changelog=1: of `doit outdated`, what the archives' changelogs say of it",
     "have": "of `doit keys`, for github and gitlab: a file of the entries there are, a line each",
     "provider": "of `doit ci`: github or gitlab",
     "file": "of `doit import`, `doit audit`: the file to read; of `doit report`: the one to write",
@@ -99,6 +100,7 @@ ONE_OF = {
     "dry": ("1",),
     "network": ("1",),
     "shell_on_failure": ("1",),
+    "changelog": ("1",),
     "cache_mode": ("pull", "push", "both"),
     "cache_trust": ("any",),
     "fixed": ("1",),
@@ -120,6 +122,8 @@ class Session:
     locked: str = "kept"
     changes: list[str] = field(default_factory=list)
     """Of the lock, in package terms, where this run wrote it."""
+    changed: str = ""
+    """How many of them of each kind, where packages changed."""
     lock_digest: str = ""
     """Of the lock's text as it was read last, for the plan: others may write a new one."""
     tried: set[str] = field(default_factory=set)
@@ -413,14 +417,18 @@ class Session:
     @cached_property
     def plan(self) -> Plan:
         """The stages; BuildError when there is no lock for this spec yet."""
-        from ..plan.inputs import host_inputs
-
         lock = self.read_lock()
         if lock is None or not self.fits(lock):
             raise BuildError(
                 f"{self.lock_path}: the lock is {lockfile.state(lock)}",
                 f"doit lock spec={self.spec.name}",
             )
+        return self.planned(lock)
+
+    def planned(self, lock: lockfile.Lock) -> Plan:
+        """The stages by a lock of this very spec, which need not be written yet."""
+        from ..plan.inputs import host_inputs
+
         memory = self.state / "tools.json"
         found = host_inputs(self.spec, lock, self.mirrors, memory, self.root)
         return make_plan(self.spec, lock, found)
@@ -659,8 +667,8 @@ class Session:
         """From here to its end this run uses the cache; what killed runs left is removed."""
         self.stack.enter_context(self.cache.used(self.screen.progress))
         left = self.cache.sweep()
-        memories = (self.state, self.state / "resolved", self.state / "builds")
-        for folder in (self.specs, *memories, self.out):
+        kept = [self.state / name for name in ("", "resolved", "builds", "made-of")]
+        for folder in (self.specs, *kept, self.out):
             left += sweep_temporary(folder)
         for path in left:
             self.screen.line(f"{self.shown(path)}: it is not Strata's; left alone")

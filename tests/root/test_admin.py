@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
+from support.repository import Fault
 from support.world import World, says
+from tasks.host.files import remove
 
 pytestmark = pytest.mark.root
 
@@ -31,18 +34,102 @@ def test_why_speaks_of_packages(built: World) -> None:
         assert (build.code, build.err) == (2, ""), build.text
         return build.out
 
-    assert "nothing would be redone" in built.doit("why", "spec=web").out
+    said = built.doit("why", "spec=web").out
+    assert said.splitlines() == [
+        "hit     base, layer packages, layer app, image /, image /boot",
+        "nothing would be redone: every image is in the cache",
+    ]
     built.add(built.deb("beta", "2", depends="gamma"))
+    # A lock that fits is what a build with lock=keep goes by: nobody is asked.
+    assert built.doit("why", "spec=web").out == said
+    assert built.server.requests == []
     built.doit("lock", "spec=web")
     said = why()
-    assert "package beta: 1 → 2" in said
+    says(said, "hit base, layer packages layer app", "would be built packages: beta 1 → 2 (from main)",
+         "image /", "would be built what it stands on changed (layer app)")  # fmt: skip
     assert "base " not in said
+    built.server.clear()
+    why()
+    assert built.server.requests == []
+    # A lock that does not fit is resolved as a build would, in memory.
+    before = built.kept()
     built.edit("packages: [alpha]", "packages: [alpha, delta]")
-    assert "older than the spec" in why()
-    built.doit("lock", "spec=web", "lock=keep")
-    said = why()
-    assert "package delta 1 is new" in said
-    assert "what it stands on changed" in said
+    says(why(), "specs/web.lock is older than the spec", "packages: + delta 1 (from main)",
+         "layer app", "packages: beta 1 → 2 (from main) what it stands on changed (layer packages)")  # fmt: skip
+    (built.root / "specs/web.lock").unlink()
+    says(why(), "specs/web.lock is missing", "packages: + delta 1 (from main)")
+    assert built.kept() == {name: text for name, text in before.items() if "web.lock" not in name}
+    built.server.faults["Release"] = Fault(status=404)
+    says(why(), "specs/web.lock is missing: a build resolves it first", "a build would end here: ")
+    built.server.faults.clear()
+    assert (
+        "with lock=frozen a build ends here"
+        in built.doit("why", "spec=web", "lock=frozen", check=False).out
+    )
+
+
+def test_why_knows_what_was_pruned_and_forgets_what_is_no_spec(built: World) -> None:
+    built.build()
+    (built.root / "specs/web.lock").rename(built.root / "kept.lock")
+    built.doit("prune")
+    (built.root / "kept.lock").rename(built.root / "specs/web.lock")
+    told = built.doit("why", "spec=web", check=False)
+    assert told.code == 2
+    day = time.strftime("%Y-%m-%d")
+    lines = told.out.splitlines()
+    assert lines[1::2] == [f"        not in the cache any more (pruned {day})"] * 5
+    # Where nothing tells of it, nothing is made up.
+    (built.root / ".doit/pruned.json").write_text("[" * 99)
+    assert "not in the cache any more\n" in built.doit("why", "spec=web", check=False).out
+    remove(built.root / ".doit")
+    assert "no earlier build of it is known here" in built.doit("why", "spec=web", check=False).out
+    built.build("lock=keep")
+    (built.root / ".doit/made-of/other.json").write_text("")
+    built.doit("prune")
+    assert [path.name for path in (built.root / ".doit/made-of").iterdir()] == ["web.json"]
+
+
+def test_why_compares_with_what_the_spec_was_whatever_became_of_it(built: World) -> None:
+    def why(*words: str) -> str:
+        build = built.doit("why", "spec=web", "lock=keep", *words, check=False)
+        assert (build.code, build.err) == (2, ""), build.text
+        return build.out
+
+    text = (built.root / "specs/web.yaml").read_text()
+    # A build that fails is none that anybody compares with; the other spec's is none either.
+    built.write("scripts/app.sh", "#!/bin/sh\nexit 1\n", 0o755)
+    assert built.doit("build", "spec=web", "lock=keep", check=False).code == 1
+    says(why(), "hit base, layer packages layer app", "would be built script scripts/app.sh changed",
+         "image / ", "what it stands on changed (layer app)")  # fmt: skip
+    assert why().count("changed") == 3
+    built.write(
+        "web.yaml",
+        text.replace("layers:\n", "layers:\n  - {name: mid, files: {/m: {content: m}}}\n"),
+    )
+    says(why(), "layer mid", "would be built it is new: the last build had none layer app",
+         "script scripts/app.sh changed what it stands on changed (layer mid)")  # fmt: skip
+    built.write("web.yaml", text[: text.index("layers:")] + text[text.index("images:") :])
+    says(
+        why(),
+        "hit base, layer packages image /",
+        "would be built what it stands on changed (layer app is gone)",
+    )
+    # Of several changes, each is told where it was made.
+    built.write("web.yaml", text.replace("packages: [beta]", "packages: [beta, delta]"))
+    says(
+        why(), "layer app", "packages: + delta 1 (from main) script scripts/app.sh changed image /"
+    )
+    # Where .doit/ is gone, the record of what is published tells, but for sizes.
+    built.write("web.yaml", text)
+    built.write("files/motd", "other\n\n")
+    says(why(), "file /etc/motd changed (6 → 7 bytes) script scripts/app.sh changed image /")
+    remove(built.root / ".doit")
+    says(why(), "file /etc/motd changed (other content) script scripts/app.sh changed image /")
+    # What somebody put in its place commands no terminal, and is not followed.
+    (built.root / ".doit/made-of").symlink_to("/etc")
+    says(why(), "file /etc/motd changed (other content)")
+    remove(built.root / "out")
+    says(why(), "no earlier build of it is known here", "nothing is published in out/web/ yet")
 
 
 def test_prune_keeps_what_a_lock_needs(built: World) -> None:

@@ -27,8 +27,26 @@ def test_what_is_outdated_and_what_an_upgrade_changed(tiny: World) -> None:
     assert tiny.doit("outdated", "spec=web").out.strip().endswith("packages: the same")
     shutil.copytree(tiny.root / "out/web", tiny.root / "old")
 
-    tiny.add(tiny.deb("beta", "2", files={"/usr/beta": "22\n", "/etc/new": "n\n"}))
+    # As in an archive's pool, whose Release names the place of changelogs.
+    tiny.repository.add(tiny.deb("beta", "2", files={"/usr/beta": "22\n", "/etc/new": "n\n"}))
+    tiny.repository.changelogs = f"{tiny.server.url}/changelogs/@CHANGEPATH@_changelog"
+    place = tiny.repository.pool / "b/beta"
+    place.mkdir(parents=True)
+    (tiny.repository.pool / "beta_2_all.deb").rename(place / "beta_2_all.deb")
+    tiny.repository.publish()
+    logs = tiny.repository.root / "changelogs/main/b/beta"
+    logs.mkdir(parents=True)
+    (logs / "beta_2_changelog").write_text(
+        "beta (2) a; urgency=low\n\n  * New.\n\n -- A\n\nbeta (1) a; urgency=low\n\n  * Old.\n"
+    )
     before = tiny.kept()
+    found = tiny.doit("outdated", "spec=web", "changelog=1", check=False)
+    assert found.code == 2
+    says(found.out, "beta 1 → 2 (from main) changelog of beta (beta) 2 * New.")
+    assert "Old" not in found.out
+    (logs / "beta_2_changelog").unlink()
+    found = tiny.doit("outdated", "spec=web", "changelog=1", check=False)
+    assert (found.code, "changelog of" in found.out) == (2, False)
     found = tiny.doit("outdated", "spec=web", check=False)
     assert found.code == 2
     says(found.out, "packages: 1 changed", "beta 1 → 2 (from main)")

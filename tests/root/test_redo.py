@@ -1,13 +1,17 @@
-"""What a change redoes, and what it does not: each row of the promise, on real builds."""
+"""What a change redoes, and what it does not: each row of the promise, on real builds.
+
+Before each of these builds `why` is asked, which must tell the very same, with the change as the cause.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +29,75 @@ HIT = {"base": "hit", "packages": "hit", "app": "hit", "/": "hit", "/boot": "hit
 IMAGES = {"/": "built", "/boot": "built"}
 
 
+def asked(world: World, *words: str, spec: str = "web") -> dict[str, Any]:
+    """What `why` says to a program; its exit status says the same."""
+    done = world.doit("why", f"spec={spec}", "format=json", *words, check=False)
+    assert "Traceback" not in done.text
+    told: dict[str, Any] = json.loads(done.out)
+    assert done.code == (2 if told["redone"] else 0), done.text
+    return told
+
+
+def stands(stage: str) -> str:
+    return f"what it stands on changed ({stage})"
+
+
+def redone(
+    world: World,
+    results: Mapping[str, str],
+    causes: Mapping[str, str | list[str]],
+    *words: str,
+    spec: str = "web",
+    asks: Sequence[str] = ("lock=latest",),
+    published: Sequence[str] = (),
+) -> None:
+    """A build does just this, and `why` said so before: these causes, and no others.
+
+    Of a stage that is not named in `causes` it is that it stands on the first that is.
+    """
+    before = world.kept()
+    told = asked(world, *words, *asks, spec=spec)
+    assert world.kept() == before
+    states = {one["name"]: one["state"] for one in told["stages"]}
+    found = {one["name"]: [cause["text"] for cause in one["causes"]] for one in told["stages"]
+             if one["state"] == "built"}  # fmt: skip
+    first = next(iter(causes), "")
+    expected = {
+        name: causes.get(name, stands(first if first == "base" else f"layer {first}"))
+        for name in found
+    }
+    assert found == {
+        name: one if isinstance(one, list) else [one] for name, one in expected.items()
+    }
+    assert set(causes) <= set(found)
+    assert [one["text"] for one in told["published"]] == list(published)
+    assert world.build(*words, spec=spec) == results == states
+
+
+def moved(world: World, *lines: str) -> None:
+    """`outdated` says these lines of the packages, and nothing else; so does `diff`, once they are locked."""
+    said = world.doit("outdated", "spec=web", check=False)
+    assert (said.code, said.out.splitlines()[2:]) == (2, list(lines)), said.text
+    old = world.root / "old.lock"
+    shutil.copy(world.root / "specs/web.lock", old)
+    locked = world.doit("lock", "spec=web").out.splitlines()
+    heading = said.out.splitlines()[1]
+    assert locked[locked.index(heading) :] == said.out.splitlines()[1:]
+    compared = world.doit("diff", "from=old.lock", "to=specs/web.lock").out.splitlines()
+    assert compared[1:] == said.out.splitlines()[1:]
+
+
+def differs(world: World, *lines: str) -> None:
+    """`diff` says just these lines of the build before, which old/ has, and this one; no image's size."""
+    said = world.doit("diff", "from=old", "to=out/web").out.splitlines()
+    sizes = ("    /: ", "    /boot: ")
+    assert [line for line in said[1:] if not line.startswith(sizes)] == list(lines)
+
+
 def test_nothing_changed_redoes_nothing(built: World) -> None:
     before = built.outputs()
+    assert not asked(built)["redone"]
+    assert built.server.requests == []
     assert built.build() == HIT
     assert built.json()["published"] is False
     assert [(method, status) for method, path, status in built.server.requests] == [("GET", 304)]
@@ -46,40 +117,55 @@ def test_lock_frozen_asks_no_repository(built: World) -> None:
 def test_repository_moved_without_my_packages(built: World) -> None:
     lock = built.json()["lock"]
     built.add(built.deb("epsilon", "2"))
-    assert built.build() == HIT
+    assert built.doit("outdated", "spec=web").code == 0
+    assert asked(built, "lock=latest")["lock"]["state"] == "behind"
+    redone(built, HIT, {})
     assert built.json()["lock"] != lock
     assert built.json()["locked"] == "written"
 
 
 def test_package_of_the_top_layer_moved(built: World) -> None:
     built.add(built.deb("beta", "2", depends="gamma"))
-    assert built.build() == {**HIT, "app": "built", **IMAGES}
+    redone(built, {**HIT, "app": "built", **IMAGES}, {"app": "packages: beta 1 → 2 (from main)"})
+    assert not asked(built)["redone"]
     assert "beta 2 all" in (built.root / "out/web/packages.txt").read_text().splitlines()
 
 
 def test_dependency_of_the_top_layer_moved(built: World) -> None:
     built.add(built.deb("gamma", "1.5"))
-    assert built.build() == {**HIT, "app": "built", **IMAGES}
+    moved(built, "    gamma 1 → 1.5 (from main)")
+    redone(built, {**HIT, "app": "built", **IMAGES}, {"app": "packages: gamma 1 → 1.5 (from main)"},
+           asks=())  # fmt: skip
 
 
 def test_base_package_moved(built: World) -> None:
     built.add(built.deb("baseline", "2", priority="required", essential=True))
-    assert set(built.build().values()) == {"built"}
+    moved(built, "    baseline 1 → 2 (from main)")
+    cause = {"base": "packages: baseline 1 → 2 (from main)"}
+    redone(built, dict.fromkeys(HIT, "built"), cause, asks=())
 
 
 def test_package_with_the_same_version_and_other_bytes_moved(built: World) -> None:
     built.repository.remove("beta")
     built.add(built.deb("beta", "1", depends="gamma", files={"/usr/share/beta/version": "other\n"}))
-    assert built.build() == {**HIT, "app": "built", **IMAGES}
+    moved(built, "    beta 1: other bytes of the same version (from main)")
+    redone(built, {**HIT, "app": "built", **IMAGES},
+           {"app": "packages: beta 1: other bytes of the same version (from main)"}, asks=())  # fmt: skip
+
+
+OTHER = ("out/web/web.img.gz is of another build", "out/web/web-boot.img.gz is of another build")
 
 
 def test_package_added_and_removed_again(built: World) -> None:
     before = built.outputs()
     built.edit("packages: [alpha]", "packages: [alpha, delta]")
-    assert built.build() == {"base": "hit", "packages": "built", "app": "built", **IMAGES}
+    moved(built, "  + delta 1 (packages, from main)")
+    redone(built, {**HIT, "packages": "built", "app": "built", **IMAGES},
+           {"packages": "packages: + delta 1 (from main)"}, asks=())  # fmt: skip
     assert built.outputs() != before
     built.edit("packages: [alpha, delta]", "packages: [alpha]")
-    assert built.build() == HIT
+    redone(built, HIT, {}, asks=(), published=OTHER)
+    assert not asked(built)["redone"]
     assert built.json()["published"] is True
     assert built.outputs() == before
 
@@ -104,7 +190,7 @@ def _touched(world: World) -> None:
 @pytest.mark.parametrize("change", [_reformatted, _reordered, _touched])
 def test_what_is_no_content_redoes_nothing(built: World, change: Callable[[World], None]) -> None:
     change(built)
-    assert built.build() == HIT
+    redone(built, HIT, {}, asks=())
 
 
 def test_mirror_swapped_for_one_with_the_same_content(built: World, tmp_path: Path) -> None:
@@ -112,6 +198,7 @@ def test_mirror_swapped_for_one_with_the_same_content(built: World, tmp_path: Pa
     copy = tmp_path / "another-mirror"
     shutil.copytree(built.repository.root, copy, symlinks=True)
     with Server(copy) as other:
+        assert not asked(built, f"mirror={other.url}", "lock=latest")["redone"]
         assert built.build(f"mirror={other.url}") == HIT
         assert other.requests
     assert (built.root / "specs/web.lock").read_text() == lock
@@ -130,19 +217,33 @@ def _script_byte(world: World) -> None:
     path.write_text(path.read_text() + "\n")
 
 
-@pytest.mark.parametrize("change", [_file_content, _file_executable, _script_byte])
-def test_file_or_script_changed_and_undone(built: World, change: Callable[[World], None]) -> None:
+@pytest.mark.parametrize(
+    ("change", "cause", "files"),
+    [
+        (_file_content, "file /etc/motd changed (6 → 8 bytes)",
+         ["files: 1 changed", "    /etc/motd: 6 → 8 bytes"]),
+        (_file_executable, "file /etc/motd changed (mode 0644 → 0755)",
+         ["files: 1 changed", "    /etc/motd: mode 0644 → 0755"]),
+        # It makes what it made.
+        (_script_byte, "script scripts/app.sh changed", ["files: the same"]),
+    ],
+)  # fmt: skip
+def test_file_or_script_changed_and_undone(
+    built: World, change: Callable[[World], None], cause: str, files: list[str]
+) -> None:
     before = built.outputs()
+    shutil.copytree(built.root / "out/web", built.root / "old")
     saved = {
         path: (path.read_bytes(), path.stat().st_mode)
         for path in ((built.root / "specs/files/motd"), (built.root / "specs/scripts/app.sh"))
     }
     change(built)
-    assert built.build() == {**HIT, "app": "built", **IMAGES}
+    redone(built, {**HIT, "app": "built", **IMAGES}, {"app": cause}, asks=())
+    differs(built, "packages: the same", "images: 2 changed", *files)
     for path, (content, mode) in saved.items():
         path.write_bytes(content)
         path.chmod(mode)
-    assert built.build() == HIT
+    redone(built, HIT, {}, asks=(), published=OTHER)
     assert built.outputs() == before
 
 
@@ -185,30 +286,35 @@ def test_source_edited_while_it_is_built(built: World, name: str) -> None:
 
 def test_option_of_one_image(built: World) -> None:
     before = built.outputs()
+    shutil.copytree(built.root / "out/web", built.root / "old")
     built.edit("format: ext2}", "format: ext2, label: boot}")
-    assert built.build() == {**HIT, "/boot": "built"}
+    redone(built, {**HIT, "/boot": "built"}, {"/boot": "/boot: label none → boot"}, asks=())
+    differs(built, "packages: the same", "images: 1 changed", "files: the same")
     assert built.outputs()["web.img.gz"] == before["web.img.gz"]
     built.edit("format: ext2, label: boot}", "format: ext2}")
-    assert built.build() == HIT
+    redone(built, HIT, {}, asks=(), published=OTHER[1:])
     assert built.outputs() == before
 
 
 def test_output_renamed(built: World) -> None:
     built.edit("file: web.img.gz", "file: renamed.img.gz")
-    assert built.build() == HIT
+    redone(
+        built, HIT, {}, asks=(), published=["out/web/renamed.img.gz is called web.img.gz so far"]
+    )
     assert sorted(built.outputs()) == ["renamed.img.gz", "web-boot.img.gz"]
 
 
 def test_second_spec_with_the_same_base(built: World) -> None:
     text = (built.root / "specs/web.yaml").read_text()
     built.write("other.yaml", text.replace("packages: [alpha]", "packages: [delta]"))
-    assert built.build(spec="other")["base"] == "hit"
-    assert built.results("other")["packages"] == "built"
+    new = dict.fromkeys(("packages", "app", "/", "/boot"), "no earlier build of it is known here")
+    redone(built, {**HIT, **dict.fromkeys(new, "built")}, new, spec="other",
+           published=["nothing is published in out/other/ yet"])  # fmt: skip
 
 
 def test_fresh_clone_with_lock_and_cache(built: World, tmp_path: Path) -> None:
     clone = built.clone(tmp_path / "clone", cache="*")
-    assert clone.build() == HIT
+    redone(clone, HIT, {}, asks=(), published=["nothing is published in out/web/ yet"])
     assert clone.json()["published"] is True
     assert clone.outputs() == built.outputs()
 
@@ -221,7 +327,14 @@ def test_fresh_clone_with_lock_and_images_only(built: World, tmp_path: Path) -> 
     assert built.server.requests == []
 
 
-HARMS = ("truncated", "missing", "flipped", "no record")
+HARMED = {
+    "truncated": "it is damaged in the cache",
+    "missing": "its file in the cache is missing",
+    "flipped": "it is damaged in the cache",
+    "no record": "its record in the cache is missing",
+}
+
+HARMS = tuple(HARMED)
 
 
 def harmed(*pairs: tuple[str, str], kinds: Sequence[str]) -> list[Any]:
@@ -239,6 +352,11 @@ def harmed(*pairs: tuple[str, str], kinds: Sequence[str]) -> list[Any]:
 )  # fmt: skip
 def test_damaged_entry_that_nothing_needs(built: World, kind: str, harm: str) -> None:
     _harm(built, kind, harm)
+    told = asked(built)
+    assert told["redone"] == (kind == "image")
+    if kind == "image":
+        (image,) = (one for one in told["stages"] if one["state"] == "built")
+        assert (image["name"], [one["text"] for one in image["causes"]]) == ("/", [HARMED[harm]])
     results = built.build("lock=keep")
     if kind == "image":
         # The image of / is asked for by publish, so it is made again, from the layers.
@@ -256,8 +374,9 @@ def test_damaged_entry_that_nothing_needs(built: World, kind: str, harm: str) ->
 def test_damaged_entry_that_is_needed(built: World, kind: str, harm: str) -> None:
     _harm(built, kind, harm)
     _harm(built, "image", "missing")
-    expected = {**HIT, "/": "built", {"base": "base", "layer": "app"}[kind]: "built"}
-    assert built.build("lock=keep") == expected
+    name = {"base": "base", "layer": "app"}[kind]
+    redone(built, {**HIT, "/": "built", name: "built"},
+           {name: HARMED[harm], "/": HARMED["missing"]}, "lock=keep", asks=())  # fmt: skip
 
 
 def _harm(world: World, kind: str, harm: str) -> None:
@@ -301,7 +420,10 @@ def test_output_deleted_or_damaged(built: World, harm: str) -> None:
     else:
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
-    assert built.build("lock=keep") == HIT
+    state = {"deleted": "/web.img.gz is gone", "folder deleted": "/ is gone"}.get(
+        harm, "/web.img.gz changed since it was published"
+    )
+    redone(built, HIT, {}, "lock=keep", asks=(), published=[f"out/web{state}"])
     assert built.json()["published"] is True
     assert built.outputs() == before
 

@@ -427,7 +427,7 @@ def test_what_a_locale_cannot_write_is_no_error(tiny: World, turkish: dict[str, 
     tiny.env |= turkish
     done = tiny.doit("why", "spec=web", check=False)
     assert done.code == 2
-    assert "package beta: 1 \\u2192 2" in done.out
+    assert "packages: beta 1 \\u2192 2 (from main)" in done.out
 
 
 # ---------------------------------------------------------------- doit reproduce

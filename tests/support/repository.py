@@ -255,6 +255,7 @@ class Repository:
         self.origin, self.label, self.version = origin, label, version
         self.key = session_key() if isinstance(key, EllipsisType) else key
         self.valid_until, self.inrelease = valid_until, inrelease
+        self.changelogs = ""  # the Release's field
         self.dist = self.root if flat else self.root / "dists" / suite
         self.pool = self.root / "pool" / ("" if flat else f"{suite}/{component}")
         self.pool.mkdir(parents=True, exist_ok=True)
@@ -337,7 +338,7 @@ class Repository:
             alias.symlink_to(os.path.relpath(self.dist, alias.parent))
 
     def _debs(self) -> list[Path]:
-        return sorted(self.pool.glob("[!.]*.deb"))
+        return sorted(self.pool.rglob("[!.]*.deb"))
 
     def _next_stamp(self) -> int:
         # HTTP dates count seconds, publishes may not wait for one. They start a day ago because
@@ -366,6 +367,7 @@ class Repository:
             "Valid-Until": until,
             "Acquire-By-Hash": "yes" if self.by_hash else None,
             "Architectures": self.arch,
+            "Changelogs": self.changelogs,
             "Components": None if self.flat else self.component,
         }
         lines = [f"{name}: {value}" for name, value in fields.items() if value]

@@ -42,7 +42,8 @@ KNOWN = re.compile(
     | cache/index/(\.[0-9a-f]{16}\.lock|(live-[0-9a-f]{16}|snapshot-[0-9a-f-]{49})/[^/]+)
     | out/\w+/([\w.-]+\.img\.gz|\w+\.yaml|packages\.txt|SHA256SUMS|(build|host)\.json|log/[\w.-]+\.log)
     | \.doit/(\w+\.sqlite3|seen\.json|tools\.json|validated/[0-9a-f]{64}|resolved/[0-9a-f]{32}\.json
-      |builds/\w+\.jsonl|built/(base|layer|image)-[0-9a-f]{32}-[0-9a-f]{32}
+      |builds/\w+\.jsonl|made-of/\w+\.json|pruned\.json
+      |built/(base|layer|image)-[0-9a-f]{32}-[0-9a-f]{32}
       |scratch/strata-\d+/(\.lock|CACHEDIR\.TAG))
     """,
     re.VERBOSE,
@@ -52,7 +53,7 @@ KNOWN = re.compile(
 # SIGKILL alone leaves these: apt's own unfinished list, and what sqlite takes its file back from.
 AFTER_KILL = re.compile(
     r"cache/index/(live-[0-9a-f]{16}/partial/[^/]+|\.new-[0-9a-f]{16}(/[^/]+)?)"
-    r"|\.doit/\w+\.sqlite3-journal|(cache/\w+|specs|out/\w+|\.doit(/resolved|/built)?)/\.strata-[0-9a-f]{16}\.tmp"
+    r"|\.doit/\w+\.sqlite3-journal|(cache/\w+|specs|out/\w+|\.doit(/resolved|/built|/builds|/made-of)?)/\.strata-[0-9a-f]{16}\.tmp"
 )
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from support import samples
+from support.made import told
 from support.samples import record
-from tasks.commands.why import differences
 from tasks.errors import BuildError
 from tasks.plan import fstab, job
 from tasks.plan.entries import layer_entries
@@ -194,8 +194,9 @@ def test_a_uuid_is_one_of_rfc_9562() -> None:
 def test_why_tells_the_setting_that_differs() -> None:
     old = {"settings": {"hostname": "a", "password": "1", "fstab": {"text": "x", "asked": False}}}
     new = {"settings": {"hostname": "b", "password": "2", "os_release": ["web", "1"]}}
-    assert differences(old, new) == [
-        "fstab is gone", "hostname: a → b", "os_release: none → web, 1", "password is another"]  # fmt: skip
+    assert told(old, new) == [
+        "settings: hostname a → b", "settings: version none → 1",
+        "settings: root's password is another", "settings: fstab is gone"]  # fmt: skip
 
 
 def test_a_job_of_it_is_the_same_as_json(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from support import samples
 from support.samples import IMAGE, REPO, record
 from tasks.formats.options import check_options
 from tasks.formats.table import FILESYSTEMS
+from tasks.plan.cause import Made, Now
+from tasks.plan.causes import causes, following
 from tasks.plan.keys import canonical, key, resolution_inputs
 from tasks.plan.lockfile import Lock
 from tasks.plan.plan import RECIPES, make_plan
@@ -208,6 +210,25 @@ def test_what_a_change_redoes(case: Case, name: str) -> None:
     after = change(case)
     assert after != case
     assert changed(make_plan(*case), make_plan(*after)) == expected
+
+
+@pytest.mark.parametrize("name", [name for name, (_change, redone) in CHANGES.items() if redone])
+def test_the_cause_of_what_is_redone_is_the_change_that_was_made(case: Case, name: str) -> None:
+    """Once, where it was made: what only stands on that has no cause of its own."""
+    before, after = (make_plan(*one) for one in (case, CHANGES[name][0](case)))
+    told: dict[str, list[str]] = {}
+    for old, new in zip(before.stages, after.stages, strict=True):
+        if old.key != new.key:
+            sides: dict[str, Any] = {"name": new.name, "notes": {}}
+            now = Now(inputs=new.inputs, known={}, passwords={}, **sides)
+            moved = old.inputs.get("parent") != new.inputs.get("parent")
+            below = {text for texts in told.values() for text in texts}
+            found = following(causes(Made(inputs=old.inputs, **sides), now), below, moved=moved)
+            told |= {new.task: [one.text for one in found]} if found else {}
+    own = CHANGES[name][1] if name in ("filesystem tool's version", "compressor's version") else {
+        next(stage.task for stage in after.stages if stage.task in CHANGES[name][1])}  # fmt: skip
+    assert set(told) == own
+    assert len({text for texts in told.values() for text in texts}) == 1, told
 
 
 @pytest.mark.parametrize(
