@@ -67,3 +67,5 @@ class CommandFailed(BuildError):
         super().__init__(message, hint)
         self.status = status
         self.output = output
+        self.packages: tuple[str, ...] = ()
+        """The packages that apt itself blamed, by name."""

@@ -38,6 +38,8 @@ def task_lock() -> Task:
         from .commands.lock import update
 
         session = _session()
+        if Reporter.selected_of(NEEDS_ROOT):
+            session.screen.begin(session.name, session.variables.get("progress", "auto"))
         _ = session.shared  # what it cannot be is said before anything is done
         if Reporter.selected_of(NEEDS_ROOT):
             session.need_root_first()
@@ -58,6 +60,8 @@ def task_lock() -> Task:
                 session.screen.line(f"  {network_told(name)}")
             for line in session.changes:
                 session.screen.line(f"  {line}")
+        if Reporter.selected_of(NEEDS_ROOT):
+            session.told.plan(Reporter.chosen)
 
     return {"actions": [action(work)], "uptodate": [False]}
 
@@ -78,7 +82,10 @@ class InCache:
             beside = plan.images if every else ()
         else:  # an image that lacks is made from all of them
             beside = plan.tree if Reporter.selected_of(("build", "image")) else ()
-        return _session().exchange.have(self.stage, beside)
+        there = _session().exchange.have(self.stage, beside)
+        if there:
+            _session().told.decided(self.stage)
+        return there
 
     def __str__(self) -> str:
         return f"the cache has {self.stage.entry}"
@@ -116,6 +123,7 @@ def _planned() -> Plan | None:
     except BuildError as error:
         if not Reporter.running:
             return None
+        session.chronicle.refused(error)
         raise InvalidDodoFile(session.mask_if_known(str(error))) from error
 
 

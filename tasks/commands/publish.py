@@ -47,13 +47,13 @@ def publish(session: Session) -> None:
     with session.clearing():
         to = _publication(session)
         changed = stage.publish(to)
-    for one in session.plan.stages:
-        if one.task not in session.results:
-            session.say(one)
+    session.told.rest(all=True)
+    session.screen.close()
     for notice in stage.warned(to):
-        session.screen.line(f"warning: {notice.layer}: {notice.text()}")
+        session.screen.warned(f"warning: {notice.layer}: {notice.text()}")
+    session.chronicle.published = changed
     state = "published to" if changed else "unchanged in"
-    session.screen.note(f"{state} {os.path.relpath(session.out)}/")
+    session.screen.note(f"{state} {os.path.relpath(session.out)}/: {session.told.total()}")
 
 
 def clean(session: Session) -> None:

@@ -74,6 +74,8 @@ def on_signal(number: int, _frame: FrameType | None) -> None:
     if _signal or _closing:
         return
     _signal = number
+    if _before is not None:
+        _before()
     name = signal.Signals(number).name
     with contextlib.suppress(OSError):  # the terminal may be gone; print() may be what was cut
         os.write(2, f"\ninterrupted by {name}; what was whole is kept\n".encode())
@@ -82,6 +84,13 @@ def on_signal(number: int, _frame: FrameType | None) -> None:
 
 
 _hooks: list[Callable[[], None]] = []
+_before: Callable[[], None] | None = None
+
+
+def before_signal(hook: Callable[[], None]) -> None:
+    """Have this called before a signal's own line is written: what takes a bar off the screen."""
+    global _before
+    _before = hook
 
 
 def at_signal(hook: Callable[[], None]) -> None:
@@ -198,20 +207,27 @@ def run(
     quiet: bool = False,
     shown: Callable[[str], str] | None = None,
     blamed: Mapping[str, str] | None = None,
+    typed: str | None = None,
+    telling: Callable[[str], bool] | None = None,
 ) -> int:
     """Run a command, its whole output line by line into the log; the exit status.
 
     A status that is not in `ok` is a CommandFailed with the last lines that matter. `what` says in
     the message what the command was for. `quiet` keeps a very long argument list out of the log.
     `shown` is what becomes of each line. `blamed` says whose fault a failure is, by the title of
-    the sandbox's step that failed.
+    the sandbox's step that failed. `typed` is how the command is written in the log, "" for what is
+    Strata's own. `telling` looks at each line first: True for one that only says how far it is.
     """
     log = log or Log(None)
     full: list[str] = []
     blame = ""
     # Of this command alone: others may write to the same log meanwhile.
     said: deque[str] = deque(maxlen=400)
-    log.line("+ " + (shlex.join(argv) if not quiet else shlex.join(argv[:2]) + " ..."))
+    whole = shlex.join(argv) if not quiet else shlex.join(argv[:2]) + " ..."
+    if typed != whole:
+        (log.line if typed is None else log.plumbing)(f"+ {whole}")
+    if typed:
+        log.line(f"+ {typed}")
     if argv[0] in ("apt-get", "apt-helper") and _may_unshare():
         # Its methods wait for a dead mirror's timeout before they see that apt itself was killed.
         argv = ["unshare", "--pid", "--fork", "--kill-child", "--", tool(argv[0]), *argv[1:]]
@@ -226,6 +242,8 @@ def run(
             assert process.stdout is not None
             while raw := process.stdout.readline(LINE_LIMIT):
                 line = raw.decode("utf-8", "replace").rstrip("\r\n").rpartition("\r")[2]
+                if telling is not None and telling(line):
+                    continue
                 line = shown(line) if shown else line
                 if line.startswith(STEP_MARK):
                     blame = (blamed or {}).get(line[len(STEP_MARK) :], "")

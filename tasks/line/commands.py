@@ -30,9 +30,12 @@ COMMANDS = {
     one.name: one
     for one in (
         Command(
-            name="build", takes=(*ASK, *SHARE), summary="make the images of a spec, in out/NAME/",
+            name="build", takes=(*ASK, *SHARE, "progress"),
+            summary="make the images of a spec, in out/NAME/",
             more="Looks at the repositories, makes each stage that is not in the cache, and "
-            "publishes.\nNeeds root for stages; who is not root may publish what the cache has.",
+            "publishes.\nNeeds root for stages; who is not root may publish what the cache has.\n"
+            "progress=json: a line of JSON for each event, docs/progress.md. On a terminal a bar; "
+            "progress=plain: none.",
         ),
         Command(
             name="init", spec=False, summary="begin a project here: init [NAME]",
@@ -160,6 +163,7 @@ STAGES = ("base", "layer", "image")
 VALUES = {
     "lock": ("latest", "keep", "frozen"),
     "format": ("text", "json", "github", "gitlab", "markdown", "dot", "mermaid", "svg"),
+    "progress": ("auto", "plain", "json"),
     "provider": ("github", "gitlab"),
     "fast": ("1",),
     "all": ("1",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import shlex
@@ -22,6 +23,11 @@ SPARSE = ("--sparse", "--hole-detection=seek", "--sparse-version=0.0")
 """For GNU tar; of its three formats 0.0 alone has no process number in its names."""
 
 
+CHECKPOINT = "strata-packed-"
+RECORD = 10240
+"""Bytes of a record of tar's, which a checkpoint counts."""
+
+
 RARE = Rare()
 """Of a tree of which nothing is known."""
 
@@ -36,9 +42,12 @@ def pack(tree: Path, target: Path, log: Log, *, rare: Rare = RARE, size: int = 0
         log.step(f"packing {size / 1e6:.0f} MB")
     # Never one: newer versions then leave the multi-threaded mode, and with it its bytes.
     compressor = ["zstd", "-3", f"-T{max(2, len(os.sched_getaffinity(0)))}"]
+    # On its way tar says how many records of 10 KiB it has written.
+    checkpoints = ["--checkpoint=200", f"--checkpoint-action=echo={CHECKPOINT}%u"] if size else []
     tar = [
         "tar",
         "--create",
+        *checkpoints,
         "--directory",
         str(tree),
         "--sort=name",
@@ -56,10 +65,12 @@ def pack(tree: Path, target: Path, log: Log, *, rare: Rare = RARE, size: int = 0
             [*tar, "--file", str(target), "--use-compress-program", " ".join(compressor), "."],
             log=log,
             what=what,
+            typed="",
+            telling=functools.partial(_packed, log, size),
         )
         return
-    argv = [*tar, "--file", "-", "."]
-    log.line("+ " + shlex.join(argv) + " | " + shlex.join(compressor))
+    argv = [*(word for word in tar if word not in checkpoints), "--file", "-", "."]
+    log.plumbing("+ " + shlex.join(argv) + " | " + shlex.join(compressor))
     with (
         target.open("wb") as file,
         tempfile.TemporaryFile() as said,
@@ -78,6 +89,15 @@ def pack(tree: Path, target: Path, log: Log, *, rare: Rare = RARE, size: int = 0
             log.line(line)
         if status:
             raise log.failure(what, f"failed (exit status {status}):\n{last_lines(log.tail)}")
+
+
+def _packed(log: Log, size: int, line: str) -> bool:
+    """Whether a line of tar's is one of our checkpoints: how far it is, of about `size` bytes."""
+    records = line.rpartition(CHECKPOINT)[2]
+    if CHECKPOINT not in line or not records.isdecimal() or len(records) > 12:
+        return False
+    log.count(min(99, 100 * int(records) * RECORD // size), 100, "percent")
+    return True
 
 
 _one = threading.Lock()

@@ -23,6 +23,8 @@ class Chronicle:
         self.began = time.time() - (time.monotonic() - session.started)
         self.result = "interrupted"
         self.building = False
+        self.published: bool | None = None
+        """Whether what is published was changed; None where it was not come to."""
         self._failed: dict[str, tuple[float, float]] = {}
 
     def begin(self) -> None:
@@ -32,6 +34,13 @@ class Chronicle:
     def end(self, *, failed: bool) -> None:
         """doit is through with its tasks."""
         self.result = "failed" if failed else "done"
+
+    def refused(self, error: BuildError) -> None:
+        """There is no plan: doit says so itself, and ends."""
+        self.result = "failed"
+        self.session.screen.event(
+            "failure", task="", message=error.message, hint=error.hint, log=""
+        )
 
     @contextlib.contextmanager
     def failing(self, stage: Stage, began: float) -> Iterator[None]:
@@ -48,6 +57,12 @@ class Chronicle:
         if not self.building:
             return
         self.building = False
+        session.screen.event(
+            "done",
+            result=self.result,
+            seconds=round(time.monotonic() - session.started, 3),
+            published=self.published,
+        )
         with contextlib.suppress(BuildError, OSError):
             build = history.Build(
                 began=round(self.began, 3),

@@ -54,8 +54,18 @@ class Reporter(ZeroReporter):  # type: ignore[misc]  # doit has no types
         if not fail.report or self.failed:
             return
         self.failed = True
+        self.session.told.failed(task.name)
+        self.session.screen.close()
         self.session.screen.line(f"{task.name}: failed")
         sys.stdout.flush()
+        message, _newline, hint = (fail.message or "").partition("\n  ")
+        self.session.screen.event(
+            "failure",
+            task=task.name,
+            message=message or "a fault of Strata's own",
+            hint=hint,
+            log=self.session.log_of(task.name),
+        )
         if fail.traceback:
             sys.stderr.write(self.session.mask_if_known("".join(fail.traceback)))
         sys.stderr.write(f"ERROR: {fail.message}\n" if fail.message else "")
@@ -73,3 +83,5 @@ class Reporter(ZeroReporter):  # type: ignore[misc]  # doit has no types
         Reporter.running = False
         self.session.chronicle.end(failed=self.failed)
         self.session.exchange.finish()
+        self.session.told.rest()
+        self.session.screen.close()

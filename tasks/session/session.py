@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BuildError
+from ..errors import BuildError, CommandFailed
 from ..formats.table import FILESYSTEMS
 from ..host import holes, safe, space, strict
 from ..host.files import sweep_temporary
@@ -33,6 +34,7 @@ from ..store.cache import Cache
 from ..store.made import Made
 from ..store.seen import SeenFiles
 from .screen import Screen
+from .told import Told
 
 if TYPE_CHECKING:
     from ..builder import Builder, Reach
@@ -60,6 +62,7 @@ VARIABLES = {
     "workers": "of `doit fleet` without one: how many, on this machine",
     "quiet": "quiet=1, -q: only results and errors",
     "verbose": "verbose=1, -v: also what the commands of a stage print",
+    "progress": "auto, plain or json: how a build says what it does",
     "format": "text, json and others, as `help COMMAND` says",
     "from": "of `doit diff`: what is compared, as out/old or HEAD~3",
     "to": "of `doit diff`: with what",
@@ -77,8 +80,11 @@ VARIABLES = {
 }
 
 
+PROGRESS = ("auto", "plain", "json")
+
 ONE_OF = {
     "quiet": ("1",),
+    "progress": PROGRESS,
     "verbose": ("1",),
     "dry": ("1",),
     "cache_mode": ("pull", "push", "both"),
@@ -194,7 +200,7 @@ class Session:
         from ..remote.shared import Shared
 
         policy = self.policy
-        shared = Shared(backends(named), policy, self.cache, self.made, self.screen.line)
+        shared = Shared(backends(named), policy, self.cache, self.made, self.screen.warned)
         self.stack.callback(shared.close)
         return shared
 
@@ -225,7 +231,7 @@ class Session:
             reach=self.reach(lock),
             state=self.state,
             shared=self.shared,
-            say=self.screen.line,
+            say=self.screen.warned,
         )
 
     @property
@@ -407,13 +413,15 @@ class Session:
     @contextlib.contextmanager
     def log(self, name: str, title: str) -> Iterator[Log]:
         """The log out/NAME/log/`name`, whose steps are shown with `title`."""
-        path = (self.out / self.logs / name).relative_to(self.root)
-
-        def progress(text: str) -> None:
-            self.screen.progress(f"{title}: {text}")
-
-        echo = self.screen.line if self.screen.verbose else None
-        with Log(path, progress=progress, mask=self.mask, places=self.places, echo=echo) as log:
+        with Log(
+            (self.out / self.logs / name).relative_to(self.root),
+            progress=functools.partial(self.screen.step, title),
+            mask=self.mask,
+            places=self.places,
+            echo=self.screen.line if self.screen.verbose else None,
+            counting=functools.partial(self.screen.count, title),
+            started=time.monotonic(),
+        ) as log:
             yield log
 
     def need_arch(self, *, early: bool = False) -> None:
@@ -464,28 +472,33 @@ class Session:
 
     def make(self, stage: Stage, build: Callable[[Any, Builder], None]) -> None:
         """Build a stage unless another run makes it meanwhile, note the result, say a line."""
+        from .headings import begin, placed
+
         need_root(f"building {stage.name}")
         for name in tools_needed(stage):
             tool(name)
         began = time.monotonic()
 
-        def waiting(text: str) -> None:
-            self.screen.progress(f"{stage.title}: {text}")
-
+        waiting = functools.partial(self.screen.step, stage.title)
         with (
             self.chronicle.failing(stage, began),
+            self.screen.doing(stage.title),
             self.cache.used(waiting),
             self.cache.building(stage, waiting) as entry,
         ):
             if entry is None:
+                self.told.began(stage)
                 self.need_host(stage)
                 if stage.kind != "image":
                     self.need_arch()
                 # The log begins here, not where this waits: its builder may be writing to it.
                 with self.log(stage.log, stage.title) as log:
                     job = self.job(stage)
+                    begin(log, self, stage, job)
                     try:
                         build(job, self.builder(log, self.plan.lock))
+                    except CommandFailed as error:
+                        raise placed(error, self, stage) from error
                     except OSError as error:
                         if error.errno not in space.HOST_ERRORS:
                             raise
@@ -506,7 +519,7 @@ class Session:
             bytes=holes.used(made.path),
             began=began - self.started,
         )
-        self.say(stage)
+        self.told.decided(stage)
 
     @cached_property
     def exchange(self) -> Exchange:
@@ -514,6 +527,11 @@ class Session:
         from .exchange import Exchange
 
         return Exchange(self)
+
+    @cached_property
+    def told(self) -> Told:
+        """What has been said of this run's stages."""
+        return Told(self)
 
     @cached_property
     def chronicle(self) -> Chronicle:
@@ -577,6 +595,13 @@ class Session:
         """A path as a user knows it: relative if it is in the checkout."""
         return str(path.relative_to(self.root) if self.root in path.parents else path)
 
+    def log_of(self, task: str) -> str:
+        """The log of a task as a user knows it; "" where it has none."""
+        stages = self.plan.stages if "plan" in vars(self) else ()
+        name = next((one.log for one in stages if one.task == task), f"{task}.log")
+        path = self.out / self.logs / name
+        return self.shown(path) if self.name and path.exists() else ""
+
     def say(self, stage: Stage) -> None:
         """The line of a stage."""
         known = self.result(stage)
@@ -623,6 +648,7 @@ class Session:
 
     def close(self) -> None:
         """Remove the scratch folder and keep what was learned of files; a second time is fine."""
+        self.screen.close()
         closing()
         self.exchange.cancel()
         self.chronicle.close()
