@@ -67,5 +67,7 @@ class CommandFailed(BuildError):
         super().__init__(message, hint)
         self.status = status
         self.output = output
+        self.blamed = ""
+        """The script whose fault it is, by its path, if it is one's."""
         self.packages: tuple[str, ...] = ()
         """The packages that apt itself blamed, by name."""

@@ -92,7 +92,9 @@ class Log:
             title = printable(text[len(STEP_MARK) :])
             self.progress(title)
             text = self._heading(title)
-        text = printable(text)
+        return self._put(printable(text))
+
+    def _put(self, text: str) -> str:
         self.tail.append(text)
         if self.echo is not None:
             self.echo(text)
@@ -108,11 +110,12 @@ class Log:
         self.progress(self.mask(text))
 
     def _heading(self, text: str) -> str:
-        """A step's heading, with the time that has passed."""
+        """A step's heading, with the time that has passed, below a blank line."""
         if self.started is None:
             return f"# {text}"
+        self._put("")
         seconds = int(time.monotonic() - self.started)
-        return f"\n# {seconds // 60}:{seconds % 60:02} {text}"
+        return f"# {seconds // 60}:{seconds % 60:02} {text}"
 
     def plumbing(self, text: str) -> None:
         """A line of what Strata does for itself, which only who asked for all wants to see."""

@@ -74,11 +74,13 @@ def on_signal(number: int, _frame: FrameType | None) -> None:
     if _signal or _closing:
         return
     _signal = number
+    begin = "\n"
     if _before is not None:
         _before()
+        begin = ""
     name = signal.Signals(number).name
     with contextlib.suppress(OSError):  # the terminal may be gone; print() may be what was cut
-        os.write(2, f"\ninterrupted by {name}; what was whole is kept\n".encode())
+        os.write(2, f"{begin}interrupted by {name}; what was whole is kept\n".encode())
     if not _starting:
         _leave()
 
@@ -258,13 +260,15 @@ def run(
     if status not in ok:
         where = f"the whole output is in {log.path}" if log.path else ""
         lines = last_lines(said)
-        raise CommandFailed(
+        failure = CommandFailed(
             f"{what or shlex.join(argv[:2])} failed ({_status(status)}){blame and ': ' + blame}"
             + (f":\n{lines}" if lines else "; it said nothing"),
             where,
             status=status,
             output="\n".join(said),
         )
+        failure.blamed = blame
+        raise failure
     return status
 
 

@@ -119,7 +119,7 @@ def unpack(source: Path, sha256: str, target: Path, log: Log) -> None:
         if not root.exists():
             toolroot.skeleton(root)
     target.mkdir()
-    log.line(f"# unpacking {source.name}")
+    log.plumbing(f"# unpacking {source.name}")
     sandbox = Sandbox(
         base=target.parent,
         mounts=[["bind-ro", root.name, root.name, ""]],

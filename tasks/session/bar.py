@@ -126,10 +126,14 @@ class Bar:
             self._drawn = 0
 
     def _draw(self) -> None:
-        lines = self.text(columns() - 1).splitlines()[: max(1, rows() - 1)]
-        self._erase()
-        if lines:
-            self._write("\n".join(lines))
+        # Room for the ^C that a terminal shows where it is typed, which must not begin another row.
+        lines = self.text(columns() - 3).splitlines()[: max(1, rows() - 1)]
+        if not lines:
+            self._erase()
+            return
+        # In one piece, each row over the one before: nothing flickers.
+        up = "\x1b[1A" * (self._drawn - 1)
+        self._write("\r" + up + "\n".join(f"{line}\x1b[K" for line in lines) + "\x1b[J")
         self._drawn = len(lines)
 
     def text(self, width: int) -> str:

@@ -57,9 +57,9 @@ def _several(names: list[str], one: str) -> str:
 # ---------------------------------------------------------------- a failure
 
 
-def placed(error: CommandFailed, session: Session, stage: Stage) -> BuildError:
+def placed(error: CommandFailed, session: Session, stage: Stage, job: Job) -> BuildError:
     """The error of a stage's command with its place in the spec, and with how to look at it."""
-    where, about = _place(session, stage, error)
+    where, about = _place(session, job, error)
     given = {
         name: text
         for name, text in session.variables.items()
@@ -79,10 +79,11 @@ def placed(error: CommandFailed, session: Session, stage: Stage) -> BuildError:
     return told
 
 
-def _place(session: Session, stage: Stage, error: CommandFailed) -> tuple[str, str]:
+def _place(session: Session, job: Job, error: CommandFailed) -> tuple[str, str]:
     """(FILE:LINE of what the spec says of a stage, a sentence on the package that is to blame)."""
     from ..spec.compose import compose
 
+    stage = job.stage
     try:
         whole, _made_of = compose(
             session.spec.path, session.given, [session.specs.relative_to(session.root)]
@@ -90,6 +91,12 @@ def _place(session: Session, stage: Stage, error: CommandFailed) -> tuple[str, s
     except (BuildError, OSError):
         return "", ""  # it has been changed, or is gone
     steps = _steps(whole, stage)
+    for number, script in enumerate(job.scripts if isinstance(job, LayerJob) else ()):
+        if error.blamed and script.path == error.blamed:
+            at = steps if steps != ["packages"] else []
+            for field in (["script"], ["scripts", number], ["scripts"]):
+                if (line := _line(whole, [*at, *field])) != "":
+                    return line, ""
     packages = {"base": ["base", "include"], "layer": [*steps, "packages"]}.get(stage.kind, [])
     packages = steps if steps == ["packages"] else packages
     asked = _list(whole, packages)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from doit.reporter import ZeroReporter
 
+from ..errors import BuildError
+
 if TYPE_CHECKING:
     from .session import Session
 
@@ -26,6 +28,8 @@ class Reporter(ZeroReporter):  # type: ignore[misc]  # doit has no types
     session: ClassVar[Session]
     running: ClassVar[bool] = False
     chosen: ClassVar[tuple[str, ...]] = ()
+    error: ClassVar[BuildError | None] = None
+    """The one that an action of this run ended with."""
 
     def __init__(self, outstream: Any, options: dict[str, Any]) -> None:
         self.failed = False
@@ -58,12 +62,12 @@ class Reporter(ZeroReporter):  # type: ignore[misc]  # doit has no types
         self.session.screen.close()
         self.session.screen.line(f"{task.name}: failed")
         sys.stdout.flush()
-        message, _newline, hint = (fail.message or "").partition("\n  ")
+        error = Reporter.error or BuildError(fail.message or "a fault of Strata's own")
         self.session.screen.event(
             "failure",
             task=task.name,
-            message=message or "a fault of Strata's own",
-            hint=hint,
+            message=self.session.mask_if_known(error.message),
+            hint=self.session.mask_if_known(error.hint).replace("\n  ", "\n"),
             log=self.session.log_of(task.name),
         )
         if fail.traceback:

@@ -50,6 +50,14 @@ class Screen:
         self.events = progress == "json"
         self.terminal = self.terminal and progress == "auto"
 
+    @property
+    def narrow(self) -> bool:
+        """Whether lines are for a terminal that a line of 64 columns does not fit in."""
+        try:
+            return os.get_terminal_size(sys.stdout.fileno()).columns < 64
+        except (OSError, ValueError):
+            return False
+
     # ------------------------------------------------------------ lines that stay
 
     def line(self, text: str) -> None:
@@ -69,7 +77,7 @@ class Screen:
 
     def event(self, event: str, **fields: Any) -> None:
         """A line of JSON for another program, where this run is for one."""
-        if not self.events:
+        if not self.events or (self.quiet and event == "progress"):
             return
         import json
 
@@ -101,7 +109,7 @@ class Screen:
         with self._lock:
             self._step[title] = text
             self._told[title] = time.monotonic()
-        self.event("progress", task=title, step=text)
+        self.event("progress", task=_task(title), step=text)
         one = self.bar.doing.get(title) if self.bar is not None else None
         if one is not None:
             one.text, one.done, one.total, one.unit = printable(text), 0, 0, ""
@@ -123,7 +131,7 @@ class Screen:
             self._told[title] = now
             text = self._step.get(title, "")
         if self.events:
-            self.event("progress", task=title, step=text, done=done, total=total, unit=unit)
+            self.event("progress", task=_task(title), step=text, done=done, total=total, unit=unit)
         else:
             from .bar import Doing
 
@@ -195,3 +203,8 @@ class Screen:
             self.bar.close()
             self.bar = None
         self._clear()
+
+
+def _task(title: str) -> str:
+    """The doit task of what has this title: `layer app` is layer:app."""
+    return title.replace(" ", ":", 1)

@@ -498,7 +498,7 @@ class Session:
                     try:
                         build(job, self.builder(log, self.plan.lock))
                     except CommandFailed as error:
-                        raise placed(error, self, stage) from error
+                        raise placed(error, self, stage, job) from error
                     except OSError as error:
                         if error.errno not in space.HOST_ERRORS:
                             raise
@@ -605,10 +605,13 @@ class Session:
     def say(self, stage: Stage) -> None:
         """The line of a stage."""
         known = self.result(stage)
-        size = f"{known.bytes / 1e6:10.1f} MB" if known.bytes else f"{'-':>13}"
-        self.screen.note(
-            f"{stage.title:<22} {stage.key[:8]}  {known.result:<8}{known.seconds:7.1f} s{size}"
-        )
+        size = f"{known.bytes / 1e6:.1f} MB" if known.bytes else "-"
+        title, seconds, key = stage.title, f"{known.seconds:.1f} s", stage.key[:8]
+        if self.screen.narrow:
+            text = f"{title:<16} {key} {known.result:<7}{seconds:>8}{size:>10}"
+        else:
+            text = f"{title:<22} {key}  {known.result:<8}{seconds:>9}{size:>13}"
+        self.screen.note(text)
 
     def need_root_first(self) -> None:
         """BuildError, before anything is asked or written, if a build will need root for a stage.

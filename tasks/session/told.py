@@ -133,8 +133,10 @@ class Told:
         """About how long these take, by what they took on this host; None unless all are known."""
         import os
 
+        if not build:
+            return None
         session = self.session
-        own = history.builds(session.state, session.name) if build else []
+        own = history.builds(session.state, session.name)
         others: list[history.Build] | None = None
         times: dict[str, float] = {}
         for stage in build:
