@@ -54,15 +54,16 @@ class Chronicle:
     def close(self) -> None:
         """Write the run down, once; one that never had a plan is none."""
         session = self.session
-        if not self.building:
-            return
-        self.building = False
         session.screen.event(
             "done",
             result=self.result,
             seconds=round(time.monotonic() - session.started, 3),
             published=self.published,
         )
+        session.screen.events = False  # that is the last one
+        if not self.building:
+            return
+        self.building = False
         with contextlib.suppress(BuildError, OSError):
             build = history.Build(
                 began=round(self.began, 3),

@@ -118,25 +118,24 @@ class Screen:
 
     def count(self, title: str, done: int, total: int, unit: str) -> None:
         """How far that is: of so many `packages` or `bytes`, or `percent` of 100."""
-        if self.terminal and not self.events:
-            one = self.bar.doing.get(title) if self.bar is not None else None
-            if one is not None:
-                one.done, one.total, one.unit = done, total, unit
+        one = self.bar.doing.get(title) if self.bar is not None else None
+        if one is not None:
+            one.done, one.total, one.unit = done, total, unit
             return
-        every = EVENT_EVERY if self.events else LINE_EVERY
+        every = EVENT_EVERY if self.events or self.terminal else LINE_EVERY
         with self._lock:
             now = time.monotonic()
-            if now - self._told.get(title, 0.0) < every:
+            if now - self._told.get(title, self.began) < every:
                 return
             self._told[title] = now
             text = self._step.get(title, "")
         if self.events:
             self.event("progress", task=_task(title), step=text, done=done, total=total, unit=unit)
-        else:
-            from .bar import Doing
+            return
+        from .bar import Doing
 
-            far = Doing(title=title, done=done, total=total, unit=unit).count
-            self.progress(f"{title}: {text}, {far}")
+        far = Doing(title=title, done=done, total=total, unit=unit).count
+        self.progress(f"{title}: {text}, {far}" if text else f"{title}: {far}")
 
     def progress(self, text: str) -> None:
         """What goes on now: overwritten on a terminal, a line of its own in a log."""

@@ -600,7 +600,8 @@ class Session:
         stages = self.plan.stages if "plan" in vars(self) else ()
         name = next((one.log for one in stages if one.task == task), f"{task}.log")
         path = self.out / self.logs / name
-        return self.shown(path) if self.name and path.exists() else ""
+        # False as well for what is too long to be a name.
+        return self.shown(path) if self.name and os.path.exists(path) else ""
 
     def say(self, stage: Stage) -> None:
         """The line of a stage."""

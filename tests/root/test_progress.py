@@ -127,10 +127,10 @@ def test_a_failure_names_its_line_and_how_to_look(built: World) -> None:
     ) + 1
     (failure,) = [one for one in events if one["event"] == "failure"]
     says(
-        failure["message"],
+        str(failure["message"]),
         f"specs/web.yaml:{at}: layer app failed (exit status 7): specs/scripts/app.sh",
     )
-    says(failure["hint"], "strata shell spec=web layer=app")
+    says(str(failure["hint"]), "strata shell spec=web layer=app")
     assert failure["log"] == "out/web/log/layer-app.log"
     assert (events[-1]["event"], events[-1]["result"]) == ("done", "failed")
     assert f"ERROR: {failure['message']}" in build.err
@@ -167,5 +167,11 @@ def test_events_of_a_build(built: World) -> None:
     assert build.err == ""
     quiet = read(built.doit("build", "spec=web", "progress=json", "quiet=1").out)
     assert {one["event"] for one in quiet} == {"plan", "stage", "done"}
+    built.edit("packages: [alpha]", "packages: alpha")
+    kinds = [
+        one["event"]
+        for one in read(built.doit("build", "spec=web", "progress=json", check=False).out)
+    ]
+    assert kinds == ["failure", "done"]
     refused = built.doit("build", "spec=web", "progress=jsn", check=False)
     says(refused.text, "progress=jsn: expected one of auto, plain, json")
