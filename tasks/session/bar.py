@@ -165,7 +165,13 @@ class Bar:
             text = Text(f"{one.title}: {one.text}" if one.text else one.title)
             text.stylize("bold", 0, len(one.title))
             bar = ProgressBar(
-                total=one.total or None, completed=one.done, width=wide or None, animation_time=now
+                total=one.total or None,
+                completed=one.done,
+                width=wide or None,
+                animation_time=now,
+                complete_style="cyan",  # rich's own is a red, as of failures
+                finished_style="green",
+                pulse_style="cyan",
             )
             spent = Text(clock(now - one.began), style="cyan")
             counted = [Text(one.count)] if counts else []

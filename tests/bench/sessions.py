@@ -1,6 +1,6 @@
 """Record what builds show, on terminals of 60 and 120 columns and in a log: docs/sessions/, docs/terminal.svg.
 
-    python tests/bench/sessions.py [FOLDER]
+    python tests/bench/sessions.py [picture]
 
 Builds the spec `layered` in a project of its own, with this host's mirror: minutes, as root. A text of a terminal has
 what stood on it at some moments, below how many seconds had passed, and in the end.
@@ -8,7 +8,9 @@ what stood on it at some moments, below how many seconds had passed, and in the 
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
@@ -26,22 +29,26 @@ SPEC = "layered"
 WIDTHS = (60, 120, 0)
 """0: not a terminal."""
 MOMENTS = 5
+PICTURE = 90
+"""Columns of the picture's terminal."""
 
 
 def main() -> None:
-    """Make them all."""
-    folder = Path(sys.argv[1]) if sys.argv[1:] else PROJECT / "docs"
-    (folder / "sessions").mkdir(parents=True, exist_ok=True)
+    """Make them all, or the picture alone."""
+    docs = PROJECT / "docs"
+    (docs / "sessions").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="strata-sessions-") as place:
         project = Path(place)
         prepare(project)
         build(project, 0)  # so that there are times to guess by
-        for columns in WIDTHS:
-            for name, text, seen in sessions(project, columns):
-                where = columns or "log"
-                (folder / "sessions" / f"{name}-{where}.txt").write_text(text)
-                if seen is not None and (name, columns) == ("cold", 120):
-                    (folder / "terminal.svg").write_text(picture(seen, 100))
+        for columns in WIDTHS if sys.argv[1:] != ["picture"] else ():
+            for name, text in sessions(project, columns):
+                (docs / "sessions" / f"{name}-{columns or 'log'}.txt").write_text(text)
+        page = project / "specs/files/index.html"
+        page.write_text(page.read_text() + "<p>changed again\n")
+        _text, seen = build(project, PICTURE)
+        assert seen is not None
+        (docs / "terminal.svg").write_text(picture(seen))
 
 
 def prepare(project: Path) -> None:
@@ -89,31 +96,28 @@ def moments(seen: Recorded) -> str:
     return "\n\n".join([*texts, f"(in the end: exit status {seen.code})\n{end}"]) + "\n"
 
 
-def sessions(project: Path, columns: int) -> Iterator[tuple[str, str, Recorded | None]]:
-    """(its name, its text, as it was recorded) of each session."""
+def sessions(project: Path, columns: int) -> Iterator[tuple[str, str]]:
+    """(its name, its text) of each session."""
     page, script = project / "specs/files/index.html", project / "specs/scripts/site.sh"
     kept = page.read_text(), script.read_text()
     for folder in ("cache", "out"):
         shutil.rmtree(project / folder, ignore_errors=True)
-    yield ("cold", *build(project, columns))
+    yield "cold", build(project, columns)[0]
     page.write_text(kept[0] + "<p>changed\n")
-    yield ("rebuild", *build(project, columns, "lock=keep"))
+    yield "rebuild", build(project, columns, "lock=keep")[0]
     script.write_text(kept[1] + "cp /etc/nothing /srv\n")
-    yield ("failure", *build(project, columns, "lock=keep"))
+    yield "failure", build(project, columns, "lock=keep")[0]
     script.write_text(kept[1] + "sleep 60\n")
-    yield (
-        "interrupt",
-        *build(project, columns, "lock=keep", send=("running site.sh", signal.SIGINT)),
-    )
+    stopped = build(project, columns, "lock=keep", send=("running site.sh", signal.SIGINT))
+    yield "interrupt", stopped[0]
     page.write_text(kept[0])
     script.write_text(kept[1])
 
 
-def picture(seen: Recorded, columns: int) -> str:
-    """The terminal in the middle of the build, as SVG."""
+def picture(seen: Recorded) -> str:
+    """The terminal in the middle of the image, as SVG; by the reader's own font, since a picture fetches none."""
     import pyte
     from rich.console import Console
-    from rich.style import Style
     from rich.text import Text
 
     screen = pyte.Screen(seen.columns, 40)
@@ -122,38 +126,39 @@ def picture(seen: Recorded, columns: int) -> str:
     for _when, piece in seen.pieces:
         stream.feed(piece)
         rows = [line.rstrip() for line in screen.display]
-        while rows and not rows[-1]:
-            rows.pop()
-        if not any("installing" in row and "/" in row and "━" in row for row in rows):
-            continue
-        best = []
-        for number in range(len(rows)):
-            text = Text(no_wrap=True)
-            for column in range(seen.columns):
-                cell = screen.buffer[number][column]
-                color = (
-                    None
-                    if cell.fg == "default"
-                    else f"#{cell.fg}"
-                    if len(cell.fg) == 6
-                    else cell.fg
-                )
-                text.append(
-                    cell.data,
-                    Style(
-                        color=color.replace("brown", "yellow") if color else None, bold=cell.bold
-                    ),
-                )
-            text.rstrip()
-            best.append(text)
+        if not best or any(re.search(r"compressing .* [2-6]\d %", row) for row in rows):
+            best = [colored(screen, number) for number, row in enumerate(rows) if row]
     with open(os.devnull, "w") as nothing:
         console = Console(
-            record=True, width=columns, file=nothing, force_terminal=True, color_system="truecolor"
+            record=True,
+            width=seen.columns,
+            file=nothing,
+            force_terminal=True,
+            color_system="truecolor",
         )
-        console.print(Text(f"$ strata build {SPEC}"))
-        for text in best:
+        for text in (Text(f"$ strata build {SPEC}"), *best):
             console.print(text, no_wrap=True, crop=True)
-    return console.export_svg(title="strata build")
+    drawn = console.export_svg(title="strata build")
+    drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
+    return "".join(f"{line.rstrip()}\n" for line in drawn.replace("Fira Code,", "").splitlines())
+
+
+def colored(screen: Any, number: int) -> Any:
+    """A row as it stood there."""
+    from rich.style import Style
+    from rich.text import Text
+
+    text = Text()
+    cells = (screen.buffer[number][column] for column in range(screen.columns))
+    for (fg, bold), run in itertools.groupby(cells, key=lambda cell: (cell.fg, cell.bold)):
+        color = (
+            f"#{fg}"
+            if re.fullmatch("[0-9a-f]{6}", fg)
+            else {"default": None, "brown": "yellow"}.get(fg, fg)
+        )
+        text.append("".join(cell.data for cell in run), Style(color=color, bold=bold))
+    text.rstrip()
+    return text
 
 
 if __name__ == "__main__":
