@@ -109,6 +109,11 @@ def _leave() -> NoReturn:
     raise SystemExit(128 + _signal)
 
 
+def interrupted() -> bool:
+    """Whether a signal is ending this process."""
+    return bool(_signal)
+
+
 def check_signal() -> None:
     """End a thread's work, too, once a signal has come: only the main thread is told of it."""
     if _signal:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from doit.reporter import ZeroReporter
 
 from ..errors import BuildError
+from ..host.process import interrupted
 
 if TYPE_CHECKING:
     from .session import Session
@@ -85,6 +86,8 @@ class Reporter(ZeroReporter):  # type: ignore[misc]  # doit has no types
     def complete_run(self) -> None:
         """After the last task; what was built is given to shared caches, also if another failed."""
         Reporter.running = False
+        if interrupted():  # doit comes here even so, and all has been said
+            return
         self.session.chronicle.end(failed=self.failed)
         self.session.exchange.finish()
         self.session.told.rest()

@@ -103,19 +103,20 @@ class Told:
         cache = self.session.cache
         images = [one for one in self.wanted if one.kind == "image"]
         tree = [one for one in self.wanted if one.kind != "image"]
-        lacking = [one for one in images if cache.get(one) is None]
-        if images and not lacking:
-            return Forecast(wanted=self.wanted)
+        asked = images or [one for one in tree if {one.task, one.kind}.intersection(self.chosen)]
+        lacking = [one for one in asked if cache.get(one) is None]
         pull = self._within_reach(lacking)
-        if not images or len(pull) < len(lacking):
-            below = [one for one in tree if cache.get(one) is None]
-            if not images and (not below or below[-1] != tree[-1]):
-                below = []  # what is asked for is there
-            lacking = [*below, *lacking]
-            pull = [*self._within_reach(below), *pull]
+        if len(pull) < len(lacking):  # what is made is made from all of the tree
+            below = [one for one in tree if one not in lacking and cache.get(one) is None]
+            pull += self._within_reach(below)
+            lacking += below
+        lacking = [one for one in self.wanted if one in lacking]
         build = tuple(one for one in lacking if one not in pull)
         return Forecast(
-            wanted=self.wanted, build=build, pull=tuple(pull), seconds=self._seconds(build)
+            wanted=self.wanted,
+            build=build,
+            pull=tuple(one for one in lacking if one in pull),
+            seconds=self._seconds(build),
         )
 
     def _within_reach(self, stages: Sequence[Stage]) -> list[Stage]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -13,6 +15,7 @@ from jsonschema import Draft202012Validator
 from support.repository import make_deb
 from support.terminals import Recorded, record
 from support.world import PROJECT, World, says
+from tasks.store import history
 
 pytestmark = pytest.mark.root
 
@@ -175,3 +178,43 @@ def test_events_of_a_build(built: World) -> None:
     assert kinds == ["failure", "done"]
     refused = built.doit("build", "spec=web", "progress=jsn", check=False)
     says(refused.text, "progress=jsn: expected one of auto, plain, json")
+
+
+def test_what_is_pulled_counts_apart(tiny: World) -> None:
+    """And of the tree, what an image that is pulled makes unneeded counts for nothing."""
+    shared = (f"cache=file://{tiny.root}/shared", "cache_trust=any")
+    (tiny.root / "shared").mkdir()
+    tiny.doit("build", "spec=web", "cache_mode=both", *shared)
+    shutil.rmtree(tiny.root / "cache/images")
+    shutil.rmtree(tiny.root / "cache/layers")
+    said = tiny.doit("build", "spec=web", *shared).out.splitlines()
+    says("\n".join(said), "1 of 2 stages to pull", "base", "skipped", "image /", "pulled",
+         "unchanged in out/web/: 1 of 2 stages pulled")  # fmt: skip
+    shutil.rmtree(tiny.root / "cache/layers", ignore_errors=True)
+    tiny.edit("format: ext2", "format: ext4")
+    said = tiny.doit("build", "spec=web", *shared).out.splitlines()
+    says("\n".join(said), "1 of 2 stages to build, 1 to pull", "base", "pulled", "image /", "built",
+         "published to out/web/: 1 of 2 stages built, 1 pulled")  # fmt: skip
+    assert (
+        read(tiny.doit("build", "spec=web", "progress=json", *shared).out)[-1]["result"] == "done"
+    )
+
+
+def test_an_interrupted_build_says_so_last(tiny: World) -> None:
+    """As an event, too, and in the history of builds."""
+    process = subprocess.Popen(
+        [*BUILD, "progress=json"], cwd=tiny.root, text=True, env=tiny.environment(), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    text = ""
+    for line in process.stdout:
+        text += line
+        if '"begun"' in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    rest, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert read(text + rest)[-1]["result"] == "interrupted"
+    assert err.splitlines()[-1] == "interrupted by SIGTERM; what was whole is kept"
+    assert history.builds(tiny.root / ".doit", "web")[-1].result == "interrupted"
