@@ -42,34 +42,21 @@ def pack(tree: Path, target: Path, log: Log, *, rare: Rare = RARE, size: int = 0
         log.step(f"packing {size / 1e6:.0f} MB")
     # Never one: newer versions then leave the multi-threaded mode, and with it its bytes.
     compressor = ["zstd", "-3", f"-T{max(2, len(os.sched_getaffinity(0)))}"]
-    # On its way tar says how many records of 10 KiB it has written.
-    checkpoints = ["--checkpoint=200", f"--checkpoint-action=echo={CHECKPOINT}%u"] if size else []
-    tar = [
-        "tar",
-        "--create",
-        *checkpoints,
-        "--directory",
-        str(tree),
-        "--sort=name",
-        "--numeric-owner",
-        "--format=posix",
-        "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
-        "--xattrs",
-        "--xattrs-include=*",
-        *(f"--xattrs-exclude={name}" for name in OVERLAY_OWN),
-        *(SPARSE if rare.sparse else ()),
-    ]
+    tar = _argv(tree, rare)
     what = "packing the tree"
     if not rare.several_xattrs:
+        # On its way tar says how many records it has written.
+        far = ["--checkpoint=200", f"--checkpoint-action=echo={CHECKPOINT}%u"] if size else []
+        packed = ["--file", str(target), "--use-compress-program", " ".join(compressor)]
         run(
-            [*tar, "--file", str(target), "--use-compress-program", " ".join(compressor), "."],
+            [*tar, *far, *packed, "."],
             log=log,
             what=what,
             typed="",
             telling=functools.partial(_packed, log, size),
         )
         return
-    argv = [*(word for word in tar if word not in checkpoints), "--file", "-", "."]
+    argv = [*tar, "--file", "-", "."]
     log.plumbing("+ " + shlex.join(argv) + " | " + shlex.join(compressor))
     with (
         target.open("wb") as file,
@@ -89,6 +76,24 @@ def pack(tree: Path, target: Path, log: Log, *, rare: Rare = RARE, size: int = 0
             log.line(line)
         if status:
             raise log.failure(what, f"failed (exit status {status}):\n{last_lines(log.tail)}")
+
+
+def _argv(tree: Path, rare: Rare) -> list[str]:
+    """The tar whose output depends on the tree alone."""
+    return [
+        "tar",
+        "--create",
+        "--directory",
+        str(tree),
+        "--sort=name",
+        "--numeric-owner",
+        "--format=posix",
+        "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+        "--xattrs",
+        "--xattrs-include=*",
+        *(f"--xattrs-exclude={name}" for name in OVERLAY_OWN),
+        *(SPARSE if rare.sparse else ()),
+    ]
 
 
 def _packed(log: Log, size: int, line: str) -> bool:

@@ -52,34 +52,37 @@ def apt_steps(given: Mapping[str, Any]) -> list[Step]:
         reading = "reading the locked packages"
         steps.append(step(*APT, "apt-get", "update", title=reading, shown="apt-get update"))
         steps.append(step("/bin/sh", "-c", LATER, shown=""))
-        # The lock names each, and locking refuses what is essential unless the spec names it so.
-        gone = ["--allow-remove-essential"] if removes else []
-        steps.append(
-            step(
-                *STATUS_FD,
-                *APT,
-                "apt-get",
-                "install",
-                *STATUS_OPTION,
-                "--yes",
-                "--allow-downgrades",
-                "--allow-change-held-packages",
-                *gone,
-                "--no-install-recommends",
-                "--option",
-                f"Dir::State::extended_states={NO_MARKS}",
-                *wanted,
-                *removes,
-                title=f"installing {counted(len(wanted), 'package')}",
-                shown=shlex.join(["apt-get", "install", *wanted, *removes]),
-            )
-        )
+        steps.append(_install_step(wanted, removes))
         steps.append(shell("make-initramfs"))
     for mark in ("auto", "manual"):
         if given[mark]:
             typed = shlex.join(["apt-mark", mark, *given[mark]])
             steps.append(step(*APT, "apt-mark", mark, *given[mark], shown=typed))
     return steps
+
+
+def _install_step(wanted: Sequence[str], removes: Sequence[str]) -> Step:
+    """The apt-get that installs and removes these, and tells how far it is."""
+    # The lock names each, and locking refuses what is essential unless the spec names it so.
+    gone = ["--allow-remove-essential"] if removes else []
+    return step(
+        *STATUS_FD,
+        *APT,
+        "apt-get",
+        "install",
+        *STATUS_OPTION,
+        "--yes",
+        "--allow-downgrades",
+        "--allow-change-held-packages",
+        *gone,
+        "--no-install-recommends",
+        "--option",
+        f"Dir::State::extended_states={NO_MARKS}",
+        *wanted,
+        *removes,
+        title=f"installing {counted(len(wanted), 'package')}",
+        shown=shlex.join(["apt-get", "install", *wanted, *removes]),
+    )
 
 
 def preseeds(answers: Sequence[str]) -> list[str]:
