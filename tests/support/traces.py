@@ -41,7 +41,7 @@ KNOWN = re.compile(
     | cache/locks/(prune|(base|layer|image)-[0-9a-f]{32})
     | cache/index/(\.[0-9a-f]{16}\.lock|(live-[0-9a-f]{16}|snapshot-[0-9a-f-]{49})/[^/]+)
     | out/\w+/([\w.-]+\.img\.gz|\w+\.yaml|packages\.txt|SHA256SUMS|(build|host)\.json|log/[\w.-]+\.log)
-    | \.doit/(\w+\.sqlite3|seen\.json|tools\.json|validated/[0-9a-f]{64}|resolved/[0-9a-f]{32}\.json
+    | \.doit/(\w+\.sqlite3|builds/\w+\.jsonl|seen\.json|tools\.json|validated/[0-9a-f]{64}|resolved/[0-9a-f]{32}\.json
       |built/(base|layer|image)-[0-9a-f]{32}-[0-9a-f]{32}
       |scratch/strata-\d+/(\.lock|CACHEDIR\.TAG))
     """,
