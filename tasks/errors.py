@@ -69,3 +69,7 @@ class CommandFailed(BuildError):
         self.output = output
         self.inside = False
         """Whether it ran in a sandbox that a person can be let into."""
+        self.blamed = ""
+        """The script whose fault it is, by its path, if it is one's."""
+        self.packages: tuple[str, ...] = ()
+        """The packages that apt itself blamed, by name."""

@@ -38,6 +38,8 @@ def task_lock() -> Task:
         from .commands.lock import update
 
         session = _session()
+        if Reporter.selected_of(NEEDS_ROOT):
+            session.screen.begin(session.name, session.variables.get("progress", "auto"))
         # What they cannot be is said before anything is done.
         _ = session.shared, session.signer
         if Reporter.selected_of(NEEDS_ROOT):
@@ -61,6 +63,8 @@ def task_lock() -> Task:
                 session.screen.line(session.changed)
             for line in session.changes:
                 session.screen.line(f"  {line}")
+        if Reporter.selected_of(NEEDS_ROOT):
+            session.told.plan(Reporter.chosen)
 
     return {"actions": [action(work)], "uptodate": [False]}
 
@@ -81,7 +85,10 @@ class InCache:
             beside = plan.images if every else ()
         else:  # an image that lacks is made from all of them
             beside = plan.tree if Reporter.selected_of(("build", "image")) else ()
-        return _session().exchange.have(self.stage, beside)
+        there = _session().exchange.have(self.stage, beside)
+        if there:
+            _session().told.decided(self.stage)
+        return there
 
     def __str__(self) -> str:
         return f"the cache has {self.stage.entry}"
@@ -119,6 +126,7 @@ def _planned() -> Plan | None:
     except BuildError as error:
         if not Reporter.running:
             return None
+        session.chronicle.refused(error)
         raise InvalidDodoFile(session.mask_if_known(str(error))) from error
 
 

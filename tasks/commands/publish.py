@@ -63,13 +63,13 @@ def publish(session: Session) -> None:
     session.chronicle.published = known_files(session.out)
     # Also of a fleet's specs, whose runs are no builds of their own.
     session.chronicle.keep()
-    for one in session.plan.stages:
-        if one.task not in session.results:
-            session.say(one)
+    session.told.rest(all=True)
+    session.screen.close()
     for notice in stage.warned(to):
-        session.screen.line(f"warning: {notice.layer}: {notice.text()}")
+        session.screen.warned(f"warning: {notice.layer}: {notice.text()}")
+    session.chronicle.changed = changed
     state = "published to" if changed else "unchanged in"
-    session.screen.note(f"{state} {os.path.relpath(session.out)}/")
+    session.screen.note(f"{state} {os.path.relpath(session.out)}/: {session.told.total()}")
 
 
 def clean(session: Session) -> None:

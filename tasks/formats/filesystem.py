@@ -7,6 +7,7 @@ stages/image ── Making ───────┘
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +72,7 @@ class Making:
             cwd=self.nowhere,
             what=what,
             ok=ok,
+            typed=shlex.join(argv),
         )
 
     def capture(self, *argv: str) -> tuple[int, str, str]:

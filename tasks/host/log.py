@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -22,13 +24,21 @@ TAIL = 12
 STEP_MARK = "\x01"
 """Begins a line of a sandbox's output that says what it does next."""
 
+WATCH = 0.25
+"""Seconds between two looks at how far a step is that does not tell it."""
+
+
+def _unheard(_done: int, _total: int, _unit: str) -> None:
+    """Nobody asks how far a step is."""
+
 
 class Log:
     """One stage's log file: each command as it could be typed, then all of its output.
 
-    `progress` gets what the stage is doing now, in a few words. `mask` takes secrets out of a line.
-    `places` are the folders that the stage writes to, by what they are called. `echo` gets
-    each line as well.
+    `progress` gets what the stage is doing now, in a few words, `counting` how far that is. `mask`
+    takes secrets out of a line. `places` are the folders that the stage writes to, by what they are
+    called. `echo` gets each line as well. `started` is when the log's clock began, by
+    time.monotonic(): its headings have the time then.
     """
 
     def __init__(
@@ -39,8 +49,12 @@ class Log:
         mask: Callable[[str], str] = lambda text: text,
         places: Mapping[str, Path] | None = None,
         echo: Callable[[str], None] | None = None,
+        counting: Callable[[int, int, str], None] = _unheard,
+        started: float | None = None,
     ) -> None:
         self.path = path
+        self.counting = counting
+        self.started = started
         self.echo = echo
         self.places = places or {}
         self.began = {name: space.free_bytes(place) for name, place in self.places.items()}
@@ -75,9 +89,12 @@ class Log:
         for secret in self.hidden:
             text = text.replace(secret, "***")
         if text.startswith(STEP_MARK):
-            text = "# " + printable(text[len(STEP_MARK) :])
-            self.progress(text[2:])
-        text = printable(text)
+            title = printable(text[len(STEP_MARK) :])
+            self.progress(title)
+            text = self._heading(title)
+        return self._put(printable(text))
+
+    def _put(self, text: str) -> str:
         self.tail.append(text)
         if self.echo is not None:
             self.echo(text)
@@ -89,8 +106,51 @@ class Log:
 
     def step(self, text: str) -> None:
         """Say what the stage does now: a heading in the log, and the running line on the screen."""
-        self.line(f"# {text}")
+        self.line(self._heading(text))
         self.progress(self.mask(text))
+
+    def _heading(self, text: str) -> str:
+        """A step's heading, with the time that has passed, below a blank line."""
+        if self.started is None:
+            return f"# {text}"
+        self._put("")
+        seconds = int(time.monotonic() - self.started)
+        return f"# {seconds // 60}:{seconds % 60:02} {text}"
+
+    def plumbing(self, text: str) -> None:
+        """A line of what Strata does for itself, which only who asked for all wants to see."""
+        if self.echo is not None:
+            self.line(text)
+
+    def count(self, done: int, total: int, unit: str) -> None:
+        """Say how far the step is: of so many `packages` or `bytes`, or `percent` of 100."""
+        if total > 0:
+            self.counting(max(0, min(done, total)), total, unit)
+
+    @contextlib.contextmanager
+    def watched(self, total: int, unit: str, measure: Callable[[], int]) -> Iterator[None]:
+        """Say again and again how far the block is, of `total`, by what `measure` finds."""
+        if self.counting is _unheard or total <= 0:
+            yield
+            return
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(WATCH):
+                with contextlib.suppress(OSError):
+                    done = measure()
+                    if unit == "percent":  # an estimate: what is left may be more than it says
+                        self.count(min(99, 100 * done // total), 100, unit)
+                    else:
+                        self.count(done, total, unit)
+
+        watching = threading.Thread(target=watch, daemon=True)
+        watching.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watching.join()
 
     def need_room(self, name: str, size: int, what: str) -> None:
         """BuildError unless the folder `name` of `places` has `size` bytes of room for `what`."""

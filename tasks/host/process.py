@@ -77,14 +77,25 @@ def on_signal(number: int, _frame: FrameType | None) -> None:
     if _signal or _closing:
         return
     _signal = number
+    begin = "\n"
+    if _before is not None:
+        _before()
+        begin = ""
     name = signal.Signals(number).name
     with contextlib.suppress(OSError):  # the terminal may be gone; print() may be what was cut
-        os.write(2, f"\ninterrupted by {name}; what was whole is kept\n".encode())
+        os.write(2, f"{begin}interrupted by {name}; what was whole is kept\n".encode())
     if not _starting:
         _leave()
 
 
 _hooks: list[Callable[[], None]] = []
+_before: Callable[[], None] | None = None
+
+
+def before_signal(hook: Callable[[], None]) -> None:
+    """Have this called before a signal's own line is written: what takes a bar off the screen."""
+    global _before
+    _before = hook
 
 
 def at_signal(hook: Callable[[], None]) -> None:
@@ -99,6 +110,11 @@ def _leave() -> NoReturn:
     for hook in list(_hooks):
         hook()
     raise SystemExit(128 + _signal)
+
+
+def interrupted() -> bool:
+    """Whether a signal is ending this process."""
+    return bool(_signal)
 
 
 def check_signal() -> None:
@@ -206,6 +222,8 @@ def run(
     quiet: bool = False,
     shown: Callable[[str], str] | None = None,
     blamed: Mapping[str, str] | None = None,
+    typed: str | None = None,
+    telling: Callable[[str], bool] | None = None,
 ) -> int:
     """Run a command, its whole output line by line into the log; the exit status.
 
@@ -213,13 +231,19 @@ def run(
     the message what the command was for. `quiet` keeps a very long argument list out of the log.
     `shown` is what becomes of each line. `blamed` says whose fault a failure is, by the title of
     the sandbox's step that failed. `stdin` as a socket is the caller's, who answers on it.
+    `typed` is how the command is written in the log, "" for what is Strata's own. `telling` looks
+    at each line first: True for one that only says how far it is.
     """
     log = log or Log(None)
     full: list[str] = []
     blame = ""
     # Of this command alone: others may write to the same log meanwhile.
     said: deque[str] = deque(maxlen=400)
-    log.line("+ " + (shlex.join(argv) if not quiet else shlex.join(argv[:2]) + " ..."))
+    whole = shlex.join(argv) if not quiet else shlex.join(argv[:2]) + " ..."
+    if typed != whole:
+        (log.line if typed is None else log.plumbing)(f"+ {whole}")
+    if typed:
+        log.line(f"+ {typed}")
     if argv[0] in ("apt-get", "apt-helper") and _may_unshare():
         # Its methods wait for a dead mirror's timeout before they see that apt itself was killed.
         argv = ["unshare", "--pid", "--fork", "--kill-child", "--", tool(argv[0]), *argv[1:]]
@@ -236,6 +260,8 @@ def run(
             assert process.stdout is not None
             while raw := process.stdout.readline(LINE_LIMIT):
                 line = raw.decode("utf-8", "replace").rstrip("\r\n").rpartition("\r")[2]
+                if telling is not None and telling(line):
+                    continue
                 line = shown(line) if shown else line
                 if line.startswith(STEP_MARK):
                     blame = (blamed or {}).get(line[len(STEP_MARK) :], "")
@@ -250,13 +276,15 @@ def run(
     if status not in ok:
         where = f"the whole output is in {log.path}" if log.path else ""
         lines = last_lines(said)
-        raise CommandFailed(
+        failure = CommandFailed(
             f"{what or shlex.join(argv[:2])} failed ({_status(status)}){blame and ': ' + blame}"
             + (f":\n{lines}" if lines else "; it said nothing"),
             where,
             status=status,
             output="\n".join(said),
         )
+        failure.blamed = blame
+        raise failure
     return status
 
 

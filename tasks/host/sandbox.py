@@ -32,6 +32,10 @@ DPKG_CAPABILITIES = (
 )  # fmt: skip
 
 
+COMMAND_MARK = "\x02"
+"""Begins a line of a sandbox's output that says which of its steps begins, by number."""
+
+
 PROGRAM = (
     sys.executable, "-I", "-S", "-c",
     "import sys; from importlib.machinery import SourceFileLoader as Loader; "
@@ -64,17 +68,27 @@ class Overlay:
 class Step:
     """One command of a sandbox, or a pipeline of several; `title` says what it does.
 
-    `blame` is what a failure of it is blamed on, up to the next step that has a title.
+    `blame` is what a failure of it is blamed on, up to the next step that has a title. `shown` is
+    how the log has it, None for its commands, "" for what is Strata's own and nobody would type.
     """
 
     pipeline: Sequence[Sequence[str]]
     title: str = ""
     blame: str = ""
+    shown: str | None = None
+
+    def tell(self, log: Log) -> None:
+        """Write into the log that it begins."""
+        whole = " | ".join(shlex.join(argv) for argv in self.pipeline)
+        if self.shown != whole:
+            (log.line if self.shown is None else log.plumbing)(f"+ {whole}")
+        if self.shown:
+            log.line(f"+ {self.shown}")
 
 
-def step(*argv: str, title: str = "", blame: str = "") -> Step:
+def step(*argv: str, title: str = "", blame: str = "", shown: str | None = None) -> Step:
     """A step that is one command."""
-    return Step(pipeline=[argv], title=title, blame=blame)
+    return Step(pipeline=[argv], title=title, blame=blame, shown=shown)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,16 +196,26 @@ class Sandbox:
         what: str = "",
         shown: Callable[[str], str] | None = None,
         visit: Visit | None = None,
+        telling: Callable[[str], bool] | None = None,
     ) -> None:
         """Run each step in new namespaces; BuildError for the first that fails.
 
-        `shown` is what becomes of each line that they print. A `visit` is a person's, when a step
-        fails or when all are done; only where root inside is confined.
+        `shown` is what becomes of each line that they print, `telling` takes those that only say
+        how far a step is. A `visit` is a person's, when a step fails or when all are done; only
+        where root inside is confined.
         When this process dies, by SIGKILL too, PDEATHSIG ends unshare(1) and --kill-child the
         namespaces' PID 1; with it go all processes and mounts of the stage.
         """
-        for one in steps:
-            log.line("+ " + " | ".join(shlex.join(argv) for argv in one.pipeline))
+
+        def taken(line: str) -> bool:
+            if not line.startswith(COMMAND_MARK):
+                return telling is not None and telling(line)
+            number = line[len(COMMAND_MARK) :]
+            # Whatever runs inside can write such a line: no more comes of it than one in the log.
+            if number.isdecimal() and len(number) < 6 and int(number) < len(steps):
+                steps[int(number)].tell(log)
+            return True
+
         with contextlib.ExitStack() as stack:
             feed: bytes | socket.socket = b""
             if visit is None or self.root is None or self.keep is None:
@@ -207,6 +231,8 @@ class Sandbox:
                     stdin=feed,
                     what=what,
                     quiet=True,
+                    typed="",
+                    telling=taken,
                     shown=shown,
                     blamed={one.title: one.blame for one in steps if one.title},
                 )

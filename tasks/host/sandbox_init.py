@@ -775,10 +775,12 @@ def main(plan: dict[str, Any]) -> int:
     # None where the tree's own programs run: PID 1 has one thread then.
     flushing = Flushing(loops) if plan["root"] is None else None
     status = 0
-    for title, pipeline in plan["steps"]:
+    for place, (title, pipeline) in enumerate(plan["steps"]):
         if title:
             # \x01 tells tasks.host.log that this is what the stage does now.
             print(f"\x01{title}", flush=True)
+        if not plan["fed"]:
+            print(f"\x02{place}", flush=True)  # tasks.host.sandbox writes the command
         status = step_status(pipeline, plan)
         if status < 0:
             print(killed(-status), flush=True)  # it may have had no time to say anything

@@ -30,10 +30,12 @@ COMMANDS = {
     one.name: one
     for one in (
         Command(
-            name="build", takes=(*ASK, *SHARE, "sign", "shell_on_failure"),
+            name="build", takes=(*ASK, *SHARE, "sign", "shell_on_failure", "progress"),
             summary="make the images of a spec, in out/NAME/",
             more="Looks at the repositories, makes each stage that is not in the cache, and "
-            "publishes.\nNeeds root for stages; who is not root may publish what the cache has.",
+            "publishes.\nNeeds root for stages; who is not root may publish what the cache has.\n"
+            "progress=json: a line of JSON for each event, docs/progress.md. On a terminal a bar; "
+            "progress=plain: none.",
         ),
         Command(
             name="init", spec=False, summary="begin a project here: init [NAME]",
@@ -217,6 +219,7 @@ VALUES = {
         "cdx",
         "spdx",
     ),
+    "progress": ("auto", "plain", "json"),
     "provider": ("github", "gitlab"),
     "fast": ("1",),
     "all": ("1",),

@@ -135,7 +135,8 @@ def _variable(
 
 def _alone(command: str, given: Mapping[str, str], program: str) -> None:
     """BuildError for a variable that is another command's, and would have no effect on this one."""
-    takes = COMMANDS[command].takes if command in COMMANDS else ()
+    of = "build" if command.partition(":")[0] in STAGES else command
+    takes = COMMANDS[of].takes if of in COMMANDS else ()
     for name in given:
         if name in ONLY and name not in takes:
             owners = [one.name for one in COMMANDS.values() if name in one.takes]

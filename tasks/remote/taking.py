@@ -24,24 +24,31 @@ from . import signing
 from .backend import Blob, Cut, Meter, Missing, RemoteFault, Silent, Unusable
 from .remotes import AT_ONCE, PROGRESS, Remote, Remotes
 
+Far = Callable[[int, int, str], None]
+"""Gets how far a step is: how much of how much is done, in which unit."""
+
+
+def unheard(_done: int, _total: int, _unit: str) -> None:
+    """Nobody asks how far it is."""
+
 
 class Taking(Remotes):
     """The shared caches, as stages and .debs come from them."""
 
-    def take(self, stage: Stage, moving: Callable[[str], None]) -> bool:
+    def take(self, stage: Stage, moving: Callable[[str], None], far: Far = unheard) -> bool:
         """Bring a stage's entry into the cache, its lock held; False where no cache has it."""
         found: list[tuple[Remote, dict[str, Any]]] = []
         for remote in self._asked():
             with self._telling(remote, stage):
                 record = self._asking(functools.partial(self.find, remote, stage))
                 if record is not None and not record["doubtful"]:
-                    self._fetch(remote, stage, record, moving)
+                    self._fetch(remote, stage, record, moving, far)
                     return True
                 found += [(remote, record)] if record is not None else []
         # What nobody vouches for comes last, also where it is taken.
         for remote, record in found:
             with self._telling(remote, stage):
-                self._fetch(remote, stage, record, moving)
+                self._fetch(remote, stage, record, moving, far)
                 return True
         return False
 
@@ -145,7 +152,12 @@ class Taking(Remotes):
         return False
 
     def _fetch(
-        self, remote: Remote, stage: Stage, record: dict[str, Any], moving: Callable[[str], None]
+        self,
+        remote: Remote,
+        stage: Stage,
+        record: dict[str, Any],
+        moving: Callable[[str], None],
+        far: Far,
     ) -> None:
         blob = Blob(sha256=record["file"]["sha256"], size=record["file"]["size"])
         if space.free_bytes(self.cache.root) < blob.size:
@@ -153,7 +165,7 @@ class Taking(Remotes):
         moving(f"fetching {blob.size / 1e6:.1f} MB from {remote.backend.shown}")
 
         def progress(came: int) -> None:
-            moving(f"fetching {came / 1e6:.0f}/{blob.size / 1e6:.0f} MB")
+            far(came, blob.size, "bytes")
 
         try:
             with self.cache.put(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import re
 import shutil
@@ -26,6 +27,7 @@ from ..plan.lockfile import OWN, Record
 from ..spec.model import masked
 from ..spec.words import counted
 from ..store.cache import Cache
+from .pool import bytes_here
 from .retry import patiently
 
 
@@ -56,15 +58,17 @@ def fetch(
         for place in ("cache", "scratch"):
             log.need_room(place, total, f"fetching {counted(len(missing), 'package')}")
         log.step(f"fetching {counted(len(missing), 'package')}, {total / 1e6:.1f} MB")
-        (builder.scratch / folder).mkdir(exist_ok=True)
+        came_to = builder.scratch / folder
+        came_to.mkdir(exist_ok=True)
         own = [record for record in missing if record.repository == OWN]
         for record in own:
-            _take_own(record, builder, builder.scratch / folder)
+            _take_own(record, builder, came_to)
         others = [record for record in missing if record.repository != OWN]
-        if others and builder.shared is not None:
-            others = builder.shared.take_debs(others, builder.scratch / folder, log.step)
-        if others:
-            _download(others, builder, builder.scratch / folder, log)
+        with log.watched(total, "bytes", functools.partial(bytes_here, missing, cache, came_to)):
+            if others and builder.shared is not None:
+                others = builder.shared.take_debs(others, came_to, log.step)
+            if others:
+                _download(others, builder, came_to, log)
 
 
 def _take_own(record: Record, builder: Builder, folder: Path) -> None:
@@ -351,6 +355,7 @@ def _apt_helper(arguments: Sequence[str], folder: Path, config: Path, log: Log) 
         cwd=folder,
         what="fetching packages",
         quiet=True,
+        typed="",
     )
 
 

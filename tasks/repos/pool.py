@@ -14,6 +14,7 @@ from ..host import safe
 from ..host.process import capture
 from ..plan.lockfile import Record
 from ..spec.words import counted
+from ..store.cache import Cache
 
 # ---------------------------------------------------------------- a repository of them
 
@@ -82,3 +83,16 @@ def _indexes(folder: Path, below: str, packages: str, fields: str) -> None:
         sums += f" {hashlib.sha256(data).hexdigest()} {len(data)} {below}{name}\n"
     text = f"{fields}Date: {formatdate(0, usegmt=True)}\nSHA256:\n{sums}"
     (folder / "Release").write_text(text)
+
+
+def bytes_here(missing: Sequence[Record], cache: Cache, folder: Path) -> int:
+    """Bytes of these .debs that are here: whole ones in the cache, others as they come."""
+    here = 0
+    for record in missing:
+        names = (
+            cache.deb(record.sha256),
+            *(folder / f"{kind}{record.sha256}.deb" for kind in ("", "shared-")),
+        )
+        sizes = [name.lstat().st_size for name in names if name.exists()]
+        here += min(max(sizes, default=0), record.size)
+    return here

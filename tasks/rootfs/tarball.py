@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import shlex
@@ -22,6 +23,11 @@ SPARSE = ("--sparse", "--hole-detection=seek", "--sparse-version=0.0")
 """For GNU tar; of its three formats 0.0 alone has no process number in its names."""
 
 
+CHECKPOINT = "strata-packed-"
+RECORD = 10240
+"""Bytes of a record of tar's, which a checkpoint counts."""
+
+
 RARE = Rare()
 """Of a tree of which nothing is known."""
 
@@ -36,30 +42,22 @@ def pack(tree: Path, target: Path, log: Log, *, rare: Rare = RARE, size: int = 0
         log.step(f"packing {size / 1e6:.0f} MB")
     # Never one: newer versions then leave the multi-threaded mode, and with it its bytes.
     compressor = ["zstd", "-3", f"-T{max(2, len(os.sched_getaffinity(0)))}"]
-    tar = [
-        "tar",
-        "--create",
-        "--directory",
-        str(tree),
-        "--sort=name",
-        "--numeric-owner",
-        "--format=posix",
-        "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
-        "--xattrs",
-        "--xattrs-include=*",
-        *(f"--xattrs-exclude={name}" for name in OVERLAY_OWN),
-        *(SPARSE if rare.sparse else ()),
-    ]
+    tar = _argv(tree, rare)
     what = "packing the tree"
     if not rare.several_xattrs:
+        # On its way tar says how many records it has written.
+        far = ["--checkpoint=200", f"--checkpoint-action=echo={CHECKPOINT}%u"] if size else []
+        packed = ["--file", str(target), "--use-compress-program", " ".join(compressor)]
         run(
-            [*tar, "--file", str(target), "--use-compress-program", " ".join(compressor), "."],
+            [*tar, *far, *packed, "."],
             log=log,
             what=what,
+            typed="",
+            telling=functools.partial(_packed, log, size),
         )
         return
     argv = [*tar, "--file", "-", "."]
-    log.line("+ " + shlex.join(argv) + " | " + shlex.join(compressor))
+    log.plumbing("+ " + shlex.join(argv) + " | " + shlex.join(compressor))
     with (
         target.open("wb") as file,
         tempfile.TemporaryFile() as said,
@@ -78,6 +76,33 @@ def pack(tree: Path, target: Path, log: Log, *, rare: Rare = RARE, size: int = 0
             log.line(line)
         if status:
             raise log.failure(what, f"failed (exit status {status}):\n{last_lines(log.tail)}")
+
+
+def _argv(tree: Path, rare: Rare) -> list[str]:
+    """The tar whose output depends on the tree alone."""
+    return [
+        "tar",
+        "--create",
+        "--directory",
+        str(tree),
+        "--sort=name",
+        "--numeric-owner",
+        "--format=posix",
+        "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+        "--xattrs",
+        "--xattrs-include=*",
+        *(f"--xattrs-exclude={name}" for name in OVERLAY_OWN),
+        *(SPARSE if rare.sparse else ()),
+    ]
+
+
+def _packed(log: Log, size: int, line: str) -> bool:
+    """Whether a line of tar's is one of our checkpoints: how far it is, of about `size` bytes."""
+    records = line.rpartition(CHECKPOINT)[2]
+    if CHECKPOINT not in line or not records.isdecimal() or len(records) > 12:
+        return False
+    log.count(min(99, 100 * int(records) * RECORD // size), 100, "percent")
+    return True
 
 
 _one = threading.Lock()
@@ -99,7 +124,7 @@ def unpack(source: Path, sha256: str, target: Path, log: Log) -> None:
         if not root.exists():
             toolroot.skeleton(root)
     target.mkdir()
-    log.line(f"# unpacking {source.name}")
+    log.plumbing(f"# unpacking {source.name}")
     sandbox = Sandbox(
         base=target.parent,
         mounts=[["bind-ro", root.name, root.name, ""]],

@@ -26,18 +26,22 @@ def action(work: Callable[[], Any]) -> Callable[[], Any]:
         try:
             done = work()
         except BuildError as error:
-            return TaskFailed(Reporter.session.mask_if_known(str(error)))
+            return _failed(error)
         except OSError as error:
             if error.errno not in space.HOST_ERRORS:
                 raise
-            return TaskFailed(
-                Reporter.session.mask_if_known(str(Reporter.session.explained(error, "writing")))
-            )
+            return _failed(Reporter.session.explained(error, "writing"))
         except UnicodeEncodeError as error:
-            return TaskFailed(Reporter.session.mask_if_known(str(_unwritable(error))))
+            return _failed(_unwritable(error))
         return TaskError("", report=False) if done is False else True
 
     return run
+
+
+def _failed(error: BuildError) -> TaskFailed:
+    """What doit is told of an error, which the reporter knows whole."""
+    Reporter.error = error
+    return TaskFailed(Reporter.session.mask_if_known(str(error)))
 
 
 def _unwritable(error: UnicodeEncodeError) -> BuildError:

@@ -25,6 +25,8 @@ class Chronicle:
         self.building = False
         self.published: Mapping[str, str] | None = None
         """SHA-256 of what this run has in out/NAME/, by name; None where it did not come so far."""
+        self.changed: bool | None = None
+        """Whether what is published was changed; None where it was not come to."""
         self._failed: dict[str, tuple[float, float]] = {}
 
     def begin(self) -> None:
@@ -34,6 +36,13 @@ class Chronicle:
     def end(self, *, failed: bool) -> None:
         """doit is through with its tasks."""
         self.result = "failed" if failed else "done"
+
+    def refused(self, error: BuildError) -> None:
+        """There is no plan: doit says so itself, and ends."""
+        self.result = "failed"
+        self.session.screen.event(
+            "failure", task="", message=error.message, hint=error.hint, log=""
+        )
 
     @contextlib.contextmanager
     def failing(self, stage: Stage, began: float) -> Iterator[None]:
@@ -47,6 +56,13 @@ class Chronicle:
     def close(self) -> None:
         """Write the run down, once; one that never had a plan is none."""
         session = self.session
+        session.screen.event(
+            "done",
+            result=self.result,
+            seconds=round(time.monotonic() - session.started, 3),
+            published=self.changed,
+        )
+        session.screen.events = False  # that is the last one
         if not self.building:
             return
         self.building = False

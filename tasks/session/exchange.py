@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -65,18 +66,25 @@ class Exchange:
         assert shared is not None
 
         def moving(text: str) -> None:
-            session.screen.moving(f"{stage.title}: {text}")
+            if session.screen.terminal:
+                session.screen.step(stage.title, text)
 
+        far = functools.partial(session.screen.count, stage.title)
         try:
-            with session.cache.used(moving), session.cache.building(stage, moving) as entry:
-                if entry is not None or not shared.take(stage, moving):
+            with (
+                session.screen.doing(stage.title),
+                session.cache.used(moving),
+                session.cache.building(stage, moving) as entry,
+            ):
+                if entry is not None or not shared.take(stage, moving, far):
                     return
         except BuildError:
             return  # the stage, made now, meets it again
         except OSError as error:
             if error.errno not in space.HOST_ERRORS:
                 raise
-            session.screen.line(f"warning: {session.explained(error, f'fetching {stage.title}')}")
+            what = session.explained(error, f"fetching {stage.title}")
+            session.screen.warned(f"warning: {what}")
             return
         self.pulled.add(stage.entry)
         session.note(stage, "pulled", began)
@@ -125,7 +133,7 @@ class Exchange:
         try:
             yield
         except (BuildError, OSError) as error:
-            session.screen.line(f"warning: {stage.title} is not sent: {session.mask(str(error))}")
+            session.screen.warned(f"warning: {stage.title} is not sent: {session.mask(str(error))}")
 
     def finish(self) -> None:
         """Wait for what is on its way to shared caches."""

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from doit.reporter import ZeroReporter
 
+from ..errors import BuildError
+from ..host.process import interrupted
+
 if TYPE_CHECKING:
     from .session import Session
 
@@ -26,6 +29,8 @@ class Reporter(ZeroReporter):  # type: ignore[misc]  # doit has no types
     session: ClassVar[Session]
     running: ClassVar[bool] = False
     chosen: ClassVar[tuple[str, ...]] = ()
+    error: ClassVar[BuildError | None] = None
+    """The one that an action of this run ended with."""
 
     def __init__(self, outstream: Any, options: dict[str, Any]) -> None:
         self.failed = False
@@ -54,8 +59,18 @@ class Reporter(ZeroReporter):  # type: ignore[misc]  # doit has no types
         if not fail.report or self.failed:
             return
         self.failed = True
+        self.session.told.failed(task.name)
+        self.session.screen.close()
         self.session.screen.line(f"{task.name}: failed")
         sys.stdout.flush()
+        error = Reporter.error or BuildError(fail.message or "a fault of Strata's own")
+        self.session.screen.event(
+            "failure",
+            task=task.name,
+            message=self.session.mask_if_known(error.message),
+            hint=self.session.mask_if_known(error.hint).replace("\n  ", "\n"),
+            log=self.session.log_of(task.name),
+        )
         if fail.traceback:
             sys.stderr.write(self.session.mask_if_known("".join(fail.traceback)))
         sys.stderr.write(f"ERROR: {fail.message}\n" if fail.message else "")
@@ -71,5 +86,9 @@ class Reporter(ZeroReporter):  # type: ignore[misc]  # doit has no types
     def complete_run(self) -> None:
         """After the last task; what was built is given to shared caches, also if another failed."""
         Reporter.running = False
+        if interrupted():  # doit comes here even so, and all has been said
+            return
         self.session.chronicle.end(failed=self.failed)
         self.session.exchange.finish()
+        self.session.told.rest()
+        self.session.screen.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,7 @@ from ..store.cache import Cache
 from ..store.made import Made
 from ..store.seen import SeenFiles
 from .screen import Screen
+from .told import Told
 
 if TYPE_CHECKING:
     from ..builder import Builder, Reach
@@ -62,6 +64,7 @@ VARIABLES = {
     "workers": "of `doit fleet` without one: how many, on this machine",
     "quiet": "quiet=1, -q: only results and errors",
     "verbose": "verbose=1, -v: also what the commands of a stage print",
+    "progress": "auto, plain or json: how a build says what it does",
     "format": "text, json and others, as `help COMMAND` says",
     "sign": "the file of a key, as keygen writes it, that signs what is published",
     "severity": "of `doit audit`: low, medium, high or critical: what counts",
@@ -94,8 +97,11 @@ VARIABLES = {
 }
 
 
+PROGRESS = ("auto", "plain", "json")
+
 ONE_OF = {
     "quiet": ("1",),
+    "progress": PROGRESS,
     "verbose": ("1",),
     "dry": ("1",),
     "network": ("1",),
@@ -235,7 +241,7 @@ class Session:
         from ..remote.shared import Shared
 
         policy = self.policy
-        shared = Shared(backends(named), policy, self.cache, self.made, self.screen.line)
+        shared = Shared(backends(named), policy, self.cache, self.made, self.screen.warned)
         self.stack.callback(shared.close)
         return shared
 
@@ -270,7 +276,7 @@ class Session:
             state=self.state,
             shared=self.shared,
             visit=where_failed(self, stage, log) if stage else None,
-            say=self.screen.line,
+            say=self.screen.warned,
         )
 
     @property
@@ -456,13 +462,15 @@ class Session:
     @contextlib.contextmanager
     def log(self, name: str, title: str) -> Iterator[Log]:
         """The log out/NAME/log/`name`, whose steps are shown with `title`."""
-        path = (self.out / self.logs / name).relative_to(self.root)
-
-        def progress(text: str) -> None:
-            self.screen.progress(f"{title}: {text}")
-
-        echo = self.screen.line if self.screen.verbose else None
-        with Log(path, progress=progress, mask=self.mask, places=self.places, echo=echo) as log:
+        with Log(
+            (self.out / self.logs / name).relative_to(self.root),
+            progress=functools.partial(self.screen.step, title),
+            mask=self.mask,
+            places=self.places,
+            echo=self.screen.line if self.screen.verbose else None,
+            counting=functools.partial(self.screen.count, title),
+            started=time.monotonic(),
+        ) as log:
             yield log
 
     def need_arch(self, *, early: bool = False) -> None:
@@ -513,36 +521,37 @@ class Session:
 
     def make(self, stage: Stage, build: Callable[[Any, Builder], None]) -> None:
         """Build a stage unless another run makes it meanwhile, note the result, say a line."""
+        from .headings import begin, placed
+
         need_root(f"building {stage.name}")
         for name in tools_needed(stage):
             tool(name)
         began = time.monotonic()
 
-        def waiting(text: str) -> None:
-            self.screen.progress(f"{stage.title}: {text}")
-
+        waiting = functools.partial(self.screen.step, stage.title)
         with (
             self.chronicle.failing(stage, began),
+            self.screen.doing(stage.title),
             self.cache.used(waiting),
             self.cache.building(stage, waiting) as entry,
         ):
             if entry is None:
+                self.told.began(stage)
                 self.need_host(stage)
                 if stage.kind != "image":
                     self.need_arch()
                 # The log begins here, not where this waits: its builder may be writing to it.
                 with self.log(stage.log, stage.title) as log:
                     job = self.job(stage)
+                    begin(log, self, stage, job)
                     try:
                         build(job, self.builder(log, self.plan.lock, stage))
+                    except CommandFailed as error:
+                        raise placed(error, self, stage, job) from error
                     except OSError as error:
                         if error.errno not in space.HOST_ERRORS:
                             raise
                         raise self.explained(error, stage.title, log.began) from error
-                    except CommandFailed as error:
-                        if error.inside and self.visit is None:
-                            error.hint += f"\n  to look: {self.command('shell')} layer={stage.name}"
-                        raise
                 sound = self.trees.standing(job.below).vouched
                 self.vouching.built(stage, job.below, self.cache, sound=sound)
         self.note(stage, "hit" if entry else "built", began)
@@ -566,7 +575,7 @@ class Session:
             bytes=holes.used(made.path),
             began=began - self.started,
         )
-        self.say(stage)
+        self.told.decided(stage)
 
     @cached_property
     def exchange(self) -> Exchange:
@@ -574,6 +583,11 @@ class Session:
         from .exchange import Exchange
 
         return Exchange(self)
+
+    @cached_property
+    def told(self) -> Told:
+        """What has been said of this run's stages."""
+        return Told(self)
 
     @cached_property
     def chronicle(self) -> Chronicle:
@@ -637,13 +651,24 @@ class Session:
         """A path as a user knows it: relative if it is in the checkout."""
         return str(path.relative_to(self.root) if self.root in path.parents else path)
 
+    def log_of(self, task: str) -> str:
+        """The log of a task as a user knows it; "" where it has none."""
+        stages = self.plan.stages if "plan" in vars(self) else ()
+        name = next((one.log for one in stages if one.task == task), f"{task}.log")
+        path = self.out / self.logs / name
+        # False as well for what is too long to be a name.
+        return self.shown(path) if self.name and os.path.exists(path) else ""
+
     def say(self, stage: Stage) -> None:
         """The line of a stage."""
         known = self.result(stage)
-        size = f"{known.bytes / 1e6:10.1f} MB" if known.bytes else f"{'-':>13}"
-        self.screen.note(
-            f"{stage.title:<22} {stage.key[:8]}  {known.result:<8}{known.seconds:7.1f} s{size}"
-        )
+        size = f"{known.bytes / 1e6:.1f} MB" if known.bytes else "-"
+        title, seconds, key = stage.title, f"{known.seconds:.1f} s", stage.key[:8]
+        if self.screen.narrow:
+            text = f"{title:<16} {key} {known.result:<7}{seconds:>8}{size:>10}"
+        else:
+            text = f"{title:<22} {key}  {known.result:<8}{seconds:>9}{size:>13}"
+        self.screen.note(text)
 
     def need_root_first(self) -> None:
         """BuildError, before anything is asked or written, if a build will need root for a stage.
@@ -684,6 +709,7 @@ class Session:
 
     def close(self) -> None:
         """Remove the scratch folder and keep what was learned of files; a second time is fine."""
+        self.screen.close()
         closing()
         self.exchange.cancel()
         self.chronicle.close()

@@ -97,7 +97,8 @@ def _one_of(text: str, given: Mapping[str, str]) -> str:
         raise InvalidDodoFile(f"{command} takes one spec, and spec= names {len(names)}")
     worst: dict[str, int] = {}
     # What a program reads stays what it can read.
-    heading = sys.stdout if given.get("format", "text") == "text" else sys.stderr
+    told = given.get("format", "text") == "text" and given.get("progress") != "json"
+    heading = sys.stdout if told else sys.stderr
     for name in names:
         print(f"== {name}", file=heading, flush=True)
         child = os.fork()

@@ -20,6 +20,7 @@ from ..rootfs.overlay import Upper
 from ..spec.words import counted
 from . import own
 from .install import preseeds
+from .status import Installing
 
 
 def bootstrap_argv(given: Mapping[str, Any]) -> list[str]:
@@ -47,6 +48,7 @@ def _mmdebstrap_argv(
     """
     return [
         "mmdebstrap",
+        "--verbose",  # else it keeps to itself what dpkg says
         "--mode=root",
         "--format=directory",
         f"--variant={variant}",
@@ -152,6 +154,7 @@ def _bootstrap(
             (answers / f"{number:06}").write_text(text, encoding="utf-8")
         (root / ANSWERS.lstrip("/")).mkdir()
         binds.append((str(answers), ANSWERS))
+    installing = Installing(builder.log, len(job.records))
     Sandbox(
         base=upper.base,
         mounts=[["bind", str(root), "root", ""], upper.mount("root/target")],
@@ -173,6 +176,7 @@ def _bootstrap(
         log=builder.log,
         what=f"{job.stage.inputs['tool']} of the base",
         visit=builder.visit,
+        telling=installing,
     )
 
 

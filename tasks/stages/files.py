@@ -132,4 +132,5 @@ def unpack_step(name: str, title: str) -> Step:
         "--keep-directory-symlink",
         "--no-overwrite-dir",
         title=title,
+        shown="",
     )

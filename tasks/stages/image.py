@@ -53,6 +53,7 @@ def fill_step(source: str, target: str, content: Footprint) -> Step:
     cpu = str(min(os.sched_getaffinity(0)))
     return Step(
         title="filling",
+        shown="",
         pipeline=[
             [
                 "tar",
@@ -182,7 +183,14 @@ def _keep(job: ImageJob, builder: Builder, making: Making, stage: Stage) -> None
     digest: list[str] = []
     doubtful = builder.trees.standing(job.below).doubtful
     with cache.put(stage, facts, lambda: digest[0], doubtful=doubtful) as target:
-        packed = compress.compress(making.raw, target, container=image.container, level=image.level)
+        total = making.raw.stat().st_size
+
+        def far(done: int) -> None:
+            builder.log.count(100 * done // (total or 1), 100, "percent")
+
+        packed = compress.compress(
+            making.raw, target, container=image.container, level=image.level, progress=far
+        )
         facts |= {"raw": asdict(packed.raw), "packed": asdict(packed.container)}
         digest.append(packed.container.sha256)
 
@@ -265,12 +273,17 @@ class Filling:
         self, mounts: Sequence[Sequence[str]], cwd: Path, steps: Sequence[Step], what: str
     ) -> None:
         making = self.making
-        Sandbox(
+        sandbox = Sandbox(
             base=self.folder,
             mounts=[*mounts, etc.mount(making.private)],
             env=making.env,
             cwd=str(cwd),
-        ).run(*steps, log=making.log, what=what)
+        )
+        # No tool says how far it is, but the file grows with what is in it.
+        with making.log.watched(
+            making.content.size, "percent", lambda: making.raw.stat().st_blocks * 512
+        ):
+            sandbox.run(*steps, log=making.log, what=what)
 
     def _hidden(self, name: str, point: str) -> str | None:
         """An empty folder with the owner, mode and time of a mount point that has its own image."""

@@ -40,7 +40,7 @@ LOCALE = "/etc/default/locale"
 
 def shell(name: str, *arguments: str, title: str = "") -> Step:
     """A step that is one of the programs in scripts/, which says itself what it does."""
-    return step("/bin/sh", f"{SHELL}/{name}.sh", *arguments, title=title)
+    return step("/bin/sh", f"{SHELL}/{name}.sh", *arguments, title=title, shown="")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from ..debian import apt
 from ..host.sandbox import Step, step
 from ..spec.words import counted
 from .inside import INSIDE, SCRIPTS, shell
+from .status import STATUS_FD, STATUS_OPTION
 
 NO_MARKS = "/dev/.strata/extended_states"
 """Where apt writes that all it installs was asked for, since it is told each by name.
@@ -45,34 +47,42 @@ def apt_steps(given: Mapping[str, Any]) -> list[Step]:
         )
     steps += [step("dpkg", "--add-architecture", name) for name in given["foreign"]]
     if given["debconf"]:
-        steps.append(step(*PRESEED, title="preseeding"))
+        steps.append(step(*PRESEED, title="preseeding", shown=""))
     if wanted or removes:
-        steps.append(step(*APT, "apt-get", "update", title="reading the locked packages"))
-        steps.append(step("/bin/sh", "-c", LATER))
-        # The lock names each, and locking refuses what is essential unless the spec names it so.
-        gone = ["--allow-remove-essential"] if removes else []
-        steps.append(
-            step(
-                *APT,
-                "apt-get",
-                "install",
-                "--yes",
-                "--allow-downgrades",
-                "--allow-change-held-packages",
-                *gone,
-                "--no-install-recommends",
-                "--option",
-                f"Dir::State::extended_states={NO_MARKS}",
-                *wanted,
-                *removes,
-                title=f"installing {counted(len(wanted), 'package')}",
-            )
-        )
+        reading = "reading the locked packages"
+        steps.append(step(*APT, "apt-get", "update", title=reading, shown="apt-get update"))
+        steps.append(step("/bin/sh", "-c", LATER, shown=""))
+        steps.append(_install_step(wanted, removes))
         steps.append(shell("make-initramfs"))
     for mark in ("auto", "manual"):
         if given[mark]:
-            steps.append(step(*APT, "apt-mark", mark, *given[mark]))
+            typed = shlex.join(["apt-mark", mark, *given[mark]])
+            steps.append(step(*APT, "apt-mark", mark, *given[mark], shown=typed))
     return steps
+
+
+def _install_step(wanted: Sequence[str], removes: Sequence[str]) -> Step:
+    """The apt-get that installs and removes these, and tells how far it is."""
+    # The lock names each, and locking refuses what is essential unless the spec names it so.
+    gone = ["--allow-remove-essential"] if removes else []
+    return step(
+        *STATUS_FD,
+        *APT,
+        "apt-get",
+        "install",
+        *STATUS_OPTION,
+        "--yes",
+        "--allow-downgrades",
+        "--allow-change-held-packages",
+        *gone,
+        "--no-install-recommends",
+        "--option",
+        f"Dir::State::extended_states={NO_MARKS}",
+        *wanted,
+        *removes,
+        title=f"installing {counted(len(wanted), 'package')}",
+        shown=shlex.join(["apt-get", "install", *wanted, *removes]),
+    )
 
 
 def preseeds(answers: Sequence[str]) -> list[str]:

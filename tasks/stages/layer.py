@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..builder import Builder
-from ..errors import BuildError
+from ..errors import BuildError, CommandFailed
 from ..host.files import sha256_of
 from ..host.sandbox import Step, step
 from ..host.tools import ENV
@@ -37,6 +38,7 @@ from .machine import (
     told_removed,
 )
 from .shown import shown_env, shown_steps, with_locale
+from .status import Installing
 
 NOTES = (*own.NOTES, REMOVED)
 
@@ -88,7 +90,7 @@ def _install_steps(job: LayerJob, here: Place, epoch: int) -> tuple[list[Step], 
         steps += shown_steps(shown, answered)
     if answers and not job.stage.inputs["debconf"]:
         # Not the layer's own, which are in its key, but made of what is in those below.
-        steps.append(step(*PRESEED))
+        steps.append(step(*PRESEED, shown=""))
     return [*steps, *apt_steps(job.stage.inputs)], answers
 
 
@@ -167,8 +169,14 @@ def _script_steps(script: Script, number: int) -> list[Step]:
     needs = scripts.needs(script.program, script.where, script.path)
     inside = f"{INSIDE}/{script_name(number)}"
     return [
-        step("/bin/sh", "-c", f"PATH={path}\n{needs}"),
-        step(*command, inside, title=f"running {script.name}", blame=script.path),
+        step("/bin/sh", "-c", f"PATH={path}\n{needs}", shown=""),
+        step(
+            *command,
+            inside,
+            title=f"running {script.name}",
+            blame=script.path,
+            shown=shlex.join([*given, script.path]),
+        ),
     ]
 
 
@@ -185,7 +193,7 @@ def _phases(job: LayerJob, steps: Sequence[Step]) -> list[Phase]:
     phases = [Phase(network=False, steps=list(steps))]
     if job.scripts:
         phases[0].steps.append(
-            step("/bin/sh", "-c", f"exec /bin/sh {SHELL}/note-before.sh {own.patterns()}")
+            step("/bin/sh", "-c", f"exec /bin/sh {SHELL}/note-before.sh {own.patterns()}", shown="")
         )
     for number, script in enumerate(job.scripts):
         if script.network != phases[-1].network:
@@ -219,18 +227,24 @@ def _run(job: LayerJob, here: Place, upper: Upper, epoch: int, phases: Sequence[
     def naming(text: str) -> str:
         return functools.reduce(lambda line, named: named(line), names, text)
 
+    installing = Installing(here.builder.log, len(job.records))
     for phase in phases:
         env = shown_env(shown)
         if phase.network:
             env |= give_network(here)
         sandbox = here.sandbox(upper, epoch, shown, env, notes, network=phase.network)
-        sandbox.run(
-            *phase.steps,
-            log=here.builder.log,
-            what=f"layer {job.stage.name}",
-            shown=naming,
-            visit=here.builder.visit,
-        )
+        try:
+            sandbox.run(
+                *phase.steps,
+                log=here.builder.log,
+                what=f"layer {job.stage.name}",
+                shown=naming,
+                telling=installing,
+                visit=here.builder.visit,
+            )
+        except CommandFailed as error:
+            error.packages = tuple(installing.failed)
+            raise
 
 
 def give_network(here: Place) -> dict[str, str]:

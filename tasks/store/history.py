@@ -23,6 +23,9 @@ FORMAT = 1
 KEPT = 100
 """Builds of a spec that are remembered."""
 
+OTHERS = 10
+"""Specs that a guess looks at where a spec's own builds do not tell."""
+
 RESULTS = ("hit", "pulled", "built", "failed", "skipped")
 """What a stage can have been; `skipped` is what was not needed, or not come to."""
 
@@ -87,6 +90,26 @@ def took(known: Sequence[Build], task: str) -> float | None:
         if one.task == task and one.result == "built"
     ][-3:]
     return sorted(times)[len(times) // 2] if times else None
+
+
+def took_kind(known: Sequence[Build], kind: str) -> float | None:
+    """About how many seconds a stage of this kind takes, by these; None if unknown."""
+    times = [
+        one.seconds
+        for build in known
+        for one in build.stages
+        if one.stage == kind and one.result == "built"
+    ]
+    return sorted(times)[len(times) // 2] if times else None
+
+
+def of_others(state: Path, name: str) -> list[Build]:
+    """The builds of other specs of this checkout, of those that were built last."""
+    folder = state / "builds"
+    paths = [path for path in folder.rglob("*.jsonl") if path != _place(state, name)]
+    paths.sort(key=lambda path: path.lstat().st_mtime)
+    names = [str(path.relative_to(folder).with_suffix("")) for path in paths[-OTHERS:]]
+    return [build for one in names for build in builds(state, one)]
 
 
 def _place(state: Path, name: str) -> Path:
