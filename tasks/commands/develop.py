@@ -17,7 +17,7 @@ from ..host.process import need_root
 from ..session.session import Session
 
 SHELL = "tasks/*/scripts/*.sh"
-REPEATED = {"STRATA_TEST_KILLS": ("3", "60"), "STRATA_TEST_SWEEP": ("3", "12"),
+REPEATED = {"STRATA_TEST_KILLS": ("3", "60"), "STRATA_TEST_SWEEP": ("4", "12"),
             "STRATA_TEST_NIGHTLY": ("0", "1")}  # fmt: skip
 """How often what is tried many times is tried in each run, and with all=1."""
 

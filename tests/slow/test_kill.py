@@ -76,15 +76,18 @@ class Killed:
     seconds: float
 
 
-STEP = re.compile(r"  (\w+)[^:]*: ")
+STEP = re.compile(r" +\d+:\d\d  (\w[^:]*: .*)")
 """A line that says what a stage does now."""
+
+
+def steps_of(said: str) -> list[str]:
+    """What a build has said that it does, without the times."""
+    return [found[1] for line in said.splitlines() if (found := STEP.match(line))]
 
 
 def stage_of(step: str) -> str:
     """lock, base, layer, image or publish."""
-    found = STEP.match(step)
-    assert found, step
-    return found[1]
+    return step.partition(":")[0].partition(" ")[0]
 
 
 class Run:
@@ -114,7 +117,7 @@ class Run:
     @property
     def stage(self) -> str:
         """What it said last that it does: lock, base, layer, image, publish; `start` before that."""
-        said = [line for line in self.out.splitlines() if STEP.match(line)]
+        said = steps_of(self.out)
         return stage_of(said[-1]) if said else "start"
 
     def alone(self) -> bool:
@@ -222,7 +225,7 @@ class Reference:
         began = time.monotonic()
         said = world.doit("build", "spec=web").out
         self.seconds[state] = time.monotonic() - began
-        self.steps[state] = [line for line in said.splitlines() if STEP.match(line)]
+        self.steps[state] = steps_of(said)
         assert self.now() == self.bytes, state
 
     def now(self) -> dict[str, str]:
