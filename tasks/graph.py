@@ -36,6 +36,7 @@ def task_lock() -> Task:
     def work() -> None:
         from .commands.lock import told as lock_told
         from .commands.lock import update
+        from .session.needs import need_arch, need_root_first
 
         session = _session()
         if Reporter.selected_of(NEEDS_ROOT):
@@ -43,10 +44,10 @@ def task_lock() -> Task:
         # What they cannot be is said before anything is done.
         _ = session.shared, session.signer
         if Reporter.selected_of(NEEDS_ROOT):
-            session.need_root_first()
+            need_root_first(session)
             session.chronicle.begin()
         if not Reporter.selected("lock"):
-            session.need_arch(early=True)
+            need_arch(session, early=True)
         # From here on `doit prune` waits: what this run finds in the cache stays until its end.
         session.begin()
         if session.variables.get("format", "text") != "text" and Reporter.selected("lock"):
@@ -107,15 +108,17 @@ def _stage(stage: Stage, below: list[str], make: Callable[[Stage], None]) -> Tas
 
 def _make(stage: Stage) -> None:
     # A build with nothing to do does not come here, so that it does not import what this needs.
+    from .session.making import make
     from .stages.make import build
 
-    _session().make(stage, build)
+    make(_session(), stage, build)
 
 
 def _make_images(stage: Stage) -> None:
+    from .session.making import make_images
     from .stages.make import build
 
-    _session().make_images(stage, build)
+    make_images(_session(), stage, build)
 
 
 def _planned() -> Plan | None:

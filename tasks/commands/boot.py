@@ -22,6 +22,7 @@ from ..host.process import popen, running
 from ..host.terminal import Ends
 from ..plan.stage import Stage
 from ..rootfs.kernel import Kernel, kernel
+from ..session.entries import need_readable
 from ..session.session import Session
 from ..session.visits import say
 from ..spec.words import printable
@@ -189,13 +190,7 @@ def _entries(session: Session, stages: Sequence[Stage]) -> list[Entry]:
         )
     entries = [entry for entry in found if entry is not None]
     for entry in entries:
-        try:
-            os.close(safe.reading(entry.path))
-        except PermissionError as error:
-            raise BuildError(
-                f"{session.shown(entry.path)}: cannot be read: {error.strerror}",
-                "its tree has files that are not for everybody: run the same command with sudo",
-            ) from error
+        need_readable(session, entry)
     return entries
 
 

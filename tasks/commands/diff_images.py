@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from ..debian.deb822 import stanza_fields
 from ..errors import BuildError
 from ..host.files import remove, sha256_of
-from ..host.log import Log
 from ..host.process import need_root
 from ..plan import lockfile
 from ..plan.changes import Package
@@ -66,8 +65,7 @@ def _opened(session: Session, path: Path, number: int) -> Iterator[tuple[Path, I
     scratch.mkdir()
     raw = scratch / "image.raw"
     try:
-        # Told on the screen alone: nothing of a spec is made.
-        with Log(None, progress=session.screen.progress, places=session.places) as log:
+        with session.aside("diff") as log:
             try:
                 unpack(path, raw, container_of(path), log)
             except OSError as error:

@@ -13,7 +13,8 @@ from ..errors import BuildError
 from ..host import trials
 from ..host.scratch import scratch_folder, scratch_root
 from ..host.tools import TOOLS, tool
-from ..session.session import Session, loops
+from ..session.needs import loops, need_arch
+from ..session.session import Session
 
 # ---------------------------------------------------------------- the host
 
@@ -54,7 +55,7 @@ def doctor(session: Session) -> None:
         )
     if session.name:
         try:
-            session.need_arch()
+            need_arch(session)
             say(True, f"programs of {session.spec.arch}")
         except BuildError as error:
             say(False, error.message, error.hint)

@@ -7,7 +7,6 @@ import sys
 from dataclasses import replace
 
 from ..errors import BuildError
-from ..host.log import Log
 from ..plan import lockfile
 from ..plan.changes import packages_of
 from ..plan.difference import Side, difference, shown
@@ -36,13 +35,7 @@ def outdated(session: Session) -> bool:
         current = session.fits(old)
         if not current:
             session.screen.note(f"{session.lock_path}: the lock is {lockfile.state(old)}")
-        with Log(
-            None,
-            progress=lambda text: session.screen.progress(f"outdated: {text}"),
-            mask=session.mask,
-            places=session.places,
-            echo=session.screen.line if session.screen.verbose else None,
-        ) as log:
+        with session.aside("outdated") as log:
             builder = session.builder(log, old)
             new = renew(session.spec, builder, old, keep=False, current=current, scan="none").lock
             suites = {repo.name: repo.suite for repo in session.spec.repos}

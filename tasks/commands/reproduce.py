@@ -13,6 +13,7 @@ from ..errors import BuildError
 from ..host import safe, strict
 from ..host.process import need_root
 from ..plan.stage import Plan, Stage, other_tools
+from ..session.making import make
 from ..session.session import Session
 from ..spec.words import counted
 from ..stages.make import build
@@ -33,14 +34,14 @@ def reproduce(session: Session) -> None:
         drawn = Drawn()
         with session.cache.used(session.screen.progress), log as said:
             for stage in plan.tree:
-                fresh.make(stage, build)
+                make(fresh, stage, build)
                 old = session.cache.intact(stage)
                 new = fresh.cache.require(stage)
                 drawn.add(new)
                 found = compare_trees(old, new, drawn, fresh, said)
                 differences += _told(session, stage, found, old is not None)
             for one, file, stage in zip(session.spec.images, plan.files, plan.images, strict=True):
-                fresh.make(stage, build)
+                make(fresh, stage, build)
                 entry = fresh.cache.require(stage)
                 found = compare_images(session.out / file, entry, one, drawn, fresh, said)
                 differences += _told(session, stage, found, True)

@@ -14,6 +14,8 @@ from ..host.log import Log
 from ..host.process import need_root
 from ..host.visit import Visit
 from ..plan.stage import Stage
+from ..session.making import make
+from ..session.needs import need_arch, need_host
 from ..session.session import Session
 from ..session.visits import programs, prompt, say
 from ..spec.words import near, printable
@@ -30,11 +32,11 @@ def shell(session: Session) -> NoReturn:
     visit = Visit(programs=programs(session), env=prompt(session, wanted.name))
     what = f"{session.spec.path}: {wanted.title}"
     _ = session.shared
-    session.need_arch()
+    need_arch(session)
     with contextlib.ExitStack() as using:
         using.enter_context(session.cache.used(session.screen.moving))
         _made(session, wanted)
-        session.need_host(wanted)
+        need_host(session, wanted)
         log = Log(None, progress=session.screen.moving, mask=session.mask, places=session.places)
         builder = session.builder(log, session.plan.lock)
         network = "network" in session.variables
@@ -90,7 +92,7 @@ def _made(session: Session, wanted: Stage) -> None:
     session.visiting = True
     try:
         for stage in lacking:
-            session.make(stage, build)
+            make(session, stage, build)
     except BuildError:
         if session.visit is None or session.visit.status is None:
             raise

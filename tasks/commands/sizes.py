@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..errors import BuildError
-from ..host import safe
 from ..plan.stage import Stage
 from ..rootfs import contents
 from ..rootfs.largest import COUNT
 from ..rootfs.stacked import Sizes, stacked
+from ..session.entries import need_readable
 from ..session.session import Session
 from ..spec.words import amount, printable
 from ..store.record import Entry
@@ -61,13 +60,7 @@ def _contents(session: Session, stage: Stage, entry: Entry) -> contents.Contents
     if known is not None:
         return known
     session.screen.moving(f"{stage.title}: reading its tarball")
-    try:
-        os.close(safe.reading(entry.path))
-    except PermissionError as error:
-        raise BuildError(
-            f"{session.shown(entry.path)}: cannot be read: {error.strerror}",
-            "its tree has files that are not for everybody: run the same command with sudo",
-        ) from error
+    need_readable(session, entry)
     if session.cache.intact(stage) is None:
         raise BuildError(
             f"{session.shown(entry.path)}: it is damaged: its SHA-256 is another",

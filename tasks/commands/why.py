@@ -12,7 +12,6 @@ from typing import Any
 
 from ..errors import BuildError
 from ..host import space
-from ..host.log import Log
 from ..plan import lockfile
 from ..plan.cause import Cause
 from ..plan.debs import changed
@@ -140,13 +139,7 @@ def _resolved(session: Session, old: Lock | None, *, current: bool, keep: bool) 
     from ..repos.resolve import renew
 
     session.begin()
-    with Log(
-        None,
-        progress=lambda text: session.screen.moving(f"why: {text}"),
-        mask=session.mask,
-        places=session.places,
-        echo=session.screen.line if session.screen.verbose else None,
-    ) as log:
+    with session.aside("why") as log:
         builder = session.builder(log, old)
         # .debs that are not here belong to layers that are new by them.
         outcome = renew(session.spec, builder, old, keep=keep, current=current, scan="here")

@@ -37,7 +37,7 @@ from ..remote.remotes import Policy
 from ..remote.shared import Shared
 from ..remote.signing import SIGNING_KEY
 from ..remote.vouching import Vouching
-from ..session.session import loops, tools_needed
+from ..session.needs import loops, tools_needed
 from ..spec.model import masked
 from ..stages.make import build
 from ..store.cache import Cache

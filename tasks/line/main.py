@@ -21,7 +21,8 @@ from doit.doit_cmd import DoitMain
 
 from ..errors import BuildError
 from ..session.reporter import Reporter
-from ..session.session import VARIABLES, Session
+from ..session.session import Session
+from ..session.variables import VARIABLES
 from ..spec.load import find_spec, spec_names
 from ..version import VERSION
 from . import usage, words

@@ -7,21 +7,18 @@ import errno
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..errors import BuildError, CommandFailed
-from ..formats.table import FILESYSTEMS
+from ..errors import BuildError
 from ..host import holes, safe, space, strict
 from ..host.files import sweep_temporary
 from ..host.log import Log
-from ..host.process import closing, need_root, popen, running
+from ..host.process import closing, popen, running
 from ..host.scratch import scratch_folder, scratch_root
-from ..host.tools import tool
 from ..plan import lockfile
 from ..plan.debs import Project, digests
 from ..plan.keys import resolution_inputs
@@ -35,6 +32,7 @@ from ..store.made import Made
 from ..store.seen import SeenFiles
 from .screen import Screen
 from .told import Told
+from .variables import LOCK_MODES
 
 if TYPE_CHECKING:
     from ..builder import Builder, Reach
@@ -48,73 +46,6 @@ if TYPE_CHECKING:
     from ..rootfs.overlay import Trees
     from .chronicle import Chronicle
     from .exchange import Exchange
-
-
-VARIABLES = {
-    "spec": "a name in specs/; several as a,b, all or 'web-*'",
-    "lock": "latest, keep or frozen",
-    "mirror": "what ${mirror} stands for",
-    "security_mirror": "what ${security_mirror} stands for",
-    "snapshot_mirror": "where a snapshot service is: `snapshot`, ${snapshot_mirror}",
-    "variant": "of `variants` in the spec: built as NAME-VARIANT",
-    "cache": "shared caches, in order: file:, https:, s3:, gs:, az:, oci:",
-    "cache_mode": "pull, push or both: what goes between the cache and shared ones",
-    "cache_trust": "cache_trust=any: take what nobody has signed, too",
-    "scheduler": "of `doit fleet`: where Dask's scheduler is, as tls://host:8786",
-    "workers": "of `doit fleet` without one: how many, on this machine",
-    "quiet": "quiet=1, -q: only results and errors",
-    "verbose": "verbose=1, -v: also what the commands of a stage print",
-    "progress": "auto, plain or json: how a build says what it does",
-    "format": "text, json and others, as `help COMMAND` says",
-    "sign": "the file of a key, as keygen writes it, that signs what is published",
-    "severity": "of `doit audit`: low, medium, high or critical: what counts",
-    "fixed": "of `doit audit`: fixed=1 counts only what an update would fix",
-    "from": "of `doit diff`: what is compared, as out/old or HEAD~3",
-    "to": "of `doit diff`: with what",
-    "changelog": "changelog=1: of `doit outdated`, what the archives' changelogs say of it",
-    "have": "of `doit keys`, for github and gitlab: a file of the entries there are, a line each",
-    "provider": "of `doit ci`: github or gitlab",
-    "file": "of `doit import`, `doit audit`: the file to read; of `doit report`: the one to write",
-    "rounds": "of `doit bench`: how often each way is measured",
-    "name": "of `doit keygen`: whose key it is",
-    "keep": "of `doit prune`: how large the cache may be, as 10G",
-    "days": "of `doit prune`: what was used within so many days stays",
-    "layer": "of `shell`: in which layer's tree, as base or settings; else the whole tree",
-    "command": "of `shell`: what is run in place of a shell, its exit status passed on",
-    "network": "of `shell` and `boot`, network=1: it sees the network; else nothing outside",
-    "shell_on_failure": "shell_on_failure=1: a shell where a stage fails, as that left it",
-    "memory": "of `boot`: the machine's, in MiB, or as 2G",
-    "cpus": "of `boot`: how many processors it has",
-    "ssh": "of `boot`: the port of 127.0.0.1 that leads to its port 22; else a free one",
-    "forward": "of `boot`: more of them, as 8080:80,8443:443",
-    "append": "of `boot`: more words for the kernel's command line",
-    "expect": "of `boot`: ends with 0 as soon as the console shows this text",
-    "timeout": "of `boot`: seconds after which it ends, with status 124",
-    "dry": "of `doit prune`: dry=1 only says what would go",
-    "only": "of `doit bench`: some of ours, rivals, growth",
-    "fast": "of `doit test`: fast=1 runs the linters and unit tests alone",
-    "all": "of `doit test`: all=1 runs all repetitions of kills and full disks",
-}
-
-
-PROGRESS = ("auto", "plain", "json")
-
-ONE_OF = {
-    "quiet": ("1",),
-    "progress": PROGRESS,
-    "verbose": ("1",),
-    "dry": ("1",),
-    "network": ("1",),
-    "shell_on_failure": ("1",),
-    "changelog": ("1",),
-    "cache_mode": ("pull", "push", "both"),
-    "cache_trust": ("any",),
-    "fixed": ("1",),
-    "severity": ("low", "medium", "high", "critical"),
-}
-"""What may be given to variables, where anything else would be passed over."""
-
-LOCK_MODES = ("latest", "keep", "frozen")
 
 
 @dataclass(kw_only=True)
@@ -439,6 +370,10 @@ class Session:
         found = host_inputs(self.spec, lock, self.mirrors, memory, self.root)
         return make_plan(self.spec, lock, found)
 
+    def again(self) -> Session:
+        """Another one of the same words, which has read and planned nothing yet."""
+        return Session(root=self.root, variables=self.variables)
+
     def complete(self) -> bool:
         """Whether there is a lock to plan from, and every image of it in the cache."""
         try:
@@ -473,90 +408,15 @@ class Session:
         ) as log:
             yield log
 
-    def need_arch(self, *, early: bool = False) -> None:
-        """BuildError where this host cannot run the spec's programs.
-
-        `early`, before anything is asked or fetched: unless all that is wanted is in the cache.
-        """
-        spec = self.spec
-        runs = spec.base.variant != "extract" or spec.layers or spec.settings
-        if not runs or "arch" in self.tried:
-            return
-        from ..host import arches
-
-        if not arches.native(spec.arch):
-            with scratch_folder() as folder:
-                refusal = arches.refusal(spec.arch, folder)
-            if refusal is not None:
-                # Another session, since this one's plan is made of what the lock will be.
-                kept = Session(root=self.root, variables=self.variables)
-                if early and kept.complete():
-                    return
-                raise BuildError(f"{spec.path}: {refusal.message}", refusal.hint)
-        self.tried.add("arch")
-
-    def need_host(self, stage: Stage) -> None:
-        """BuildError where this host lets no stage be made: what it does is tried, once each."""
-        from ..host import trials
-
-        failure = None
-        try:
-            if "sandbox" not in self.tried:
-                failure = trials.sandbox(self.scratch)
-                self.tried.add("sandbox")
-            if stage.kind == "image" and loops(stage.inputs["format"], stage.inputs["pack"]):
-                if not failure and "loop" not in self.tried:
-                    failure = trials.loop(self.scratch)
-                self.tried.add("loop")
-        except OSError as error:
-            if error.errno not in space.HOST_ERRORS:
-                raise
-            raise self.explained(error, stage.title) from error
-        if failure:
-            self.tried.clear()
-            if failure.errno in (errno.ENOSPC, errno.EDQUOT):
-                full = space.full_places(self.places) or ["scratch"]
-                raise space.no_room(stage.title, self.places, full)
-            raise failure.error()
-
-    def make(self, stage: Stage, build: Callable[[Any, Builder], None]) -> None:
-        """Build a stage unless another run makes it meanwhile, note the result, say a line."""
-        from .headings import begin, placed
-
-        need_root(f"building {stage.name}")
-        for name in tools_needed(stage):
-            tool(name)
-        began = time.monotonic()
-
-        waiting = functools.partial(self.screen.step, stage.title)
-        with (
-            self.chronicle.failing(stage, began),
-            self.screen.doing(stage.title),
-            self.cache.used(waiting),
-            self.cache.building(stage, waiting) as entry,
-        ):
-            if entry is None:
-                self.told.began(stage)
-                self.need_host(stage)
-                if stage.kind != "image":
-                    self.need_arch()
-                # The log begins here, not where this waits: its builder may be writing to it.
-                with self.log(stage.log, stage.title) as log:
-                    job = self.job(stage)
-                    begin(log, self, stage, job)
-                    try:
-                        build(job, self.builder(log, self.plan.lock, stage))
-                    except CommandFailed as error:
-                        raise placed(error, self, stage, job) from error
-                    except OSError as error:
-                        if error.errno not in space.HOST_ERRORS:
-                            raise
-                        raise self.explained(error, stage.title, log.began) from error
-                sound = self.trees.standing(job.below).vouched
-                self.vouching.built(stage, job.below, self.cache, sound=sound)
-        self.note(stage, "hit" if entry else "built", began)
-        if entry is None:
-            self.exchange.give(stage)
+    def aside(self, title: str) -> Log:
+        """A log in no file, of what is asked beside any build: its steps show on a terminal."""
+        return Log(
+            None,
+            progress=lambda text: self.screen.moving(f"{title}: {text}"),
+            mask=self.mask_if_known,
+            places=self.places if self.name else {},
+            echo=self.screen.line if self.screen.verbose else None,
+        )
 
     def command(self, name: str) -> str:
         """A command for this very spec, as it could be typed but for values of `var.NAME=`."""
@@ -603,32 +463,6 @@ class Session:
 
         return likenesses(self.plan)
 
-    def make_images(self, stage: Stage, build: Callable[[Any, Builder], None]) -> None:
-        """Make an image, and beside it the others that are lacking: all are wanted.
-
-        What fails of these is silent here: doit comes to each of them, which then fails by itself.
-        doit's own threads would run stages side by side that wait for one another's trees.
-        """
-        if stage.task in self.results:
-            return  # doit looked before it was made beside another
-        lacking = [
-            other
-            for other in self.plan.images
-            if other != stage
-            and other.task not in self.results
-            and self.cache.intact(other) is None
-        ]
-
-        def beside(other: Stage) -> None:
-            with contextlib.suppress(BuildError, OSError, SystemExit):
-                self.make(other, build)
-
-        assert self.trees  # made now, and once
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            for other in lacking:
-                pool.submit(beside, other)
-            self.make(stage, build)
-
     def explained(
         self, error: OSError, what: str, began: Mapping[str, int] | None = None
     ) -> BuildError:
@@ -670,24 +504,6 @@ class Session:
             text = f"{title:<22} {key}  {known.result:<8}{seconds:>9}{size:>13}"
         self.screen.note(text)
 
-    def need_root_first(self) -> None:
-        """BuildError, before anything is asked or written, if a build will need root for a stage.
-
-        Whoever is not root may still publish what the cache has.
-        """
-        if os.geteuid() == 0:
-            return
-        lock = self.read_lock()
-        lacking = "base"
-        if lock is not None and self.fits(lock):
-            stages = [stage for stage in self.plan.images if not self.exchange.within_reach(stage)]
-            if not stages:
-                return
-            lacking = stages[0].name
-        may = os.access(self.root, os.W_OK)
-        here = "" if may else f", and this user may not write to {self.root} (Permission denied)"
-        raise BuildError(f"building {lacking} needs root{here}", "run the same command with sudo")
-
     def begin(self) -> None:
         """From here to its end this run uses the cache; what killed runs left is removed."""
         self.stack.enter_context(self.cache.used(self.screen.progress))
@@ -716,18 +532,3 @@ class Session:
         with contextlib.suppress(OSError):
             self.cache.memory.save()
         self.stack.close()
-
-
-def loops(form: str, pack: str) -> bool:
-    """Whether an image of this format, packed so, is made with a loop device."""
-    return pack == "loop" and bool(FILESYSTEMS[form].mounted_as)
-
-
-def tools_needed(stage: Stage) -> list[str]:
-    """The host's commands that a stage will run: asked for before it begins."""
-    tools = ["setpriv", "unshare", "tar", "zstd"]
-    if stage.kind == "base":
-        tools.append(stage.inputs["tool"])
-    if stage.kind == "image":
-        return [*tools, *FILESYSTEMS[stage.inputs["format"]].tools]
-    return [*tools, "apt-ftparchive"]

@@ -29,7 +29,8 @@ from ..spec.load import chosen_specs, is_spec
 from ..spec.rules import NAME_LIMIT
 from ..spec.words import printable
 from .reporter import Reporter, variables
-from .session import ONE_OF, VARIABLES, Session
+from .session import Session
+from .variables import ONE_OF, VARIABLES
 
 
 def start() -> dict[str, Any]:

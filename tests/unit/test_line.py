@@ -19,7 +19,7 @@ from tasks.line import usage
 from tasks.line.commands import COMMANDS, EXITS
 from tasks.line.main import answer
 from tasks.line.words import arranged
-from tasks.session.session import VARIABLES
+from tasks.session.variables import VARIABLES
 
 SPECS = ["api", "web"]
 
