@@ -203,10 +203,16 @@ def _packages(
             security=one.security,
             deb=debs[name].size if name in debs else 0,
             size=sizes.get(name),
-            licences=of_package(name.partition(":")[0], licences, docs),
+            licences=_plainly(of_package(name.partition(":")[0], licences, docs)),
         )
         for name, one in sorted(in_image(packages_of(lock, suites)).items())
     ]
+
+
+def _plainly(found: Licences) -> Licences:
+    """Without SPDX's word for what it has no name of, which is for programs."""
+    names = tuple(name.replace("LicenseRef-", "") for name in found.names)
+    return found._replace(names=names)
 
 
 def _origin(fields: Mapping[str, str]) -> str:

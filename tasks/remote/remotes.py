@@ -63,6 +63,8 @@ class Remotes:
         self.say = say
         self._lock = threading.Lock()
         self._stays: set[str] = set()
+        self._records: dict[tuple[str, str], dict[str, Any]] = {}
+        """Those that were found by address and entry, until what they are of is taken."""
 
     def _prepare(self) -> None:
         for remote in self.remotes:

@@ -40,7 +40,9 @@ class Taking(Remotes):
         found: list[tuple[Remote, dict[str, Any]]] = []
         for remote in self._asked():
             with self._telling(remote, stage):
-                record = self._asking(functools.partial(self.find, remote, stage))
+                record = self._records.pop((remote.backend.shown, stage.entry), None)
+                if record is None:
+                    record = self._asking(functools.partial(self.find, remote, stage))
                 if record is not None and not record["doubtful"]:
                     self._fetch(remote, stage, record, moving, far)
                     return True
@@ -91,7 +93,9 @@ class Taking(Remotes):
         """The address of a cache that would give this stage, or ""."""
         for remote in self._asked():
             try:
-                if self._asking(lambda one=remote: self.find(one, stage)):  # type: ignore[misc]
+                record = self._asking(functools.partial(self.find, remote, stage))
+                if record is not None:
+                    self._records[remote.backend.shown, stage.entry] = record
                     return remote.backend.shown
             except Unusable:
                 continue

@@ -12,6 +12,8 @@ from support.world import World, says
 
 pytestmark = pytest.mark.root
 
+DEP5 = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/"
+
 
 def test_a_report_of_builds_and_of_what_lacks(built: World) -> None:
     said = built.doit("report", "spec=web")
@@ -63,7 +65,7 @@ def test_an_upgrade_is_what_changed_and_a_spec_of_nothing_has_a_page(tiny: World
          "stages and sizes", "the lock is missing", "builds: none is remembered here")  # fmt: skip
     tiny.build()
     tiny.add(tiny.deb("beta", "2", files={"/usr/beta": "22\n", "/etc/new": "n\n",
-                                          "/usr/share/doc/beta/copyright": "Format: x\nLicense: Beta-1\n"}))  # fmt: skip
+                                          "/usr/share/doc/beta/copyright": f"{DEP5}\nLicense: Beta-1\n"}))  # fmt: skip
     tiny.build()
     tiny.doit("report", "spec=web")
     text = re.sub(r"\s+", " ", checked((tiny.root / "report/web.html").read_text()).text)
