@@ -8,14 +8,14 @@ import sys
 from ..errors import BuildError
 from ..host.files import write_text
 from ..plan import lockfile
-from ..plan.changes import changes, compared, markdown, packages_of
 from ..plan.debs import changed
-from ..plan.difference import packages_text
 from ..session.session import Session
 
 
 def told(session: Session) -> None:
     """The same, and print what moved in Markdown, for a pull request; nothing if no package did."""
+    from ..plan.changes import markdown
+
     form = session.variables["format"]
     if form != "markdown":
         raise BuildError(f"lock format={form}: expected text or markdown")
@@ -68,6 +68,10 @@ def update(session: Session) -> None:
 
 def _tell(session: Session, old: lockfile.Lock | None, new: lockfile.Lock) -> None:
     """Keep what changed, in the words of `outdated`, for whoever says it."""
+    # A build with nothing to do never comes here.
+    from ..plan.changes import changes, compared, packages_of
+    from ..plan.difference import packages_text
+
     suites = {repo.name: repo.suite for repo in session.spec.repos}
     if old is not None:
         found = compared(packages_of(old, suites), packages_of(new, suites))

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ..debian.deb822 import seconds
 from ..errors import BuildError, printable
-from ..host.git import git
 from ..spec.model import LAST_EPOCH, Spec
 from ..spec.rules import VERSION, check_files
 from .lockfile import Lock
@@ -51,6 +50,8 @@ def _date(spec: Spec, lock: Lock) -> str:
 
 def git_version(spec: Spec, project: Path) -> str:
     """What git describes the project as; BuildError where it does not, with its own words."""
+    from ..host.git import git
+
     where = f"{spec.path}: version: git"
     remedy = "commit the project, or give version as a text, or let it be version: date"
     try:
