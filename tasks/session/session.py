@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import os
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import BuildError
-from ..host import holes, safe, space, strict
+from ..host import holes, space
 from ..host.files import sweep_temporary
 from ..host.log import Log
 from ..host.process import closing, popen, running
@@ -24,15 +23,12 @@ from ..plan.debs import Project, digests
 from ..plan.keys import resolution_inputs
 from ..plan.plan import make_plan
 from ..plan.stage import Plan, Result, Stage
-from ..spec.compose import Given
-from ..spec.load import SCHEMA, find_spec, is_spec, load_spec
-from ..spec.model import Spec, masked
 from ..store.cache import Cache
 from ..store.made import Made
 from ..store.seen import SeenFiles
+from .asked import Asked
 from .screen import Screen
 from .told import Told
-from .variables import LOCK_MODES
 
 if TYPE_CHECKING:
     from ..builder import Builder, Reach
@@ -49,11 +45,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Session:
+class Session(Asked):
     """Everything that the rooms of one run share; made once, by dodo.py."""
 
-    root: Path
-    variables: Mapping[str, str]
     started: float = field(default_factory=time.monotonic)
     results: dict[str, Result] = field(default_factory=dict)
     locked: str = "kept"
@@ -61,8 +55,6 @@ class Session:
     """Of the lock, in package terms, where this run wrote it."""
     changed: str = ""
     """How many of them of each kind, where packages changed."""
-    lock_digest: str = ""
-    """Of the lock's text as it was read last, for the plan: others may write a new one."""
     tried: set[str] = field(default_factory=set)
     """What was found to work on this host, of tasks.trials and tasks.arches."""
     visiting: bool = False
@@ -73,43 +65,7 @@ class Session:
     screen: Screen = field(default_factory=Screen)
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
-    # ------------------------------------------------------------ where things are
-
-    @property
-    def specs(self) -> Path:
-        """Folder of the specs and their locks."""
-        return self.root / "specs"
-
-    @property
-    def state(self) -> Path:
-        """Folder of what this checkout remembers; nothing is lost with it."""
-        return self.root / ".doit"
-
-    @property
-    def out(self) -> Path:
-        """Folder of the spec's results."""
-        return self.root / "out" / self.name
-
-    @property
-    def name(self) -> str:
-        """The spec's name, with its variant's; "" when none is given."""
-        name = self.variables.get("spec", "")
-        return f"{name}-{self.variant}" if name and self.variant else name
-
-    @property
-    def given(self) -> Given:
-        """What the command line says of the spec: `variant=`, `var.NAME=`."""
-        values = {
-            word.removeprefix("var."): value
-            for word, value in self.variables.items()
-            if word.startswith("var.")
-        }
-        return Given(variant=self.variant, variables=values)
-
-    @property
-    def variant(self) -> str:
-        """The spec's variant that is wanted, "" for none."""
-        return self.variables.get("variant", "")
+    # ------------------------------------------------------------ what it shares
 
     @cached_property
     def cache(self) -> Cache:
@@ -210,19 +166,6 @@ class Session:
             say=self.screen.warned,
         )
 
-    @property
-    def _named(self) -> dict[str, str]:
-        """Who named what ${mirror} and its kin stand for, but for the host itself."""
-        from ..plan.repositories import MIRRORS
-
-        found = {}
-        for name in MIRRORS:
-            if self.variables.get(name):
-                found[name] = f"{name}="
-            elif os.environ.get(f"STRATA_{name.upper()}"):
-                found[name] = f"STRATA_{name.upper()}"
-        return found
-
     def job(self, stage: Stage) -> Job:
         """All that a stage of this run's plan is made of."""
         from ..plan.jobs import job_of
@@ -243,33 +186,6 @@ class Session:
     # ------------------------------------------------------------ spec, lock, plan
 
     @cached_property
-    def spec(self) -> Spec:
-        """The spec; BuildError when none or a bad one is named."""
-        name = self.variables.get("spec", "")
-        path = find_spec(self.specs.relative_to(self.root), name)
-        if self.variant and is_spec(self.specs, self.name):
-            raise BuildError(
-                f"{path}: variant={self.variant}: {self.name} is a spec of its own",
-                "rename one of the two: both would be out/" + self.name,
-            )
-        return load_spec(
-            path,
-            name=name,
-            given=self.given,
-            schema=self.schema,
-            validated=self.state / "validated",
-        )
-
-    @property
-    def schema(self) -> Path:
-        """What specs are read by: in Strata's checkout its own file, relative as the user knows it.
-
-        In a project of one's own, specs/ has a copy for editors, which may be an older version's.
-        """
-        checkout = __name__.partition(".")[0] == "tasks"
-        return self.specs / SCHEMA.name if checkout else SCHEMA
-
-    @cached_property
     def project(self) -> Project:
         """Where the spec's own .debs are."""
 
@@ -277,19 +193,6 @@ class Session:
             return self.cache.deb(sha256) if self.cache.has_deb(sha256) else None
 
         return Project(spec=self.spec, cached=cached)
-
-    @property
-    def lock_path(self) -> Path:
-        """specs/NAME.lock, relative as the user knows it."""
-        return self.specs.relative_to(self.root) / f"{self.spec.name}.lock"
-
-    @cached_property
-    def mirrors(self) -> dict[str, str]:
-        """What ${mirror} and its kin stand for."""
-        from ..plan.repositories import MIRRORS, find_mirrors
-
-        given = {name: self.variables.get(name) for name in MIRRORS}
-        return find_mirrors(given, self.spec if self.name else None)
 
     def reach(self, lock: lockfile.Lock | None) -> Reach:
         """How packages are reached; `lock` is at hand, with the moments as of which it was made."""
@@ -308,39 +211,6 @@ class Session:
             own=self.project.own(lock),
             root=self.project.root,
         )
-
-    @property
-    def lock_mode(self) -> str:
-        """latest, keep or frozen."""
-        mode = self.variables.get("lock", "latest")
-        if mode not in LOCK_MODES:
-            raise BuildError(f"lock={mode}: expected one of {', '.join(LOCK_MODES)}")
-        return mode
-
-    def read_lock(self) -> lockfile.Lock | None:
-        """The lock as it is, or None; BuildError for one that is broken."""
-        text = self.lock_text()
-        if text is None:
-            return None
-        self.lock_digest = lockfile.digest(text)
-        return lockfile.parse(text, where=str(self.lock_path))
-
-    def lock_text(self) -> str | None:
-        """The lock's text, None if there is none; BuildError for what is no file of text."""
-        try:
-            return safe.read_bytes(self.lock_path, strict.LIST_LIMIT).decode("utf-8")
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            reason = "it is a link" if error.errno == errno.ELOOP else error.strerror
-            raise BuildError(
-                f"{self.lock_path}: cannot be read: {reason}",
-                "put the lock itself there, or remove what is there",
-            ) from error
-        except ValueError as error:
-            raise BuildError(
-                f"{self.lock_path}: cannot be read: {error}", lockfile.RESTORE
-            ) from error
 
     def fits(self, lock: lockfile.Lock) -> bool:
         """Whether a lock is of this very spec: by its digest, and by its names if it was edited."""
@@ -381,19 +251,6 @@ class Session:
         except BuildError:
             return False
 
-    def mask(self, text: str) -> str:
-        """text without the spec's secrets."""
-        return masked(text, self.spec.secrets)
-
-    def mask_if_known(self, text: str) -> str:
-        """The same, also when the spec itself is what could not be read."""
-        try:
-            return self.mask(text)
-        except BuildError:
-            return masked(text)
-
-    # ------------------------------------------------------------ running a stage
-
     @contextlib.contextmanager
     def log(self, name: str, title: str) -> Iterator[Log]:
         """The log out/NAME/log/`name`, whose steps are shown with `title`."""
@@ -417,13 +274,6 @@ class Session:
             places=self.places if self.name else {},
             echo=self.screen.line if self.screen.verbose else None,
         )
-
-    def command(self, name: str) -> str:
-        """A command for this very spec, as it could be typed but for values of `var.NAME=`."""
-        words = [f"{one}={self.variables[one]}" for one in ("spec", "variant")
-                 if self.variables.get(one)]  # fmt: skip
-        hidden = [f"{one}=…" for one in self.variables if one.startswith("var.")]
-        return " ".join(["strata", name, *words, *hidden])
 
     def note(self, stage: Stage, what: str, began: float) -> None:
         """What became of a stage that is in the cache now: kept for build.json, and said."""
@@ -480,10 +330,6 @@ class Session:
                 bytes=holes.used(entry.path) if entry else 0,
             )
         return known
-
-    def shown(self, path: Path) -> str:
-        """A path as a user knows it: relative if it is in the checkout."""
-        return str(path.relative_to(self.root) if self.root in path.parents else path)
 
     def log_of(self, task: str) -> str:
         """The log of a task as a user knows it; "" where it has none."""
