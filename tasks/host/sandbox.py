@@ -38,12 +38,13 @@ COMMAND_MARK = "\x02"
 
 PROGRAM = (
     sys.executable, "-I", "-S", "-c",
-    "import sys; from importlib.machinery import SourceFileLoader as Loader; "
-    "exec(Loader('sandbox_init', sys.argv.pop(1)).get_code('sandbox_init'))",
-    str(Path(__file__).with_name("sandbox_init.py")),
+    "import sys; host = sys.modules['host'] = type(sys)('host'); "
+    "host.__path__ = [sys.argv.pop(1)]; from host.sandbox_init import start; start()",
+    str(Path(__file__).parent),
 )  # fmt: skip
 """sandbox_init.py, which runs in a sandbox before all else: as a module, since Python compiles a
-program that it is given anew each time, which takes longer than the rest of its start."""
+program that it is given anew each time, which takes longer than the rest of its start. It finds its
+parts beside it and, by a package that is nothing but this folder, no other file of Strata's."""
 
 
 @dataclass(frozen=True, kw_only=True)

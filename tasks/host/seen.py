@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import sandbox_init
+from . import sandbox_confine
 
 # Two processors, an Intel and an AMD, that have what every x86-64 has: a generic image wants the
 # microcode of both (amd64-microcode's and intel-microcode's hooks look for vendor_id), and no
@@ -112,10 +112,10 @@ _SYSCTL: dict[str, object] = {
     "kernel/msgmax": 8192, "kernel/msgmnb": 16384, "kernel/msgmni": 32000,
     "kernel/ngroups_max": 65536, "kernel/osrelease": "6.1.0", "kernel/ostype": "Linux",
     "kernel/overflowgid": 65534, "kernel/overflowuid": 65534, "kernel/panic": 0,
-    "kernel/perf_event_paranoid": 3, "kernel/pid_max": sandbox_init.PROCESSES,
+    "kernel/perf_event_paranoid": 3, "kernel/pid_max": sandbox_confine.PROCESSES,
     "kernel/randomize_va_space": 2, "kernel/sem": "32000\t1024000000\t500\t32000",
     "kernel/shmall": 18446744073692774399, "kernel/shmmax": 18446744073692774399,
-    "kernel/shmmni": 4096, "kernel/sysrq": 0, "kernel/threads-max": sandbox_init.PROCESSES,
+    "kernel/shmmni": 4096, "kernel/sysrq": 0, "kernel/threads-max": sandbox_confine.PROCESSES,
     "kernel/unprivileged_bpf_disabled": 2, "kernel/version": "#1 SMP",
     "kernel/random/boot_id": "00000000-0000-4000-8000-000000000000",
     "kernel/random/entropy_avail": 256, "kernel/random/poolsize": 256,

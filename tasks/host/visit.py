@@ -20,13 +20,11 @@ from typing import Any
 
 from ..errors import BuildError
 from . import terminal
+from .sandbox_visit import NO_PROGRAM
 from .terminal import Ends
 
 SHELLS = (("/bin/bash",), ("/bin/sh",))
 """Of which the tree has the first, mostly."""
-
-NO_PROGRAM = 1 << 16
-"""Added to the errno where none of the programs can be run; more than any exit status."""
 
 
 @dataclass(kw_only=True)
@@ -48,7 +46,7 @@ class Visit:
 
     @property
     def plan(self) -> dict[str, Any]:
-        """What sandbox_init.py is told of it."""
+        """What the program inside is told of it."""
         return {
             "programs": [list(argv) for argv in self.programs],
             "env": {**(self.env if self.terminal else {}), **seen_env(self.terminal)},

@@ -20,7 +20,7 @@ import pytest
 from support.sandboxes import enter
 from support.world import PROJECT
 from tasks.errors import BuildError
-from tasks.host import sandbox_init, toolroot
+from tasks.host import sandbox_confine, toolroot
 from tasks.host.log import Log
 from tasks.host.process import LINE_LIMIT
 from tasks.host.sandbox import DPKG_CAPABILITIES, Overlay, Sandbox, Step, step
@@ -45,7 +45,7 @@ def field(status: str, name: str) -> str:
 def names(mask: str) -> set[str]:
     """The capabilities of a mask of /proc/self/status."""
     bits = int(mask, 16)
-    return {name for number, name in enumerate(sandbox_init.CAPABILITIES) if bits >> number & 1}
+    return {name for number, name in enumerate(sandbox_confine.CAPABILITIES) if bits >> number & 1}
 
 
 # ---------------------------------------------------------------- rights
@@ -89,7 +89,7 @@ from support.sandboxes import enter
 for one in (signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT):
     signal.signal(one, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
-ctypes.CDLL(None).personality(ctypes.c_ulong({sandbox_init.PER_LINUX32} | 0x0040000))
+ctypes.CDLL(None).personality(ctypes.c_ulong({sandbox_confine.PER_LINUX32} | 0x0040000))
 print(*enter(Path({str(place)!r}), "cat /proc/self/status; uname -m",
              "cat /proc/self/personality"), sep="\\n")
 """
@@ -146,7 +146,7 @@ def test_dev_proc_sys_and_the_rest(place: Path) -> None:
     assert processes[0][0] == "1"
     assert len(processes) <= 3, processes
     if tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 14):
-        assert rest_of[-2] == str(sandbox_init.PROCESSES)
+        assert rest_of[-2] == str(sandbox_confine.PROCESSES)
     assert rest_of[-1] == "500"
 
 
@@ -182,7 +182,7 @@ def test_limits_of_memory_and_processes(place: Path) -> None:
     """
     if tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 14):
         (count,) = enter(place, step("perl", "-e", bomb))
-        assert 1000 < int(count) < sandbox_init.PROCESSES
+        assert 1000 < int(count) < sandbox_confine.PROCESSES
     assert Path("/proc/sys/kernel/pid_max").read_text() == before
     sizes = enter(place, "df --output=size -B1 /dev/shm /run /dev/.strata | tail -n 3")
     assert all(int(size) <= memory * 0.11 for size in sizes)
@@ -214,12 +214,12 @@ def answer(program: bytes, arch: int, number: int, *arguments: int) -> str:
             at += true if holds else false
 
 
-@pytest.mark.parametrize("arch", sandbox_init.CALLS)
+@pytest.mark.parametrize("arch", sandbox_confine.CALLS)
 def test_filter_of_each_abi(arch: int) -> None:
-    program = sandbox_init.call_filter("little")
+    program = sandbox_confine.call_filter("little")
     assert len(program) // 8 < 4096
-    unshare, clone, sock, pair, *others = sandbox_init.CALLS[arch]
-    user = sandbox_init.CLONE_NEWUSER
+    unshare, clone, sock, pair, *others = sandbox_confine.CALLS[arch]
+    user = sandbox_confine.CLONE_NEWUSER
     flags = (0, user | 17) if arch == 0x80000016 else (user | 17, 0)
     harmless = (0, 0x1200011) if arch == 0x80000016 else (0x1200011, 0)
     assert answer(program, arch, unshare, user | 0x20000) == "EPERM"
@@ -248,35 +248,39 @@ def test_filter_of_each_abi(arch: int) -> None:
         assert got == [0, 9, 15]
         assert answer(program, arch, number, 16, 3, 16) == "EPROTONOSUPPORT"
     for request in (0x5423, 0x8982, 0x8983 | 7 << 32, 0x8940, 0x8941, 0x89A0, 0x89A1):
-        assert answer(program, arch, sandbox_init.IOCTL[arch], 3, request) == "EPERM"
+        assert answer(program, arch, sandbox_confine.IOCTL[arch], 3, request) == "EPERM"
     for request in (0x5401, 0x5413, 0x8912, 0x8914, 0x8933, 0x40086602):
-        assert answer(program, arch, sandbox_init.IOCTL[arch], 3, request) == "allow"
-    for number in (*others, sandbox_init.QUOTACTL_FD):
+        assert answer(program, arch, sandbox_confine.IOCTL[arch], 3, request) == "allow"
+    for number in (*others, sandbox_confine.QUOTACTL_FD):
         assert answer(program, arch, number) == "EPERM"
     for number in (
-        sandbox_init.CLONE3,
-        sandbox_init.IO_URING_SETUP,
-        sandbox_init.X32,
-        sandbox_init.X32 | unshare,
+        sandbox_confine.CLONE3,
+        sandbox_confine.IO_URING_SETUP,
+        sandbox_confine.X32,
+        sandbox_confine.X32 | unshare,
     ):
         assert answer(program, arch, number, user) == "ENOSYS"
-    known_calls = {number for calls in sandbox_init.CALLS.values() for number in calls}
-    known_calls |= {sandbox_init.CLONE3, sandbox_init.IO_URING_SETUP, sandbox_init.QUOTACTL_FD}
+    known_calls = {number for calls in sandbox_confine.CALLS.values() for number in calls}
+    known_calls |= {
+        sandbox_confine.CLONE3,
+        sandbox_confine.IO_URING_SETUP,
+        sandbox_confine.QUOTACTL_FD,
+    }
     for number in set(range(470)) - known_calls:
         assert answer(program, arch, number, user, user) == "allow"
 
 
-@pytest.mark.parametrize("arch", sandbox_init.SOCKETCALL)
+@pytest.mark.parametrize("arch", sandbox_confine.SOCKETCALL)
 def test_filter_of_the_call_that_has_all_socket_calls_behind_it(arch: int) -> None:
     """No filter can look at its arguments: no socket, unless the image's programs know no other way."""
-    number = sandbox_init.SOCKETCALL[arch]
-    program = sandbox_init.call_filter("little")
+    number = sandbox_confine.SOCKETCALL[arch]
+    program = sandbox_confine.call_filter("little")
     got = [one for one in range(1, 21) if answer(program, arch, number, one) != "allow"]
     assert got == [1, 8]  # SYS_SOCKET, SYS_SOCKETPAIR
     assert {answer(program, arch, number, one) for one in got} == {"EAFNOSUPPORT"}
-    program = sandbox_init.call_filter("little", socketcall=True)
+    program = sandbox_confine.call_filter("little", socketcall=True)
     assert {answer(program, arch, number, one) for one in range(1, 21)} == {"allow"}
-    sock = sandbox_init.CALLS[arch][2]
+    sock = sandbox_confine.CALLS[arch][2]
     assert answer(program, arch, sock, 40) == "EAFNOSUPPORT"
 
 
@@ -288,10 +292,10 @@ def test_numbers_of_the_filter_are_the_kernels() -> None:
             pytest.skip("no kernel headers of x86")
         text = (folder / name).read_text()
         table = {call: int(number) for call, number in re.findall(r"__NR_(\w+) (\d+)", text)}
-        assert tuple(table[call] for call in sandbox_init.REFUSED) == sandbox_init.CALLS[arch]
-        assert table["quotactl_fd"] == sandbox_init.QUOTACTL_FD
-        assert table["ioctl"] == sandbox_init.IOCTL[arch]
-        assert table.get("socketcall") == sandbox_init.SOCKETCALL.get(arch)
+        assert tuple(table[call] for call in sandbox_confine.REFUSED) == sandbox_confine.CALLS[arch]
+        assert table["quotactl_fd"] == sandbox_confine.QUOTACTL_FD
+        assert table["ioctl"] == sandbox_confine.IOCTL[arch]
+        assert table.get("socketcall") == sandbox_confine.SOCKETCALL.get(arch)
 
 
 @root_only
@@ -349,7 +353,7 @@ def test_no_core_is_dumped_and_limits_are_not_the_shells(place: Path) -> None:
         for limit, both in old.items():
             resource.setrlimit(limit, both)
     assert lines == usual
-    assert set(sandbox_init.LIMITS) | {resource.RLIMIT_CORE} == set(range(16))  # RLIM_NLIMITS
+    assert set(sandbox_confine.LIMITS) | {resource.RLIMIT_CORE} == set(range(16))  # RLIM_NLIMITS
     limits = {line[:25].strip(): line[25:].split()[:2] for line in lines}
     assert limits["Max core file size"] == ["1", "1"]
     assert limits["Max open files"][0] == "1024"
@@ -357,10 +361,10 @@ def test_no_core_is_dumped_and_limits_are_not_the_shells(place: Path) -> None:
 
 
 def test_filter_refuses_an_unknown_abi_and_knows_big_endian() -> None:
-    assert answer(sandbox_init.call_filter("little"), 0x12345678, 1) == "ENOSYS"
-    big = sandbox_init.call_filter("big")
+    assert answer(sandbox_confine.call_filter("little"), 0x12345678, 1) == "ENOSYS"
+    big = sandbox_confine.call_filter("big")
     assert struct.unpack_from(">HBBI", big) == (0x20, 0, 0, 4)
-    assert len(big) == len(sandbox_init.call_filter("little"))
+    assert len(big) == len(sandbox_confine.call_filter("little"))
 
 
 # ---------------------------------------------------------------- mounts and fields

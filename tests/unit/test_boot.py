@@ -11,8 +11,9 @@ from support.world import says
 from tasks.commands.boot import Shown, Wanted, need_free
 from tasks.errors import BuildError
 from tasks.host import qemu
+from tasks.host.sandbox_visit import NO_PROGRAM
 from tasks.host.terminal import Ends, Escapes, relay
-from tasks.host.visit import NO_PROGRAM, Visit, seen_env
+from tasks.host.visit import Visit, seen_env
 from tasks.rootfs.kernel import kernel
 from unit.test_largest import packed
 
