@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import TypeVar
 
 # C0 but tab and newline, DEL, C1, and halves of surrogate pairs, which no encoding has.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -12,6 +13,9 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 def printable(text: str) -> str:
     """text with `?` for what would command a terminal: a package's output is shown to a person."""
     return _CONTROL.sub("?", text)
+
+
+Same = TypeVar("Same", bound="BuildError")
 
 
 class BuildError(Exception):
@@ -26,9 +30,12 @@ class BuildError(Exception):
         self.message = printable(message)
         self.hint = printable(hint)
 
-    def retold(self, how: Callable[[str], str]) -> BuildError:
+    def retold(self: Same, how: Callable[[str], str]) -> Same:
         """The same error for whoever knows more, or wants less: its message as `how` makes it."""
-        return BuildError(how(self.message), self.hint)
+        told = type(self).__new__(type(self), how(self.message))
+        told.__dict__.update(self.__dict__)  # what it carries beside its words
+        told.message = printable(how(self.message))
+        return told
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message

@@ -21,6 +21,7 @@ from ..plan.difference import FORMS, File, Image, Side, difference, shown
 from ..session.session import Session
 from ..spec.load import is_spec
 from ..store.record import FOLDERS, read_record
+from .metadata import metadata
 
 SIDES = (
     "a lock, an out/ folder, its build.json, an image, a spec's name, a git revision "
@@ -193,11 +194,11 @@ def _build(session: Session, name: str, path: Path) -> Given:
         raise BuildError(f"{where}: this is no build.json: {reason}") from error
     tree = [(kind, key) for kind, _name, key in stages if kind != "image"]
     keys = {(kind, mount): key for kind, mount, key in stages}
-    metadata = _metadata(path.with_name(f"{Path(spec).name}.yaml"), digest)
-    images = _published(metadata) if metadata else _cached_images(session, keys)
+    about = _metadata(path.with_name(f"{Path(spec).name}.yaml"), digest)
+    images = _published(about) if about else _cached_images(session, keys)
     packages = _of_lock(session, spec, digest)
     if packages is None:
-        packages = _installed(metadata) if metadata else _cached_packages(session, tree)
+        packages = _installed(about) if about else _cached_packages(session, tree)
     if packages is None:
         raise BuildError(
             f"{where}: its packages are not known: no {spec}.yaml of that build is beside it, and "
@@ -263,12 +264,10 @@ def _of_lock(session: Session, spec: str, digest: str) -> dict[str, Package] | N
 
 def _metadata(path: Path, digest: str) -> dict[str, Any] | None:
     """The NAME.yaml of the same build, or None."""
-    import yaml
-
     try:
-        told = yaml.safe_load(safe.read_bytes(path, strict.LIST_LIMIT))
+        told = metadata(path)
         return told if told["lock"] == digest and told["images"] and told["installed"] else None
-    except (OSError, ValueError, LookupError, TypeError, RecursionError, yaml.YAMLError):
+    except (OSError, ValueError, LookupError):
         return None
 
 

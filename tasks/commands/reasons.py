@@ -8,7 +8,7 @@ import os
 import time
 from dataclasses import dataclass, field
 
-from ..host import safe, strict
+from ..host import strict
 from ..plan import causes
 from ..plan.cause import Cause, Made, Now
 from ..plan.changes import packages_of
@@ -17,6 +17,7 @@ from ..plan.stage import Plan, Stage, tools_of
 from ..session.session import Session
 from ..store import history, made_of, pruned
 from ..store.record import FOLDERS, read_record
+from .metadata import metadata, texts
 
 
 @dataclass(kw_only=True)
@@ -120,20 +121,9 @@ def _elsewhere(session: Session, stage: Stage) -> list[Cause]:
 
 def _published_tools(session: Session) -> dict[str, str]:
     """The tools that out/NAME/ was built with, as its metadata tells, or nothing."""
-    import yaml
-
     try:
-        text = safe.read_bytes(session.out / f"{session.name}.yaml", strict.LIST_LIMIT)
-        return {str(name): str(one) for name, one in yaml.safe_load(text)["tools"].items()}
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        yaml.YAMLError,
-    ):
+        return texts(metadata(session.out / f"{session.name}.yaml"), "tools")
+    except (OSError, ValueError):
         return {}
 
 

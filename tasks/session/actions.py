@@ -6,11 +6,11 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from doit.exceptions import TaskError, TaskFailed
+from doit.exceptions import TaskError
 
 from ..errors import BuildError
 from ..host import space
-from .reporter import Reporter
+from .reporter import Failed, Reporter
 
 Task = dict[str, Any]
 
@@ -38,10 +38,8 @@ def action(work: Callable[[], Any]) -> Callable[[], Any]:
     return run
 
 
-def _failed(error: BuildError) -> TaskFailed:
-    """What doit is told of an error, which the reporter knows whole."""
-    Reporter.error = error
-    return TaskFailed(Reporter.session.mask_if_known(str(error)))
+def _failed(error: BuildError) -> Failed:
+    return Failed(error, Reporter.session.mask_if_known(str(error)))
 
 
 def _unwritable(error: UnicodeEncodeError) -> BuildError:

@@ -40,8 +40,17 @@ class Chronicle:
     def refused(self, error: BuildError) -> None:
         """There is no plan: doit says so itself, and ends."""
         self.result = "failed"
+        self.tell(error)
+
+    def tell(self, error: BuildError, *, task: str = "", log: str = "") -> None:
+        """An error as an event, for another program; without secrets, as on the screen."""
+        mask = self.session.mask_if_known
         self.session.screen.event(
-            "failure", task="", message=error.message, hint=error.hint, log=""
+            "failure",
+            task=task,
+            message=mask(error.message),
+            hint=mask(error.hint).replace("\n  ", "\n"),
+            log=log,
         )
 
     @contextlib.contextmanager

@@ -63,13 +63,8 @@ def placed(error: CommandFailed, session: Session, stage: Stage, job: Job) -> Bu
     if error.inside and session.visit is None:
         look = f"to look: {session.command('shell')} layer={stage.name}"
     hints = [about, look, error.hint]
-    told = CommandFailed(
-        f"{where}: {error.message}" if where else error.message,
-        "\n  ".join(filter(None, hints)),
-        status=error.status,
-        output=error.output,
-    )
-    told.packages, told.inside = error.packages, error.inside
+    told = error.retold(lambda message: f"{where}: {message}") if where else error
+    told.hint = "\n  ".join(filter(None, hints))
     return told
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from doit.exceptions import TaskFailed
 from doit.reporter import ZeroReporter
 
 from ..errors import BuildError
@@ -22,6 +23,14 @@ def variables() -> dict[str, str]:
     return dict(doit_cmd._CMDLINE_VARS or {})
 
 
+class Failed(TaskFailed):  # type: ignore[misc]  # doit has no types
+    """What doit is told of an error, which it brings to the reporter whole."""
+
+    def __init__(self, error: BuildError, message: str) -> None:
+        super().__init__(message)
+        self.error = error
+
+
 class Reporter(ZeroReporter):  # type: ignore[misc]  # doit has no types
     """What doit tells while it runs; stages print their own lines when they are done."""
 
@@ -29,8 +38,6 @@ class Reporter(ZeroReporter):  # type: ignore[misc]  # doit has no types
     session: ClassVar[Session]
     running: ClassVar[bool] = False
     chosen: ClassVar[tuple[str, ...]] = ()
-    error: ClassVar[BuildError | None] = None
-    """The one that an action of this run ended with."""
 
     def __init__(self, outstream: Any, options: dict[str, Any]) -> None:
         self.failed = False
@@ -63,14 +70,9 @@ class Reporter(ZeroReporter):  # type: ignore[misc]  # doit has no types
         self.session.screen.close()
         self.session.screen.line(f"{task.name}: failed")
         sys.stdout.flush()
-        error = Reporter.error or BuildError(fail.message or "a fault of Strata's own")
-        self.session.screen.event(
-            "failure",
-            task=task.name,
-            message=self.session.mask_if_known(error.message),
-            hint=self.session.mask_if_known(error.hint).replace("\n  ", "\n"),
-            log=self.session.log_of(task.name),
-        )
+        # What is none of these is a bug's traceback.
+        error = fail.error if isinstance(fail, Failed) else BuildError("a fault of Strata's own")
+        self.session.chronicle.tell(error, task=task.name, log=self.session.log_of(task.name))
         if fail.traceback:
             sys.stderr.write(self.session.mask_if_known("".join(fail.traceback)))
         sys.stderr.write(f"ERROR: {fail.message}\n" if fail.message else "")

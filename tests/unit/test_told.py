@@ -14,12 +14,14 @@ import pytest
 from rich.cells import cell_len
 
 from support.world import PROJECT
+from tasks.errors import BuildError, CommandFailed
 from tasks.host.log import Log
 from tasks.host.sandbox import step
 from tasks.plan.stage import Plan, Result, Stage
 from tasks.rootfs.tarball import CHECKPOINT, _packed
 from tasks.session import bar
 from tasks.session.bar import Bar, Doing, clock
+from tasks.session.chronicle import Chronicle
 from tasks.session.screen import Screen
 from tasks.session.told import Forecast, Told, about, guess, spent, wanted
 from tasks.stages.status import Installing
@@ -390,3 +392,31 @@ def test_rich_is_imported_for_the_bar_alone() -> None:
         if re.search(r"^ *(import|from) rich", path.read_text(), re.MULTILINE)
     }
     assert users == {"session/bar.py"}
+
+
+def test_a_failure_is_an_event_without_secrets_whatever_it_is_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = Run()
+    run.screen.begin("web", "json")
+    session = SimpleNamespace(
+        screen=run.screen, started=0.0, mask_if_known=lambda text: text.replace("hunter2", "***")
+    )
+    chronicle = Chronicle(session)  # type: ignore[arg-type]
+    error = BuildError("http://me:hunter2@h: refused", "give another\n  than hunter2")
+    chronicle.refused(error)  # there is no plan
+    chronicle.tell(error, task="lock", log="out/web/log/lock.log")
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one["task"], one["message"], one["hint"]) for one in events] == [
+        (task, "http://me:***@h: refused", "give another\nthan ***") for task in ("", "lock")
+    ]
+    assert chronicle.result == "failed"
+
+
+def test_an_error_that_is_retold_is_of_the_same_kind_with_all_that_it_carries() -> None:
+    failed = CommandFailed("no", "look", status=3, output="all")
+    failed.packages, failed.inside = ("nginx",), True
+    told = failed.retold(lambda message: f"web.yaml:3: {message}\x1b")
+    assert (type(told), str(told)) == (CommandFailed, "web.yaml:3: no?\n  look")
+    assert (told.status, told.output, told.packages, told.inside) == (3, "all", ("nginx",), True)
+    assert failed.message == "no"
