@@ -22,10 +22,10 @@ from ..host.process import popen, running
 from ..host.terminal import Ends
 from ..plan.stage import Stage
 from ..rootfs.kernel import Kernel, kernel
-from ..session.entries import need_readable
 from ..session.session import Session
 from ..session.visits import say
 from ..spec.words import printable
+from ..store.readable import need_readable
 from ..store.record import Entry
 
 LATE = 124
@@ -190,7 +190,7 @@ def _entries(session: Session, stages: Sequence[Stage]) -> list[Entry]:
         )
     entries = [entry for entry in found if entry is not None]
     for entry in entries:
-        need_readable(session, entry)
+        need_readable(entry.path, session.shown(entry.path))
     return entries
 
 

@@ -12,9 +12,9 @@ from ..plan.stage import Stage
 from ..rootfs import contents
 from ..rootfs.largest import COUNT
 from ..rootfs.stacked import Sizes, stacked
-from ..session.entries import need_readable
 from ..session.session import Session
 from ..spec.words import amount, printable
+from ..store.readable import need_readable
 from ..store.record import Entry
 
 FORMS = ("text", "json")
@@ -60,7 +60,7 @@ def _contents(session: Session, stage: Stage, entry: Entry) -> contents.Contents
     if known is not None:
         return known
     session.screen.moving(f"{stage.title}: reading its tarball")
-    need_readable(session, entry)
+    need_readable(entry.path, session.shown(entry.path))
     if session.cache.intact(stage) is None:
         raise BuildError(
             f"{session.shown(entry.path)}: it is damaged: its SHA-256 is another",

@@ -15,6 +15,7 @@ from ..plan.keys import checksum
 from ..plan.stage import Plan
 from ..spec.model import Spec, project_of
 from ..store.cache import Cache
+from ..store.readable import need_readable
 from ..version import VERSION
 
 if TYPE_CHECKING:
@@ -135,14 +136,7 @@ def tarballs(cache: Cache, plan: Plan, spec: Spec) -> list[Path]:
         )
     paths = [one.path for one in found if one is not None]
     for path in paths:
-        try:
-            with open(safe.reading(path), "rb"):
-                pass
-        except PermissionError as error:
-            raise BuildError(
-                f"{path}: cannot be read: {error.strerror}",
-                "its tree has files that are not for everybody: run the same command with sudo",
-            ) from error
+        need_readable(path, str(path))
     return paths
 
 
