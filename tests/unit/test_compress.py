@@ -64,8 +64,16 @@ def digests_of(data: bytes) -> Digests:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An image of more than one block or job of every compressor."""
+    """An image of several blocks of gzip, which are of 1 MiB."""
     path = tmp_path_factory.mktemp("source") / "image"
+    path.write_bytes(content(5 * MIB))
+    return path
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image of more than one block or job of every compressor: xz's is of 24 MiB."""
+    path = tmp_path_factory.mktemp("large") / "image"
     path.write_bytes(content(26 * MIB))
     return path
 
@@ -98,8 +106,9 @@ def test_roundtrip_and_digests(tmp_path: Path, container: str, level: str, size:
     [("gzip", level) for level in LEVELS] + [("zstd", "fast"), ("xz", "fast")],
 )
 def test_threads_do_not_change_the_bytes(
-    tmp_path: Path, source: Path, container: str, level: str
+    tmp_path: Path, request: pytest.FixtureRequest, container: str, level: str
 ) -> None:
+    source = request.getfixturevalue("source" if container == "gzip" else "large")
     packed = [
         compress(source, tmp_path / str(n), container=container, level=level, threads=n)
         for n in (1, 2, 5)
@@ -163,7 +172,7 @@ def test_raw_keeps_holes_also_at_the_end(tmp_path: Path, target: Path) -> None:
 def test_progress_counts_the_bytes_read(source: Path, target: Path) -> None:
     seen: list[int] = []
     compress(source, target, container="gzip", level="fast", progress=seen.append)
-    assert seen == [n * MIB for n in range(1, 27)]
+    assert seen == [n * MIB for n in range(1, 6)]
 
 
 @pytest.mark.parametrize("container", CONTAINERS)

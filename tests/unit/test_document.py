@@ -687,10 +687,10 @@ def test_a_schema_that_is_none_is_told(tmp_path: Path, schema: str) -> None:
 
 def test_thousands_of_faults_and_of_items_take_no_square_of_their_number(tmp_path: Path) -> None:
     began = time.process_time()
-    many = ",\n ".join(f"/a{number}: 1" for number in range(4_000))
+    many = ",\n ".join(f"/a{number}: 1" for number in range(2_000))
     with pytest.raises(BuildError, match=r"layers\[0\]\.files\./a0"):
         load(tmp_path, f"{PLAIN}layers: [{{name: a, files: {{{many}}}}}]\n")
-    mixed = ", ".join(f"h{number}, {number}" for number in range(4_000))
+    mixed = ", ".join(f"h{number}, {number}" for number in range(2_000))
     with pytest.raises(BuildError, match=r"proxies\.direct"):
         load(tmp_path, f"{PLAIN}proxies: {{direct: [{mixed}]}}\n")
-    assert time.process_time() - began < 30
+    assert time.process_time() - began < 5

@@ -147,10 +147,12 @@ def write_files(folder: Path, value: Any) -> None:
 
 
 def loaded(folder: Path, document: dict[str, Any]) -> Spec | str:
-    (folder / "web.yaml").write_text(json.dumps(document))
+    path = folder / "web.yaml"
+    path.write_text(json.dumps(document))
     write_files(folder, document)
     try:
-        return load_spec(folder / "web.yaml", schema=SCHEMA)
+        with samples.json_is_read_quickly(path):
+            return load_spec(path, schema=SCHEMA)
     except BuildError as error:
         return str(error)
 
