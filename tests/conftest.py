@@ -32,6 +32,19 @@ TOGETHER = ("tests/unit/", "test_shipped.py", "test_same_bytes.py", "test_disk_f
 """Files of which one process does all tests: they share what they build, or count what the host has."""
 
 
+gc.set_threshold(100_000)
+"""What is rewritten and collected is much, and none of it garbage."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Who runs tests keeps pytest's own bytecode of them for the next run; what they start, none.
+
+    Not where xdist's other processes begin: they would not, either.
+    """
+    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Without root, tests that need it are an error of the one who runs them, not a silent skip.
 

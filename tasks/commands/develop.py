@@ -30,7 +30,9 @@ def test(session: Session) -> None:
             raise BuildError(f"{name}={given[name]}: expected 1, or nothing")
     every, fast = "all" in given, "fast" in given
     environment = {name: both[every] for name, both in REPEATED.items()}
-    environment = {**environment, **os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**environment, **os.environ}
+    # pytest's bytecode of the tests is two seconds of each process in the next run.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     # One more than there are CPUs: some tests wait, for a timeout or for another build.
     processes = str(len(os.sched_getaffinity(0)) + (not fast))
     # Which process does which test, and in what order, is tests/conftest.py's to say.
