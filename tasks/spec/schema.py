@@ -7,8 +7,10 @@ What a person sees is made of the schema's words: `description`, and beside each
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,9 +93,24 @@ def validate(document: Document, schema: bytes, *, where: Path) -> None:
             )
 
 
+def load_jsonschema() -> None:
+    """Import jsonschema without its check of IRIs, which no spec has.
+
+    Where another package has brought what that needs, it compiles 39 grammars: two seconds.
+    """
+    others = {} if "rfc3987_syntax" in sys.modules else {"rfc3987_syntax": None}
+    sys.modules.update(others)  # type: ignore[arg-type]  # None: not to be had, says Python's reference
+    try:
+        importlib.import_module("jsonschema")
+    finally:
+        for name in others:
+            del sys.modules[name]
+
+
 @functools.cache
 def _checker() -> Any:
     """jsonschema's validator, as a spec is read. To make it takes longer than most specs do."""
+    load_jsonschema()
     import jsonschema
 
     def pattern(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import yaml
 from support.ci_github import github
 from support.ci_gitlab import gitlab
 from support.ci_project import Project, Run
-from support.world import TINY, World, says
+from support.world import TINY, World, says, tiny_world
 
 System = Callable[..., Run]
 
@@ -51,6 +51,15 @@ SMALL = TINY[: TINY.index("images:")]
 
 PLAIN = SMALL + IMAGE.replace("NAME", "web")
 """A base that is only unpacked, which takes a second: nothing stands on it."""
+
+
+@pytest.fixture(scope="module")
+def unbuilt(
+    tmp_path_factory: pytest.TempPathFactory, fast_scratch: dict[str, str]
+) -> Iterator[World]:
+    """The small spec, in one checkout for all that is refused before anything is done."""
+    with tiny_world(tmp_path_factory.mktemp("unbuilt"), fast_scratch) as world:
+        yield world
 
 
 def begin(world: World, folder: Path, specs: dict[str, str], system: System, **env: str) -> Project:
@@ -315,9 +324,9 @@ def test_keys_without_a_lock_say_how_to_get_one(world: World) -> None:
          ["whose entries of the shared cache are to be believed?", "STRATA_TRUSTED_KEYS"]),
     ],
 )  # fmt: skip
-def test_what_is_refused(tiny: World, words: list[str], parts: list[str]) -> None:
-    (tiny.root / "doit").touch()
-    failed = tiny.doit(*words, check=False)
+def test_what_is_refused(unbuilt: World, words: list[str], parts: list[str]) -> None:
+    (unbuilt.root / "doit").touch()
+    failed = unbuilt.doit(*words, check=False)
     assert failed.code == 1, failed.text
     assert "Traceback" not in failed.text
     says(failed.err, *parts)

@@ -14,7 +14,7 @@ import re
 import shutil
 import struct
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from urllib.parse import quote, unquote
 import pytest
 
 from support.repository import Server, _read_stanzas, _release_date, make_deb, session_key
-from support.world import World, checkout, says
+from support.world import TINY, World, checkout, says, tiny_world
 from tasks.commands.lock import update
 from tasks.errors import BuildError
 from tasks.repos.fetch import fetch
@@ -395,6 +395,15 @@ def test_index_that_apt_passes_over_and_that_is_not_there(
     assert unquote(user) not in str(caught.value) or not user
 
 
+@pytest.fixture(scope="module")
+def unbuilt(
+    tmp_path_factory: pytest.TempPathFactory, fast_scratch: dict[str, str]
+) -> Iterator[World]:
+    """The small spec, in one checkout for all that is refused before anything is done."""
+    with tiny_world(tmp_path_factory.mktemp("unbuilt"), fast_scratch) as world:
+        yield world
+
+
 @pytest.mark.parametrize(
     ("uri", "told"),
     [("http://[::zz]/x", ""), ("http://[:::::]/x", ""), ("http://[::1/x", ""),
@@ -403,11 +412,12 @@ def test_index_that_apt_passes_over_and_that_is_not_there(
      ("http://:80/x", "it names no host"), ("http://me@/x", "it names no host"),
      ("https://me:pw@:8080", "it names no host")],
 )  # fmt: skip
-def test_what_is_no_address(tiny: World, uri: str, told: str) -> None:
-    said = tiny.refused("mirror=", "expected an http:, https: or file: address",
+def test_what_is_no_address(unbuilt: World, uri: str, told: str) -> None:
+    unbuilt.write("web.yaml", TINY)
+    said = unbuilt.refused("mirror=", "expected an http:, https: or file: address",
                         words=(f"mirror={uri}",))  # fmt: skip
     assert told in said
-    tiny.edit('"${mirror}"', f'"{uri}"')
-    said = tiny.refused("specs/web.yaml: repos")
+    unbuilt.edit('"${mirror}"', f'"{uri}"')
+    said = unbuilt.refused("specs/web.yaml: repos")
     assert told in said
     assert "it does not answer" not in said

@@ -542,6 +542,15 @@ def test_a_full_disk_leaves_no_half_key(tmp_path: Path) -> None:
         subprocess.run(["umount", tmp_path], check=True)
 
 
+@pytest.fixture(scope="module")
+def unbuilt(
+    tmp_path_factory: pytest.TempPathFactory, fast_scratch: dict[str, str]
+) -> Iterator[World]:
+    """The small spec, in one checkout for all that is refused before anything is done."""
+    with tiny_world(tmp_path_factory.mktemp("unbuilt"), fast_scratch) as world:
+        yield world
+
+
 @pytest.mark.parametrize(
     ("env", "parts"),
     [
@@ -555,11 +564,14 @@ def test_a_full_disk_leaves_no_half_key(tmp_path: Path) -> None:
     ],
 )
 def test_keys_that_will_not_do_are_said_before_anything_is_done(
-    tiny: World, env: dict[str, str], parts: list[str]
+    unbuilt: World, env: dict[str, str], parts: list[str]
 ) -> None:
+    tiny = unbuilt
+    (tiny.root / "open.key").unlink(missing_ok=True)
     line = tiny.doit("keygen", "name=open").out
     (tiny.root / "open.key").chmod(0o644)
     tiny.write("keys.txt", line)
+    tiny.server.clear()
     said = tiny.doit("build", "spec=web", f"cache=file://{tiny.root}/x", check=False, **env)
     assert said.code == 1
     assert "Traceback" not in said.text
@@ -584,8 +596,8 @@ def test_keys_that_will_not_do_are_said_before_anything_is_done(
         (["cache=file:///srv/x", "cache_trust=all"], ["any"]),
     ],
 )
-def test_addresses_that_will_not_do(tiny: World, words: list[str], parts: list[str]) -> None:
-    said = tiny.doit("build", "spec=web", *words, check=False)
+def test_addresses_that_will_not_do(unbuilt: World, words: list[str], parts: list[str]) -> None:
+    said = unbuilt.doit("build", "spec=web", *words, check=False)
     assert said.code != 0
     assert "Traceback" not in said.text
     assert "pa55" not in said.text

@@ -206,6 +206,9 @@ class Project:
         to = self.folder / f"clone-{self.clones}"
         self.git("clone", "--quiet", "--depth", "1", "--branch", branch, f"file://{self.origin}",
                  str(to), cwd=self.folder)  # fmt: skip
+        # As in each checkout of the tests: what the host's tools are need not be asked again.
+        (to / ".doit").mkdir()
+        shutil.copy2(self.world.root / ".doit/tools.json", to / ".doit")
         return to
 
     def environment(self) -> dict[str, str]:

@@ -28,7 +28,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 
-ALSO = ("doit.cmd_base", "doit.cmd_run", "doit.cmd_list", "doit.doit_cmd", "jsonschema", "xxhash", "yaml",
+ALSO = ("doit.cmd_base", "doit.cmd_run", "doit.cmd_list", "doit.doit_cmd", "xxhash", "yaml",
         "sqlite3", "email.parser", "urllib.request")  # fmt: skip
 """What a run loads beside Strata itself."""
 
@@ -135,6 +135,7 @@ def _load() -> None:
     for module in pkgutil.walk_packages(package.__path__, "tasks."):
         if not module.name.endswith(("sandbox_init", "__main__")):
             importlib.import_module(module.name)
+    importlib.import_module("tasks.spec.schema").load_jsonschema()
     for name in ALSO:
         importlib.import_module(name)
     # doit looks for plugins among all that is installed, three times in each run.

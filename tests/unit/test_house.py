@@ -32,6 +32,17 @@ def test_nothing_slow_is_imported_at_load() -> None:
     assert out.strip() == ""
 
 
+def test_a_specs_check_loads_none_of_the_grammars_that_others_bring() -> None:
+    """And hides them from nobody: who wants them later finds them."""
+    code = (
+        "import sys; from tasks.spec.schema import load_jsonschema; load_jsonschema();"
+        "print('jsonschema' in sys.modules, 'lark' in sys.modules, 'rfc3987_syntax' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, text=True,
+                         capture_output=True).stdout  # fmt: skip
+    assert out.split() == ["True", "False", "False"]
+
+
 def test_each_promise_names_a_test_that_exists() -> None:
     text = (PROJECT / "docs/reliability.md").read_text()
     file, named = "", 0
