@@ -531,7 +531,9 @@ def test_deb_that_aims_out_of_the_tree(built: World, host: Host, trick: str) -> 
     assert "layer app failed (exit status 100)" in build.text or trick == "control", build.text
 
 
-@pytest.mark.parametrize("trick", ["dotdot", "link then file", "control"])
+@pytest.mark.parametrize("trick", [
+    "dotdot", pytest.param("link then file", marks=pytest.mark.nightly), "control",
+])  # fmt: skip
 def test_deb_of_a_base_that_aims_out_of_the_tree(world: World, host: Host, trick: str) -> None:
     """The host's own dpkg-deb and tar unpack it, before there is any chroot."""
     members, control = (

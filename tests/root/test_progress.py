@@ -85,7 +85,9 @@ def test_a_rebuild_on_a_terminal(built: World) -> None:
     assert on_terminal(built, "quiet=1").bytes == b""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)]
+)
 def test_a_signal_leaves_a_clean_terminal(built: World, number: signal.Signals) -> None:
     built.write("scripts/app.sh", "#!/bin/sh\nsleep 600\n", 0o755)
     seen = on_terminal(built, columns=60, send=("running app.sh", number))

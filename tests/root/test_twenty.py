@@ -12,7 +12,7 @@ from support.world import World
 
 pytestmark = pytest.mark.root
 
-COUNT = 20 if os.environ.get("STRATA_TEST_NIGHTLY", "1") == "1" else 8
+COUNT = 20 if os.environ.get("STRATA_TEST_NIGHTLY", "1") == "1" else 5
 """Twenty at night; by day as many as show it: two kinds of image, and specs that are not named."""
 
 NAMES = [f"web{number:02}" for number in range(COUNT)]

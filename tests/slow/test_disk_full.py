@@ -399,7 +399,7 @@ def test_out_of_inodes(
     ("places", "again", "sizes", "count"),
     [
         (["scratch"], "debs layers images", (0, 24), max(3, SWEEP // 2)),
-        (["scratch"], "images", (8, 12), SWEEP),
+        pytest.param(["scratch"], "images", (8, 12), SWEEP, marks=pytest.mark.nightly),
         (["cache"], "debs layers images", (0, 15), SWEEP),
         (["cache", "scratch"], "debs layers images", (0, 30), max(3, SWEEP // 2)),
     ],
