@@ -314,7 +314,7 @@ def test_formats(tmp_path: Path, here: Callable[[World], None], names: list[str]
         assert {status for _m, _p, status in server.requests} <= {304, 404}
 
 
-@pytest.mark.parametrize("scheme", ["file:", "file://"])
+@pytest.mark.parametrize("scheme", ["file:", pytest.param("file://", marks=pytest.mark.nightly)])
 def test_formats_in_a_folder(tmp_path: Path, here: Callable[[World], None], scheme: str) -> None:
     names = ["plain", "escaped path", "escaped slash and percent", "Filename with signs",
              "epoch in the Filename", ".xz only", "uncompressed only", "flat, uncompressed only",
