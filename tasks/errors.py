@@ -22,7 +22,7 @@ class BuildError(Exception):
     """What went wrong and, when it is known, what to do about it.
 
     `message` is one sentence that names the file, the path in it and what was expected; `hint`
-    says what to do. Both are printed as they are: neither may hold a secret.
+    says what to do, in lines of its own. Both are printed as they are: neither may hold a secret.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -38,7 +38,7 @@ class BuildError(Exception):
         return told
 
     def __str__(self) -> str:
-        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+        return "\n  ".join([self.message, *self.hint.splitlines()])
 
 
 class DamagedEntry(BuildError):

@@ -20,7 +20,7 @@ from support import forks, remotes
 from support.repository import Repository, Server, real_debs, session_key
 from support.slim import slim_debs
 from support.tally import TALLY, told
-from support.world import KEPT, SPEC, World, checkout, populate, tiny_world
+from support.world import KEPT, World, populate, stocked, tiny_world
 from tasks.host.files import remove
 from tasks.host.process import SIGNALS
 
@@ -28,8 +28,11 @@ ORDER = ("slow", "root", "unit")
 """The long ones first: at the end of a run, no process waits for another one's last test."""
 
 TOGETHER = ("tests/unit/", "test_shipped.py", "test_same_bytes.py", "test_disk_full.py",
-            "test_hostile.py", "test_sandbox.py", "test_remote_faults.py", "test_page.py")  # fmt: skip
+            "test_sandbox.py", "test_remote_faults.py", "test_page.py")  # fmt: skip
 """Files of which one process does all tests: they share what they build, or count what the host has."""
+
+WATCHED = ("test_hostile.py", "test_hostile_links.py", "test_hostile_archives.py")
+"""Files that are done by one process, one after the other: each looks whether the host is as it was."""
 
 
 gc.set_threshold(100_000)
@@ -79,6 +82,8 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no typ
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
+        if any(name in file for name in WATCHED):
+            return "the host"
         return file if any(name in file for name in TOGETHER) else nodeid
 
 
@@ -157,16 +162,7 @@ def world(
     repository = Repository(tmp_path / "repository")
     populate(repository, debs, closure)
     with Server(repository.root, port=kept.port) as server:
-        root = tmp_path / "checkout"
-        checkout(root, None)
-        world = World(root, repository, server, debs, dict(fast_scratch))
-        world.write("web.yaml", SPEC)
-        world.write("files/motd", "hello\n")
-        world.write("scripts/app.sh", "#!/bin/sh\nset -eu\nmkdir -p /boot\necho k > /boot/kernel\n",
-                    0o755)  # fmt: skip
-        (root / "specs/keys").mkdir()
-        shutil.copy(repository.keyring, root / "specs/keys/test.gpg")
-        yield world
+        yield stocked(tmp_path / "checkout", repository, server, debs, fast_scratch)
 
 
 @dataclass

@@ -130,6 +130,9 @@ def spec_document(source: Mapping[str, Any], *, origin: str) -> tuple[dict[str, 
 
 
 def _validate(source: Mapping[str, Any], origin: str) -> None:
+    from ..spec.schema import load_jsonschema
+
+    load_jsonschema()
     import jsonschema
     from jsonschema.exceptions import best_match
 

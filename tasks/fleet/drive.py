@@ -281,7 +281,7 @@ class Drive:
         lost = self.schedule.failed(stage.entry)
         self.failed |= lost
         where = f" on worker {outcome.worker}" if outcome.worker else ""
-        text = f"  {outcome.message}" + (f"\n  {outcome.hint}" if outcome.hint else "")
+        text = "  " + "\n  ".join([outcome.message, *outcome.hint.splitlines()])
         if outcome.tail and not self.cluster.own:
             with session.log(stage.log, stage.title) as log:
                 for line in outcome.tail:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import cached_property
@@ -37,6 +38,27 @@ METADATA = ("latest/api/token", "latest/meta-data", "computeMetadata/", "metadat
 """Where a cloud's own machines ask who they are, when nobody has said it."""
 
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+
+
+CONNECT = 10.0
+"""Seconds within which a server has to be reached, if patience is no less."""
+
+
+class Waiting:
+    """For what is waited, and since when nothing came: obstore's errors do not tell it."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.came()
+
+    def came(self) -> None:
+        """Something moved."""
+        self.since = time.monotonic()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing moved for so long that it was given up."""
+        return time.monotonic() - self.since >= self.seconds
 
 
 class Objects(Backend):
@@ -78,7 +100,7 @@ class Objects(Backend):
         from obstore.store import from_url
 
         options = {
-            "connect_timeout": timedelta(seconds=min(10.0, self.patience)),
+            "connect_timeout": timedelta(seconds=min(CONNECT, self.patience)),
             "user_agent": AGENT,
             "allow_http": self.plain,
             **client,
@@ -125,38 +147,49 @@ class Objects(Backend):
     def chunks(self, sha256: str, start: int) -> Iterator[bytes]:
         meter = Meter(self.patience)
         options = {"range": {"offset": start}} if start else None
-        with self._told():
+        with self._told() as waiting:
             path = names.file(sha256)
             found = _waited(lambda: self.api.get_async(self._stream, path, options=options))
             for block in found.stream(min_chunk_size=1):
                 meter.moved(len(block))
                 yield block
+                waiting.came()
 
     def put_file(self, blob: Blob, source: BinaryIO) -> None:
         path = names.file(blob.sha256)
+
+        def moving() -> Iterator[bytes]:
+            for block in blocks(source, Meter(5 * self.patience)):
+                waiting.came()
+                yield block
+
         if blob.size <= PART:
             data: Any = source.read()
             options: dict[str, Any] = {"use_multipart": False}
         else:
-            data = blocks(source, Meter(5 * self.patience))
+            data = moving()
             options = {
                 "use_multipart": True,
                 "chunk_size": max(PART, blob.size // PARTS),
                 "max_concurrency": AT_ONCE,
             }
-        with self._told():
+        with self._told(5 * self.patience) as waiting:
             _waited(lambda: self.api.put_async(self._parts, path, data, **options))
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Its errors as ours, in few words: its own hold addresses, and those may hold secrets."""
+    def _told(self, seconds: float | None = None) -> Iterator[Waiting]:
+        """Its errors as ours, in few words: its own hold addresses, and those may hold secrets.
+
+        What ends after so many `seconds` in which nothing moved was silence; else it was cut off.
+        """
         from obstore import exceptions
 
         # While a file comes, nothing within the library hears of a signal: of each wait for the
         # next block, its own timeout bounds what that costs.
         check_signal()
+        waiting = Waiting(seconds or min(CONNECT, self.patience))
         try:
-            yield
+            yield waiting
         except FileNotFoundError as error:
             raise Missing("there is no such file, or no such bucket") from error
         except exceptions.UnauthenticatedError as error:
@@ -164,9 +197,9 @@ class Objects(Backend):
         except exceptions.PermissionDeniedError as error:
             raise RemoteFault(MEANINGS[403]) from error
         except (exceptions.BaseError, OSError, ValueError) as error:
-            kind = Cut if isinstance(error, (exceptions.GenericError, OSError)) else RemoteFault
-            if "TimedOut" in str(error):
-                kind = Silent
+            kind = RemoteFault
+            if isinstance(error, (exceptions.GenericError, OSError)):
+                kind = Silent if waiting.over else Cut
             raise kind(_said(str(error))) from error
         except BaseException as error:
             # What the library did not expect: no Exception, so that nobody overlooks it.

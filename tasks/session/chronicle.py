@@ -49,7 +49,7 @@ class Chronicle:
             "failure",
             task=task,
             message=mask(error.message),
-            hint=mask(error.hint).replace("\n  ", "\n"),
+            hint=mask(error.hint),
             log=log,
         )
 

@@ -64,7 +64,7 @@ def placed(error: CommandFailed, session: Session, stage: Stage, job: Job) -> Bu
         look = f"to look: {session.command('shell')} layer={stage.name}"
     hints = [about, look, error.hint]
     told = error.retold(lambda message: f"{where}: {message}") if where else error
-    told.hint = "\n  ".join(filter(None, hints))
+    told.hint = "\n".join(filter(None, hints))
     return told
 
 

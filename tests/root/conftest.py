@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from support.hosts import Host, watched
 from support.remotes import KINDS, Place, shared_servers
 from support.repository import Repository, Server, make_deb
-from support.world import SPEC, World, checkout, populate
+from support.world import World, populate, stocked, tiny_world
 
 
 @pytest.fixture(scope="session")
@@ -39,13 +40,7 @@ def fresh(
     repository, server = site
     server.faults.clear()
     server.clear()
-    checkout(tmp_path / "checkout", None)
-    world = World(tmp_path / "checkout", repository, server, tmp_path, dict(fast_scratch))
-    world.write("web.yaml", SPEC)
-    world.write("files/motd", "hello\n")
-    world.write("scripts/app.sh", "#!/bin/sh\nset -eu\nmkdir -p /boot\n", 0o755)
-    world.write("keys/test.gpg", "").write_bytes(repository.keyring.read_bytes())
-    yield world
+    yield stocked(tmp_path / "checkout", repository, server, tmp_path, fast_scratch)
     server.faults.clear()
 
 
@@ -53,12 +48,25 @@ def fresh(
 def site_lock(site: tuple[Repository, Server], tmp_path_factory: pytest.TempPathFactory) -> str:
     """The lock of the unchanged spec."""
     root = tmp_path_factory.mktemp("site-lock") / "checkout"
-    checkout(root, None)
-    world = World(root, *site, root)
-    world.write("web.yaml", SPEC)
-    world.write("keys/test.gpg", "").write_bytes(site[0].keyring.read_bytes())
+    world = stocked(root, *site, root, {})
     world.doit("lock", "spec=web")
     return (root / "specs/web.lock").read_text()
+
+
+@pytest.fixture(scope="module")
+def unbuilt(
+    tmp_path_factory: pytest.TempPathFactory, fast_scratch: dict[str, str]
+) -> Iterator[World]:
+    """The small spec, in one checkout for all that is refused before anything is done."""
+    with tiny_world(tmp_path_factory.mktemp("unbuilt"), fast_scratch) as world:
+        yield world
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    """A process, a key, shared memory, sockets and files of the host."""
+    with watched(tmp_path) as found:
+        yield found
 
 
 @pytest.fixture
@@ -66,7 +74,9 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who asks a shared cache gives up soon, and knows nobody's credentials."""
     monkeypatch.setenv("STRATA_TIMEOUT", "1")
     monkeypatch.setenv("STRATA_RETRIES", "0")
-    monkeypatch.delenv("STRATA_REMOTE_TOKEN", raising=False)
+    for name in ("STRATA_REMOTE_TOKEN", "http_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("NETRC", "/nonexistent")
     monkeypatch.setenv("DOCKER_CONFIG", "/nonexistent")
 

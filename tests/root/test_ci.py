@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import yaml
 from support.ci_github import github
 from support.ci_gitlab import gitlab
 from support.ci_project import Project, Run
-from support.world import TINY, World, says, tiny_world
+from support.world import TINY, World, says
 
 System = Callable[..., Run]
 
@@ -51,15 +51,6 @@ SMALL = TINY[: TINY.index("images:")]
 
 PLAIN = SMALL + IMAGE.replace("NAME", "web")
 """A base that is only unpacked, which takes a second: nothing stands on it."""
-
-
-@pytest.fixture(scope="module")
-def unbuilt(
-    tmp_path_factory: pytest.TempPathFactory, fast_scratch: dict[str, str]
-) -> Iterator[World]:
-    """The small spec, in one checkout for all that is refused before anything is done."""
-    with tiny_world(tmp_path_factory.mktemp("unbuilt"), fast_scratch) as world:
-        yield world
 
 
 def begin(world: World, folder: Path, specs: dict[str, str], system: System, **env: str) -> Project:

@@ -10,14 +10,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.fleets import DEEP, DEEP_BASES, SMALL, SMALL_BASES, cluster, killing, many, told
-from support.world import World, says, tiny_world
+from support.world import World, says
 from tasks.fleet import machine, work
 from tasks.fleet.drive import errand_of, there
 from tasks.fleet.parcel import Parcel
@@ -25,15 +24,6 @@ from tasks.plan.keys import key
 from tasks.session.session import Session
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(scope="module")
-def unbuilt(
-    tmp_path_factory: pytest.TempPathFactory, fast_scratch: dict[str, str]
-) -> Iterator[World]:
-    """The small spec, in one checkout for all that is refused before anything is done."""
-    with tiny_world(tmp_path_factory.mktemp("unbuilt"), fast_scratch) as world:
-        yield world
 
 
 def built_alone(world: World, to: Path, names: list[str]) -> dict[str, dict[str, str]]:

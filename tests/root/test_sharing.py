@@ -542,15 +542,6 @@ def test_a_full_disk_leaves_no_half_key(tmp_path: Path) -> None:
         subprocess.run(["umount", tmp_path], check=True)
 
 
-@pytest.fixture(scope="module")
-def unbuilt(
-    tmp_path_factory: pytest.TempPathFactory, fast_scratch: dict[str, str]
-) -> Iterator[World]:
-    """The small spec, in one checkout for all that is refused before anything is done."""
-    with tiny_world(tmp_path_factory.mktemp("unbuilt"), fast_scratch) as world:
-        yield world
-
-
 @pytest.mark.parametrize(
     ("env", "parts"),
     [

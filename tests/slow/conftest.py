@@ -10,7 +10,7 @@ import pytest
 
 from support.repository import Repository, Server, make_deb
 from support.traces import SMALL
-from support.world import World, checkout
+from support.world import World, stocked
 
 
 @pytest.fixture(scope="session")
@@ -33,13 +33,7 @@ def small(
 ) -> Iterator[World]:
     """A checkout with the small spec, whose stages take two seconds together; nothing is built."""
     repository, server = small_site
-    checkout(tmp_path / "checkout", None)
-    world = World(tmp_path / "checkout", repository, server, tmp_path, dict(fast_scratch))
-    world.write("web.yaml", SMALL)
-    world.write("files/motd", "hello\n")
-    script = "#!/bin/sh\nset -eu\nmkdir -p /boot\necho k > /boot/kernel\n"
-    world.write("scripts/app.sh", script, 0o755)
-    world.write("keys/test.gpg", "").write_bytes(repository.keyring.read_bytes())
+    world = stocked(tmp_path / "checkout", repository, server, tmp_path, fast_scratch, SMALL)
     server.clear()
     yield world
     server.faults.clear()

@@ -221,6 +221,21 @@ def checkout(root: Path, specs: Path | None) -> None:
     (root / ".doit/tools.json").write_text(_tools())
 
 
+def stocked(
+    root: Path, repository: Repository, server: Server, debs: Path, env: Mapping[str, str],
+    spec: str = SPEC,
+) -> World:  # fmt: skip
+    """A checkout with one spec, `web`, and all that SPEC names; nothing is built."""
+    checkout(root, None)
+    world = World(root, repository, server, debs, dict(env))
+    world.write("web.yaml", spec)
+    world.write("files/motd", "hello\n")
+    script = "#!/bin/sh\nset -eu\nmkdir -p /boot\necho k > /boot/kernel\n"
+    world.write("scripts/app.sh", script, 0o755)
+    world.write("keys/test.gpg", "").write_bytes(repository.keyring.read_bytes())
+    return world
+
+
 @functools.cache
 def _tools() -> str:
     with tempfile.TemporaryDirectory() as folder:

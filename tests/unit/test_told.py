@@ -403,7 +403,7 @@ def test_a_failure_is_an_event_without_secrets_whatever_it_is_of(
         screen=run.screen, started=0.0, mask_if_known=lambda text: text.replace("hunter2", "***")
     )
     chronicle = Chronicle(session)  # type: ignore[arg-type]
-    error = BuildError("http://me:hunter2@h: refused", "give another\n  than hunter2")
+    error = BuildError("http://me:hunter2@h: refused", "give another\nthan hunter2")
     chronicle.refused(error)  # there is no plan
     chronicle.tell(error, task="lock", log="out/web/log/lock.log")
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
