@@ -23,7 +23,7 @@ from ..host.tools import tool
 from ..rootfs import identities
 from ..rootfs.drawn import KEPT
 from ..session.session import Session
-from ..spec.model import Image
+from ..spec.images import Image
 from ..store.record import Entry
 from .image_files import tar_of
 

@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from ..formats.table import FILESYSTEMS
-from ..spec.model import Image, Spec
+from ..spec.images import Image
+from ..spec.model import Spec
 from .keys import canonical
 
 PATH = "/etc/fstab"

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..spec.model import Group, Image, Services, User
+from ..spec.images import Image
+from ..spec.model import Group, Services, User
 from .accounts import Account
 from .entries import Entry, Script
 from .lockfile import Record

@@ -12,7 +12,8 @@ from ..errors import BuildError
 from ..formats import options
 from ..formats.table import FILESYSTEMS
 from ..spec import given
-from ..spec.model import Image, Layer, Spec
+from ..spec.images import Image
+from ..spec.model import Layer, Spec
 from . import fstab, hostkeys
 from .image_version import published_files
 from .keys import identities, key

@@ -9,6 +9,10 @@ from typing import Any
 from .lockfile import Lock, Record
 
 
+TREE = ("base", "layer")
+"""Kinds of the stages that make the tree; all others are above it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """One node of the graph; `inputs` is all that its key is made of, as JSON values."""
@@ -18,11 +22,13 @@ class Stage:
     key: str
     inputs: Mapping[str, Any]
     suffix: str
+    on: tuple[str, ...] = ()
+    """Tasks of the stages that it is made of: of a tree's part all below it, from the base up."""
 
     @property
     def tree(self) -> str:
-        """Names the tree: its own key of base or layer, of an image that of the last layer."""
-        return str(self.inputs["parent"]) if self.kind == "image" else self.key
+        """Names the tree: its own key of base or layer, of others that of the layer they are of."""
+        return self.key if self.kind in TREE else str(self.inputs.get("parent", ""))
 
     @property
     def entry(self) -> str:

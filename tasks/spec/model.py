@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from .disks import BootTest, Disk, Export
+from .images import Image
 from .words import without_users
 
 LAST_EPOCH = 4102444800
@@ -172,25 +174,6 @@ class Layer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Image:
-    """One filesystem image; sizes in bytes."""
-
-    mount: str
-    file: str
-    format: str
-    container: str
-    level: str
-    pack: str
-    label: str
-    uuid: str
-    options: tuple[str, ...]
-    size: int | None
-    free: int | None
-    max_size: int | None = None
-    """What it may have at the most: no content, so in no key."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Settings:
     """What is written into the finished tree; empty when the spec sets none of it."""
 
@@ -255,6 +238,9 @@ class Spec:
     proxies: Mapping[str, str]
     direct: tuple[str, ...]
     images: tuple[Image, ...]
+    disks: tuple[Disk, ...] = ()
+    exports: tuple[Export, ...] = ()
+    tests: tuple[BootTest, ...] = ()
     sbom: str = ""
     """packages or files: what the bills of materials beside the images name; "" for none."""
     provenance: bool = False

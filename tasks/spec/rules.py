@@ -14,7 +14,8 @@ from ..formats.table import FILESYSTEMS
 from . import given, zones
 from .debconf import check_answer
 from .machine_rules import PASSWORD_LIMIT, check_machine
-from .model import File, Image, Layer, Repo, Spec, masked
+from .images import Image
+from .model import File, Layer, Repo, Spec, masked
 from .words import field_of_layer
 
 VARIANTS = {

@@ -25,7 +25,8 @@ from tasks.host import safe
 from tasks.plan.plan import CONTAINER_TOOL, SUFFIX
 from tasks.spec import document
 from tasks.spec.load import load_spec
-from tasks.spec.model import File, Image, Layer, Spec, address_secrets, masked
+from tasks.spec.images import Image
+from tasks.spec.model import File, Layer, Spec, address_secrets, masked
 from tasks.spec.rules import VARIANTS
 
 PROJECT = SCHEMA.parent.parent
