@@ -23,6 +23,14 @@ TOOLS: dict[str, str] = {
 }  # fmt: skip
 
 
+# What disks and exports need beside those: a spec without them needs none of it.
+DISK_TOOLS: dict[str, str] = {
+    "qemu-img": "qemu-utils", "veritysetup": "cryptsetup-bin", "mkswap": "util-linux",
+    "mksquashfs": "squashfs-tools", "mkfs.erofs": "erofs-utils", "cpio": "cpio",
+    "mmd": "mtools", "skopeo": "skopeo",
+}  # fmt: skip
+
+
 TEST_TOOLS: dict[str, str] = {
     "gpg": "gpg", "gpgconf": "gpgconf", "gpg-agent": "gpg-agent",
     "qemu-system-x86_64": "qemu-system-x86", "git": "git", "ssh": "openssh-client",
@@ -31,6 +39,9 @@ TEST_TOOLS: dict[str, str] = {
     "gcc": "gcc", "gencat": "libc6-dev",
     # What shared caches are kept in.
     "nginx": "nginx", "docker-registry": "docker-registry",
+    # What looks at disks and exports.
+    "sgdisk": "gdisk", "sfdisk": "fdisk", "fsck.vfat": "dosfstools", "umoci": "umoci",
+    "unsquashfs": "squashfs-tools", "mdir": "mtools",
 }  # fmt: skip
 
 
@@ -54,7 +65,9 @@ def tool(name: str) -> str:
     """The path of a host command; BuildError names the package to install when it is missing."""
     path = LIBEXEC.get(name) or shutil.which(name, path=ENV["PATH"])
     if path is None or not os.access(path, os.X_OK):
-        package = {**TOOLS, **TEST_TOOLS, **NIGHTLY_TOOLS, **BENCH_TOOLS}.get(name, name)
+        package = {**TOOLS, **DISK_TOOLS, **TEST_TOOLS, **NIGHTLY_TOOLS, **BENCH_TOOLS}.get(
+            name, name
+        )
         raise BuildError(f"the host has no command {name}", f"apt-get install {package}")
     return path
 
