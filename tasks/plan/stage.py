@@ -8,7 +8,6 @@ from typing import Any
 
 from .lockfile import Lock, Record
 
-
 TREE = ("base", "layer")
 """Kinds of the stages that make the tree; all others are above it."""
 

@@ -13,8 +13,8 @@ from ..formats.options import check_options
 from ..formats.table import FILESYSTEMS
 from . import given, zones
 from .debconf import check_answer
-from .machine_rules import PASSWORD_LIMIT, check_machine
 from .images import Image
+from .machine_rules import PASSWORD_LIMIT, check_machine
 from .model import File, Layer, Repo, Spec, masked
 from .words import field_of_layer
 

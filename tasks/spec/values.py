@@ -13,8 +13,8 @@ from typing import Any
 
 from ..errors import BuildError
 from . import debconf
-from .machine import groups_of, overlays_of, scripts_of, services_of, unit_files, users_of
 from .images import Image
+from .machine import groups_of, overlays_of, scripts_of, services_of, unit_files, users_of
 from .model import SETTINGS, Base, File, Layer, Repo, Settings, Spec, project_of
 from .moments import timestamp
 from .rules import VERSION, check_version, places

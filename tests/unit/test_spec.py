@@ -24,8 +24,8 @@ from tasks.formats.table import FILESYSTEMS
 from tasks.host import safe
 from tasks.plan.plan import CONTAINER_TOOL, SUFFIX
 from tasks.spec import document
-from tasks.spec.load import load_spec
 from tasks.spec.images import Image
+from tasks.spec.load import load_spec
 from tasks.spec.model import File, Layer, Spec, address_secrets, masked
 from tasks.spec.rules import VARIANTS
 
