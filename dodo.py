@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from tasks.graph import (  # noqa: F401 - doit looks for task_* here
     task_audit,
-    task_base,
     task_bench,
     task_boot,
     task_build,
@@ -23,11 +22,9 @@ from tasks.graph import (  # noqa: F401 - doit looks for task_* here
     task_doctor,
     task_fleet,
     task_graph,
-    task_image,
     task_import,
     task_keygen,
     task_keys,
-    task_layer,
     task_lock,
     task_outdated,
     task_provenance,
@@ -40,6 +37,7 @@ from tasks.graph import (  # noqa: F401 - doit looks for task_* here
     task_shell,
     task_show,
     task_sizes,
+    task_stages,
     task_test,
     task_verify,
     task_why,

@@ -1,6 +1,10 @@
 """The graph as doit reads it: a creator for each task, and nothing else.
 
-    lock ─→ base ─→ layer:… ─→ image:… ─→ build      and, beside it, commands/
+    lock ─→ base ─→ layer:… ─┬→ image:… ───────────────────┬→ build      and, beside it, commands/
+                             ├→ filesystem:… esp:… bios:…   │
+                             │    └→ disk:… ─→ file:… ──────┤
+                             ├→ blob:… ─→ export:… ─────────┤
+                             └→ … file:… ─→ boot_test:… ────┘
 
 What a creator needs of this run is in Reporter.session; dodo.py has begun it.
 """
@@ -16,13 +20,28 @@ from doit import create_after
 from doit.exceptions import InvalidDodoFile
 
 from .errors import BuildError
-from .plan.stage import Plan, Stage
+from .plan.stage import TREE, Plan, Stage
 from .session.actions import Task, action
 from .session.reporter import Reporter
 from .session.session import Session
 from .spec.words import network_told
 
-NEEDS_ROOT = ("build", "image", "layer", "base")
+GROUPS = {
+    "filesystem": "raw filesystem of each mount point that a disk has",
+    "image": "filesystem image of each mount point",
+    "verity": "hash tree of a disk's root",
+    "esp": "EFI system partition of each disk",
+    "bios": "boot loader for BIOS of each disk",
+    "disk": "each whole disk, in scratch",
+    "file": "what a disk is published as",
+    "blob": "each tree as a layer of OCI",
+    "export": "the tree in other forms",
+    "boot_test": "boots of disks, with scripts that run in them",
+}
+"""Tasks that make what stands on the tree, with what they are for; stages of kind `test` are
+`boot_test`, since `test` runs Strata's own."""
+
+NEEDS_ROOT = ("build", *GROUPS, "layer", "base")
 """Tasks that make stages; ./doit has the same names."""
 
 
@@ -80,15 +99,12 @@ class InCache:
         """True: there is nothing to do; what a shared cache has is brought here first."""
         if not Reporter.running:  # `list` and `info` look, and fetch nothing
             return _session().cache.intact(self.stage) is not None
-        plan = _session().plan
-        if self.stage.kind == "image":
-            every = Reporter.selected("build") or Reporter.selected("image")
-            beside = plan.images if every else ()
-        else:  # an image that lacks is made from all of them
-            beside = plan.tree if Reporter.selected_of(("build", "image")) else ()
-        there = _session().exchange.have(self.stage, beside)
+        session = _session()
+        # What else is to come from there comes beside it.
+        beside = session.told.forecast.pull if Reporter.selected_of(NEEDS_ROOT) else ()
+        there = session.exchange.have(self.stage, beside)
         if there:
-            _session().told.decided(self.stage)
+            session.told.decided(self.stage)
         return there
 
     def __str__(self) -> str:
@@ -97,6 +113,13 @@ class InCache:
 
 def _stage(stage: Stage, below: list[str], make: Callable[[Stage], None]) -> Task:
     """One stage's task; `below` are all that it stands on, since its tree is made of all."""
+    if not stage.kept:  # made for those that are made of it, who alone ask for it
+        return {
+            "doc": f"key {stage.key}",
+            "actions": [action(lambda: make(stage))],
+            "uptodate": [False],
+            "setup": list(below),
+        }
     return {
         "doc": f"key {stage.key}",
         "actions": [action(lambda: make(stage))],
@@ -114,11 +137,11 @@ def _make(stage: Stage) -> None:
     make(_session(), stage, build)
 
 
-def _make_images(stage: Stage) -> None:
-    from .session.making import make_images
+def _make_beside(stage: Stage) -> None:
+    from .session.making import make_beside
     from .stages.make import build
 
-    make_images(_session(), stage, build)
+    make_beside(_session(), stage, build)
 
 
 def _planned() -> Plan | None:
@@ -133,36 +156,24 @@ def _planned() -> Plan | None:
         raise InvalidDodoFile(session.mask_if_known(str(error))) from error
 
 
-@create_after(executed="lock")
-def task_base() -> Task:
-    """bootstrap from the locked packages"""
+@create_after(executed="lock", creates=["base", "layer", *GROUPS])
+def task_stages() -> Iterator[Task]:
+    """All stages of the plan: one creator, so that each of these tasks can name the others."""
+    yield {"basename": "layer", "name": None, "doc": "packages, files, scripts, on those below"}
+    for group, does in GROUPS.items():
+        yield {"basename": group, "name": None, "doc": does}
     plan = _planned()
     if plan is None:
-        return {"actions": [action(_no_plan)]}
-    return _stage(plan.base, [], _make)
-
-
-@create_after(executed="lock")
-def task_layer() -> Iterator[Task]:
-    """packages, files and script of each layer, on those below"""
-    yield {"name": None, "doc": task_layer.__doc__}
-    plan = _planned()
-    below = ["base"]
-    for stage in plan.layers if plan else ():
-        yield {"name": stage.name, **_stage(stage, below, _make)}
-        below.append(stage.task)
-
-
-@create_after(executed="lock")
-def task_image() -> Iterator[Task]:
-    """filesystem image of each mount point"""
-    yield {"name": None, "doc": task_image.__doc__}
-    plan = _planned()
-    every = Reporter.selected("build") or Reporter.selected("image")
-    for stage in plan.images if plan else ():
+        yield {"basename": "base", "actions": [action(_no_plan)]}
+        return
+    for stage in plan.stages:
+        every = Reporter.selected("build") or Reporter.selected(stage.group)
+        beside = every and stage.kept and stage.kind not in TREE
+        below = [one.task for one in plan.below(stage)]
         yield {
-            "name": stage.name,
-            **_stage(stage, ["base", "layer"], _make_images if every else _make),
+            "basename": stage.group,
+            **({"name": stage.name} if stage.kind != "base" else {}),
+            **_stage(stage, below, _make_beside if beside else _make),
         }
 
 
@@ -173,10 +184,17 @@ def task_build() -> Task:
     trees = ["base", "layer"] if Reporter.running and _planned() and _wants_trees() else []
     return {
         "actions": [action(_publish)],
-        "task_dep": [*trees, "image"],
+        "task_dep": [*trees, *_ends()],
         "uptodate": [False],
         "clean": [_clean_out],
     }
+
+
+def _ends() -> list[str]:
+    """The groups of what a build asks for; without a plan the one whose error says why."""
+    plan = _planned()
+    found = {one.group for one in _session().ends} if plan else {"image"}
+    return [group for group in GROUPS if group in found]
 
 
 def _wants_trees() -> bool:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..plan.job import Job, dump, load
+from ..plan.job import Job
+from ..plan.job_json import dump, load
 
 MODULE = "strata.fleet.work"
 """Where a worker finds what makes a stage: the name under which Strata is installed."""

@@ -29,7 +29,7 @@ from ..plan.job import BaseJob, Job, LayerJob
 from ..plan.keys import key
 from ..plan.likeness import Likeness
 from ..plan.lockfile import OWN, Record
-from ..plan.plan import RECIPES
+from ..plan.recipes import RECIPES
 from ..plan.stage import Stage, tools_of
 from ..plan.tools import tool_versions
 from ..remote.configured import backends, policy
@@ -233,7 +233,7 @@ def _check(errand: Errand, machine: Machine) -> None:
 def _try_host(job: Job, machine: Machine) -> None:
     stage = job.stage
     checks: dict[str, Any] = {"sandbox": lambda: trials.sandbox(machine.scratch)}
-    if stage.kind == "image" and loops(stage.inputs["format"], stage.inputs["pack"]):
+    if loops(stage):
         checks["loop"] = lambda: trials.loop(machine.scratch)
     for name, check in checks.items():
         if name not in machine.tried:

@@ -1,17 +1,14 @@
 """Jobs: what one stage is made of, as plain data, so that any machine can be given one.
 
-`dump` writes a job as JSON with all that it holds of files; whoever builds it needs the parent's
-tarballs and the .debs beside it. A job may hold passwords: what holds one is nobody else's.
+Whoever builds one needs the parent's tarballs and the .debs beside it; job_json writes it for another
+machine. A job may hold passwords: what holds one is nobody else's.
 """
 
 from __future__ import annotations
 
-import base64
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ..spec.images import Image
 from ..spec.model import Group, Services, User
@@ -32,6 +29,8 @@ class Job:
     foreign: tuple[str, ...] = ()
     below: tuple[Stage, ...] = ()
     """The stages whose trees it stands on, from the bottom up."""
+    parts: tuple[Stage, ...] = ()
+    """The stages above the tree whose files it is made of."""
 
     @property
     def arches(self) -> list[str]:
@@ -108,67 +107,7 @@ class SettingsJob(Job):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageJob(Job):
-    """A filesystem image of one mount point."""
+    """A filesystem image of one mount point; of its `filesystem`, where a disk has that, too."""
 
     image: Image
-
-
-_KINDS: dict[str, Any] = {
-    one.__name__: one
-    for one in (
-        BaseJob,
-        LayerJob,
-        SettingsJob,
-        ImageJob,
-        Later,
-        Stage,
-        Record,
-        Entry,
-        Script,
-        Program,
-        Image,
-        Group,
-        User,
-        Services,
-        Account,
-    )
-}
-
-
-def dump(value: Any) -> Any:
-    """A job, or a part of one, as JSON values; what files hold is in it, not their paths."""
-    if isinstance(value, (Entry, Script)) and value.source is not None:
-        value = dataclasses.replace(value, source=None, content=value.source.read_bytes())
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {one.name: dump(getattr(value, one.name)) for one in dataclasses.fields(value)}
-        return {"kind": type(value).__name__, "fields": fields}
-    if isinstance(value, Mapping):
-        return {"kind": "map", "items": [[name, dump(one)] for name, one in value.items()]}
-    if isinstance(value, tuple):
-        return {"kind": "tuple", "items": [dump(one) for one in value]}
-    if isinstance(value, list):
-        return [dump(one) for one in value]
-    if isinstance(value, bytes):
-        return {"kind": "bytes", "base64": base64.b64encode(value).decode("ascii")}
-    if isinstance(value, Path):
-        return {"kind": "path", "path": str(value)}
-    return value
-
-
-def load(value: Any) -> Any:
-    """The job of what `dump` made; KeyError or TypeError for anything else."""
-    if isinstance(value, list):
-        return [load(one) for one in value]
-    if not isinstance(value, dict):
-        return value
-    match value["kind"]:
-        case "map":
-            return {name: load(one) for name, one in value["items"]}
-        case "tuple":
-            return tuple(load(one) for one in value["items"])
-        case "bytes":
-            return base64.b64decode(value["base64"])
-        case "path":
-            return Path(value["path"])
-        case kind:
-            return _KINDS[kind](**{name: load(one) for name, one in value["fields"].items()})
+    filesystem: Stage | None = None

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from ..errors import BuildError
 from ..spec.model import Spec
 from . import fstab, hostkeys
 from .accounts import accounts
 from .entries import layer_entries, layer_scripts, made_file
-from .job import BaseJob, ImageJob, Job, Later, LayerJob, SettingsJob
+from .job import BaseJob, Job, Later, LayerJob, SettingsJob
 from .passwords import is_password, shadow_field
 from .plan import late_answers
 from .repositories import expand
 from .settings import apt_files, setting_files, settings_identity
-from .stage import Plan, Stage
+from .stage import TREE, Plan, Stage
+from .top_jobs_of import top_job
 
 
 def job_of(stage: Stage, spec: Spec, plan: Plan, mirrors: Mapping[str, str]) -> Job:
     """The job of a stage of this plan; `mirrors` are what ${mirror} and its kin stand for."""
     if stage.kind == "base":
         return base_job(spec, plan)
-    if stage.kind == "image":
-        return image_job(spec, plan, plan.images.index(stage))
+    if stage.kind not in TREE:
+        return top_job(stage, spec, plan)
     number = plan.layers.index(stage)
     if number < len(spec.layers):
         return layer_job(spec, plan, number)
@@ -99,6 +99,10 @@ def settings_job(spec: Spec, plan: Plan, mirrors: Mapping[str, str]) -> Settings
     if made := keyed.pop("fstab", None):
         entries.append(made_file(fstab.PATH, made["text"]))
         yields += [] if made["asked"] else [fstab.PATH]
+    for path, text in keyed.pop("boot", {}).items():
+        entries.append(made_file(path, text))
+        # A layer's own stays: who writes a loader's configuration means it.
+        yields.append(path)
     if made := keyed.get("ssh_host_keys"):
         unit = hostkeys.entries()
         entries += unit
@@ -130,19 +134,6 @@ def settings_job(spec: Spec, plan: Plan, mirrors: Mapping[str, str]) -> Settings
         os_release=tuple(keyed.get("os_release", ())),
         shadow=shadow_field(spec, plan.lock),
         password_field="".join(given[:1]),
-    )
-
-
-def image_job(spec: Spec, plan: Plan, number: int) -> ImageJob:
-    """What image `number` is made of."""
-    return ImageJob(
-        stage=plan.images[number],
-        spec=str(spec.path),
-        arch=spec.arch,
-        foreign=spec.foreign,
-        below=plan.tree,
-        # With the UUID that fstab names.
-        image=replace(spec.images[number], uuid=plan.images[number].inputs["uuid"]),
     )
 
 

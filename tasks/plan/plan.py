@@ -9,41 +9,21 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import BuildError
-from ..formats import options
-from ..formats.table import FILESYSTEMS
 from ..spec import given
-from ..spec.images import Image
 from ..spec.model import Layer, Spec
-from . import fstab, hostkeys
-from .image_version import published_files
-from .keys import identities, key
+from . import boot_tests, booting, disks, exports, fstab, hostkeys, loaders
+from .filesystems import filesystems, image_tools
+from .keys import identities
 from .lockfile import Lock, LockedLayer
+from .recipes import stage_of
 from .stage import Host, Plan, Stage
-
-RECIPES = {"base": 5, "layer": 7, "image": 4}
-"""Raised when a stage's code would make other bytes from the same inputs."""
-
-
-SUFFIX = {"gzip": ".img.gz", "zstd": ".img.zst", "xz": ".img.xz", "raw": ".img"}
-
-CONTAINER_TOOL = {"gzip": "", "zstd": "zstd", "xz": "xz", "raw": ""}
-
-GZIP_TOOL = {"fast": "isal", "default": "isal", "best": "zlib-ng"}
-"""What deflates at each level: see tasks.compress."""
-
-
-def image_tools(image: Image) -> set[str]:
-    """The tools whose versions decide an image's bytes."""
-    tools = set(FILESYSTEMS[image.format].keyed)
-    tools.add(
-        GZIP_TOOL[image.level] if image.container == "gzip" else CONTAINER_TOOL[image.container]
-    )
-    return tools - {""}
-
+from .tops import tops
 
 def tools_for(spec: Spec) -> list[str]:
     """The tools whose versions are in this spec's keys."""
-    return sorted({spec.base.tool}.union(*(image_tools(image) for image in spec.images)))
+    found = {spec.base.tool}.union(*(image_tools(image) for image in filesystems(spec)))
+    found |= disks.disk_tools(spec) | boot_tests.tools(spec)
+    return sorted(found.union(*(exports.tools(one) for one in spec.exports)))
 
 
 def base_inputs(spec: Spec, lock: Lock, host: Host) -> dict[str, Any]:
@@ -110,33 +90,38 @@ def _machine(layer: Layer, host: Host) -> dict[str, Any]:
 
 
 def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:
-    """The stages of a build."""
+    """The stages of a build; BuildError for what a disk needs of the tree and the lock lacks."""
     check_answers(spec, lock)
-    base = _stage("base", "base", ".tar.zst", None, base_inputs(spec, lock, host))
+    loaders.check(spec, lock)
+    base = stage_of("base", "base", ".tar.zst", base_inputs(spec, lock, host))
     layers: list[Stage] = []
     parent = base
     for number, layer in enumerate(spec.layers):
         given = layer_inputs(spec, lock, number, host)
-        parent = _stage("layer", layer.name, ".tar.zst", parent, given)
+        parent = stage_of("layer", layer.name, ".tar.zst", given, parent=parent)
         layers.append(parent)
     # Of what the spec says nothing, the lock may: that there is a server that needs host keys.
     own = bool(spec.settings) or hostkeys.first_boot(spec, lock)
-    settings, made_of = dict(host.settings) if own else {}, spec.images
+    settings, made_of = dict(host.settings) if own else {}, filesystems(spec)
     if fstab.wanted(spec, host.files):
-        made_of = fstab.identified(made_of, parent.key, settings, host.epoch)
+        if not spec.disks:
+            made_of = fstab.identified(made_of, parent.key, settings, host.epoch)
         # Asked for, it is an error where a script has made one; else that one stays.
-        settings["fstab"] = {"text": fstab.text_of(made_of), "asked": bool(spec.settings.fstab)}
+        text = fstab.text_of(made_of, fstab.of_disks(spec))
+        settings["fstab"] = {"text": text, "asked": bool(spec.settings.fstab)}
+    if texts := booting.texts(spec):
+        settings["boot"] = texts
     if own or settings:
         given = {"settings": settings, "epoch": host.epoch}
-        parent = _stage("layer", "settings", ".tar.zst", parent, given)
+        parent = stage_of("layer", "settings", ".tar.zst", given, parent=parent)
         layers.append(parent)
-    mounts = [image.mount for image in made_of]
+    above = tops(spec, lock, host, [base, *layers], made_of)
     return Plan(
         lock=lock,
         base=base,
         layers=tuple(layers),
-        images=tuple(_image(image, mounts, parent, host) for image in made_of),
-        files=tuple(published_files(spec, host.version)),
+        tops=above.stages,
+        products=above.products,
         version=host.version,
     )
 
@@ -186,44 +171,3 @@ def looks_at(layer: Layer, adds: LockedLayer, host: Host) -> set[str]:
     if layer.reads == ():
         return set()
     return {*adds.reads, *host.reads.get(layer.name, ()), *(layer.reads or ())}
-
-
-def _image(image: Image, mounts: list[str], tree: Stage, host: Host) -> Stage:
-    prefix = image.mount.rstrip("/") + "/"
-    return _stage(
-        "image",
-        image.mount,
-        SUFFIX[image.container],
-        tree,
-        {
-            "mount": image.mount,
-            "below": sorted(m for m in mounts if m != image.mount and m.startswith(prefix)),
-            "format": image.format,
-            "container": image.container,
-            # Without effect on what is not compressed.
-            "level": "" if image.container == "raw" else image.level,
-            "pack": image.pack,
-            "label": image.label,
-            "uuid": image.uuid,
-            "options": _options(image),
-            "size": image.size,
-            "free": image.free,
-            "tools": {name: host.tools[name] for name in sorted(image_tools(image))},
-        },
-    )
-
-
-def _options(image: Image) -> list[str]:
-    """What an image's options mean to its mkfs: `-m0` is `-m 0`."""
-    kind = FILESYSTEMS[image.format]
-    words = options.separate(image.options, kind.permitted)
-    return kind.meaning(words)
-
-
-def _stage(
-    kind: str, name: str, suffix: str, parent: Stage | None, inputs: dict[str, Any]
-) -> Stage:
-    inputs = {"stage": kind, "recipe": RECIPES[kind], **inputs}
-    if parent is not None:
-        inputs["parent"] = parent.key
-    return Stage(kind=kind, name=name, key=key(inputs), inputs=inputs, suffix=suffix)

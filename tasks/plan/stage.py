@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from .lockfile import Lock, Record
@@ -35,9 +36,19 @@ class Stage:
         return f"{self.kind}-{self.key}"
 
     @property
+    def kept(self) -> bool:
+        """Whether the cache keeps it: a whole disk is written in scratch, for its files."""
+        return self.kind != "disk"
+
+    @property
+    def group(self) -> str:
+        """The doit task of all of its kind: `test` is Strata's own tests."""
+        return "boot_test" if self.kind == "test" else self.kind
+
+    @property
     def task(self) -> str:
         """Its doit task."""
-        return self.kind if self.kind == "base" else f"{self.kind}:{self.name}"
+        return self.group if self.kind == "base" else f"{self.group}:{self.name}"
 
     @property
     def title(self) -> str:
@@ -80,6 +91,19 @@ class Host:
     accounts: Mapping[str, list[list[Any]]] = field(default_factory=dict)
     version: str = ""
     """The image's, as tasks.plan.image_version has it."""
+    sources: Mapping[str, Mapping[str, list[Any]]] = field(default_factory=dict)
+    """Of files that partitions hold, by disk and partition: SHA-256 and size in bytes."""
+    tests: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of each boot test's script, by its path as the spec has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """What is published of a stage, by its name in out/NAME/: a file, or a folder of files."""
+
+    name: str
+    stage: Stage
+    folder: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,21 +113,72 @@ class Plan:
     lock: Lock
     base: Stage
     layers: tuple[Stage, ...]
-    images: tuple[Stage, ...]
-    files: tuple[str, ...]
-    """What the images are called in out/NAME/, in their order; no part of any key."""
+    tops: tuple[Stage, ...]
+    """What stands on the tree: each after those that it is made of."""
+    products: tuple[Product, ...]
+    """What is published: images in their order, then files of disks, then exports."""
     version: str = ""
     """The images' version, "" for none."""
 
     @property
     def stages(self) -> tuple[Stage, ...]:
         """All of them."""
-        return (self.base, *self.layers, *self.images)
+        return (self.base, *self.layers, *self.tops)
 
     @property
     def tree(self) -> tuple[Stage, ...]:
         """Base and layers: what an image is filled from."""
         return (self.base, *self.layers)
+
+    @property
+    def images(self) -> tuple[Stage, ...]:
+        """Those of the spec's `images`, in their order."""
+        return tuple(one for one in self.tops if one.kind == "image")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What the images are called in out/NAME/, in their order; no part of any key."""
+        return tuple(one.name for one in self.products if one.stage.kind == "image")
+
+    @property
+    def tests(self) -> tuple[Stage, ...]:
+        """Boot tests, which gate what is published."""
+        return tuple(one for one in self.tops if one.kind == "test")
+
+    @property
+    def ends(self) -> tuple[Stage, ...]:
+        """What a build wants: all that is published, and the tests."""
+        found = {one.stage.task: one.stage for one in self.products}
+        return (*found.values(), *self.tests)
+
+    @cached_property
+    def _by_task(self) -> Mapping[str, Stage]:
+        return {one.task: one for one in self.stages}
+
+    def below(self, stage: Stage) -> tuple[Stage, ...]:
+        """The stages that one is made of, all of the tree's part from the base up."""
+        if stage.kind in TREE:
+            return self.tree[: self.tree.index(stage)]
+        return tuple(self._by_task[name] for name in stage.on)
+
+    def parts(self, stage: Stage) -> tuple[Stage, ...]:
+        """Those of them that the cache keeps: in place of a disk what that is made of."""
+        found: dict[str, Stage] = {}
+        for one in self.below(stage):
+            more = (one,) if one.kept else self.parts(one)
+            found |= {part.task: part for part in more}
+        return tuple(found.values())
+
+    def closure(self, stages: Iterable[Stage]) -> tuple[Stage, ...]:
+        """These and all that they are made of, in the plan's order."""
+        found: set[str] = set()
+        ways = list(stages)
+        while ways:
+            one = ways.pop()
+            if one.task not in found:
+                found.add(one.task)
+                ways += self.below(one)
+        return tuple(one for one in self.stages if one.task in found)
 
     def records(self, stage: Stage) -> tuple[Record, ...]:
         """The locked .debs that a stage is made of."""

@@ -21,6 +21,8 @@ class FilesystemJob(Job):
     """The raw filesystem of one mount point, as small as it can be; `image` says how it is made."""
 
     image: Image
+    bare: tuple[str, ...] = ()
+    """Mount points of what is made without the tree, which may have nothing there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,7 @@ class DiskJob(Job):
 class FileJob(Job):
     """A disk in a format that people take; with format "bmap" the block map of the raw disk."""
 
-    disk: Stage
+    disk: DiskJob
     file: DiskFile
 
 

@@ -58,6 +58,14 @@ class Standing:
     vouched: bool = True
 
 
+def together(standings: Sequence[Standing]) -> Standing:
+    """That of what is made of several."""
+    return Standing(
+        doubtful=any(one.doubtful for one in standings),
+        vouched=all(one.vouched for one in standings),
+    )
+
+
 class Trees:
     """The trees that this process has at hand, unpacked, for the stages that need them next.
 
@@ -123,14 +131,15 @@ class Trees:
                 self.names[stage.key] = name
 
     def standing(self, stages: Sequence[Stage]) -> Standing:
-        """That of what is made from these trees, which are at hand."""
-        return self._together([stage.key for stage in stages])
+        """That of what is made from these stages: of a tree at hand as it was when it came."""
+        return together([self.known.get(one.key) or self._kept(one) for one in stages])
 
-    def _together(self, keys: Sequence[str]) -> Standing:
-        return Standing(
-            doubtful=any(self.known[key].doubtful for key in keys),
-            vouched=all(self.known[key].vouched for key in keys),
-        )
+    def _kept(self, stage: Stage) -> Standing:
+        """That of what is only in the cache."""
+        entry = self.cache.get(stage)
+        if entry is None:  # gone meanwhile: nothing is known of it
+            return Standing(doubtful=True, vouched=False)
+        return Standing(doubtful=entry.doubtful, vouched=self.vouch(stage, entry))
 
     @contextlib.contextmanager
     def upper(self, stage: Stage, lower: Sequence[str]) -> Iterator[Upper]:
@@ -138,7 +147,7 @@ class Trees:
         below = [key for key, known in self.names.items() if known in lower]
         with self.passing(lower) as upper:
             yield upper
-        self.known[stage.key] = self._together(below)
+        self.known[stage.key] = together([self.known[key] for key in below])
         self.names[stage.key] = upper.name
 
     @contextlib.contextmanager

@@ -116,7 +116,7 @@ class Exchange:
             return
         for stage in session.plan.stages:
             known = session.results.get(stage.task)
-            if known is None or known.result != "built":
+            if stage.kept and (known is None or known.result != "built"):
                 self._sending.append(self._lane.submit(self._send_late, stage))
 
     def _send_late(self, stage: Stage) -> None:

@@ -18,6 +18,9 @@ from ..plan.stage import Stage
 from .headings import begin, placed
 from .needs import need_arch, need_host, tools_needed
 
+RUNS = ("base", "layer", "bios", "esp")
+"""Kinds of stages in which programs of the tree run."""
+
 if TYPE_CHECKING:
     from ..builder import Builder
     from .session import Session
@@ -28,6 +31,9 @@ def make(session: Session, stage: Stage, build: Callable[[Any, Builder], None]) 
     need_root(f"building {stage.name}")
     for name in tools_needed(stage):
         tool(name)
+    if not stage.kept:
+        _pass_by(session, stage, build)
+        return
     began = time.monotonic()
 
     waiting = functools.partial(session.screen.step, stage.title)
@@ -40,7 +46,7 @@ def make(session: Session, stage: Stage, build: Callable[[Any, Builder], None]) 
         if entry is None:
             session.told.began(stage)
             need_host(session, stage)
-            if stage.kind != "image":
+            if stage.kind in RUNS:
                 need_arch(session)
             # The log begins here, not where this waits: its builder may be writing to it.
             with session.log(stage.log, stage.title) as log:
@@ -54,15 +60,36 @@ def make(session: Session, stage: Stage, build: Callable[[Any, Builder], None]) 
                     if error.errno not in space.HOST_ERRORS:
                         raise
                     raise session.explained(error, stage.title, log.began) from error
-            sound = session.trees.standing(job.below).vouched
-            session.vouching.built(stage, job.below, session.cache, sound=sound)
+            below = (*job.below, *job.parts)
+            sound = session.trees.standing(below).vouched
+            session.vouching.built(stage, below, session.cache, sound=sound)
     session.note(stage, "hit" if entry else "built", began)
     if entry is None:
         session.exchange.give(stage)
 
 
-def make_images(session: Session, stage: Stage, build: Callable[[Any, Builder], None]) -> None:
-    """Make an image, and beside it the others that are lacking: all are wanted.
+def _pass_by(session: Session, stage: Stage, build: Callable[[Any, Builder], None]) -> None:
+    """Make what the cache does not keep, in scratch, for those that are made of it next."""
+    began = time.monotonic()
+    with (
+        session.chronicle.failing(stage, began),
+        session.screen.doing(stage.title),
+        session.log(stage.log, stage.title) as log,
+    ):
+        session.told.began(stage)
+        job = session.job(stage)
+        begin(log, session, stage, job)
+        try:
+            build(job, session.builder(log, session.plan.lock, stage))
+        except OSError as error:
+            if error.errno not in space.HOST_ERRORS:
+                raise
+            raise session.explained(error, stage.title, log.began) from error
+    session.passed(stage, began)
+
+
+def make_beside(session: Session, stage: Stage, build: Callable[[Any, Builder], None]) -> None:
+    """Make a stage, and beside it others of its kind that are lacking: all are wanted.
 
     What fails of these is silent here: doit comes to each of them, which then fails by itself.
     doit's own threads would run stages side by side that wait for one another's trees.
@@ -71,8 +98,11 @@ def make_images(session: Session, stage: Stage, build: Callable[[Any, Builder], 
         return  # doit looked before it was made beside another
     lacking = [
         other
-        for other in session.plan.images
+        for other in session.plan.tops
         if other != stage
+        and other.kind == stage.kind
+        # Made of the very same, which is there by now.
+        and other.on == stage.on
         and other.task not in session.results
         and session.cache.intact(other) is None
     ]

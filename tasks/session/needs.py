@@ -10,7 +10,8 @@ from ..errors import BuildError
 from ..formats.table import FILESYSTEMS
 from ..host import space
 from ..host.scratch import scratch_folder
-from ..plan.stage import Stage
+from ..plan.stage import TREE, Stage, tools_of
+from ..plan.tools import MODULES
 
 if TYPE_CHECKING:
     from .session import Session
@@ -48,7 +49,7 @@ def need_host(session: Session, stage: Stage) -> None:
         if "sandbox" not in session.tried:
             failure = trials.sandbox(session.scratch)
             session.tried.add("sandbox")
-        if stage.kind == "image" and loops(stage.inputs["format"], stage.inputs["pack"]):
+        if loops(stage):
             if not failure and "loop" not in session.tried:
                 failure = trials.loop(session.scratch)
             session.tried.add("loop")
@@ -74,9 +75,7 @@ def need_root_first(session: Session) -> None:
     lock = session.read_lock()
     lacking = "base"
     if lock is not None and session.fits(lock):
-        stages = [
-            stage for stage in session.plan.images if not session.exchange.within_reach(stage)
-        ]
+        stages = [stage for stage in session.ends if not session.exchange.within_reach(stage)]
         if not stages:
             return
         lacking = stages[0].name
@@ -85,9 +84,11 @@ def need_root_first(session: Session) -> None:
     raise BuildError(f"building {lacking} needs root{here}", "run the same command with sudo")
 
 
-def loops(form: str, pack: str) -> bool:
-    """Whether an image of this format, packed so, is made with a loop device."""
-    return pack == "loop" and bool(FILESYSTEMS[form].mounted_as)
+def loops(stage: Stage) -> bool:
+    """Whether a stage fills a filesystem that is mounted, with a loop device."""
+    if "pack" not in stage.inputs:
+        return False
+    return stage.inputs["pack"] == "loop" and bool(FILESYSTEMS[stage.inputs["format"]].mounted_as)
 
 
 def tools_needed(stage: Stage) -> list[str]:
@@ -95,6 +96,9 @@ def tools_needed(stage: Stage) -> list[str]:
     tools = ["setpriv", "unshare", "tar", "zstd"]
     if stage.kind == "base":
         tools.append(stage.inputs["tool"])
-    if stage.kind == "image":
+    if "pack" in stage.inputs:
         return [*tools, *FILESYSTEMS[stage.inputs["format"]].tools]
-    return [*tools, "apt-ftparchive"]
+    if stage.kind in TREE:
+        return [*tools, "apt-ftparchive"]
+    # Those in its key, of which some are Python packages.
+    return [*tools, *(name for name in tools_of(stage.inputs) if name not in MODULES)]

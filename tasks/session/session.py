@@ -240,6 +240,12 @@ class Session(Asked):
         found = host_inputs(self.spec, lock, self.mirrors, memory, self.root)
         return make_plan(self.spec, lock, found)
 
+    @property
+    def ends(self) -> tuple[Stage, ...]:
+        """The stages that a build wants: with test=off no tests."""
+        off = self.variables.get("test", "") == "off"
+        return tuple(one for one in self.plan.ends if not (off and one.kind == "test"))
+
     def again(self) -> Session:
         """Another one of the same words, which has read and planned nothing yet."""
         return Session(root=self.root, variables=self.variables)
@@ -247,7 +253,7 @@ class Session(Asked):
     def complete(self) -> bool:
         """Whether there is a lock to plan from, and every image of it in the cache."""
         try:
-            return all(map(self.exchange.within_reach, self.plan.images))
+            return all(map(self.exchange.within_reach, self.ends))
         except BuildError:
             return False
 
@@ -283,6 +289,16 @@ class Session(Asked):
             result=what,
             seconds=time.monotonic() - began,
             bytes=holes.used(made.path),
+            began=began - self.started,
+        )
+        self.told.decided(stage)
+
+    def passed(self, stage: Stage, began: float) -> None:
+        """The same of a stage that was made in scratch, and is kept by none."""
+        self.results[stage.task] = Result(
+            result="built",
+            seconds=time.monotonic() - began,
+            bytes=0,
             began=began - self.started,
         )
         self.told.decided(stage)
@@ -323,7 +339,7 @@ class Session(Asked):
         """What became of a stage: what ran says so, else the cache."""
         known = self.results.get(stage.task)
         if known is None:
-            entry = self.cache.get(stage)
+            entry = self.cache.get(stage) if stage.kept else None
             known = Result(
                 result="hit" if entry else "skipped",
                 seconds=0.0,

@@ -62,24 +62,28 @@ def spent(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds) // 60} min {seconds % 60:.0f} s"
 
 
-def wanted(plan: Plan, chosen: Sequence[str]) -> tuple[Stage, ...]:
+def wanted(plan: Plan, ends: Sequence[Stage], chosen: Sequence[str]) -> tuple[Stage, ...]:
     """The stages that these tasks ask for, and all that those may need, in the plan's order."""
-    every = {"build", "image"}.intersection(chosen)
-    images = [one for one in plan.images if every or one.task in chosen]
-    last = max(
-        (
-            number
-            for number, one in enumerate(plan.tree)
-            if images or one.task in chosen or one.kind in chosen
-        ),
-        default=-1,
+    return plan.closure(asked(plan, ends, chosen))
+
+
+def asked(plan: Plan, ends: Sequence[Stage], chosen: Sequence[str]) -> tuple[Stage, ...]:
+    """The stages that these tasks ask for outright; `ends` are those that a build wants."""
+    every = plan.stages if "build" not in chosen else ends
+    return tuple(
+        one
+        for one in every
+        if "build" in chosen or one.task in chosen or one.kind in chosen
     )
-    return (*plan.tree[: last + 1], *images)
 
 
 def guess(tree: Sequence[float], images: Sequence[float], cpus: int) -> float:
     """How long it takes: one stage of the tree after the other, then the images side by side."""
     return sum(tree) + max(max(images, default=0.0), sum(images) / max(1, cpus))
+
+
+BESIDE = ("image", "filesystem", "file", "blob")
+"""Kinds of stages that are made side by side."""
 
 
 class Told:
@@ -95,21 +99,25 @@ class Told:
     @cached_property
     def wanted(self) -> tuple[Stage, ...]:
         """The stages that the run is about."""
-        return wanted(self.session.plan, self.chosen)
+        return wanted(self.session.plan, self.session.ends, self.chosen)
 
     @cached_property
     def forecast(self) -> Forecast:
         """What the run is about to do, as the caches are now."""
-        cache = self.session.cache
-        images = [one for one in self.wanted if one.kind == "image"]
-        tree = [one for one in self.wanted if one.kind != "image"]
-        asked = images or [one for one in tree if {one.task, one.kind}.intersection(self.chosen)]
-        lacking = [one for one in asked if cache.get(one) is None]
-        pull = self._within_reach(lacking)
-        if len(pull) < len(lacking):  # what is made is made from all of the tree
-            below = [one for one in tree if one not in lacking and cache.get(one) is None]
-            pull += self._within_reach(below)
-            lacking += below
+        plan = self.session.plan
+        lacking: list[Stage] = []
+        pull: list[Stage] = []
+        seen: set[str] = set()
+        # From what is asked for downwards: of what is there, nothing below is needed.
+        ways = list(asked(plan, self.session.ends, self.chosen))
+        while ways:
+            seen |= {one.task for one in ways}
+            without = [one for one in ways if not self._there(one)]
+            come = self._within_reach([one for one in without if one.kept])
+            lacking += without
+            pull += come
+            below = {one.task: one for way in without if way not in come for one in plan.below(way)}
+            ways = [one for task, one in below.items() if task not in seen]
         lacking = [one for one in self.wanted if one in lacking]
         build = tuple(one for one in lacking if one not in pull)
         return Forecast(
@@ -118,6 +126,9 @@ class Told:
             pull=tuple(one for one in lacking if one in pull),
             seconds=self._seconds(build),
         )
+
+    def _there(self, stage: Stage) -> bool:
+        return stage.kept and self.session.cache.get(stage) is not None
 
     def _within_reach(self, stages: Sequence[Stage]) -> list[Stage]:
         """Those that a shared cache would give."""
@@ -152,8 +163,8 @@ class Told:
                 return None
             times[stage.task] = seconds
         return guess(
-            [times[one.task] for one in build if one.kind != "image"],
-            [times[one.task] for one in build if one.kind == "image"],
+            [times[one.task] for one in build if one.kind not in BESIDE],
+            [times[one.task] for one in build if one.kind in BESIDE],
             len(os.sched_getaffinity(0)),
         )
 

@@ -14,7 +14,8 @@ from support.world import World
 from tasks.builder import Builder, Reach
 from tasks.host.log import Log
 from tasks.plan.entries import Entry, Script
-from tasks.plan.job import Job, LayerJob, dump, load
+from tasks.plan.job import Job, LayerJob
+from tasks.plan.job_json import dump, load
 from tasks.plan.scripts import Program
 from tasks.plan.stage import Stage
 from tasks.rootfs.overlay import Trees

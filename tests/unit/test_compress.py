@@ -27,7 +27,7 @@ from tasks.formats.compress import (
     digests,
     piped,
 )
-from tasks.plan.plan import GZIP_TOOL
+from tasks.plan.containers import GZIP_TOOL
 from tasks.plan.tools import MODULES
 
 MIB = 1 << 20

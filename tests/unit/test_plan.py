@@ -18,7 +18,8 @@ from tasks.plan.cause import Made, Now
 from tasks.plan.causes import causes, following
 from tasks.plan.keys import canonical, key, resolution_inputs
 from tasks.plan.lockfile import Lock
-from tasks.plan.plan import RECIPES, make_plan
+from tasks.plan.plan import make_plan
+from tasks.plan.recipes import RECIPES
 from tasks.plan.stage import Host, Plan
 from tasks.spec.model import File, Group, Layer, Run, Services, Spec
 

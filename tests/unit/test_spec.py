@@ -22,7 +22,7 @@ from tasks.errors import BuildError
 from tasks.formats import compress, options
 from tasks.formats.table import FILESYSTEMS
 from tasks.host import safe
-from tasks.plan.plan import CONTAINER_TOOL, SUFFIX
+from tasks.plan.containers import CONTAINER_TOOL, ENDING
 from tasks.spec import document
 from tasks.spec.images import Image
 from tasks.spec.load import load_spec
@@ -230,7 +230,7 @@ def test_the_least_spec_sets_nothing_else(tmp_path: Path) -> None:
         ("tool", set(VARIANTS)),
         ("format", set(FILESYSTEMS)),
         ("container", set(compress.CONTAINERS)),
-        ("container", set(SUFFIX)),
+        ("container", set(ENDING)),
         ("container", set(CONTAINER_TOOL)),
         ("level", set(compress.LEVELS)),
     ],

@@ -1,0 +1,162 @@
+"""The stages of whole disks: their parts, the disks themselves and the files they are kept in.
+
+    tree ─┬→ filesystem … ─┬→ verity ─┐
+          ├→ esp ──────────┼──────────┼→ disk ─→ file …
+          └→ bios ─────────┘          │
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..spec.disks import Disk, DiskFile, Partition
+from ..spec.model import Spec
+from . import guids, loaders
+from .containers import container_tools, keyed_level
+from .layout import suffix
+from .lockfile import Lock
+from .recipes import stage_of
+from .stage import Host, Product, Stage
+
+FORMAT_TOOL = {"raw": "", "qcow2": "qemu-img", "vhd": "", "vmdk": "qemu-img", "bmap": ""}
+"""What decides the bytes of a format, beside Strata."""
+
+
+def disk_tools(spec: Spec) -> set[str]:
+    """The tools whose versions are in the keys of a spec's disks."""
+    found: set[str] = set()
+    for disk in spec.disks:
+        found |= loaders.tools(disk)
+        for file in disk.files:
+            found |= _file_tools(file)
+    return found
+
+
+def _file_tools(file: DiskFile) -> set[str]:
+    return {FORMAT_TOOL[file.format], *container_tools(file.container, file.level)} - {""}
+
+
+def disk_stages(
+    spec: Spec, lock: Lock, host: Host, tree: Sequence[Stage], filesystems: Mapping[str, Stage]
+) -> tuple[list[Stage], list[Product]]:
+    """All stages of the spec's disks, and what is published of them, in the spec's order."""
+    stages: list[Stage] = []
+    products: list[Product] = []
+    for disk in spec.disks:
+        parts = _parts(spec, disk, lock, host, tree, filesystems)
+        made = _disk(spec, disk, host, parts)
+        stages += [one for one in parts.values() if one.kind != "filesystem"]
+        stages.append(made)
+        for file in disk.files:
+            for one in (file, *_block_map(file)):
+                stage = _file(one, made, host)
+                stages.append(stage)
+                products.append(Product(name=one.name, stage=stage))
+    return stages, products
+
+
+def block_map(name: str) -> str:
+    """What the block map of a file is called."""
+    return f"{name}.bmap"
+
+
+def _block_map(file: DiskFile) -> list[DiskFile]:
+    return [DiskFile(name=block_map(file.name), format="bmap")] if file.bmap else []
+
+
+def _parts(
+    spec: Spec,
+    disk: Disk,
+    lock: Lock,
+    host: Host,
+    tree: Sequence[Stage],
+    filesystems: Mapping[str, Stage],
+) -> dict[str, Stage]:
+    """The stages of what a disk's partitions hold, by the partition's name."""
+    found: dict[str, Stage] = {
+        one.name: filesystems[one.mount] for one in disk.partitions if one.kind == "filesystem"
+    }
+    below = tree[: loaders.layer_of(disk, spec, lock)]
+    verity = disk.of_kind("verity")
+    hashes = None
+    if verity is not None:
+        root = next(one for one in disk.filesystems if one.mount == "/")
+        hashes = stage_of(
+            "verity",
+            disk.name,
+            ".verity",
+            {
+                "filesystem": found[root.name].key,
+                **loaders.verity_inputs(spec, disk),
+                **_tools(host, "veritysetup"),
+            },
+            on=[found[root.name]],
+        )
+        found[verity.name] = hashes
+    if (esp := disk.of_kind("esp")) is not None:
+        found[esp.name] = stage_of(
+            "esp",
+            disk.name,
+            ".img",
+            {
+                **loaders.esp_inputs(spec, disk),
+                **({"verity": hashes.key} if hashes else {}),
+                **_tools(host, *loaders.ESP_TOOLS),
+                "epoch": host.epoch,
+            },
+            parent=below[-1],
+            on=[*below, *([hashes] if hashes else [])],
+        )
+    if "bios" in disk.firmware and disk.loader == "grub":
+        bios = disk.of_kind("bios")
+        found[bios.name if bios else "bios"] = stage_of(
+            "bios", disk.name, ".img", loaders.bios_inputs(spec, disk), parent=below[-1], on=below
+        )
+    return found
+
+
+def _tools(host: Host, *names: str) -> dict[str, Any]:
+    return {"tools": {name: host.tools[name] for name in sorted(names)}}
+
+
+def _disk(spec: Spec, disk: Disk, host: Host, parts: Mapping[str, Stage]) -> Stage:
+    inputs = {
+        "size": disk.size,
+        "slack": disk.slack,
+        "table": disk.table,
+        "sector": disk.sector,
+        "guid": guids.disk_guid(spec, disk),
+        "partitions": [_partition(spec, disk, one) for one in disk.partitions],
+        "parts": {name: stage.key for name, stage in parts.items()},
+        "sources": dict(host.sources.get(disk.name, {})),
+    }
+    return stage_of("disk", disk.name, ".img", inputs, on=list(parts.values()))
+
+
+def _partition(spec: Spec, disk: Disk, one: Partition) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "kind": one.kind,
+        "guid": guids.partition_guid(spec, disk, one.name),
+        "type": guids.type_of(disk, one, spec.arch),
+        "size": one.size,
+        "rest": one.rest,
+        "grow": one.grow,
+        # An MBR marks what is booted from.
+        "mount": one.mount,
+        **({"uuid": guids.swap_uuid(spec, disk, one.name)} if one.kind == "swap" else {}),
+    }
+
+
+def _file(file: DiskFile, disk: Stage, host: Host) -> Stage:
+    inputs = {
+        "disk": disk.key,
+        "format": file.format,
+        "container": file.container,
+        "level": keyed_level(file.container, file.level),
+        **_tools(host, *_file_tools(file)),
+    }
+    return stage_of("file", file.name, suffix(file.format, file.container), inputs, on=[disk])
+
+

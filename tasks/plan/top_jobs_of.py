@@ -1,0 +1,162 @@
+"""The jobs of a plan's stages above the tree."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ..spec.disks import Disk, DiskFile
+from ..spec.model import Spec
+from . import booting, guids
+from .disks import block_map
+from .filesystems import filesystems
+from .job import ImageJob, Job
+from .stage import TREE, Plan, Stage
+from .top_jobs import (
+    BiosJob,
+    BlobJob,
+    DiskJob,
+    EspJob,
+    ExportJob,
+    FileJob,
+    FilesystemJob,
+    TestJob,
+    VerityJob,
+)
+
+
+def top_job(stage: Stage, spec: Spec, plan: Plan) -> Job:
+    """The job of a stage above the tree."""
+    return _JOBS[stage.kind](stage, spec, plan)
+
+
+def _common(stage: Stage, spec: Spec, plan: Plan) -> dict[str, Any]:
+    below = plan.below(stage)
+    return {
+        "stage": stage,
+        "spec": str(spec.path),
+        "arch": spec.arch,
+        "foreign": spec.foreign,
+        "below": tuple(one for one in below if one.kind in TREE),
+        "parts": tuple(one for one in plan.parts(stage) if one.kind not in TREE),
+    }
+
+
+def _filesystem(stage: Stage, spec: Spec, plan: Plan) -> Job:
+    image = next(one for one in filesystems(spec) if one.mount == stage.name)
+    esps = {disk.of_kind("esp") for disk in spec.disks}
+    bare = sorted(esp.mount for esp in esps if esp is not None and esp.mount)
+    return FilesystemJob(**_common(stage, spec, plan), image=image, bare=tuple(bare))
+
+
+def _image(stage: Stage, spec: Spec, plan: Plan) -> Job:
+    image = next(one for one in filesystems(spec) if one.mount == stage.name)
+    if "uuid" in stage.inputs:  # the one that fstab names
+        image = replace(image, uuid=stage.inputs["uuid"])
+    below = [one for one in plan.below(stage) if one.kind == "filesystem"]
+    return ImageJob(
+        **_common(stage, spec, plan), image=image, filesystem=below[0] if below else None
+    )
+
+
+def disk_of(spec: Spec, name: str) -> Disk:
+    """A disk of the spec by its name."""
+    return next(one for one in spec.disks if one.name == name)
+
+
+def _esp(stage: Stage, spec: Spec, plan: Plan) -> Job:
+    disk = disk_of(spec, stage.name)
+    hashes = [one for one in plan.below(stage) if one.kind == "verity"]
+    return EspJob(
+        **_common(stage, spec, plan),
+        **booting.esp(spec, disk),
+        disk=disk,
+        verity=hashes[0] if hashes else None,
+    )
+
+
+def _bios(stage: Stage, spec: Spec, plan: Plan) -> Job:
+    disk = disk_of(spec, stage.name)
+    return BiosJob(
+        **_common(stage, spec, plan),
+        config=booting.bios_config(spec, disk),
+        modules=booting.bios_modules(disk),
+    )
+
+
+def _verity(stage: Stage, spec: Spec, plan: Plan) -> Job:
+    (filesystem,) = plan.below(stage)
+    return VerityJob(
+        **_common(stage, spec, plan),
+        filesystem=filesystem,
+        uuid=stage.inputs["uuid"],
+        salt=stage.inputs["salt"],
+    )
+
+
+def _disk(stage: Stage, spec: Spec, plan: Plan) -> DiskJob:
+    disk = disk_of(spec, stage.name)
+    by_key = {one.key: one for one in plan.below(stage)}
+    rows = stage.inputs["partitions"]
+    return DiskJob(
+        **_common(stage, spec, plan),
+        disk=disk,
+        guid=stage.inputs["guid"],
+        guids={row["name"]: row["guid"] for row in rows},
+        types={row["name"]: row["type"] for row in rows},
+        parts={name: by_key[key] for name, key in stage.inputs["parts"].items()},
+        sources={one.name: one.source for one in disk.partitions if one.source is not None},
+        uuids={row["name"]: row["uuid"] for row in rows if "uuid" in row},
+    )
+
+
+def _file(stage: Stage, spec: Spec, plan: Plan) -> Job:
+    (disk,) = plan.below(stage)
+    files: dict[str, DiskFile] = {}
+    for one in disk_of(spec, disk.name).files:
+        files[one.name] = one
+        name = block_map(one.name)
+        files.setdefault(name, DiskFile(name=name, format="bmap"))
+    return FileJob(
+        **_common(stage, spec, plan), disk=_disk(disk, spec, plan), file=files[stage.name]
+    )
+
+
+def _blob(stage: Stage, spec: Spec, plan: Plan) -> Job:
+    *_, tree = plan.below(stage)
+    return BlobJob(
+        **_common(stage, spec, plan),
+        tree=tree,
+        container=stage.inputs["container"],
+        level=stage.inputs["level"],
+    )
+
+
+def _export(stage: Stage, spec: Spec, plan: Plan) -> Job:
+    export = next(one for one in spec.exports if one.name == stage.name)
+    blobs = tuple(one for one in plan.below(stage) if one.kind == "blob")
+    return ExportJob(**_common(stage, spec, plan), export=export, name=spec.name, blobs=blobs)
+
+
+def _test(stage: Stage, spec: Spec, plan: Plan) -> Job:
+    (file,) = plan.below(stage)
+    disk = disk_of(spec, stage.inputs["disk_name"])
+    return TestJob(
+        **_common(stage, spec, plan),
+        disk=disk,
+        file=file,
+        format=file.inputs["format"],
+        container=file.inputs["container"],
+        firmware=stage.inputs["firmware"],
+        tests=tuple(
+            one
+            for one in spec.tests
+            if one.disk == disk.name and stage.inputs["firmware"] in one.firmware
+        ),
+    )
+
+
+_JOBS = {
+    "filesystem": _filesystem, "image": _image, "verity": _verity, "esp": _esp, "bios": _bios,
+    "disk": _disk, "file": _file, "blob": _blob, "export": _export, "test": _test,
+}  # fmt: skip
