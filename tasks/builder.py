@@ -9,6 +9,7 @@ from pathlib import Path
 from .host.log import Log
 from .host.visit import Visit
 from .plan.debs import Own
+from .plan.job import Job
 from .remote.shared import Shared
 from .rootfs.overlay import Trees
 from .store.cache import Cache
@@ -50,3 +51,12 @@ class Builder:
     """What a person is given where a stage fails."""
     say: Callable[[str], None] = lambda _text: None
     """Gets a line for a person."""
+
+    def doubtful(self, job: Job) -> bool:
+        """Whether what a stage is made of came with nobody's word that counts here."""
+        return self.trees.standing((*job.below, *job.parts)).doubtful
+
+    def private(self, job: Job) -> bool:
+        """Whether something that it is made of is not for everybody, as /etc/shadow is."""
+        entries = map(self.cache.require, (*job.below, *job.parts))
+        return any(bool(entry.facts.get("private")) for entry in entries)

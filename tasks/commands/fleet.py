@@ -38,15 +38,19 @@ def fleet(session: Session) -> None:
     plans = {name: one.plan for name, one in sessions.items()}
     session.begin()
     likenesses = {name: like for one in sessions.values() for name, like in one.likenesses.items()}
-    todo = schedule(plans, lambda stages: there(session, stages, likenesses, near=near))
+    ends = {name: one.ends for name, one in sessions.items()}
+    last = {stage.entry for stages in ends.values() for stage in stages}
+    todo = schedule(
+        plans, lambda stages: there(session, stages, likenesses, near=near, ends=last), ends
+    )
     for one in sessions.values():
         one.exchange.pulled |= session.exchange.pulled
     for one in sessions.values():
         lend_debs(session, one, todo, near=near)
     _say_plan(session, sessions, todo)
     with _publishing(sessions) as publishing:
-        for name, plan in plans.items():
-            if not any(image.entry in todo.nodes for image in plan.images):
+        for name in plans:
+            if not any(stage.entry in todo.nodes for stage in ends[name]):
                 publishing.begin(name)
         drive = None
         if not todo.over:
@@ -145,12 +149,12 @@ class _Publishing:
         session = self.sessions[name]
         screen = session.screen
         try:
-            images = session.plan.images
-            session.exchange.have(images[0], images)
-            for image in images:
-                if session.cache.intact(image) is None:
+            ends = session.ends
+            session.exchange.have(ends[0], ends)
+            for end in ends:
+                if session.cache.intact(end) is None:
                     raise BuildError(
-                        f"{name}: {image.title} is made, and cannot be had from the shared cache"
+                        f"{name}: {end.title} is made, and cannot be had from the shared cache"
                     )
             for stage in session.plan.stages:
                 known = session.result(stage)

@@ -11,7 +11,7 @@ from ..session.session import Session
 from ..spec.load import is_spec
 from ..stages import publish as stage
 from ..stages.papers import known_files
-from ..stages.publish import Publication
+from ..stages.publication import Publication
 
 
 def publication(session: Session) -> Publication:
@@ -30,6 +30,7 @@ def publication(session: Session) -> Publication:
         say=session.screen.line,
         progress=session.screen.progress,
         signer=session.signer,
+        untested=bool(session.spec.tests) and session.variables.get("test") == "off",
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -43,8 +43,11 @@ def there(
     likenesses: Mapping[str, Likeness],
     *,
     near: bool,
+    ends: Collection[str] = (),
 ) -> set[str]:
     """The entries of those stages that need not be made; `likenesses` are those of all specs.
+
+    `ends` are entries that are only published from here.
 
     `near`: the workers use this checkout's own cache, and what it lacks is brought there. Else they
     have nothing but the shared one; what this checkout can vouch for is given to that.
@@ -60,7 +63,7 @@ def there(
 
     def one(stage: Stage) -> bool:
         here = session.cache.intact(stage) is not None
-        if here and stage.kind == "image":
+        if here and stage.entry in ends:
             return True
         if shared.where(stage):
             return True
@@ -154,7 +157,7 @@ class Drive:
         self.told: set[str] = set()
         self.silent = ""
         self.images = {
-            name: {one.entry for one in session.plan.images} & self.schedule.nodes.keys()
+            name: {one.entry for one in session.ends} & self.schedule.nodes.keys()
             for name, session in self.sessions.items()
         }
 

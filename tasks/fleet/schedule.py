@@ -93,42 +93,46 @@ class Schedule:
         return sorted(ready, key=lambda node: (-node.height, node.stage.entry))
 
 
-def schedule(plans: Mapping[str, Plan], ask: Ask) -> Schedule:
+def schedule(
+    plans: Mapping[str, Plan], ask: Ask, ends: Mapping[str, Sequence[Stage]] | None = None
+) -> Schedule:
     """The stages of all specs' plans that are to be made; `ask` tells what is there.
 
-    It is asked from the images upward: of a tree of which each image is there nothing is needed.
+    It is asked from the `ends` downwards, what a build of each spec wants: of what is there nothing
+    below is needed. A whole disk is no stage of its own here: whoever makes a file of it writes it.
     """
-    images = {stage.entry: stage for plan in plans.values() for stage in plan.images}
-    there = set(ask(list(images.values())))
-    lacking = {
-        name: [image for image in plan.images if image.entry not in there]
-        for name, plan in plans.items()
-    }
-    trees = {one.entry: one for name, plan in plans.items() if lacking[name] for one in plan.tree}
-    there |= set(ask(list(trees.values()))) if trees else set()
+    lacking: dict[str, set[str]] = {name: set() for name in plans}
+    there: set[str] = set()
+    asked: set[str] = set()
+    ways = {name: list((ends or {}).get(name, plan.ends)) for name, plan in plans.items()}
+    while any(ways.values()):
+        new = {one.entry: one for way in ways.values() for one in way if one.entry not in asked}
+        there |= set(ask(list(new.values()))) if new else set()
+        asked |= new.keys()
+        for name, plan in plans.items():
+            without = [one for one in ways[name] if one.entry not in there]
+            lacking[name] |= {one.entry for one in without}
+            below = {part.entry: part for one in without for part in plan.parts(one)}
+            ways[name] = [one for entry, one in below.items() if entry not in lacking[name] | there]
     nodes: dict[str, Node] = {}
     for name, plan in plans.items():
-        if not lacking[name]:
-            continue
-        chain: set[str] = set()
-        for stage in plan.tree:
-            if stage.entry not in there:
-                _add(nodes, stage, name, chain)
-                chain = {*chain, stage.entry}
-        for image in lacking[name]:
-            _add(nodes, image, name, chain)
+        for stage in plan.stages:
+            if stage.entry in lacking[name]:
+                _add(nodes, stage, name, [one.entry for one in plan.parts(stage)])
     return Schedule(nodes)
 
 
 def _add(nodes: dict[str, Node], stage: Stage, spec: str, below: Collection[str]) -> None:
     node = nodes.setdefault(stage.entry, Node(stage=stage, spec=spec))
-    node.below |= set(below)
+    for name in below:
+        if name in nodes:
+            node.below |= {name, *nodes[name].below}
     if spec not in node.specs:
         node.specs.append(spec)
 
 
 def _sorted(nodes: Mapping[str, Node]) -> list[str]:
-    """Each after what is below it: a tree's stages stand on all of those."""
+    """Each after what is below it, which has all that is below that."""
     return sorted(nodes, key=lambda name: len(nodes[name].below))
 
 

@@ -255,10 +255,11 @@ def _bring(shared: Shared, cache: Cache, job: Job, log: Log) -> None:
         with cache.building(below, log.step) as entry:
             return entry is not None or shared.take(below, lambda _text: None)
 
-    if job.below:
-        with ThreadPoolExecutor(len(job.below)) as pool:
-            came = list(pool.map(bring, job.below))
-        for below, here in zip(job.below, came, strict=True):
+    needed = (*job.below, *job.parts)
+    if needed:
+        with ThreadPoolExecutor(len(needed)) as pool:
+            came = list(pool.map(bring, needed))
+        for below, here in zip(needed, came, strict=True):
             if not here:
                 raise Unfit(
                     f"{below.title}, which it stands on, cannot be had from the shared cache",
@@ -290,8 +291,9 @@ def _build(errand: Errand, machine: Machine, log: Log, shared: Shared | None) ->
     finally:
         remove(scratch)
     assert machine.vouching is not None
-    sound = machine.trees.standing(job.below).vouched
-    machine.vouching.built(job.stage, job.below, machine.cache, sound=sound)
+    below = (*job.below, *job.parts)
+    sound = machine.trees.standing(below).vouched
+    machine.vouching.built(job.stage, below, machine.cache, sound=sound)
 
 
 def _reach(errand: Errand) -> Reach:

@@ -1,8 +1,8 @@
 """The stages of whole disks: their parts, the disks themselves and the files they are kept in.
 
-    tree ─┬→ filesystem … ─┬→ verity ─┐
-          ├→ esp ──────────┼──────────┼→ disk ─→ file …
-          └→ bios ─────────┘          │
+tree ─┬→ filesystem … ─┬→ verity ─┐
+      ├→ esp ──────────┼──────────┼→ disk ─→ file …
+      └→ bios ─────────┘          │
 """
 
 from __future__ import annotations
@@ -158,5 +158,3 @@ def _file(file: DiskFile, disk: Stage, host: Host) -> Stage:
         **_tools(host, *_file_tools(file)),
     }
     return stage_of("file", file.name, suffix(file.format, file.container), inputs, on=[disk])
-
-

@@ -79,9 +79,7 @@ def packed_stage(image: Image, filesystem: Stage, host: Host) -> Stage:
         "level": keyed_level(image.container, image.level),
         "tools": {name: host.tools[name] for name in tools},
     }
-    return stage_of(
-        "image", image.mount, f".img{ENDING[image.container]}", inputs, on=[filesystem]
-    )
+    return stage_of("image", image.mount, f".img{ENDING[image.container]}", inputs, on=[filesystem])
 
 
 def _made(image: Image, mounts: Sequence[str]) -> Mapping[str, Any]:

@@ -1,21 +1,19 @@
 """Jobs: what one stage is made of, as plain data, so that any machine can be given one.
 
-Whoever builds one needs the parent's tarballs and the .debs beside it; job_json writes it for another
-machine. A job may hold passwords: what holds one is nobody else's.
+Whoever builds one needs the parent's tarballs and the .debs beside it; job_json writes it for
+another machine. A job may hold passwords: what holds one is nobody else's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ..spec.images import Image
-from ..spec.model import Group, Services, User
+from ..spec.model import Group, Services
 from .accounts import Account
 from .entries import Entry, Script
 from .lockfile import Record
-from .scripts import Program
 from .stage import Stage
 
 

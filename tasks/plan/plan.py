@@ -19,6 +19,7 @@ from .recipes import stage_of
 from .stage import Host, Plan, Stage
 from .tops import tops
 
+
 def tools_for(spec: Spec) -> list[str]:
     """The tools whose versions are in this spec's keys."""
     found = {spec.base.tool}.union(*(image_tools(image) for image in filesystems(spec)))

@@ -1,4 +1,4 @@
-"""A stage and its key, made of its inputs, and the numbers of the recipes by which stages are made."""
+"""A stage and its key, made of its inputs, and the numbers of the recipes of all stages."""
 
 from __future__ import annotations
 

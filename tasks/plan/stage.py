@@ -149,7 +149,9 @@ class Plan:
     def ends(self) -> tuple[Stage, ...]:
         """What a build wants: all that is published, and the tests."""
         found = {one.stage.task: one.stage for one in self.products}
-        return (*found.values(), *self.tests)
+        # Of OCI the layers' blobs are published beside what names them.
+        blobs = [one for one in self.tops if one.kind == "blob"]
+        return (*blobs, *found.values(), *self.tests)
 
     @cached_property
     def _by_task(self) -> Mapping[str, Stage]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..spec.disks import Disk, DiskFile
 from ..spec.model import Spec
-from . import booting, guids
+from . import booting
 from .disks import block_map
 from .filesystems import filesystems
 from .job import ImageJob, Job

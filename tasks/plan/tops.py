@@ -1,4 +1,4 @@
-"""What stands on the tree: filesystems, images, disks and their files, exports, boot tests. Pure."""
+"""What stands on the tree: filesystems, images, disks with files, exports, boot tests. Pure."""
 
 from __future__ import annotations
 
@@ -22,16 +22,12 @@ class Tops:
     products: tuple[Product, ...]
 
 
-def tops(
-    spec: Spec, lock: Lock, host: Host, tree: Sequence[Stage], made: Sequence[Image]
-) -> Tops:
+def tops(spec: Spec, lock: Lock, host: Host, tree: Sequence[Stage], made: Sequence[Image]) -> Tops:
     """All above the tree; `made` are the filesystems of all mount points, with their UUIDs."""
     mounts = [one.mount for one in made]
     shared = on_disks(spec)
     filesystems = {
-        one.mount: filesystem_stage(one, mounts, tree, host)
-        for one in made
-        if one.mount in shared
+        one.mount: filesystem_stage(one, mounts, tree, host) for one in made if one.mount in shared
     }
     published = {image.mount for image in spec.images}
     images = [
@@ -43,9 +39,7 @@ def tops(
     ]
     stages = [*filesystems.values(), *images]
     names = published_files(spec, host.version)
-    products = [
-        Product(name=name, stage=image) for name, image in zip(names, images, strict=True)
-    ]
+    products = [Product(name=name, stage=image) for name, image in zip(names, images, strict=True)]
     of_disks, files = disks.disk_stages(spec, lock, host, tree, filesystems)
     stages += of_disks
     products += files

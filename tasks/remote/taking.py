@@ -19,7 +19,7 @@ from ..plan.likeness import Likeness, tools_in
 from ..plan.lockfile import Record
 from ..plan.stage import Stage
 from ..spec.words import counted
-from ..store.record import checked
+from ..store.record import ABOVE, checked
 from . import signing
 from .backend import Blob, Cut, Meter, Missing, RemoteFault, Silent, Unusable
 from .remotes import AT_ONCE, PROGRESS, Remote, Remotes
@@ -83,7 +83,7 @@ class Taking(Remotes):
             )
             return None
         packed = record["facts"].get("packed")
-        if stage.kind == "image" and packed["sha256"] != record["file"]["sha256"]:
+        if stage.kind in ABOVE and packed["sha256"] != record["file"]["sha256"]:
             raise Unusable("its record contradicts itself")
         # No more than what is known to be good is kept of what others wrote there.
         kept = {name: record["signatures"][name] for name in signers}

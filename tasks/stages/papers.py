@@ -63,7 +63,7 @@ def known_files(out: Path) -> dict[str, str]:
         return {
             name: strict.text(files, name, strict.SHA256)
             for name in files
-            if name not in ("", ".", "..") and "/" not in name
+            if all(part not in ("", ".", "..") for part in name.split("/"))
         }
     except (OSError, ValueError):
         return {}

@@ -8,146 +8,29 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..errors import DamagedEntry
 from ..host import holes, safe, space
 from ..host.files import OWN_TEMPORARY, remove, written
 from ..host.locks import locked
 from ..plan import hostkeys, lockfile
-from ..plan.stage import Plan, Result, Stage
 from ..rootfs import identities
-from ..spec.model import Spec, masked
 from ..spec.words import counted
 from ..store.cache import Cache
 from ..store.record import Entry
-from ..version import VERSION
-from . import papers
+from . import items, papers
+from .described import host_text, metadata, packages_text
 from .limit import check_sizes
 from .papers import known_files
-
-if TYPE_CHECKING:
-    from ..remote.signing import SecretKey
+from .publication import Publication
 
 OWN = re.compile(rf"SHA256SUMS(\.sig)?|(build|host)\.json|{OWN_TEMPORARY.pattern}")
 """What each build writes into out/NAME/, beside what build.json lists."""
 
 
-OWN_LOG = re.compile(r"(lock|compare|base|(layer|image)-[A-Za-z0-9+._-]+)\.log|diffoscope-.+\.txt")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Publication:
-    """What is published where: of one build of a spec, whose images are in the cache."""
-
-    out: Path
-    spec: Spec
-    plan: Plan
-    uris: Mapping[str, str]
-    """Each repository's address on this host, by its name, as far as it is known."""
-    cache: Cache
-    places: Mapping[str, Path]
-    lock_digest: str
-    locked: str
-    """kept, asked or written: what became of the lock."""
-    started: float
-    """When the build began, by time.monotonic()."""
-    result: Callable[[Stage], Result]
-    say: Callable[[str], None]
-    progress: Callable[[str], None]
-    signer: SecretKey | None = None
-
-    @property
-    def papers(self) -> papers.Asked:
-        """What goes with the images."""
-        return papers.Asked(
-            *(self.out, self.spec, self.plan, self.cache, self.lock_digest),
-            *(self.signer, self.progress),
-        )
-
-
-def metadata(to: Publication, entries: list[Entry]) -> dict[str, Any]:
-    """foo.yaml: fuel-agent's fields, which provisioners read, and what Strata adds.
-
-    It is in SHA256SUMS, so nothing in it is of the host alone.
-    """
-    spec, plan = to.spec, to.plan
-    first = plan.lock.repos[0].fields
-    major, _, minor = first.get("Version", "").partition(".")
-    return {
-        "os": {
-            "name": first.get("Origin", ""),
-            "codename": first.get("Codename", ""),
-            "version": first.get("Version", ""),
-            "major": major,
-            "minor": minor,
-            "arch": spec.arch,
-        },
-        "repos": [
-            {
-                "type": "deb",
-                "name": repo.name,
-                # As the spec has it: what ${mirror} stands for is the host's, and in host.json.
-                # Only an address's own secrets: a password may be a word of a host's name.
-                "uri": masked(repo.uri),
-                "suite": repo.suite,
-                "section": repo.section,
-                "priority": repo.priority,
-                "meta": repo.meta,
-                **({"snapshot": repo.snapshot} if repo.snapshot else {}),
-            }
-            for repo in spec.repos
-        ],
-        "packages": sorted({name for layer in spec.layers for name in layer.packages}),
-        "images": [
-            {
-                "raw_md5": entry.facts["raw"]["md5"],
-                "raw_sha256": entry.facts["raw"]["sha256"],
-                "raw_size": entry.facts["raw"]["size"],
-                "raw_name": None,
-                "container_name": file,
-                "container_md5": entry.facts["packed"]["md5"],
-                "container_sha256": entry.facts["packed"]["sha256"],
-                "container_size": entry.facts["packed"]["size"],
-                "container": image.container,
-                "format": image.format,
-                "mount": image.mount,
-                "uuid": entry.facts["uuid"],
-                "label": image.label,
-                "key": stage.key,
-            }
-            for image, file, stage, entry in zip(
-                spec.images, plan.files, plan.images, entries, strict=True
-            )
-        ],
-        "keys": {stage.task: stage.key for stage in plan.stages},
-        "installed": {
-            lockfile.short_name(record.package, record.architecture, spec.arch): record.version
-            for record in plan.lock.installed()
-        },
-        "lock": to.lock_digest,
-        **({"not_reproducible": list(spec.unreproducible)} if spec.unreproducible else {}),
-        "tools": plan.tools,
-        **({"version": plan.version} if plan.version else {}),
-        "strata": VERSION,
-    }
-
-
-def host_text(to: Publication) -> str:
-    """host.json: what differs by host where the images do not, which SHA256SUMS does not list."""
-    addresses = {name: masked(uri) for name, uri in to.uris.items()}
-    return json.dumps({"spec": to.spec.name, "repos": addresses}, indent=1) + "\n"
-
-
-def packages_text(lock: lockfile.Lock) -> str:
-    """packages.txt: name, version and architecture, a line each."""
-    return "".join(
-        f"{record.package} {record.version} {record.architecture}\n" for record in lock.installed()
-    )
+OWN_LOG = re.compile(r"(lock|compare|base|([a-z]+)-[A-Za-z0-9+._-]+)\.(log|png)|diffoscope-.+\.txt")
 
 
 def publish(to: Publication) -> bool:
@@ -168,22 +51,16 @@ def _publish(to: Publication) -> bool:
 
     spec, plan = to.spec, to.plan
     out = to.out
-    entries = []
-    for stage in plan.images:
-        entry = to.cache.get(stage)
-        if entry is None:
-            raise DamagedEntry(
-                f"the cache has lost {to.cache.file(stage).name}", "run the same command again"
-            )
-        entries.append(entry)
-    check_sizes(spec, plan, entries, to.cache)
+    entries = items.entries(plan, to.cache)
+    check_sizes(spec, plan, [entries[one.task] for one in plan.images], to.cache)
+    wanted = list(items.items(plan, entries))
     texts = {
         f"{spec.name}.yaml": yaml.safe_dump(
             metadata(to, entries), sort_keys=False, default_flow_style=False, allow_unicode=True
         ),
         "packages.txt": packages_text(plan.lock),
     }
-    sums = {file: entry.sha256 for file, entry in zip(plan.files, entries, strict=True)}
+    sums = {one.path: one.sha256 for one in wanted}
     beside = papers.papers(to.papers, sums)
     texts |= beside.texts
     sums |= beside.sums
@@ -192,14 +69,10 @@ def _publish(to: Publication) -> bool:
     signed, signatures = papers.signatures(to.papers, texts, sums, known_files(out))
     contents = {name: text.encode() for name, text in texts.items()} | signed
     stale = _stale(to, {*sums, *signatures})
-    copies = [
-        (stage, entry, out / file)
-        for file, stage, entry in zip(plan.files, plan.images, entries, strict=True)
-        if not _same(to, out / file, entry)
-    ]
+    copies = [one for one in wanted if not _same(to, one)]
     changed = [name for name, content in contents.items() if not _holds(out / name, content)]
-    needed = sum(holes.used(entry.path) for _stage, entry, _target in copies)
-    space.need_room(to.places, "out", needed, f"publishing {counted(len(copies), 'image')}")
+    needed = sum(min(one.size, holes.used(one.entry.path)) for one in copies)
+    space.need_room(to.places, "out", needed, f"publishing {counted(len(copies), 'file')}")
     # All is written before anything gets its name: a full disk leaves the earlier build as it was.
     # SHA256SUMS comes last, so that a killed build's next one still knows what is stale, and then
     # build.json, which is no part of it.
@@ -212,16 +85,17 @@ def _publish(to: Publication) -> bool:
         for name in changed:
             stack = last if name in ("SHA256SUMS", "SHA256SUMS.sig") else first
             stack.enter_context(written(out / name)).write_bytes(contents[name])
-        for stage, entry, target in copies:
-            _copy(to, stage, entry, first.enter_context(written(target)), target.name)
+        for one in copies:
+            items.copy(one, first.enter_context(written(out / one.path)), to.cache, to.progress)
         report.write_text(
             _build_json(to, {**sums, **signatures}, published, beside.told), encoding="utf-8"
         )
         first.close()
         for name in stale:
             remove(out / name)
-    for _stage, entry, target in copies:
-        to.cache.memory.note(target, entry.sha256)
+        _drop_empty(out, stale)
+    for one in copies:
+        to.cache.memory.note(out / one.path, one.sha256)
     return published
 
 
@@ -263,6 +137,7 @@ def clean(out: Path, cache: Cache, say: Callable[[str], None]) -> None:
             wanted += [folder / name for name in names if own.fullmatch(name)]
     for path in wanted:
         remove(path)
+    _drop_empty(out, known)
     for folder in (out / "log/reproduce", out / "log", out):
         with contextlib.suppress(OSError), safe.at(folder) as here:
             here.rmdir()
@@ -271,10 +146,18 @@ def clean(out: Path, cache: Cache, say: Callable[[str], None]) -> None:
             say(f"{_shown(out, out / name)}: it is not Strata's; left alone")
 
 
-def _same(to: Publication, path: Path, entry: Entry) -> bool:
+def _drop_empty(out: Path, names: Iterable[str]) -> None:
+    """Remove the folders of exports in which nothing is left of what was published."""
+    folders = {parent for name in names for parent in Path(name).parents if parent != Path()}
+    for folder in sorted(folders, key=lambda one: -len(one.parts)):
+        with contextlib.suppress(OSError), safe.at(out / folder) as here:
+            here.rmdir()
+
+
+def _same(to: Publication, item: items.Item) -> bool:
+    path = to.out / item.path
     try:
-        same = path.lstat().st_size == entry.size
-        return same and to.cache.memory.holds(path, entry.sha256)
+        return path.lstat().st_size == item.size and to.cache.memory.holds(path, item.sha256)
     except OSError:
         return False
 
@@ -286,27 +169,11 @@ def _holds(path: Path, wanted: bytes) -> bool:
         return False
 
 
-def _copy(to: Publication, stage: Stage, entry: Entry, temporary: Path, name: str) -> None:
-    from ..formats import compress
-
-    to.progress(f"publish: copying {name}")
-    digest = hashlib.sha256()
-    with (
-        ThreadPoolExecutor(1) as lane,
-        open(safe.reading(entry.path), "rb") as source,
-        temporary.open("wb", buffering=compress.BLOCK) as copy,
-        compress.sparse_copy(copy) as write,
-    ):
-        for block in compress.blocks(source):
-            hashed = lane.submit(digest.update, block)
-            write(block)
-            hashed.result()
-    if digest.hexdigest() != entry.sha256:
-        to.cache.damaged(stage, to.progress)
-        raise DamagedEntry(
-            f"{entry.path}: its SHA-256 is not its record's; it is dropped",
-            "run the same command again",
-        )
+def _of_the_tree(to: Publication) -> Entry | None:
+    """The entry of something that has the whole tree, as all images do: it has what is told."""
+    whole = ("image", "filesystem", "file", "export")
+    found = (one for one in to.plan.tops if one.kind in whole)
+    return next((entry for one in found if (entry := to.cache.get(one)) is not None), None)
 
 
 def warned(to: Publication) -> list[identities.Notice]:
@@ -314,7 +181,7 @@ def warned(to: Publication) -> list[identities.Notice]:
 
     It is told by each build, also by one with nothing to do: the image is as it was.
     """
-    entry = to.cache.get(to.plan.images[0])  # all have the same tree
+    entry = _of_the_tree(to)
     installed = {record.package for record in to.plan.lock.installed()}
     drawn = identities.read(entry.facts.get("drawn") if entry else None)
     made = {hostkeys.PACKAGE} if hostkeys.first_boot(to.spec, to.plan.lock) else set()
@@ -323,7 +190,7 @@ def warned(to: Publication) -> list[identities.Notice]:
 
 def _removed(to: Publication) -> dict[str, list[dict[str, Any]]]:
     """What the layers took out of the tree, by pattern, where a spec has that."""
-    entry = to.cache.get(to.plan.images[0])  # all have the same tree
+    entry = _of_the_tree(to)
     removed = entry.facts.get("removed", ()) if entry else ()
     found = [
         {"layer": layer, "pattern": pattern, "files": files} for layer, pattern, files in removed
@@ -387,6 +254,7 @@ def _build_json(
         **({"version": to.plan.version} if to.plan.version else {}),
         "seconds": round(time.monotonic() - to.started, 3),
         "locked": to.locked,
+        **({"test": "off"} if to.untested else {}),
         "published": published,
         "files": dict(sorted(sums.items())),
         "stages": stages,

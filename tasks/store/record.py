@@ -15,7 +15,10 @@ from ..spec.model import LAST_EPOCH
 
 FORMAT = 2
 
-FOLDERS = {"base": "layers", "layer": "layers", "image": "images"}
+ABOVE = ("image", "filesystem", "verity", "esp", "bios", "file", "blob", "export", "test")
+"""Kinds of stages above the tree that the cache keeps."""
+
+FOLDERS = {"base": "layers", "layer": "layers", **dict.fromkeys(ABOVE, "images")}
 
 LARGEST = 1 << 46
 """Bytes of a file, or of the files of a tree: four times the largest filesystem of an image."""
@@ -28,11 +31,16 @@ TEMPORARY_NAME = OWN_TEMPORARY.pattern
 
 _ENTRY = "[0-9a-f]{32}"
 
+SUFFIXES = ("img", "verity", "qcow2", "vhd", "vmdk", "bmap", "tar", "squashfs", "erofs", "cpio")
+"""Of files of stages above the tree, before a container's."""
+
 OWN = {
     "layers": re.compile(rf"(base|layer)-{_ENTRY}\.(json|tar\.zst)"),
-    "images": re.compile(rf"image-{_ENTRY}\.(json|img(\.gz|\.zst|\.xz)?)"),
+    "images": re.compile(
+        rf"({'|'.join(ABOVE)})-{_ENTRY}\.(json|{'|'.join(SUFFIXES)})(\.gz|\.zst|\.xz)?"
+    ),
     "debs": re.compile(r"[0-9a-f]{64}\.deb"),
-    "locks": re.compile(rf"prune|(base|layer|image)-{_ENTRY}"),
+    "locks": re.compile(rf"prune|({'|'.join(FOLDERS)})-{_ENTRY}"),
     "index": re.compile(
         r"(live|\.new)-[0-9a-f]{16}|snapshot-[0-9a-f]{16}-[0-9a-f]{32}|\.[0-9a-f]{16}\.lock"
     ),
@@ -101,7 +109,7 @@ def _check_facts(stage: str, facts: dict[str, Any]) -> None:
             raise strict.Damaged(f"its facts' removed is malformed: {str(gone)[:80]!r}")
     for notice in strict.items(facts.get("drawn", []), "its facts' drawn"):
         strict.mapping(notice, "of its facts' drawn")
-    if stage != "image":
+    if stage in ("base", "layer"):
         strict.number(facts, "epoch", LAST_EPOCH, "facts' ")
         for name in ("installed", "size"):
             if name in facts:
@@ -110,7 +118,10 @@ def _check_facts(stage: str, facts: dict[str, Any]) -> None:
             if not isinstance(path, str):
                 raise strict.Damaged(f"its facts' own is malformed: {str(path)[:80]!r}")
         return
-    strict.text(facts, "uuid", what="facts' ")
+    if stage in ("image", "filesystem"):
+        strict.text(facts, "uuid", what="facts' ")
+    if stage == "verity":
+        strict.text(facts, "root_hash", strict.SHA256, what="facts' ")
     for part in ("raw", "packed"):
         what = f"facts' {part}'s "
         digests = strict.mapping(strict.field(facts, part, "facts' "), f"its facts' {part}")
