@@ -18,6 +18,7 @@ from ..host.git import git
 from ..plan import lockfile
 from ..plan.changes import Package, in_image, packages_of
 from ..plan.difference import FORMS, File, Image, Side, difference, shown
+from ..plan.stage import TREE
 from ..session.session import Session
 from ..spec.load import is_spec
 from ..store.record import FOLDERS, read_record
@@ -192,7 +193,7 @@ def _build(session: Session, name: str, path: Path) -> Given:
     except (OSError, ValueError, LookupError, TypeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise BuildError(f"{where}: this is no build.json: {reason}") from error
-    tree = [(kind, key) for kind, _name, key in stages if kind != "image"]
+    tree = [(kind, key) for kind, _name, key in stages if kind in TREE]
     keys = {(kind, mount): key for kind, mount, key in stages}
     about = _metadata(path.with_name(f"{Path(spec).name}.yaml"), digest)
     images = _published(about) if about else _cached_images(session, keys)
@@ -217,7 +218,7 @@ def of_stages(
     What the cache has no more is not told.
     """
     known = [one for one in stages if one[0] in FOLDERS and re.fullmatch(strict.KEY, one[2])]
-    tree = [(kind, key) for kind, _name, key in known if kind != "image"]
+    tree = [(kind, key) for kind, _name, key in known if kind in TREE]
     lock = session.read_lock()
     if lock is not None and session.lock_digest == digest:
         suites = {repo.name: repo.suite for repo in session.spec.repos}

@@ -13,7 +13,8 @@ from ..errors import BuildError
 from ..host import trials
 from ..host.scratch import scratch_folder, scratch_root
 from ..host.tools import TOOLS, tool
-from ..session.needs import loops, need_arch
+from ..plan.filesystems import filesystems
+from ..session.needs import mounted, need_arch
 from ..session.session import Session
 
 # ---------------------------------------------------------------- the host
@@ -68,10 +69,10 @@ def doctor(session: Session) -> None:
 def _try_host(session: Session, say: Callable[..., None]) -> None:
     """Try what a build does, and say of each thing whether it works; none is tried after a failure.
 
-    A loop device is needed unless the spec that is named has no image that is made with one.
+    A loop device is needed unless the spec that is named has nothing that is made with one.
     """
-    images = session.spec.images if session.name else ()
-    needed = not images or any(loops(image.format, image.pack) for image in images)
+    images = filesystems(session.spec) if session.name else ()
+    needed = not session.name or any(mounted(one.format, one.pack) for one in images)
     with scratch_folder() as folder:
         failure = trials.sandbox(folder)
         for name in trials.SANDBOX:

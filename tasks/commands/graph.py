@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import BuildError
 from ..host import holes
 from ..plan import lockfile
-from ..plan.stage import Stage
+from ..plan.stage import TREE, Stage
 from ..session.session import Session
 from .drawing import HIT, LACKING, PULLED, Node, dot, mermaid, svg, text
 from .keys import each_spec, locked
@@ -44,10 +44,13 @@ def graph(session: Session) -> None:
 def nodes(session: Session, shared: Shared | None, *, several: bool) -> list[Node]:
     """The stages of one spec, the lowest first; of `several`, images say whose they are."""
     plan = session.plan
-    published = dict(zip((image.entry for image in plan.images), plan.files, strict=True))
+    published = {one.stage.entry: one.name for one in plan.products}
     found = []
     below = ""
     for stage in plan.stages:
+        if stage.kind not in TREE:
+            parts = [one.entry for one in plan.below(stage)]
+            below = parts[-1] if parts else ""
         state, size = _state(session, shared, stage)
         file = published.get(stage.entry, "")
         makes = (f"{session.name}/{file}" if several else file,) if file else ()
@@ -55,17 +58,17 @@ def nodes(session: Session, shared: Shared | None, *, several: bool) -> list[Nod
             Node(entry=stage.entry, title=stage.title, key=stage.key, below=below, state=state,
                  size=size, specs=(session.name,), makes=makes)
         )  # fmt: skip
-        if stage.kind != "image":
+        if stage.kind in TREE:
             below = stage.entry
     return found
 
 
 def _state(session: Session, shared: Shared | None, stage: Stage) -> tuple[str, int | None]:
     """Whether the cache has it, or a shared one would give it; what its file takes on the disk."""
-    entry = session.cache.get(stage)
+    entry = session.cache.get(stage) if stage.kept else None
     if entry is not None:
         return HIT, holes.used(entry.path)
-    if shared is not None and shared.policy.pull and shared.where(stage):
+    if stage.kept and shared is not None and shared.policy.pull and shared.where(stage):
         return PULLED, None
     return LACKING, None
 

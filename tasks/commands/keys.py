@@ -28,7 +28,12 @@ def keys(session: Session) -> None:
         _for_a_pipeline(session, form)
         return
     rows = [
-        {"stage": one.kind, "name": one.name, "key": one.key, "files": _files(session, one)}
+        {
+            "stage": one.kind,
+            "name": one.name,
+            "key": one.key,
+            "files": _files(session, one) if one.kept else [],
+        }
         for one in session.plan.stages
     ]
     if form == "json":
@@ -36,7 +41,9 @@ def keys(session: Session) -> None:
         session.screen.line(json.dumps(found, indent=1))
         return
     for row in rows:
-        session.screen.line(f"{row['stage']:<6} {row['name']:<16} {row['key']} {row['files'][0]}")
+        session.screen.line(
+            f"{row['stage']:<6} {row['name']:<16} {row['key']} {''.join(row['files'][:1])}"
+        )
 
 
 def _files(session: Session, stage: Stage) -> list[str]:
@@ -99,5 +106,7 @@ def stages_of(session: Session) -> Stages:
 
     plan = session.plan
     return Stages(
-        spec=session.name, tree=tuple(map(entry, plan.tree)), images=tuple(map(entry, plan.images))
+        spec=session.name,
+        tree=tuple(map(entry, plan.tree)),
+        images=tuple(map(entry, (one for one in plan.tops if one.kept))),
     )

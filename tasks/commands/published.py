@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..host import safe, strict
 from ..plan.stage import Plan
 from ..session.session import Session
+from ..stages import items
 from ..stages.papers import known_files
 
 SUMS = "SHA256SUMS"
@@ -33,11 +34,11 @@ class Published:
 
 
 def published(
-    session: Session, plan: Plan, last: Mapping[str, str], images: Collection[str]
+    session: Session, plan: Plan, last: Mapping[str, str], hits: Collection[str]
 ) -> list[Published]:
     """What is not as a build would leave it; `last` are the files of the last build that is known.
 
-    `images` are the entries of those that the cache has. What a build writes anew only since the
+    `hits` are the entries of what is published that the cache has. What a build writes anew only since the
     lock or the spec says something else, beside an image, is not told: that is no file's fault.
     """
     known = known_files(session.out) or last
@@ -48,14 +49,14 @@ def published(
     if not os.path.lexists(session.out):
         return [Published(file="", state="gone", line=f"{folder}/ is gone")]
     found = []
-    wanted = {
-        file: entry.sha256
-        for file, stage in zip(plan.files, plan.images, strict=True)
-        if stage.entry in images and (entry := session.cache.get(stage)) is not None
-    }
-    names = {*plan.files, f"{session.spec.name}.yaml", "packages.txt"}
+    wanted = dict(_wanted(session, plan, hits))
+    files = {one.name: None for one in plan.products if not one.folder}
+    # Of a folder that is to be made anew nobody knows what it will hold: it is what it was.
+    folders = tuple(f"{one.name}/" for one in plan.products if one.folder)
+    held = [name for name in sorted({*known, *wanted}) if name.startswith(folders)]
+    names = {*files, *held, f"{session.spec.name}.yaml", "packages.txt"}
     renamed = {known[one]: one for one in sorted(known.keys() - names)}
-    for name in [*plan.files, *sorted(names - {*plan.files})]:
+    for name in [*files, *sorted(names - {*files})]:
         sha256, state = known.get(name), ""
         if sha256 is not None:
             state = _state(session, name, sha256)
@@ -68,6 +69,21 @@ def published(
     if state := _sums(session, known):
         found.append(Published(file=SUMS, state=state, line=f"{folder}/{SUMS} {WORDS[state]}"))
     return found
+
+
+def _wanted(session: Session, plan: Plan, hits: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Name and SHA-256 of each file that a build would publish of what the cache has."""
+    found = {
+        stage.task: entry
+        for stage in plan.ends
+        if stage.entry in hits and (entry := session.cache.get(stage)) is not None
+    }
+    for product in plan.products:
+        stages = [product.stage]
+        if product.folder:
+            stages += [one for one in plan.below(product.stage) if one.kind == "blob"]
+        if all(one.task in found for one in stages):
+            yield from ((one.path, one.sha256) for one in items.of_product(plan, product, found))
 
 
 WORDS = {

@@ -13,7 +13,7 @@ from ..plan import causes
 from ..plan.cause import Cause, Made, Now
 from ..plan.changes import packages_of
 from ..plan.notes import notes, passwords
-from ..plan.stage import Plan, Stage, tools_of
+from ..plan.stage import TREE, Plan, Stage, tools_of
 from ..session.session import Session
 from ..store import history, made_of, pruned
 from ..store.record import FOLDERS, read_record
@@ -55,29 +55,27 @@ class Teller:
             # What is remembered vouches for its own form, not for that of what a stage was made of.
             line = "the inputs of its last build cannot be compared: they have another form"
             return self._keep(stage, [Cause(what="unknown", lines=(line,))])
-        moved = was.inputs.get("parent") != stage.inputs.get("parent")
-        below = {cause.text for one in self.told_of.values() for cause in one}
+        moved = any(was.inputs.get(name) != stage.inputs.get(name) for name in causes.STANDS_ON)
+        tasks = {one.task for one in self.plan.closure([stage])} - {stage.task}
+        below = {cause.text for task, one in self.told_of.items() if task in tasks for cause in one}
         found = causes.following(found, below, moved=moved)
         if moved:
             found = [*found, self._below(stage)]
         return self._keep(stage, found)
 
     def _keep(self, stage: Stage, found: list[Cause]) -> list[Cause]:
-        if stage.kind != "image":
-            self.told_of[stage.task] = [one for one in found if one.what != "below"]
+        self.told_of[stage.task] = [one for one in found if one.what != "below"]
         return found
 
     def _below(self, stage: Stage) -> Cause:
-        """That it stands on another tree, and which stage of that has a cause of its own."""
+        """That it stands on another tree or part, and which of these has a cause of its own."""
+        below = [one for one in self.plan.closure([stage]) if one.task != stage.task]
+        whose = [one.title for one in below if self.told_of.get(one.task)]
         tree = [one.task for one in self.plan.tree]
-        below = tree[: tree.index(stage.task)] if stage.task in tree else tree
-        whose = [
-            one.title for one in self.plan.tree if one.task in below and self.told_of.get(one.task)
-        ]
         gone = [
             one.task.replace(":", " ")
             for one in self.last.stages
-            if not one.task.startswith("image:") and one.task not in tree
+            if one.task.partition(":")[0] in TREE and one.task not in tree
         ]
         told = [*gone, *([] if gone else whose[-1:])]
         which = f" ({', '.join(one + ' is gone' for one in gone)})" if gone else ""

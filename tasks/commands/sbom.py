@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import BuildError
 from ..session.session import Session
-from ..stages import papers
+from ..stages import items, papers
 from .publish import publication
 
 FORMS = ("cdx", "spdx")
@@ -27,20 +27,15 @@ def provenance(session: Session) -> None:
     from ..sbom.provenance import envelope
 
     to = publication(session).papers
-    entries = [session.cache.get(stage) for stage in session.plan.images]
-    lacking = [
-        stage.title for stage, one in zip(session.plan.images, entries, strict=True) if one is None
-    ]
+    ends = [one for one in session.plan.ends if one.kind != "test"]
+    entries = {one.task: entry for one in ends if (entry := session.cache.get(one)) is not None}
+    lacking = [one.title for one in ends if one.task not in entries]
     if lacking:
         raise BuildError(
             f"{session.spec.path}: the cache has no {', '.join(lacking)}",
             f"strata build spec={session.name} lock=keep",
         )
-    images = {
-        file: entry.sha256
-        for file, entry in zip(session.plan.files, entries, strict=True)
-        if entry is not None
-    }
+    images = {one.path: one.sha256 for one in items.items(session.plan, entries)}
     text = papers.provenance(to, images)
     if session.signer is not None:
         text = envelope(text.encode(), session.signer)

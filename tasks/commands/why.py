@@ -155,19 +155,26 @@ def _stages(answer: Answer, lock: Lock) -> None:
     session = answer.session
     plan = answer.plan = session.plan = session.planned(lock)
     last = made_of.last(session.state, session.name)
-    states = {stage.entry: _state(session, stage) for stage in plan.images}
-    building = any(state == BUILT for state, _place in states.values())
-    for stage in plan.tree:
-        # An image is made of all trees: one that is lacking is made, whatever stands on it.
-        here = session.cache.get(stage) is not None
-        states[stage.entry] = _state(session, stage) if building else (HIT if here else SKIPPED, "")
+    states: dict[str, tuple[str, str]] = {}
+    wanted = {stage.entry for stage in session.ends}
+    # What stands on others comes first: what is made wants all that it is made of.
+    for stage in reversed(plan.stages):
+        if stage.entry in wanted and not stage.kept:
+            states[stage.entry] = (BUILT, "")
+        elif stage.entry in wanted:
+            states[stage.entry] = _state(session, stage)
+        else:
+            here = stage.kept and session.cache.get(stage) is not None
+            states[stage.entry] = (HIT if here else SKIPPED, "")
+        if states[stage.entry][0] == BUILT:
+            wanted |= {below.entry for below in plan.below(stage)}
     teller = Teller(session=session, plan=plan, last=last)
     for stage in plan.stages:
         state, place = states[stage.entry]
         told = teller.told(stage) if state == BUILT else ()
         answer.stages.append(Told(stage=stage, state=state, place=place, causes=told))
-    images = {stage.entry for stage in plan.images if states[stage.entry][0] == HIT}
-    answer.out = published(session, plan, last.files, images)
+    hits = {stage.entry for stage in session.ends if states[stage.entry][0] == HIT}
+    answer.out = published(session, plan, last.files, hits)
 
 
 def _state(session: Session, stage: Stage) -> tuple[str, str]:

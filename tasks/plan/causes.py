@@ -14,7 +14,7 @@ from typing import Any
 from ..host import strict
 from ..host.tools import TOOLS
 from ..spec.words import counted
-from . import layer_causes
+from . import layer_causes, top_causes
 from .cause import MADE, Cause, Made, Now, Pair, cause, listed, moved_to
 from .changes import Package, compared
 from .difference import one_line, packages_text
@@ -28,6 +28,9 @@ AT_ONCE = 3
 WIDTH = 100
 
 BELOW = "what it stands on changed"
+
+STANDS_ON = ("parent", "filesystem", "verity", "parts", "disk", "blobs", "file")
+"""Inputs that are keys of other stages."""
 
 FOLLOWS = ("arch", "foreign", "epoch", "shown")
 """Inputs of each stage that are those of the one below, too: that one tells them."""
@@ -46,7 +49,7 @@ def causes(old: Made, new: Now) -> list[Cause]:
     found: list[Cause] = []
     for name in sorted(was.keys() | now.keys(), key=lambda one: (_rank(one), one)):
         before, after = was.get(name), now.get(name)
-        if before == after or name in ("stage", "parent"):
+        if before == after or name in ("stage", *STANDS_ON):
             continue
         if None not in (before, after) and type(before) is not type(after) and name != "script":
             raise strict.Damaged(f"its inputs' {name} is malformed")
@@ -222,6 +225,7 @@ TOLD: dict[str, Callable[[Pair], list[Cause]]] = {
     "remove": lambda pair: listed(pair, "remove"),
     "tools": _tools,
     "tool_version": _tools,
+    **top_causes.TOLD,
     **dict.fromkeys(("tool", "suite", "variant"), _base_field),
     **dict.fromkeys(
         ("mount", "below", "format", "container", "level", "pack", "label", "uuid", "options",

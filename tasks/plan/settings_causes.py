@@ -55,6 +55,16 @@ def _docs(_name: str, before: Any, after: Any, _pair: Pair) -> list[str]:
     return ["docs true → false" if after else "docs false → true"]
 
 
+def _boot(_name: str, before: Any, after: Any, _pair: Pair) -> list[str]:
+    """Files that a boot loader reads: command lines and the like."""
+    was, now = before or {}, after or {}
+    return [
+        f"{path} is {'gone' if path not in now else 'new' if path not in was else 'another'}"
+        for path in dict.fromkeys([*now, *was])
+        if was.get(path) != now.get(path)
+    ]
+
+
 _SOURCE = ("uri", "suite", "section", "priority", "trusted", "keyring")
 
 
@@ -111,6 +121,7 @@ def _own_line(row: Sequence[str], *, moved: bool) -> list[str]:
 
 SETTING: dict[str, Callable[[str, Any, Any, Pair], list[str]]] = {
     "password": _password,
+    "boot": _boot,
     "os_release": _version,
     "docs": _docs,
     "apt_sources": _sources,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BuildError, CommandFailed
 from ..host.log import Log
 from ..plan.job import LayerJob
-from ..plan.stage import Stage
+from ..plan.stage import TREE, Stage
 from ..spec.document import Document
 from ..spec.words import counted
 
@@ -37,9 +37,12 @@ def _rows(session: Session, stage: Stage, job: Job) -> dict[str, str]:
     inputs = stage.inputs
     if stage.kind == "base":
         rows["made by"] = f"{inputs['tool']} {inputs['tool_version']}, variant {inputs['variant']}"
-    elif stage.kind == "image":
-        image = next(one for one in session.spec.images if one.mount == stage.name)
-        rows["format"] = f"{image.format}, {image.container}, to {image.file}"
+    elif stage.kind not in TREE:
+        rows["on"] = rows["on"] or ", ".join(f"{one.title} {one.key}" for one in job.parts)
+        products = session.plan.products
+        file = next((one.name for one in products if one.stage.task == stage.task), "")
+        words = [str(inputs[name]) for name in ("format", "container") if name in inputs]
+        rows["format"] = ", ".join([*words, *([f"to {file}"] if file else [])])
     if isinstance(job, LayerJob):
         rows["removes"] = ", ".join(inputs["removes"])
         rows["files"] = _several([one.target for one in job.entries], "file")
@@ -102,8 +105,8 @@ def _place(session: Session, job: Job, error: CommandFailed) -> tuple[str, str]:
 def _steps(whole: Document, stage: Stage) -> list[Any]:
     """Where the spec has a stage, as far as it says anything of it."""
     values = whole.values
-    if stage.kind == "image":
-        steps: list[Any] = ["images", stage.name]
+    if stage.kind not in TREE:
+        steps: list[Any] = _above(values, stage)
     elif stage.kind == "base":
         steps = ["base"] if "base" in values else ["repos"]
     else:
@@ -113,6 +116,20 @@ def _steps(whole: Document, stage: Stage) -> list[Any]:
         if not at_top and stage.name in names:
             steps = ["layers", names.index(stage.name)]
     return steps
+
+
+def _above(values: Any, stage: Stage) -> list[Any]:
+    """The same of a stage above the tree: the field that it is made of."""
+    if stage.kind in ("image", "export"):
+        return [f"{stage.kind}s", stage.name]
+    if stage.kind in ("esp", "bios", "verity", "disk"):
+        return ["disks", stage.name]
+    if stage.kind == "file":
+        for name, disk in (values.get("disks") or {}).items():
+            if stage.name in (disk.get("files") or {}):
+                return ["disks", name, "files", stage.name]
+    found = {"filesystem": "disks", "test": "tests", "blob": "exports", "file": "disks"}
+    return [found[stage.kind]]
 
 
 def _list(whole: Document, steps: list[Any]) -> list[Any]:

@@ -86,9 +86,12 @@ def need_root_first(session: Session) -> None:
 
 def loops(stage: Stage) -> bool:
     """Whether a stage fills a filesystem that is mounted, with a loop device."""
-    if "pack" not in stage.inputs:
-        return False
-    return stage.inputs["pack"] == "loop" and bool(FILESYSTEMS[stage.inputs["format"]].mounted_as)
+    return "pack" in stage.inputs and mounted(stage.inputs["format"], stage.inputs["pack"])
+
+
+def mounted(form: str, pack: str) -> bool:
+    """Whether a filesystem of this format, packed so, is mounted to be filled."""
+    return pack == "loop" and bool(FILESYSTEMS[form].mounted_as)
 
 
 def tools_needed(stage: Stage) -> list[str]:

@@ -46,10 +46,11 @@ def entries(plan: Plan, cache: Cache) -> dict[str, Entry]:
 def items(plan: Plan, known: Mapping[str, Entry]) -> Iterator[Item]:
     """Every file that is published, in the products' order."""
     for product in plan.products:
-        yield from _items(plan, product, known)
+        yield from of_product(plan, product, known)
 
 
-def _items(plan: Plan, product: Product, known: Mapping[str, Entry]) -> Iterator[Item]:
+def of_product(plan: Plan, product: Product, known: Mapping[str, Entry]) -> Iterator[Item]:
+    """The files of one product."""
     stage, entry = product.stage, known[product.stage.task]
     if not product.folder:
         yield Item(
