@@ -54,9 +54,9 @@ class Builder:
 
     def doubtful(self, job: Job) -> bool:
         """Whether what a stage is made of came with nobody's word that counts here."""
-        return self.trees.standing((*job.below, *job.parts)).doubtful
+        return self.trees.standing((*job.below, *job.made_of)).doubtful
 
     def private(self, job: Job) -> bool:
         """Whether something that it is made of is not for everybody, as /etc/shadow is."""
-        entries = map(self.cache.require, (*job.below, *job.parts))
+        entries = map(self.cache.require, (*job.below, *job.made_of))
         return any(bool(entry.facts.get("private")) for entry in entries)

@@ -255,7 +255,7 @@ def _bring(shared: Shared, cache: Cache, job: Job, log: Log) -> None:
         with cache.building(below, log.step) as entry:
             return entry is not None or shared.take(below, lambda _text: None)
 
-    needed = (*job.below, *job.parts)
+    needed = (*job.below, *job.made_of)
     if needed:
         with ThreadPoolExecutor(len(needed)) as pool:
             came = list(pool.map(bring, needed))
@@ -291,7 +291,7 @@ def _build(errand: Errand, machine: Machine, log: Log, shared: Shared | None) ->
     finally:
         remove(scratch)
     assert machine.vouching is not None
-    below = (*job.below, *job.parts)
+    below = (*job.below, *job.made_of)
     sound = machine.trees.standing(below).vouched
     machine.vouching.built(job.stage, below, machine.cache, sound=sound)
 

@@ -30,12 +30,12 @@ COMMANDS = {
     one.name: one
     for one in (
         Command(
-            name="build", takes=(*ASK, *SHARE, "sign", "shell_on_failure", "progress"),
+            name="build", takes=(*ASK, *SHARE, "sign", "shell_on_failure", "progress", "test"),
             summary="make the images of a spec, in out/NAME/",
             more="Looks at the repositories, makes each stage that is not in the cache, and "
             "publishes.\nNeeds root for stages; who is not root may publish what the cache has.\n"
             "progress=json: a line of JSON for each event, docs/progress.md. On a terminal a bar; "
-            "progress=plain: none.",
+            "progress=plain: none.\ntest=off: without the spec's boot tests; build.json says so.",
         ),
         Command(
             name="init", spec=False, summary="begin a project here: init [NAME]",
@@ -202,8 +202,9 @@ COMMANDS = {
     )
 }  # fmt: skip
 
-STAGES = ("base", "layer", "image")
-"""Tasks that make single stages: `layer:app`, `image:/boot`."""
+STAGES = ("base", "layer", "filesystem", "image", "verity", "esp", "bios", "disk", "file", "blob",
+          "export", "boot_test")  # fmt: skip
+"""Tasks that make single stages: `layer:app`, `image:/boot`, `file:web.qcow2`."""
 
 VALUES = {
     "lock": ("latest", "keep", "frozen"),
@@ -229,6 +230,7 @@ VALUES = {
     "severity": ("low", "medium", "high", "critical"),
     "network": ("1",),
     "shell_on_failure": ("1",),
+    "test": ("off",),
     "changelog": ("1",),
     "cache_mode": ("pull", "push", "both"),
     "cache_trust": ("any",),

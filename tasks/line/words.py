@@ -62,7 +62,7 @@ def arranged(
     if not _known(command):
         raise _no_command(words, given, specs(), program)
     _alone(command, given, program)
-    for word in [one for one in words[1:] if not _known(one)]:
+    for word in [one for one in words[1:] if not _known(one) or _meant(one, words, given, specs)]:
         if command == "info" and given.get("spec"):
             continue  # a stage's name, which only the spec knows
         if (command in COMMANDS and not COMMANDS[command].spec) or word.startswith("/"):
@@ -78,6 +78,13 @@ def arranged(
     if "spec" in given:
         given["spec"] = _plain(given["spec"], specs)
     return [*words, *(f"{name}={value}" for name, value in given.items())]
+
+
+def _meant(
+    word: str, words: Sequence[str], given: Mapping[str, str], specs: Callable[[], Collection[str]]
+) -> bool:
+    """Whether a stage's name is meant as the spec that is called so: `build disk`."""
+    return word in STAGES and "spec" not in given and len(words) == 2 and word in specs()
 
 
 def _known(word: str) -> bool:

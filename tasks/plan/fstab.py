@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..formats.table import FILESYSTEMS
 from ..spec.images import Image
@@ -30,13 +30,14 @@ UNCHECKED = ("xfs", "btrfs")
 def wanted(spec: Spec, files: Mapping[str, Sequence[Sequence[Any]]]) -> bool:
     """Whether Strata makes /etc/fstab; `files` are the identities of what layers give.
 
-    Where the spec does not say: for more than one image, unless a layer's files give it. In a tree
+    Where the spec does not say: for disks and for more than one image, unless a layer's files give it. In a tree
     that is only unpacked nothing runs, so nothing is written into it unasked.
     """
     if spec.settings.fstab is not None:
         return spec.settings.fstab
     given = any(entry[0] == PATH for rows in files.values() for entry in rows)
-    return len(spec.images) > 1 and spec.base.variant != "extract" and not given
+    several = len(spec.images) > 1 or bool(spec.disks)
+    return several and spec.base.variant != "extract" and not given
 
 
 def uuid_of(text: str) -> str:
@@ -70,12 +71,40 @@ def identified(
     return tuple(found)
 
 
-def text_of(images: Sequence[Image]) -> str:
-    """The file: a line for each image, what is mounted first before what lies below it."""
-    return HEAD + "".join(_line(image) for image in sorted(images, key=lambda one: one.mount))
+def text_of(images: Sequence[Image], grows: str = "", more: Sequence[Row] = ()) -> str:
+    """The file: a line for each image, what is mounted first before what lies below it.
+
+    `grows` is the mount point whose filesystem takes its partition's room at boot; `more` are the
+    lines of what is no image.
+    """
+    rows = [_row(image, grows=image.mount == grows) for image in images]
+    ordered = sorted([*rows, *more], key=lambda row: row.mount)
+    return HEAD + "".join(row.line for row in ordered)
 
 
-def _line(image: Image) -> str:
+class Row(NamedTuple):
+    """The fields of one line of fstab(5)."""
+
+    source: str
+    mount: str
+    type: str
+    options: str
+    dump: int = 0
+    check: int = 0
+
+    @property
+    def line(self) -> str:
+        """It as it stands in the file."""
+        fields = (self.source, _escaped(self.mount), self.type, self.options)
+        return "\t".join((*fields, str(self.dump), str(self.check))) + "\n"
+
+
+def of_disks(spec: Spec) -> tuple[str, list[Row]]:
+    """Of the spec's disks: the mount point that grows, "" for none; lines of the ESP and of swap."""
+    return "", []
+
+
+def _row(image: Image, *, grows: bool) -> Row:
     root, kind = image.mount == "/", FILESYSTEMS[image.format]
     options = "defaults"
     if image.format.startswith("ext") and root:
@@ -85,8 +114,9 @@ def _line(image: Image) -> str:
     # udev writes a vfat's digits large, and all others small: the name of a link in by-uuid.
     uuid = image.uuid.upper() if kind.short_uuid else image.uuid
     check = 0 if image.format in UNCHECKED else 1 if root else 2
-    fields = (f"UUID={uuid}", _escaped(image.mount), image.format, options, "0", str(check))
-    return "\t".join(fields) + "\n"
+    if grows:
+        options += ",x-systemd.growfs"
+    return Row(f"UUID={uuid}", image.mount, image.format, options, check=check)
 
 
 def _escaped(text: str) -> str:

@@ -27,7 +27,7 @@ class Job:
     foreign: tuple[str, ...] = ()
     below: tuple[Stage, ...] = ()
     """The stages whose trees it stands on, from the bottom up."""
-    parts: tuple[Stage, ...] = ()
+    made_of: tuple[Stage, ...] = ()
     """The stages above the tree whose files it is made of."""
 
     @property

@@ -108,7 +108,7 @@ def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:
         if not spec.disks:
             made_of = fstab.identified(made_of, parent.key, settings, host.epoch)
         # Asked for, it is an error where a script has made one; else that one stays.
-        text = fstab.text_of(made_of, fstab.of_disks(spec))
+        text = fstab.text_of(made_of, *fstab.of_disks(spec))
         settings["fstab"] = {"text": text, "asked": bool(spec.settings.fstab)}
     if texts := booting.texts(spec):
         settings["boot"] = texts

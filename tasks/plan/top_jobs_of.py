@@ -38,7 +38,7 @@ def _common(stage: Stage, spec: Spec, plan: Plan) -> dict[str, Any]:
         "arch": spec.arch,
         "foreign": spec.foreign,
         "below": tuple(one for one in below if one.kind in TREE),
-        "parts": tuple(one for one in plan.parts(stage) if one.kind not in TREE),
+        "made_of": tuple(one for one in plan.parts(stage) if one.kind not in TREE),
     }
 
 

@@ -38,7 +38,7 @@ def _rows(session: Session, stage: Stage, job: Job) -> dict[str, str]:
     if stage.kind == "base":
         rows["made by"] = f"{inputs['tool']} {inputs['tool_version']}, variant {inputs['variant']}"
     elif stage.kind not in TREE:
-        rows["on"] = rows["on"] or ", ".join(f"{one.title} {one.key}" for one in job.parts)
+        rows["on"] = rows["on"] or ", ".join(f"{one.title} {one.key}" for one in job.made_of)
         products = session.plan.products
         file = next((one.name for one in products if one.stage.task == stage.task), "")
         words = [str(inputs[name]) for name in ("format", "container") if name in inputs]

@@ -60,7 +60,7 @@ def make(session: Session, stage: Stage, build: Callable[[Any, Builder], None]) 
                     if error.errno not in space.HOST_ERRORS:
                         raise
                     raise session.explained(error, stage.title, log.began) from error
-            below = (*job.below, *job.parts)
+            below = (*job.below, *job.made_of)
             sound = session.trees.standing(below).vouched
             session.vouching.built(stage, below, session.cache, sound=sound)
     session.note(stage, "hit" if entry else "built", began)

@@ -18,7 +18,7 @@ def common(job: Job, builder: Builder) -> dict[str, Any]:
     """
     cache = builder.cache
     found: dict[str, Any] = {"private": builder.private(job)}
-    for part in job.parts:
+    for part in job.made_of:
         facts = cache.require(part).facts
         found |= {name: facts[name] for name in CARRIED if name in facts and name not in found}
     if not job.below:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from tasks.fleet.cluster import asked_workers, spoken
 from tasks.fleet.parcel import Parcel
 from tasks.fleet.schedule import Schedule, schedule, simulated
 from tasks.plan.lockfile import Lock
-from tasks.plan.stage import Plan, Stage
+from tasks.plan.stage import Plan, Product, Stage
 
 
 def stage(kind: str, key: str, parent: Stage | None = None) -> Stage:
@@ -25,9 +26,13 @@ def plan(base: str, layers: str, image: str) -> Plan:
     tree = [below]
     for one in layers.split():
         tree.append(stage("layer", one, tree[-1]))
-    images = (stage("image", image, tree[-1]),)
+    on = tuple(one.task for one in tree)
+    images = (replace(stage("image", image, tree[-1]), on=on),)
     lock = Lock(inputs="", arch="amd64", repos=(), base=(), layers=())
-    return Plan(lock=lock, base=below, layers=tuple(tree[1:]), images=images, files=("x.img",))
+    products = tuple(Product(name="x.img", stage=one) for one in images)
+    return Plan(
+        lock=lock, base=below, layers=tuple(tree[1:]), tops=images, products=products
+    )
 
 
 PLANS = {

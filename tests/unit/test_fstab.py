@@ -15,9 +15,10 @@ from support import samples
 from support.made import told
 from support.samples import record
 from tasks.errors import BuildError
-from tasks.plan import fstab, job
+from tasks.plan import fstab, job_json
+from tasks.plan.job import ImageJob
 from tasks.plan.entries import layer_entries
-from tasks.plan.jobs import image_job, settings_job
+from tasks.plan.jobs import job_of, settings_job
 from tasks.plan.plan import make_plan
 from tasks.plan.settings import settings_identity
 from tasks.plan.stage import Plan
@@ -94,7 +95,9 @@ def test_images_have_the_uuids_that_it_names(tmp_path: Path) -> None:
     for number, row in enumerate(rows(plan)):
         named = row[0].removeprefix("UUID=").lower()
         assert plan.images[number].inputs["uuid"] == named
-        assert image_job(spec, plan, number).image.uuid == named
+        made = job_of(plan.images[number], spec, plan, MIRRORS)
+        assert isinstance(made, ImageJob)
+        assert made.image.uuid == named
     entries = {entry.target: entry for entry in settings_job(spec, plan, MIRRORS).entries}
     assert entries["/etc/fstab"].content.decode() == text_of(plan)
     assert settings_job(spec, plan, MIRRORS).yields == ("/etc/fstab",)
@@ -201,5 +204,5 @@ def test_why_tells_the_setting_that_differs() -> None:
 
 def test_a_job_of_it_is_the_same_as_json(tmp_path: Path) -> None:
     spec, plan = planned(tmp_path, hostname="a", locales=["pl_PL"])
-    for made in (settings_job(spec, plan, MIRRORS), image_job(spec, plan, 0)):
-        assert job.load(json.loads(json.dumps(job.dump(made)))) == made
+    for made in (settings_job(spec, plan, MIRRORS), job_of(plan.images[0], spec, plan, MIRRORS)):
+        assert job_json.load(json.loads(json.dumps(job_json.dump(made)))) == made

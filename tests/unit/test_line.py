@@ -14,9 +14,10 @@ import pytest
 from support import forks, samples
 from support.world import PROJECT
 from tasks.errors import BuildError
+from tasks.graph import GROUPS, NEEDS_ROOT
 from tasks.host import process
 from tasks.line import usage
-from tasks.line.commands import COMMANDS, EXITS
+from tasks.line.commands import COMMANDS, EXITS, STAGES
 from tasks.line.main import answer
 from tasks.line.words import arranged
 from tasks.session.variables import VARIABLES
@@ -253,12 +254,24 @@ def test_each_command_is_a_task_or_the_lines_own() -> None:
         line.partition("(")[0][9:] for line in graph.splitlines() if line.startswith("def task_")
     }
     own = {"list", "info", "clean", "forget", "completion", "help", "init"}
-    assert set(COMMANDS) == tasks - {"base", "layer", "image"} | own
+    assert set(COMMANDS) == tasks - {"stages"} | own
+    assert set(STAGES) == {"base", "layer", *GROUPS}
     for name, command in COMMANDS.items():
         assert usage.page("strata", name, VARIABLES)
         assert set(command.takes) <= set(VARIABLES)
     with pytest.raises(BuildError, match="did you mean build"):
         usage.page("strata", "buld", VARIABLES)
+
+
+def test_the_wrapper_knows_what_needs_root() -> None:
+    """It asks before anything is installed, so it cannot ask Python."""
+    text = (PROJECT / "doit").read_text()
+    case = re.search(r"^ +(build \| reproduce .*?)\)$", text, re.MULTILINE | re.DOTALL)
+    assert case
+    words = set(case[1].replace("\\", " ").split()) - {"|"}
+    single = {one for one in words if not one.endswith(":*")}
+    assert single == {*NEEDS_ROOT, "reproduce", "shell", "bench"}
+    assert {one[:-2] for one in words - single} == {*GROUPS, "layer"}
 
 
 @pytest.mark.parametrize(

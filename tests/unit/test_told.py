@@ -6,6 +6,7 @@ import io
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from support.world import PROJECT
 from tasks.errors import BuildError, CommandFailed
 from tasks.host.log import Log
 from tasks.host.sandbox import step
-from tasks.plan.stage import Plan, Result, Stage
+from tasks.plan.stage import Plan, Product, Result, Stage
 from tasks.rootfs.tarball import CHECKPOINT, _packed
 from tasks.session import bar
 from tasks.session.bar import Bar, Doing, clock
@@ -34,8 +35,17 @@ def stage(kind: str, name: str) -> Stage:
 
 BASE = stage("base", "base")
 LAYERS = stage("layer", "packages"), stage("layer", "app")
-IMAGES = stage("image", "/"), stage("image", "/boot")
-PLAN = Plan(lock=None, base=BASE, layers=LAYERS, images=IMAGES, files=())  # type: ignore[arg-type]
+IMAGES = tuple(
+    replace(stage("image", name), on=tuple(one.task for one in (BASE, *LAYERS)))
+    for name in ("/", "/boot")
+)
+PLAN = Plan(
+    lock=None,  # type: ignore[arg-type]
+    base=BASE,
+    layers=LAYERS,
+    tops=IMAGES,
+    products=tuple(Product(name=one.name, stage=one) for one in IMAGES),
+)
 
 
 # ---------------------------------------------------------------- the plan
@@ -89,7 +99,7 @@ def test_times_that_have_passed() -> None:
     ],
 )
 def test_a_run_is_about_what_was_asked_for(chosen: list[str], names: list[str]) -> None:
-    assert [one.name for one in wanted(PLAN, chosen)] == names
+    assert [one.name for one in wanted(PLAN, PLAN.ends, chosen)] == names
 
 
 def test_images_are_guessed_side_by_side() -> None:
@@ -129,6 +139,7 @@ class Run:
 
     def __init__(self, chosen: tuple[str, ...] = ("build",)) -> None:
         self.plan = PLAN
+        self.ends = PLAN.ends
         self.results: dict[str, Result] = {}
         self.screen = Screen()
         self.lines: list[str] = []

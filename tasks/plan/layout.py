@@ -1,0 +1,2 @@
+"""Stub."""
+def suffix(f, c): return ""
