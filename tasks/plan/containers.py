@@ -10,10 +10,15 @@ CONTAINER_TOOL = {"gzip": "", "zstd": "zstd", "xz": "xz", "raw": ""}
 GZIP_TOOL = {"fast": "isal", "default": "isal", "best": "zlib-ng"}
 """What deflates at each level: see formats/compress.py."""
 
+GZIP_FIRST = "zlib-ng"
+"""What deflates the first block, whatever the level."""
+
 
 def container_tools(container: str, level: str) -> set[str]:
     """The tools whose versions decide what a container has."""
-    return {GZIP_TOOL[level] if container == "gzip" else CONTAINER_TOOL[container]} - {""}
+    if container == "gzip":
+        return {GZIP_TOOL[level], GZIP_FIRST}
+    return {CONTAINER_TOOL[container]} - {""}
 
 
 def keyed_level(container: str, level: str) -> str:
