@@ -14,10 +14,10 @@ from ..spec.disks import Disk, DiskFile, Partition
 from ..spec.model import Spec
 from . import guids, loaders
 from .containers import container_tools, keyed_level
-from .layout import suffix
 from .lockfile import Lock
 from .recipes import stage_of
 from .stage import Host, Product, Stage
+from .suffixes import suffix
 
 FORMAT_TOOL = {"raw": "", "qcow2": "qemu-img", "vhd": "", "vmdk": "qemu-img", "bmap": ""}
 """What decides the bytes of a format, beside Strata."""
@@ -139,13 +139,13 @@ def _partition(spec: Spec, disk: Disk, one: Partition) -> dict[str, Any]:
         "name": one.name,
         "kind": one.kind,
         "guid": guids.partition_guid(spec, disk, one.name),
-        "type": guids.type_of(disk, one, spec.arch),
+        "type": guids.type_of(one, disk.table, spec.arch),
         "size": one.size,
         "rest": one.rest,
         "grow": one.grow,
         # An MBR marks what is booted from.
         "mount": one.mount,
-        **({"uuid": guids.swap_uuid(spec, disk, one.name)} if one.kind == "swap" else {}),
+        **({"uuid": guids.swap_uuid(spec, one.name)} if one.kind == "swap" else {}),
     }
 
 

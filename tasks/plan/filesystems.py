@@ -35,7 +35,7 @@ def filesystems(spec: Spec) -> tuple[Image, ...]:
     if not spec.disks:
         return spec.images
     return tuple(
-        replace(one, uuid=one.uuid or guids.filesystem_uuid(spec, one.mount, one.format))
+        replace(one, uuid=one.uuid or guids.filesystem_uuid(spec, one.mount).lower())
         for _mount, one in sorted(found.items())
     )
 

@@ -71,15 +71,14 @@ def identified(
     return tuple(found)
 
 
-def text_of(images: Sequence[Image], grows: str = "", more: Sequence[Row] = ()) -> str:
+def text_of(images: Sequence[Image], rows: Sequence[Row] = ()) -> str:
     """The file: a line for each image, what is mounted first before what lies below it.
 
-    `grows` is the mount point whose filesystem takes its partition's room at boot; `more` are the
-    lines of what is no image.
+    `rows` are those of what disks have, with the images that these have, too.
     """
-    rows = [_row(image, grows=image.mount == grows) for image in images]
-    ordered = sorted([*rows, *more], key=lambda row: row.mount)
-    return HEAD + "".join(row.line for row in ordered)
+    there = {row.mount for row in rows}
+    ordered = sorted((one for one in images if one.mount not in there), key=lambda one: one.mount)
+    return HEAD + "".join(row.line for row in [*map(_row, ordered), *rows])
 
 
 class Row(NamedTuple):
@@ -99,12 +98,7 @@ class Row(NamedTuple):
         return "\t".join((*fields, str(self.dump), str(self.check))) + "\n"
 
 
-def of_disks(spec: Spec) -> tuple[str, list[Row]]:
-    """Of the spec's disks: the mount point that grows, "" for none; lines of the ESP and of swap."""
-    return "", []
-
-
-def _row(image: Image, *, grows: bool) -> Row:
+def _row(image: Image) -> Row:
     root, kind = image.mount == "/", FILESYSTEMS[image.format]
     options = "defaults"
     if image.format.startswith("ext") and root:
@@ -114,8 +108,6 @@ def _row(image: Image, *, grows: bool) -> Row:
     # udev writes a vfat's digits large, and all others small: the name of a link in by-uuid.
     uuid = image.uuid.upper() if kind.short_uuid else image.uuid
     check = 0 if image.format in UNCHECKED else 1 if root else 2
-    if grows:
-        options += ",x-systemd.growfs"
     return Row(f"UUID={uuid}", image.mount, image.format, options, check=check)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..errors import BuildError
 from ..spec.model import Spec
-from . import fstab, hostkeys
+from . import booting, fstab, hostkeys
 from .accounts import accounts
 from .entries import layer_entries, layer_scripts, made_file
 from .job import BaseJob, Job, Later, LayerJob, SettingsJob
@@ -99,10 +99,11 @@ def settings_job(spec: Spec, plan: Plan, mirrors: Mapping[str, str]) -> Settings
     if made := keyed.pop("fstab", None):
         entries.append(made_file(fstab.PATH, made["text"]))
         yields += [] if made["asked"] else [fstab.PATH]
-    for path, text in keyed.pop("boot", {}).items():
-        entries.append(made_file(path, text))
+    if keyed.pop("boot", None):
+        boot = booting.entries(spec, plan.lock)
+        entries += boot
         # A layer's own stays: who writes a loader's configuration means it.
-        yields.append(path)
+        yields += [one.target for one in boot if one.kind != "folder"]
     if made := keyed.get("ssh_host_keys"):
         unit = hostkeys.entries()
         entries += unit

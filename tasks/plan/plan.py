@@ -108,10 +108,10 @@ def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:
         if not spec.disks:
             made_of = fstab.identified(made_of, parent.key, settings, host.epoch)
         # Asked for, it is an error where a script has made one; else that one stays.
-        text = fstab.text_of(made_of, *fstab.of_disks(spec))
+        text = fstab.text_of(made_of, booting.rows(spec))
         settings["fstab"] = {"text": text, "asked": bool(spec.settings.fstab)}
-    if texts := booting.texts(spec):
-        settings["boot"] = texts
+    if boot := booting.entries(spec, lock):
+        settings["boot"] = [one.identity() for one in boot]
     if own or settings:
         given = {"settings": settings, "epoch": host.epoch}
         parent = stage_of("layer", "settings", ".tar.zst", given, parent=parent)

@@ -57,7 +57,7 @@ def _docs(_name: str, before: Any, after: Any, _pair: Pair) -> list[str]:
 
 def _boot(_name: str, before: Any, after: Any, _pair: Pair) -> list[str]:
     """Files that a boot loader reads: command lines and the like."""
-    was, now = before or {}, after or {}
+    was, now = ({row[0]: row[1:] for row in rows or ()} for rows in (before, after))
     return [
         f"{path} is {'gone' if path not in now else 'new' if path not in was else 'another'}"
         for path in dict.fromkeys([*now, *was])
