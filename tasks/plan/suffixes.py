@@ -1,2 +1,0 @@
-"""Stub."""
-def suffix(f, c): return ""
