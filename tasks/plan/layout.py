@@ -56,7 +56,7 @@ class TooSmall(BuildError):
 
     def __init__(self, name: str, has: int, needs: int, hint: str) -> None:
         what = "what is put into it takes" if name else "its partitions and their table take"
-        super().__init__(f"{_shown(has)} are too small: {what} {_shown(needs)}", hint)
+        super().__init__(f"{_shown(has)} are too small: {what} {_shown(needs, more=True)}", hint)
         self.name = name
         self.has = has
         self.needs = needs
@@ -177,6 +177,9 @@ def _up(size: int, unit: int) -> int:
     return -(-size // unit) * unit
 
 
-def _shown(size: int) -> str:
-    """A size as messages have it."""
-    return f"{size / MIB:.0f} MiB" if size % MIB == 0 else f"{size / MIB:.3f} MiB"
+def _shown(size: int, *, more: bool = False) -> str:
+    """A size as messages have it, in tenths: with `more` rounded up, so that a need is no less."""
+    unit, name = (MIB, "MiB") if size >= MIB else (1024, "KiB")
+    tenths = -(-10 * size // unit) if more else 10 * size // unit
+    whole, tenth = divmod(tenths, 10)
+    return f"{whole}.{tenth} {name}" if tenth else f"{whole} {name}"

@@ -1,7 +1,7 @@
 """A whole disk, in scratch: the table, boot code and all that lies in partitions, holes between.
 
     cache files of the parts ─┐
-    files of the project ─────┼─→ layout ─→ scratch/ENTRY.disk, scratch/ENTRY.spans
+    files of the project ─────┼─→ layout ─→ scratch/ENTRY.disk, scratch/ENTRY.made
     table, GRUB, swap headers ┘
 
 It is no entry of the cache: what is published of it is (stages/file.py), and each of its parts.
@@ -13,8 +13,8 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..builder import Builder
@@ -34,8 +34,22 @@ def path(scratch: Path, stage: Stage) -> Path:
     return scratch / f"{stage.entry}.disk"
 
 
-def _spans_path(scratch: Path, stage: Stage) -> Path:
-    return scratch / f"{stage.entry}.spans"
+def _told(scratch: Path, stage: Stage) -> Path:
+    return scratch / f"{stage.entry}.made"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What is known of a disk that was made.
+
+    `spans` are begin and end of all that belongs to a part of it, in order: between these, and only
+    there, it does not matter what a device holds that gets the disk. `private` and `doubtful` are
+    as the records of its parts have them.
+    """
+
+    spans: tuple[tuple[int, int], ...]
+    private: bool
+    doubtful: bool
 
 
 def written(builder: Builder, stage: Stage) -> Path:
@@ -46,20 +60,18 @@ def written(builder: Builder, stage: Stage) -> Path:
     return found
 
 
-def spans(builder: Builder, stage: Stage) -> list[tuple[int, int]]:
-    """Begin and end of all that belongs to a part of a disk that was made, in order.
-
-    Between these, and only there, it does not matter what a device holds that gets the disk.
-    """
+def made(builder: Builder, stage: Stage) -> Made:
+    """What is known of it; BuildError where there is none."""
     written(builder, stage)
-    found = json.loads(_spans_path(builder.scratch, stage).read_bytes())
-    return [(begin, end) for begin, end in found]
+    told = json.loads(_told(builder.scratch, stage).read_bytes())
+    spans = tuple((begin, end) for begin, end in told["spans"])
+    return Made(spans=spans, private=told["private"], doubtful=told["doubtful"])
 
 
 def drop(builder: Builder, stage: Stage) -> None:
     """Remove a disk's file, and what is known of it."""
     files.remove(path(builder.scratch, stage))
-    files.remove(_spans_path(builder.scratch, stage))
+    files.remove(_told(builder.scratch, stage))
 
 
 # ---------------------------------------------------------------- the stage
@@ -71,27 +83,32 @@ def build(job: DiskJob, builder: Builder) -> None:
         disk = _opened(job, builder, opened)
         builder.log.need_room("scratch", disk.used, f"writing disk {job.disk.name}")
         target = path(builder.scratch, job.stage)
-        # No sync: scratch does not outlive this process.
+        # No sync: scratch does not outlive this process. What is told of it is there before it.
         with files.written(target, mode=0o600, sync=False) as temporary:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CLOEXEC)
             try:
                 os.ftruncate(descriptor, disk.layout.size)
-                found = sorted(_write(disk, builder, descriptor))
+                spans = _joined(sorted(_write(disk, builder, descriptor)))
             finally:
                 os.close(descriptor)
-    told = _spans_path(builder.scratch, job.stage)
-    with files.written(told, mode=0o600, sync=False) as temporary:
-        temporary.write_text(json.dumps(_joined(found)), encoding="ascii")
+            told = Made(
+                spans=spans,
+                private=any(bool(entry.facts.get("private")) for entry in disk.parts.values()),
+                doubtful=any(entry.doubtful for entry in disk.parts.values()),
+            )
+            with files.written(_told(builder.scratch, job.stage), sync=False) as beside:
+                beside.write_text(json.dumps(asdict(told)), encoding="ascii")
 
 
-def _joined(found: list[tuple[int, int]]) -> list[list[int]]:
-    joined: list[list[int]] = []
+def _joined(found: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """The same spans, in order, those that touch as one."""
+    joined: list[tuple[int, int]] = []
     for begin, end in found:
         if joined and begin <= joined[-1][1]:
-            joined[-1][1] = max(end, joined[-1][1])
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
         else:
-            joined.append([begin, end])
-    return joined
+            joined.append((begin, end))
+    return tuple(joined)
 
 
 @dataclass(frozen=True, kw_only=True)

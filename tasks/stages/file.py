@@ -33,7 +33,7 @@ def build(job: FileJob, builder: Builder) -> None:
     """Make a file of a disk, which is in scratch, and put it into the cache."""
     disk = disks.written(builder, job.disk)
     make = MAKERS.get(job.file.format)
-    folder = builder.scratch / f"{job.stage.entry}.made"
+    folder = builder.scratch / f"{job.stage.entry}.file"
     remove(folder)
     folder.mkdir(mode=0o700)
     try:
@@ -52,13 +52,13 @@ def build(job: FileJob, builder: Builder) -> None:
 def _keep(job: FileJob, builder: Builder, source: Path, size: int) -> None:
     """Pack it into the cache, with what its record has."""
     file, cache, log = job.file, builder.cache, builder.log
+    made = disks.made(builder, job.disk)
     facts: dict[str, Any] = {
         "format": file.format,
         "container": file.container,
         "disk": {"size": size},
-        "private": any(cache.require(one).facts.get("private") for one in job.below),
+        "private": made.private,
     }
-    doubtful = builder.trees.standing(job.below).doubtful
     total = source.stat().st_size
     if file.container == "raw":
         log.need_room("cache", holes.used(source), f"keeping file {file.name}")
@@ -68,7 +68,7 @@ def _keep(job: FileJob, builder: Builder, source: Path, size: int) -> None:
         log.count(100 * done // (total or 1), 100, "percent")
 
     digest: list[str] = []
-    with cache.put(job.stage, facts, lambda: digest[0], doubtful=doubtful) as target:
+    with cache.put(job.stage, facts, lambda: digest[0], doubtful=made.doubtful) as target:
         packed = compress.compress(
             source, target, container=file.container, level=file.level, progress=far
         )
@@ -117,7 +117,7 @@ def _vhd(job: FileJob, builder: Builder, disk: Path, target: Path) -> None:
 
 def _bmap(job: FileJob, builder: Builder, disk: Path, target: Path) -> None:
     builder.log.step("mapping blocks")
-    spans = disks.spans(builder, job.disk)
+    spans = disks.made(builder, job.disk).spans
     with disk.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         target.write_text(bmap.text_of(file.fileno(), size, spans), encoding="ascii")
