@@ -1,0 +1,129 @@
+"""A disk as people take it: raw, qcow2, VHD or VMDK, packed or not; and the raw disk's block map.
+
+scratch/ENTRY.disk ─→ qemu-img, or a footer ─→ gzip | zstd | xz | as it is ─→ the cache
+                                               (one read: digests)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..builder import Builder
+from ..errors import BuildError
+from ..formats import bmap, compress, extents, vhd, vmdk
+from ..host import holes
+from ..host.files import remove
+from ..host.process import run
+from ..plan import fstab
+from ..plan.top_jobs import FileJob
+from . import disk as disks
+
+QCOW2 = ("compat=1.1", "compression_type=zstd", "cluster_size=64k")
+"""Options of qemu-img, in full: a later version's defaults may be others. QEMU 5.1 reads these."""
+
+VMDK = ("subformat=streamOptimized", "adapter_type=lsilogic")
+"""What VMware imports; of its adapters, one that all its products have."""
+
+
+def build(job: FileJob, builder: Builder) -> None:
+    """Make a file of a disk, which is in scratch, and put it into the cache."""
+    disk = disks.written(builder, job.disk)
+    make = MAKERS.get(job.file.format)
+    folder = builder.scratch / f"{job.stage.entry}.file"
+    remove(folder)
+    folder.mkdir(mode=0o700)
+    try:
+        source = disk
+        if make is not None:
+            source = folder / vmdk.NAME
+            builder.log.need_room(
+                "scratch", holes.used(disk), f"making {job.file.format} of disk {job.disk.name}"
+            )
+            make(job, builder, disk, source)
+        _keep(job, builder, source, disk.stat().st_size)
+    finally:
+        remove(folder)
+
+
+def _keep(job: FileJob, builder: Builder, source: Path, size: int) -> None:
+    """Pack it into the cache, with what its record has."""
+    file, cache, log = job.file, builder.cache, builder.log
+    made = disks.made(builder, job.disk)
+    facts: dict[str, Any] = {
+        "format": file.format,
+        "container": file.container,
+        "disk": {"size": size},
+        "private": made.private,
+    }
+    total = source.stat().st_size
+    if file.container == "raw":
+        log.need_room("cache", holes.used(source), f"keeping file {file.name}")
+    log.step(f"packing {total / 1e6:.0f} MB")
+
+    def far(done: int) -> None:
+        log.count(100 * done // (total or 1), 100, "percent")
+
+    digest: list[str] = []
+    with cache.put(job.stage, facts, lambda: digest[0], doubtful=made.doubtful) as target:
+        packed = compress.compress(
+            source, target, container=file.container, level=file.level, progress=far
+        )
+        facts |= {"raw": asdict(packed.raw), "packed": asdict(packed.container)}
+        digest.append(packed.container.sha256)
+
+
+# ---------------------------------------------------------------- formats
+
+
+def _convert(job: FileJob, builder: Builder, disk: Path, target: Path, *how: str) -> None:
+    """Let qemu-img write another format, told what it reads: of a raw disk it follows no name.
+
+    Without -W: out of order, the same content has other bytes each time.
+    """
+    builder.log.step(f"converting to {job.file.format}")
+    argv = ["qemu-img", "convert", "-f", "raw", *how, str(disk), str(target)]
+    with builder.log.watched(holes.used(disk), "percent", lambda: target.stat().st_blocks * 512):
+        run(argv, log=builder.log, what=f"qemu-img, which makes file {job.file.name},")
+
+
+def _qcow2(job: FileJob, builder: Builder, disk: Path, target: Path) -> None:
+    _convert(job, builder, disk, target, "-O", "qcow2", "-c", "-o", ",".join(QCOW2))
+
+
+def _vmdk(job: FileJob, builder: Builder, disk: Path, target: Path) -> None:
+    _convert(job, builder, disk, target, "-O", "vmdk", "-o", ",".join(VMDK))
+    with target.open("r+b") as file:
+        vmdk.settle(file, job.disk.key)
+
+
+def _vhd(job: FileJob, builder: Builder, disk: Path, target: Path) -> None:
+    """The disk and a footer."""
+    size = disk.stat().st_size
+    if size > vhd.LARGEST:
+        raise BuildError(
+            f"{job.spec}: disks.{job.disk.name}: {size >> 30} GiB are more than a VHD holds, which "
+            f"is {vhd.LARGEST >> 30} GiB",
+            "make the disk smaller, or publish it in another format",
+        )
+    builder.log.step("copying the disk")
+    with disk.open("rb") as source, target.open("wb") as copy:
+        extents.put(source.fileno(), size, copy.fileno(), 0)
+        extents.write(copy.fileno(), vhd.footer(size, fstab.uuid_of(job.disk.key)), size)
+
+
+def _bmap(job: FileJob, builder: Builder, disk: Path, target: Path) -> None:
+    builder.log.step("mapping blocks")
+    spans = disks.made(builder, job.disk).spans
+    with disk.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        target.write_text(bmap.text_of(file.fileno(), size, spans), encoding="ascii")
+
+
+Maker = Callable[[FileJob, Builder, Path, Path], None]
+
+MAKERS: dict[str, Maker] = {"qcow2": _qcow2, "vhd": _vhd, "vmdk": _vmdk, "bmap": _bmap}
+"""What makes each format but raw, which the disk is."""
