@@ -10,14 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..spec.disks import Disk, DiskFile, Partition
+from ..spec.disks import MIB, Disk, DiskFile, Partition
 from ..spec.model import Spec
 from . import guids, loaders
 from .containers import container_tools, keyed_level
+from .layout import CORE
 from .lockfile import Lock
 from .recipes import stage_of
 from .stage import Host, Product, Stage
 from .suffixes import suffix
+
+ESP_SIZE = {"grub": 64 * MIB, "systemd-boot": 256 * MIB, "uki": 256 * MIB}
+"""Of an EFI system partition whose size the spec leaves out."""
 
 FORMAT_TOOL = {"raw": "", "qcow2": "qemu-img", "vhd": "", "vmdk": "qemu-img", "bmap": ""}
 """What decides the bytes of a format, beside Strata."""
@@ -77,43 +81,56 @@ def _parts(
     found: dict[str, Stage] = {
         one.name: filesystems[one.mount] for one in disk.partitions if one.kind == "filesystem"
     }
-    below = tree[: loaders.layer_of(disk, spec, lock)]
-    verity = disk.of_kind("verity")
     hashes = None
-    if verity is not None:
-        root = next(one for one in disk.filesystems if one.mount == "/")
-        hashes = stage_of(
-            "verity",
-            disk.name,
-            ".verity",
-            {
-                "filesystem": found[root.name].key,
-                **loaders.verity_inputs(spec, disk),
-                **_tools(host, "veritysetup"),
-            },
-            on=[found[root.name]],
-        )
+    if (verity := disk.of_kind("verity")) is not None:
+        hashes = _verity(spec, disk, verity, filesystems["/"], host)
         found[verity.name] = hashes
-    if (esp := disk.of_kind("esp")) is not None:
-        found[esp.name] = stage_of(
-            "esp",
-            disk.name,
-            ".img",
-            {
-                **loaders.esp_inputs(spec, disk),
-                **({"verity": hashes.key} if hashes else {}),
-                **_tools(host, *loaders.ESP_TOOLS),
-                "epoch": host.epoch,
-            },
-            parent=below[-1],
-            on=[*below, *([hashes] if hashes else [])],
-        )
+    esp = disk.of_kind("esp")
+    if esp is not None and disk.loader != "none":
+        found[esp.name] = _esp(spec, disk, esp, lock, host, tree, hashes)
     if "bios" in disk.firmware and disk.loader == "grub":
         bios = disk.of_kind("bios")
-        found[bios.name if bios else "bios"] = stage_of(
-            "bios", disk.name, ".img", loaders.bios_inputs(spec, disk), parent=below[-1], on=below
+        inputs = {**loaders.bios_inputs(spec, disk), "epoch": host.epoch}
+        below = tree[: loaders.layer_of(disk, spec, lock, "bios", host.files)]
+        found[bios.name if bios else CORE] = stage_of(
+            "bios", disk.name, ".img", inputs, parent=below[-1], on=below
         )
     return found
+
+
+def _verity(spec: Spec, disk: Disk, part: Partition, filesystem: Stage, host: Host) -> Stage:
+    uuid = guids.verity_uuid(spec, disk)
+    inputs = {
+        **loaders.verity_inputs(filesystem, uuid=uuid, salt=guids.verity_salt(spec, disk)),
+        **_tools(host, *loaders.VERITY_TOOLS),
+    }
+    return stage_of("verity", disk.name, ".verity", inputs, on=[filesystem])
+
+
+def _esp(
+    spec: Spec,
+    disk: Disk,
+    part: Partition,
+    lock: Lock,
+    host: Host,
+    tree: Sequence[Stage],
+    hashes: Stage | None,
+) -> Stage:
+    below = tree[: loaders.layer_of(disk, spec, lock, "esp", host.files)]
+    inputs = {
+        **loaders.esp_inputs(
+            spec,
+            disk,
+            lock,
+            size=part.size or ESP_SIZE[disk.loader],
+            serial=guids.esp_serial(spec, disk),
+            verity=hashes,
+        ),
+        **_tools(host, *loaders.ESP_TOOLS),
+        "epoch": host.epoch,
+    }
+    on = [*below, *([hashes] if hashes else [])]
+    return stage_of("esp", disk.name, ".img", inputs, parent=below[-1], on=on)
 
 
 def _tools(host: Host, *names: str) -> dict[str, Any]:
