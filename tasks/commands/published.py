@@ -38,8 +38,9 @@ def published(
 ) -> list[Published]:
     """What is not as a build would leave it; `last` are the files of the last build that is known.
 
-    `hits` are the entries of what is published that the cache has. What a build writes anew only since the
-    lock or the spec says something else, beside an image, is not told: that is no file's fault.
+    `hits` are the entries of what is published that the cache has. What a build writes anew only
+    since the lock or the spec says something else, beside an image, is not told: that is no file's
+    fault.
     """
     known = known_files(session.out) or last
     folder = os.path.relpath(session.out, session.root)

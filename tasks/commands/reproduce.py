@@ -67,7 +67,7 @@ def reproduce(session: Session) -> None:
 def _above(
     session: Session, fresh: Session, stage: Stage, drawn: Drawn, log: Log
 ) -> tuple[Verdict, bool]:
-    """How a stage above the tree differs from what is published or cached; whether that is known."""
+    """How a stage above the tree differs from what is published or cached; if that is known."""
     new = fresh.cache.require(stage)
     products = [one for one in session.plan.products if one.stage == stage]
     if stage.kind in ("image", "filesystem"):

@@ -1,3 +1,9 @@
 """Stub."""
-def test_stages(spec, stages, host): return []
-def tools(spec): return set()
+
+
+def test_stages(spec, stages, host):
+    return []
+
+
+def tools(spec):
+    return set()

@@ -10,7 +10,6 @@ import re
 import shlex
 from collections.abc import Sequence
 from functools import cmp_to_key
-from typing import NamedTuple
 
 from ..debian.ordering import compared
 from ..formats.table import FILESYSTEMS
@@ -18,21 +17,11 @@ from ..spec.disks import Disk, Partition
 from ..spec.model import Spec
 from . import guids
 from .entries import Entry, made_file, made_link
+from .fstab import Row
 from .lockfile import Lock
 
 VERITY_ROOT = "/dev/mapper/root"
 """Where systemd-veritysetup-generator(8) has the root filesystem."""
-
-
-class Row(NamedTuple):
-    """A line of fstab(5), as values."""
-
-    source: str
-    mount: str
-    type: str
-    options: str
-    dump: int
-    check: int
 
 
 # ---------------------------------------------------------------- what is asked of a spec

@@ -1,3 +1,9 @@
 """Stub."""
-def export_stages(spec, tree, host): return []
-def tools(export): return set()
+
+
+def export_stages(spec, tree, host):
+    return []
+
+
+def tools(export):
+    return set()

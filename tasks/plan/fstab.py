@@ -30,8 +30,8 @@ UNCHECKED = ("xfs", "btrfs")
 def wanted(spec: Spec, files: Mapping[str, Sequence[Sequence[Any]]]) -> bool:
     """Whether Strata makes /etc/fstab; `files` are the identities of what layers give.
 
-    Where the spec does not say: for disks and for more than one image, unless a layer's files give it. In a tree
-    that is only unpacked nothing runs, so nothing is written into it unasked.
+    Where the spec does not say: for disks and for more than one image, unless a layer's files give
+    it. In a tree that is only unpacked nothing runs, so nothing is written into it unasked.
     """
     if spec.settings.fstab is not None:
         return spec.settings.fstab

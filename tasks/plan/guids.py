@@ -7,7 +7,6 @@ stays when its content changes.
 from __future__ import annotations
 
 import hashlib
-import hashlib
 import uuid
 
 from ..formats.table import FILESYSTEMS

@@ -7,7 +7,6 @@ from typing import Any
 
 from ..spec.disks import Disk, DiskFile
 from ..spec.model import Spec
-from . import booting
 from .disks import block_map
 from .filesystems import filesystems
 from .job import ImageJob, Job
@@ -67,20 +66,23 @@ def disk_of(spec: Spec, name: str) -> Disk:
 def _esp(stage: Stage, spec: Spec, plan: Plan) -> Job:
     disk = disk_of(spec, stage.name)
     hashes = [one for one in plan.below(stage) if one.kind == "verity"]
+    inputs = stage.inputs
     return EspJob(
         **_common(stage, spec, plan),
-        **booting.esp(spec, disk),
         disk=disk,
+        size=inputs["size"],
+        serial=inputs["serial"],
+        texts=inputs["texts"],
+        cmdline=inputs["cmdline"],
         verity=hashes[0] if hashes else None,
     )
 
 
 def _bios(stage: Stage, spec: Spec, plan: Plan) -> Job:
-    disk = disk_of(spec, stage.name)
     return BiosJob(
         **_common(stage, spec, plan),
-        config=booting.bios_config(spec, disk),
-        modules=booting.bios_modules(disk),
+        config=stage.inputs["config"],
+        modules=tuple(stage.inputs["modules"]),
     )
 
 

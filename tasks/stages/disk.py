@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from ..plan.stage import Stage
 from ..plan.top_jobs import DiskJob
 from ..spec.disks import Partition
 from ..store.record import Entry
+
+_WRITING = threading.Lock()
 
 
 def path(scratch: Path, stage: Stage) -> Path:
@@ -66,6 +69,14 @@ def made(builder: Builder, stage: Stage) -> Made:
     told = json.loads(_told(builder.scratch, stage).read_bytes())
     spans = tuple((begin, end) for begin, end in told["spans"])
     return Made(spans=spans, private=told["private"], doubtful=told["doubtful"])
+
+
+def ensured(job: DiskJob, builder: Builder) -> Path:
+    """The file of a disk, which is written unless it is there: a fleet's worker has none yet."""
+    with _WRITING:
+        if not path(builder.scratch, job.stage).is_file():
+            build(job, builder)
+    return path(builder.scratch, job.stage)
 
 
 def drop(builder: Builder, stage: Stage) -> None:

@@ -21,6 +21,7 @@ from ..host.process import run
 from ..plan import fstab
 from ..plan.top_jobs import FileJob
 from . import disk as disks
+from .facts import common
 
 QCOW2 = ("compat=1.1", "compression_type=zstd", "cluster_size=64k")
 """Options of qemu-img, in full: a later version's defaults may be others. QEMU 5.1 reads these."""
@@ -31,7 +32,7 @@ VMDK = ("subformat=streamOptimized", "adapter_type=lsilogic")
 
 def build(job: FileJob, builder: Builder) -> None:
     """Make a file of a disk, which is in scratch, and put it into the cache."""
-    disk = disks.written(builder, job.disk)
+    disk = disks.ensured(job.disk, builder)
     make = MAKERS.get(job.file.format)
     folder = builder.scratch / f"{job.stage.entry}.file"
     remove(folder)
@@ -41,7 +42,9 @@ def build(job: FileJob, builder: Builder) -> None:
         if make is not None:
             source = folder / vmdk.NAME
             builder.log.need_room(
-                "scratch", holes.used(disk), f"making {job.file.format} of disk {job.disk.name}"
+                "scratch",
+                holes.used(disk),
+                f"making {job.file.format} of disk {job.disk.disk.name}",
             )
             make(job, builder, disk, source)
         _keep(job, builder, source, disk.stat().st_size)
@@ -52,12 +55,11 @@ def build(job: FileJob, builder: Builder) -> None:
 def _keep(job: FileJob, builder: Builder, source: Path, size: int) -> None:
     """Pack it into the cache, with what its record has."""
     file, cache, log = job.file, builder.cache, builder.log
-    made = disks.made(builder, job.disk)
     facts: dict[str, Any] = {
         "format": file.format,
         "container": file.container,
         "disk": {"size": size},
-        "private": made.private,
+        **common(job, builder),
     }
     total = source.stat().st_size
     if file.container == "raw":
@@ -68,7 +70,7 @@ def _keep(job: FileJob, builder: Builder, source: Path, size: int) -> None:
         log.count(100 * done // (total or 1), 100, "percent")
 
     digest: list[str] = []
-    with cache.put(job.stage, facts, lambda: digest[0], doubtful=made.doubtful) as target:
+    with cache.put(job.stage, facts, lambda: digest[0], doubtful=builder.doubtful(job)) as target:
         packed = compress.compress(
             source, target, container=file.container, level=file.level, progress=far
         )
@@ -97,7 +99,7 @@ def _qcow2(job: FileJob, builder: Builder, disk: Path, target: Path) -> None:
 def _vmdk(job: FileJob, builder: Builder, disk: Path, target: Path) -> None:
     _convert(job, builder, disk, target, "-O", "vmdk", "-o", ",".join(VMDK))
     with target.open("r+b") as file:
-        vmdk.settle(file, job.disk.key)
+        vmdk.settle(file, job.disk.stage.key)
 
 
 def _vhd(job: FileJob, builder: Builder, disk: Path, target: Path) -> None:
@@ -105,19 +107,19 @@ def _vhd(job: FileJob, builder: Builder, disk: Path, target: Path) -> None:
     size = disk.stat().st_size
     if size > vhd.LARGEST:
         raise BuildError(
-            f"{job.spec}: disks.{job.disk.name}: {size >> 30} GiB are more than a VHD holds, which "
+            f"{job.spec}: disks.{job.disk.disk.name}: {size >> 30} GiB are more than a VHD holds, which "
             f"is {vhd.LARGEST >> 30} GiB",
             "make the disk smaller, or publish it in another format",
         )
     builder.log.step("copying the disk")
     with disk.open("rb") as source, target.open("wb") as copy:
         extents.put(source.fileno(), size, copy.fileno(), 0)
-        extents.write(copy.fileno(), vhd.footer(size, fstab.uuid_of(job.disk.key)), size)
+        extents.write(copy.fileno(), vhd.footer(size, fstab.uuid_of(job.disk.stage.key)), size)
 
 
 def _bmap(job: FileJob, builder: Builder, disk: Path, target: Path) -> None:
     builder.log.step("mapping blocks")
-    spans = disks.made(builder, job.disk).spans
+    spans = disks.made(builder, job.disk.stage).spans
     with disk.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         target.write_text(bmap.text_of(file.fileno(), size, spans), encoding="ascii")

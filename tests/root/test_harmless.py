@@ -13,7 +13,8 @@ import yaml
 from support.world import World
 from tasks.errors import BuildError
 from tasks.host.log import Log
-from tasks.plan.jobs import image_job
+from tasks.plan.job import ImageJob
+from tasks.plan.jobs import job_of
 from tasks.session.session import Session
 from tasks.stages.image import build
 
@@ -97,7 +98,9 @@ def test_what_an_option_names_is_no_file_of_the_host(
     said = ""
     try:
         with Log(None) as log:
-            build(image_job(session.spec, session.plan, 1), session.builder(log))
+            job = job_of(session.plan.images[1], session.spec, session.plan, session.mirrors)
+            assert isinstance(job, ImageJob)
+            build(job, session.builder(log))
     except BuildError as error:
         said = str(error)
     finally:

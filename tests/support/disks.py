@@ -9,15 +9,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import pytest
-
 from tasks.builder import Builder, Reach
 from tasks.host.log import Log
 from tasks.plan.stage import Stage
 from tasks.plan.top_jobs import DiskJob, FileJob
 from tasks.rootfs.overlay import Trees
 from tasks.spec.disks import Disk, DiskFile, Partition
-from tasks.store import record
 from tasks.store.cache import Cache
 from tasks.store.seen import SeenFiles
 
@@ -70,19 +67,6 @@ def grub(core_sectors: int = 200) -> bytes:
 def stage(kind: str, name: str, suffix: str, **inputs: Any) -> Stage:
     key = hashlib.sha256(f"{kind} {name} {suffix} {inputs}".encode()).hexdigest()[:32]
     return Stage(kind=kind, name=name, key=key, inputs={"stage": kind, **inputs}, suffix=suffix)
-
-
-def believed(patch: pytest.MonkeyPatch) -> None:
-    """Let records of these kinds be, whatever the store knows of them."""
-    for kind in ("image", "file"):
-        patch.setitem(record.FOLDERS, kind, "images")
-    pattern = record.OWN["images"].pattern
-    patch.setitem(
-        record.OWN,
-        "images",
-        record.re.compile(rf"{pattern}|file-[0-9a-f]{{32}}\.[a-z0-9.]+"),
-    )
-    patch.setattr(record, "_check_facts", lambda _kind, _facts: None)
 
 
 def builder(folder: Path) -> Builder:
@@ -139,7 +123,8 @@ def file_job(of: DiskJob, format: str, container: str = "raw", level: str = "def
         stage=stage("file", file.name, f".{format}", container=container, disk=of.stage.key),
         spec=of.spec,
         arch=of.arch,
-        disk=of.stage,
+        made_of=tuple(of.parts.values()),
+        disk=of,
         file=file,
     )
 

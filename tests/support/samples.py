@@ -17,8 +17,8 @@ import yaml
 from tasks.formats.filesystem import Making
 from tasks.formats.footprint import Footprint
 from tasks.host.log import Log
-from tasks.plan.lockfile import Lock, LockedLayer, LockedRepo, Record
 from tasks.plan.containers import GZIP_TOOL
+from tasks.plan.lockfile import Lock, LockedLayer, LockedRepo, Record
 from tasks.plan.plan import tools_for
 from tasks.plan.stage import Host
 from tasks.spec.load import load_spec

@@ -30,9 +30,7 @@ def plan(base: str, layers: str, image: str) -> Plan:
     images = (replace(stage("image", image, tree[-1]), on=on),)
     lock = Lock(inputs="", arch="amd64", repos=(), base=(), layers=())
     products = tuple(Product(name="x.img", stage=one) for one in images)
-    return Plan(
-        lock=lock, base=below, layers=tuple(tree[1:]), tops=images, products=products
-    )
+    return Plan(lock=lock, base=below, layers=tuple(tree[1:]), tops=images, products=products)
 
 
 PLANS = {

@@ -16,8 +16,8 @@ from support.made import told
 from support.samples import record
 from tasks.errors import BuildError
 from tasks.plan import fstab, job_json
-from tasks.plan.job import ImageJob
 from tasks.plan.entries import layer_entries
+from tasks.plan.job import ImageJob
 from tasks.plan.jobs import job_of, settings_job
 from tasks.plan.plan import make_plan
 from tasks.plan.settings import settings_identity
