@@ -1,0 +1,265 @@
+"""An EFI system partition: a FAT with a boot loader, and what that reads.
+
+the tree's files ─┐
+texts of the plan ┼→ a folder ─→ mkfs.vfat, mtools ─→ read again ─→ cache
+kernels, a UKI ───┘
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cmp_to_key
+from pathlib import Path
+
+from ..builder import Builder
+from ..debian.ordering import compared
+from ..errors import BuildError
+from ..formats import vfat
+from ..formats.ext import environment
+from ..formats.filesystem import SCRIPTS
+from ..formats.footprint import MIB
+from ..host import etc
+from ..host.files import remove
+from ..host.process import run
+from ..plan.loaders import EFI, GRUB
+from ..plan.top_jobs import EspJob
+from . import uki
+from .parts import Tree, copy, epoch_of, keep, tree_of, work_folder
+
+SHIM = "/usr/lib/shim"
+SYSTEMD_BOOT = "/usr/lib/systemd/boot/efi"
+
+
+def build(job: EspJob, builder: Builder) -> None:
+    """Make the partition and put it into the cache."""
+    where = f"disks.{job.disk.name}"
+    tree = tree_of(job, builder, f"{where}.loader: {job.disk.loader}")
+    epoch = max(epoch_of(job, builder), FIRST)
+    private = etc.make(builder.scratch / f"{job.stage.entry}.etc")
+    try:
+        with work_folder(job, builder, "esp") as folder, work_folder(job, builder, "made") as made:
+            filling = Filling(job=job, builder=builder, tree=tree, folder=folder, made=made)
+            filling.fill()
+            kind = shape(job.size, job.disk.sector)
+            needed = kind.needed(folder)
+            if needed > job.size:
+                raise BuildError(
+                    f"{job.spec}: {where}.partitions: an EFI system partition of "
+                    f"{job.size / MIB:.0f} MiB does not hold the {job.disk.loader} loader and its "
+                    f"files, which take {-(-needed // MIB)} MiB",
+                    f"give it a size of {-(-needed * 2 // (16 * MIB)) * 16}M, which has room for a "
+                    "second kernel",
+                )
+            raw = made / "esp.img"
+            with raw.open("wb") as file:
+                file.truncate(job.size)
+            dated(folder, epoch)
+            env = environment(epoch, made / "mke2fs.conf")
+            builder.log.step("making the EFI system partition")
+            argv = ["mkfs.vfat", "--invariant", "-i", job.serial, "-n", "ESP", *kind.options]
+            empty = made / "empty"
+            empty.mkdir()
+            run(etc.argv(private, [*argv, str(raw)]), log=builder.log, env=env, cwd=empty)
+            script = ["/bin/bash", str(SCRIPTS / "fill-vfat.sh"), str(raw)]
+            run(etc.argv(private, script), log=builder.log, env=env, cwd=folder, typed="")
+            if lost := vfat.lost(raw, sizes(folder)):
+                raise BuildError(f"{job.spec}: {where}: mtools wrote {lost} otherwise")
+            keep(job, builder, raw, {"serial": job.serial, "kernels": filling.kernels})
+    finally:
+        remove(private)
+
+
+FIRST = 315532800
+"""1980-01-01: no date of a FAT is older."""
+
+
+def dated(folder: Path, epoch: int) -> None:
+    """Give all that is below a folder one date, in seconds."""
+    for path in (*folder.rglob("*"), folder):
+        os.utime(path, (epoch, epoch))
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Size of each file by its path below a folder, -1 for each folder."""
+    return {
+        str(path.relative_to(folder)): -1 if path.is_dir() else path.stat().st_size
+        for path in folder.rglob("*")
+    }
+
+
+# ---------------------------------------------------------------- the filesystem's shape
+
+FAT32 = 65525
+"""Clusters that make a FAT a FAT32: with fewer it is read as FAT16 (fatgen103)."""
+
+LARGE = 260 * MIB
+"""From here on mkfs.vfat(8) takes clusters of 4 KiB for a FAT32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """How a FAT is made: its kind, and bytes of a sector and of a cluster."""
+
+    bits: int
+    sector: int
+    cluster: int
+
+    @property
+    def options(self) -> list[str]:
+        """mkfs.vfat's."""
+        return [
+            *("-F", str(self.bits)),
+            *("-S", str(self.sector)),
+            *("-s", str(self.cluster // self.sector)),
+        ]
+
+    def needed(self, folder: Path) -> int:
+        """Bytes of a filesystem that holds all that is in a folder."""
+        found = sizes(folder)
+        # A folder takes 32 bytes for each 13 characters of a name: 16 KiB are more than enough.
+        data = sum(
+            max(1, -(-size // self.cluster)) if size >= 0 else -(-(16 << 10) // self.cluster)
+            for size in found.values()
+        )
+        clusters = data + 64
+        table = -(-clusters * self.bits // 8 // self.sector) * self.sector
+        return clusters * self.cluster + 2 * table + 64 * self.sector
+
+
+def shape(size: int, sector: int) -> Shape:
+    """How a FAT of so many bytes is made: FAT32 where it is large enough for one, else FAT16."""
+    # Two tables of four bytes a cluster, and the reserved sectors.
+    smallest = FAT32 * (sector + 8) + 64 * sector
+    if size >= smallest:
+        large = size >= LARGE and sector < 4096
+        return Shape(bits=32, sector=sector, cluster=8 * sector if large else sector)
+    cluster = sector
+    while size // cluster > FAT32 - 16:
+        cluster *= 2
+    return Shape(bits=16, sector=sector, cluster=cluster)
+
+
+# ---------------------------------------------------------------- what is on it
+
+
+@dataclass(kw_only=True)
+class Filling:
+    """The folder that becomes the partition."""
+
+    job: EspJob
+    builder: Builder
+    tree: Tree
+    folder: Path
+    made: Path
+    """A folder for what the tree's own tools make."""
+
+    @property
+    def kernels(self) -> list[str]:
+        """The releases of the kernels in it, the newest first."""
+        if self.job.disk.loader == "grub":
+            return []
+        return kernels(self.tree)[: 1 if self.job.disk.loader == "uki" else None]
+
+    def fill(self) -> None:
+        """Put all of it there."""
+        {"grub": self._grub, "systemd-boot": self._systemd_boot, "uki": self._uki}[
+            self.job.disk.loader
+        ]()
+        for path, text in sorted(self.job.texts.items()):
+            self._write(path, text)
+
+    def _write(self, path: str, text: str) -> None:
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+
+    def _put(self, source: str, package: str, *targets: str) -> None:
+        found = self.tree.need(source, package)
+        for target in targets:
+            copy(found, self.folder / target)
+
+    def _shim(self, *folders: str) -> None:
+        """shim where firmware looks for a loader, and what it starts where its keys are wanted."""
+        arch = EFI[self.job.arch]
+        boot = f"EFI/BOOT/BOOT{arch.upper()}.EFI"
+        copies = [f"{folder}/shim{arch}.efi" for folder in folders]
+        self._put(f"{SHIM}/shim{arch}.efi.signed", "shim-signed", boot, *copies)
+        helper = f"shim-helpers-{self.job.arch}-signed"
+        for folder in ("EFI/BOOT", *folders):
+            self._put(f"{SHIM}/mm{arch}.efi.signed", helper, f"{folder}/mm{arch}.efi")
+        # Not in EFI/BOOT, where shim would start it first: it writes into the firmware's variables
+        # and, with a TPM, starts the machine anew.
+        for folder in folders:
+            self._put(f"{SHIM}/fb{arch}.efi.signed", helper, f"{folder}/fb{arch}.efi")
+            entry = self.tree.find(f"{SHIM}/BOOT{arch.upper()}.CSV")
+            if entry is not None:
+                copy(entry, self.folder / folder / f"BOOT{arch.upper()}.CSV")
+
+    def _grub(self) -> None:
+        arch = EFI[self.job.arch]
+        # The folder of its grub.cfg is the one that it was built to look in.
+        folders = sorted({os.path.dirname(path) for path in self.job.texts})
+        self._shim(*folders)
+        package = f"grub-efi-{self.job.arch}-signed"
+        signed = f"/usr/lib/grub/{GRUB[self.job.arch]}-signed/grub{arch}.efi.signed"
+        for folder in ("EFI/BOOT", *folders):
+            self._put(signed, package, f"{folder}/grub{arch}.efi")
+
+    def _systemd_boot(self) -> None:
+        arch = EFI[self.job.arch]
+        name = f"systemd-boot{arch}.efi"
+        # bootctl(1) knows it by this place.
+        own = f"EFI/systemd/{name}"
+        signed = self.tree.find(f"{SYSTEMD_BOOT}/{name}.signed")
+        if signed is not None and self.tree.find(f"{SHIM}/shim{arch}.efi.signed") is not None:
+            self._shim()
+            # What shim starts has GRUB's name.
+            for target in (f"EFI/BOOT/grub{arch}.efi", own):
+                copy(signed, self.folder / target)
+        else:
+            boot = f"EFI/BOOT/BOOT{arch.upper()}.EFI"
+            self._put(f"{SYSTEMD_BOOT}/{name}", "systemd-boot-efi", boot, own)
+        token = str(self.job.stage.inputs["vendor"])
+        title = uki.os_release(self.tree).get("PRETTY_NAME", "Linux")
+        for release in self._needed_kernels():
+            place = f"{token}/{release}"
+            initrd = f"initrd.img-{release}"
+            self._put(f"/boot/vmlinuz-{release}", "the kernel", f"{place}/linux")
+            self._put(f"/boot/{initrd}", "initramfs-tools", f"{place}/{initrd}")
+            # As kernel-install(8) of Debian writes it, which replaces it then.
+            lines = {
+                "title": title,
+                "version": release,
+                "sort-key": token,
+                "options": self.job.cmdline,
+                "linux": f"/{place}/linux",
+                "initrd": f"/{place}/{initrd}",
+            }
+            text = "".join(f"{key:<10} {value}\n" for key, value in lines.items())
+            self._write(f"loader/entries/{token}-{release}.conf", text)
+
+    def _uki(self) -> None:
+        arch = EFI[self.job.arch]
+        (release, *_others) = self._needed_kernels()
+        image = uki.make(self.job, self.builder, self.tree, self.made, release)
+        copy(image, self.folder / f"EFI/BOOT/BOOT{arch.upper()}.EFI")
+
+    def _needed_kernels(self) -> list[str]:
+        found = self.kernels
+        if not found:
+            raise BuildError(
+                f"{self.tree.where}: the tree has no kernel /boot/vmlinuz-…",
+                f"add linux-image-{self.job.arch} to packages",
+            )
+        return found
+
+
+def kernels(tree: Tree) -> list[str]:
+    """The releases of the kernels in /boot of a tree, the newest first."""
+    found = (name.removeprefix("vmlinuz-") for name in tree.names("/boot") if _kernel(name))
+    return sorted(found, key=cmp_to_key(compared), reverse=True)
+
+
+def _kernel(name: str) -> bool:
+    return name.startswith("vmlinuz-") and not vfat.unfit(name, 0o100644, 0)
