@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..errors import BuildError
-from ..formats.options import check_options
-from ..formats.table import FILESYSTEMS
 from . import given, zones
 from .debconf import check_answer
+from .disk_rules import check_above
+from .image_rules import check_filesystem
 from .images import Image
 from .machine_rules import PASSWORD_LIMIT, check_machine
 from .model import File, Layer, Repo, Spec, masked
+from .published import PUBLISHED
 from .words import field_of_layer
 
 VARIANTS = {
@@ -29,12 +29,6 @@ VARIANTS = {
 
 LARGEST = 16 << 40
 """Bytes of the largest ext4 with blocks of 4 KiB."""
-
-
-PUBLISHED = ("packages.txt", "SHA256SUMS", "build.json", "host.json", "log",
-             "sbom.cdx.json", "sbom.spdx.json", "provenance.json", "provenance.intoto.jsonl",
-             "SHA256SUMS.sig", "sbom.cdx.json.sig", "sbom.spdx.json.sig")  # fmt: skip
-"""What out/NAME/ holds beside the images and NAME.yaml."""
 
 
 PATH_LIMIT, NAME_LIMIT = 4095, 255
@@ -144,7 +138,8 @@ def check_spec(spec: Spec) -> None:
         raise BuildError(
             f"{path}: root_password: longer than the {PASSWORD_LIMIT} bytes that crypt(3) takes"
         )
-    if not any(image.mount == "/" for image in spec.images):
+    check_above(spec)
+    if not spec.disks and not spec.exports and not any(one.mount == "/" for one in spec.images):
         raise BuildError(f"{path}: images: nothing is mounted at `/`", "add an image for `/`")
 
 
@@ -256,7 +251,6 @@ def _check_base(spec: Spec) -> None:
 def _check_image(spec: Spec, image: Image) -> None:
     path = spec.path
     where = f"{path}: images.{image.mount}"
-    kind = FILESYSTEMS[image.format]
     if VERSION in image.file and not spec.settings.version:
         raise BuildError(
             f"{where}.file: {VERSION}: the spec has no version",
@@ -274,20 +268,7 @@ def _check_image(spec: Spec, image: Image) -> None:
             raise BuildError(f"{where}.{name}: less than a byte")
         if size is not None and size > LARGEST:
             raise BuildError(f"{where}.{name}: larger than {LARGEST >> 40} TiB")
-    if image.pack == "direct" and not kind.direct:
-        raise BuildError(f"{where}.pack: direct works for ext2, ext3 and ext4 only")
-    if len(image.label.encode()) > kind.label_length:
-        raise BuildError(
-            f"{where}.label: {image.format} takes {kind.label_length} characters",
-            "of UTF-8: an umlaut counts as two" if not image.label.isascii() else "",
-        )
-    if kind.label_form and image.label and not re.fullmatch(kind.label_form, image.label):
-        raise BuildError(
-            f"{where}.label: {image.label!r} is none for {image.format}", kind.label_hint
-        )
-    if image.uuid and (len(image.uuid) == 9) != kind.short_uuid:
-        raise BuildError(f"{where}.uuid: {image.uuid!r} is not of {image.format}'s form")
-    check_options(image.options, kind, f"{where}.options")
+    check_filesystem(where, image)
 
 
 def _check_file(file: File, where: str) -> None:

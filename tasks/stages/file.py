@@ -107,8 +107,8 @@ def _vhd(job: FileJob, builder: Builder, disk: Path, target: Path) -> None:
     size = disk.stat().st_size
     if size > vhd.LARGEST:
         raise BuildError(
-            f"{job.spec}: disks.{job.disk.disk.name}: {size >> 30} GiB are more than a VHD holds, which "
-            f"is {vhd.LARGEST >> 30} GiB",
+            f"{job.spec}: disks.{job.disk.disk.name}: {size >> 30} GiB are more than a VHD holds, "
+            f"which is {vhd.LARGEST >> 30} GiB",
             "make the disk smaller, or publish it in another format",
         )
     builder.log.step("copying the disk")
