@@ -41,6 +41,8 @@ GROUPS = {
 """Tasks that make what stands on the tree, with what they are for; stages of kind `test` are
 `boot_test`, since `test` runs Strata's own."""
 
+BASE, LAYER = "bootstrap from the locked packages", "packages, files and scripts, on those below"
+
 NEEDS_ROOT = ("build", *GROUPS, "layer", "base")
 """Tasks that make stages; ./doit has the same names."""
 
@@ -156,25 +158,103 @@ def _planned() -> Plan | None:
         raise InvalidDodoFile(session.mask_if_known(str(error))) from error
 
 
-@create_after(executed="lock", creates=["base", "layer", *GROUPS])
-def task_stages() -> Iterator[Task]:
-    """All stages of the plan: one creator, so that each of these tasks can name the others."""
-    yield {"basename": "layer", "name": None, "doc": "packages, files, scripts, on those below"}
-    for group, does in GROUPS.items():
-        yield {"basename": group, "name": None, "doc": does}
+def _stages(group: str) -> Iterator[Task]:
+    """The tasks of one kind of stage; while tasks run, those of all kinds at once.
+
+    doit makes the tasks of a creator when it comes to one of them, and each may name others: so
+    whichever creator is asked first makes all. Its `list` asks each of them.
+    """
+    groups = ("base", "layer", *GROUPS) if Reporter.running else (group,)
+    for one in groups:
+        if one != "base":
+            yield {"basename": one, "name": None, "doc": {"layer": LAYER, **GROUPS}[one]}
     plan = _planned()
     if plan is None:
-        yield {"basename": "base", "actions": [action(_no_plan)]}
+        if "base" in groups:
+            yield {"basename": "base", "doc": BASE, "actions": [action(_no_plan)]}
         return
     for stage in plan.stages:
-        every = Reporter.selected("build") or Reporter.selected(stage.group)
-        beside = every and stage.kept and stage.kind not in TREE
-        below = [one.task for one in plan.below(stage)]
-        yield {
-            "basename": stage.group,
-            **({"name": stage.name} if stage.kind != "base" else {}),
-            **_stage(stage, below, _make_beside if beside else _make),
-        }
+        if stage.group in groups:
+            every = Reporter.selected("build") or Reporter.selected(stage.group)
+            beside = every and stage.kept and stage.kind not in TREE
+            below = [one.task for one in plan.below(stage)]
+            yield {
+                "basename": stage.group,
+                **({"name": stage.name} if stage.kind != "base" else {}),
+                **_stage(stage, below, _make_beside if beside else _make),
+            }
+
+
+@create_after(executed="lock")
+def task_base() -> Iterator[Task]:
+    """bootstrap from the locked packages"""
+    yield from _stages("base")
+
+
+@create_after(executed="lock")
+def task_layer() -> Iterator[Task]:
+    """packages, files and scripts, on those below"""
+    yield from _stages("layer")
+
+
+@create_after(executed="lock")
+def task_filesystem() -> Iterator[Task]:
+    """raw filesystem of each mount point that a disk has"""
+    yield from _stages("filesystem")
+
+
+@create_after(executed="lock")
+def task_image() -> Iterator[Task]:
+    """filesystem image of each mount point"""
+    yield from _stages("image")
+
+
+@create_after(executed="lock")
+def task_verity() -> Iterator[Task]:
+    """hash tree of a disk's root"""
+    yield from _stages("verity")
+
+
+@create_after(executed="lock")
+def task_esp() -> Iterator[Task]:
+    """EFI system partition of each disk"""
+    yield from _stages("esp")
+
+
+@create_after(executed="lock")
+def task_bios() -> Iterator[Task]:
+    """boot loader for BIOS of each disk"""
+    yield from _stages("bios")
+
+
+@create_after(executed="lock")
+def task_disk() -> Iterator[Task]:
+    """each whole disk, in scratch"""
+    yield from _stages("disk")
+
+
+@create_after(executed="lock")
+def task_file() -> Iterator[Task]:
+    """what a disk is published as"""
+    yield from _stages("file")
+
+
+@create_after(executed="lock")
+def task_blob() -> Iterator[Task]:
+    """each tree as a layer of OCI"""
+    yield from _stages("blob")
+
+
+@create_after(executed="lock")
+def task_export() -> Iterator[Task]:
+    """the tree in other forms"""
+    yield from _stages("export")
+
+
+@create_after(executed="lock")
+def task_boot_test() -> Iterator[Task]:
+    """boots of disks, with scripts that run in them"""
+    yield from _stages("boot_test")
 
 
 @create_after(executed="lock")
