@@ -14,6 +14,9 @@ from ..errors import BuildError
 
 SECTOR = 512
 
+OPTIONS = ("subformat=streamOptimized", "adapter_type=lsilogic")
+"""For qemu-img: what VMware imports; of its adapters, one that all its products have."""
+
 NAME = "disk.vmdk"
 """What the file is called inside itself; nobody looks there for it."""
 

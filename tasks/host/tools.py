@@ -41,7 +41,7 @@ TEST_TOOLS: dict[str, str] = {
     "nginx": "nginx", "docker-registry": "docker-registry",
     # What looks at disks and exports.
     "sgdisk": "gdisk", "sfdisk": "fdisk", "fsck.vfat": "dosfstools", "umoci": "umoci",
-    "unsquashfs": "squashfs-tools", "mdir": "mtools",
+    "unsquashfs": "squashfs-tools", "mdir": "mtools", "bmaptool": "bmap-tools",
 }  # fmt: skip
 
 

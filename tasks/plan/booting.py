@@ -20,6 +20,9 @@ from .entries import Entry, made_file, made_link
 from .fstab import Row
 from .lockfile import Lock
 
+GROWING = ("ext", "xfs", "btrfs")
+"""What systemd-growfs(8) makes larger."""
+
 VERITY_ROOT = "/dev/mapper/root"
 """Where systemd-veritysetup-generator(8) has the root filesystem."""
 
@@ -228,7 +231,8 @@ def _row(spec: Spec, disk: Disk, one: Partition) -> Row | None:
         options = "umask=0077"
     if FILESYSTEMS[image.format].short_uuid:
         source = source.upper()
-    if one.grow:
+    # What it is packed as is as small as can be, whatever its partition's size.
+    if image.format.startswith(GROWING):
         options += ",x-systemd.growfs"
     check = 0 if image.format in ("xfs", "btrfs") else 1 if root else 2
     return Row(source, one.mount, image.format, options, 0, check)

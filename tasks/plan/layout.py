@@ -51,15 +51,21 @@ class Layout:
 class TooSmall(BuildError):
     """What does not hold what it is for: `name` is the partition's, "" for the whole disk.
 
-    `has` and `needs` are bytes. The message says nothing of the spec: see `BuildError.retold`.
+    It is CORE for what an MBR leaves before the first partition. `has` and `needs` are bytes. The
+    message says nothing of the spec: see `BuildError.retold`.
     """
 
-    def __init__(self, name: str, has: int, needs: int, hint: str) -> None:
-        what = "what is put into it takes" if name else "its partitions and their table take"
-        super().__init__(f"{_shown(has)} are too small: {what} {_shown(needs, more=True)}", hint)
+    def __init__(self, name: str, has: int, needs: int, hint: str, *, what: str) -> None:
+        super().__init__(
+            f"{_shown(has)} are too small: {what} {_shown(needs, more=True)}",
+            hint,
+        )
         self.name = name
         self.has = has
         self.needs = needs
+
+
+_HELD = "what is put into it takes"
 
 
 def lay(disk: Disk, needs: Mapping[str, int]) -> Layout:
@@ -83,9 +89,9 @@ def lay(disk: Disk, needs: Mapping[str, int]) -> Layout:
         slots = tuple(_placed(disk.partitions, sizes))
         if _end(slots) + _tail(disk) > size:
             least = _up(_end(slots) + _tail(disk), MIB)
-            raise TooSmall(
-                "", size, least, f"make the disk {_shown(least)} or larger, or a partition smaller"
-            )
+            hint = f"make the disk {_shown(least)} or larger, or a partition smaller"
+            what = "its partitions and their table take"
+            raise TooSmall("", size, least, hint, what=what)
     if disk.table == "mbr":
         _check_mbr(disk, slots, size)
     return Layout(size=size, slots=slots, core=_core(disk, slots, needs))
@@ -102,7 +108,7 @@ def _own_size(disk: Disk, partition: Partition, needs: Mapping[str, int]) -> int
     size = _up(partition.size, disk.sector)
     if size < need:
         hint = f"make it {_shown(least)} or larger, or leave its size out"
-        raise TooSmall(partition.name, partition.size, need, hint)
+        raise TooSmall(partition.name, partition.size, need, hint, what=_HELD)
     return size
 
 
@@ -121,6 +127,7 @@ def _share_rest(disk: Disk, sizes: dict[str, int]) -> None:
             max(0, left),
             least,
             f"make the disk {_shown(needed)} or larger, or another partition smaller",
+            what=_HELD,
         )
     sizes[rest.name] = left
 
@@ -157,7 +164,9 @@ def _check_gap(disk: Disk, needs: Mapping[str, int]) -> None:
     """TooSmall where GRUB's core does not fit between an MBR and the first partition."""
     gap, need = MIB - bootsector.SECTOR, needs.get(CORE, 0) - bootsector.BOOT
     if disk.table == "mbr" and need > gap:
-        raise TooSmall(CORE, gap, need, "use a GPT: GRUB's core has a partition of its own there")
+        hint = "use a GPT: GRUB's core has a partition of its own there"
+        what = "GRUB's core, which lies before the first partition, takes"
+        raise TooSmall(CORE, gap, need, hint, what=what)
 
 
 def _check_mbr(disk: Disk, slots: Sequence[Slot], size: int) -> None:

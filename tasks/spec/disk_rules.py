@@ -87,6 +87,12 @@ def _check_disk(spec: Spec, disk: Disk) -> None:
                 f"{at}.bmap: it maps the blocks of a raw disk, and this is {file.format}",
                 "leave it out, or let format be raw",
             )
+        if file.format in ("vhd", "vmdk") and disk.sector != 512:
+            raise BuildError(
+                f"{at}.format: {file.format} has sectors of 512 bytes, and the disk's have "
+                f"{disk.sector}",
+                "sector: 512, or another format",
+            )
         if file.format == "vhd" and (disk.size or 0) > LARGEST_VHD:
             raise BuildError(
                 f"{at}.format: vhd holds {LARGEST_VHD >> 30} GiB at the most",
@@ -129,6 +135,11 @@ def _check_table(where: str, disk: Disk) -> None:
         )
     if (disk.size or 0) > LARGEST_MBR:
         raise BuildError(f"{where}.table: mbr tells of 2 TiB at the most", "table: gpt")
+    if any(one.name.lower() == "bios" for one in disk.partitions):
+        raise BuildError(
+            f"{where}.partitions.bios: an MBR has room for GRUB's core before the first partition",
+            "leave it out, or give it another name",
+        )
     if disk.sector != 512 and "bios" in disk.firmware:
         raise BuildError(
             f"{where}.sector: no BIOS boots from sectors of {disk.sector} bytes", "sector: 512"
@@ -185,6 +196,10 @@ def _check_partition(spec: Spec, at: str, one: Partition) -> None:
         )
     if one.kind == "swap" and one.mount:
         raise BuildError(f"{at}.mount: swap is mounted nowhere", "leave it out")
+    if one.kind == "swap" and one.size is not None and one.size < MIB:
+        raise BuildError(f"{at}.size: less than 1M, which no swap area is worth", "as 1G")
+    if one.kind == "swap" and one.size is None and not one.rest:
+        raise BuildError(f"{at}: swap without a size", "size: 1G, say, or rest")
     if one.kind == "esp" and one.mount and one.mount not in (*ESP_MOUNTS, "/boot"):
         raise BuildError(
             f"{at}.mount: an EFI system partition is mounted at /boot/efi, /efi or /boot",

@@ -159,6 +159,8 @@ def _opened(job: DiskJob, builder: Builder, opened: contextlib.ExitStack) -> _Di
         found = layout.lay(job.disk, needs | dict.fromkeys(job.uuids, swap.LEAST))
     except TooSmall as error:
         at = f"{where}.partitions.{error.name}.size" if error.name else f"{where}.size"
+        if job.disk.table == "mbr" and error.name == layout.CORE:
+            at = f"{where}.table"
         raise error.retold(lambda text: f"{at}: {text}") from error
     except BuildError as error:
         raise error.retold(lambda text: f"{where}: {text}") from error

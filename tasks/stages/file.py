@@ -14,7 +14,7 @@ from typing import Any
 
 from ..builder import Builder
 from ..errors import BuildError
-from ..formats import bmap, compress, extents, vhd, vmdk
+from ..formats import bmap, compress, extents, qcow2, vhd, vmdk
 from ..host import holes
 from ..host.files import remove
 from ..host.process import run
@@ -23,17 +23,11 @@ from ..plan.top_jobs import FileJob
 from . import disk as disks
 from .facts import common
 
-QCOW2 = ("compat=1.1", "compression_type=zstd", "cluster_size=64k")
-"""Options of qemu-img, in full: a later version's defaults may be others. QEMU 5.1 reads these."""
-
-VMDK = ("subformat=streamOptimized", "adapter_type=lsilogic")
-"""What VMware imports; of its adapters, one that all its products have."""
-
 
 def build(job: FileJob, builder: Builder) -> None:
     """Make a file of a disk, which is in scratch, and put it into the cache."""
     disk = disks.ensured(job.disk, builder)
-    make = MAKERS.get(job.file.format)
+    make = None if job.file.format == "raw" else MAKERS[job.file.format]
     folder = builder.scratch / f"{job.stage.entry}.file"
     remove(folder)
     folder.mkdir(mode=0o700)
@@ -41,11 +35,6 @@ def build(job: FileJob, builder: Builder) -> None:
         source = disk
         if make is not None:
             source = folder / vmdk.NAME
-            builder.log.need_room(
-                "scratch",
-                holes.used(disk),
-                f"making {job.file.format} of disk {job.disk.disk.name}",
-            )
             make(job, builder, disk, source)
         _keep(job, builder, source, disk.stat().st_size)
     finally:
@@ -81,11 +70,17 @@ def _keep(job: FileJob, builder: Builder, source: Path, size: int) -> None:
 # ---------------------------------------------------------------- formats
 
 
+def _need_room(job: FileJob, builder: Builder, disk: Path) -> None:
+    what = f"making {job.file.format} of disk {job.disk.disk.name}"
+    builder.log.need_room("scratch", holes.used(disk), what)
+
+
 def _convert(job: FileJob, builder: Builder, disk: Path, target: Path, *how: str) -> None:
     """Let qemu-img write another format, told what it reads: of a raw disk it follows no name.
 
     Without -W: out of order, the same content has other bytes each time.
     """
+    _need_room(job, builder, disk)
     builder.log.step(f"converting to {job.file.format}")
     argv = ["qemu-img", "convert", "-f", "raw", *how, str(disk), str(target)]
     with builder.log.watched(holes.used(disk), "percent", lambda: target.stat().st_blocks * 512):
@@ -93,11 +88,11 @@ def _convert(job: FileJob, builder: Builder, disk: Path, target: Path, *how: str
 
 
 def _qcow2(job: FileJob, builder: Builder, disk: Path, target: Path) -> None:
-    _convert(job, builder, disk, target, "-O", "qcow2", "-c", "-o", ",".join(QCOW2))
+    _convert(job, builder, disk, target, "-O", "qcow2", "-c", "-o", ",".join(qcow2.OPTIONS))
 
 
 def _vmdk(job: FileJob, builder: Builder, disk: Path, target: Path) -> None:
-    _convert(job, builder, disk, target, "-O", "vmdk", "-o", ",".join(VMDK))
+    _convert(job, builder, disk, target, "-O", "vmdk", "-o", ",".join(vmdk.OPTIONS))
     with target.open("r+b") as file:
         vmdk.settle(file, job.disk.stage.key)
 
@@ -111,6 +106,7 @@ def _vhd(job: FileJob, builder: Builder, disk: Path, target: Path) -> None:
             f"which is {vhd.LARGEST >> 30} GiB",
             "make the disk smaller, or publish it in another format",
         )
+    _need_room(job, builder, disk)
     builder.log.step("copying the disk")
     with disk.open("rb") as source, target.open("wb") as copy:
         extents.put(source.fileno(), size, copy.fileno(), 0)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from support.entries import IMAGE_FACTS
 from tasks.builder import Builder, Reach
 from tasks.host.log import Log
 from tasks.plan.stage import Stage
+from tasks.plan.suffixes import suffix
 from tasks.plan.top_jobs import DiskJob, FileJob
 from tasks.rootfs.overlay import Trees
 from tasks.spec.disks import Disk, DiskFile, Partition
@@ -87,7 +88,7 @@ def builder(folder: Path) -> Builder:
 def put(into: Builder, name: str, data: bytes, *, private: bool = False, **how: Any) -> Stage:
     """A part in the cache: of a kind that the store knows, since it does not matter to a disk."""
     one = stage("image", name, ".img")
-    with into.cache.put(one, {"uuid": "", "private": private}, **how) as target:
+    with into.cache.put(one, {**IMAGE_FACTS, "private": private}, **how) as target:
         target.write_bytes(data)
     return one
 
@@ -120,18 +121,12 @@ def disk_job(
 def file_job(of: DiskJob, format: str, container: str = "raw", level: str = "default") -> FileJob:
     file = DiskFile(name=f"server.{format}", format=format, container=container, level=level)
     return FileJob(
-        stage=stage("file", file.name, f".{format}", container=container, disk=of.stage.key),
+        stage=stage(
+            "file", file.name, suffix(format, container), container=container, disk=of.stage.key
+        ),
         spec=of.spec,
         arch=of.arch,
         made_of=tuple(of.parts.values()),
         disk=of,
         file=file,
     )
-
-
-def changed(job: DiskJob, **fields: Any) -> DiskJob:
-    return replace(job, **fields)
-
-
-def names(partitions: Sequence[Partition]) -> list[str]:
-    return [one.name for one in partitions]
