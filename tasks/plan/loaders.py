@@ -177,17 +177,17 @@ def layer_of(
     lock: Lock,
     part: str = "esp",
     files: Mapping[str, Sequence[Sequence[Any]]] | None = None,
-) -> int:
+) -> int | None:
     """How many stages of the tree, the base being 1, have all that a part of a loader is made of.
 
-    `part` is esp or bios; `files` are the identities of what layers give, as plan.stage.Host has
-    them. GRUB's parts hold no kernel, so that a package further up redoes neither; all others are
-    made of the whole tree. A script that puts another GRUB where the package's was is not seen.
+    None for all of them, as the end of a slice. `part` is esp or bios; `files` are the identities
+    of what layers give, as plan.stage.Host has them. GRUB's parts hold no kernel, so that a package
+    further up redoes neither; all others are made of the whole tree. A script that puts another
+    GRUB where the package's was is not seen.
     """
     layers = len(lock.layers)
-    whole = layers + 1
     if disk.loader != "grub":
-        return whole
+        return None
     names = {name.format(spec.arch) for name in MADE_OF[part]}
 
     def there(number: int) -> list[Record]:

@@ -93,6 +93,9 @@ def sizes(folder: Path) -> dict[str, int]:
 FAT32 = 65525
 """Clusters that make a FAT a FAT32: with fewer it is read as FAT16 (fatgen103)."""
 
+FAT16 = 4085
+"""Clusters that make it no FAT12, which is what floppy disks have."""
+
 LARGE = 260 * MIB
 """From here on mkfs.vfat(8) takes clusters of 4 KiB for a FAT32."""
 
@@ -122,7 +125,7 @@ class Shape:
             max(1, -(-size // self.cluster)) if size >= 0 else -(-(16 << 10) // self.cluster)
             for size in found.values()
         )
-        clusters = data + 64
+        clusters = max(data + 64, FAT16 + 64)
         table = -(-clusters * self.bits // 8 // self.sector) * self.sector
         return clusters * self.cluster + 2 * table + 64 * self.sector
 
