@@ -11,6 +11,7 @@ from ..errors import BuildError
 from ..spec.disks import Disk
 from ..spec.model import Spec
 from . import booting
+from .booting import EFI
 from .lockfile import Lock, Record
 from .stage import Stage
 
@@ -46,10 +47,6 @@ class Floor:
 
 UKI_FLOOR = Floor(version="257~", release="Debian 13 (trixie)")
 """ukify has its package, and dracut its module for dm-verity, since that release."""
-
-
-EFI = {"amd64": "x64", "arm64": "aa64"}
-"""What UEFI calls an architecture in names of files, in small letters: UEFI specification 3.5."""
 
 
 GRUB = {"amd64": "x86_64-efi", "arm64": "arm64-efi"}

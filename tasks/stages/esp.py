@@ -22,7 +22,8 @@ from ..formats.footprint import MIB
 from ..host import etc
 from ..host.files import remove
 from ..host.process import run
-from ..plan.loaders import EFI, GRUB
+from ..plan.booting import EFI
+from ..plan.loaders import GRUB
 from ..plan.top_jobs import EspJob
 from . import uki
 from .parts import Tree, copy, epoch_of, keep, tree_of, work_folder
