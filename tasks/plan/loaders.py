@@ -53,9 +53,6 @@ GRUB = {"amd64": "x86_64-efi", "arm64": "arm64-efi"}
 """What GRUB calls its own for UEFI there."""
 
 
-KERNEL = {"amd64": "linux-image-amd64", "arm64": "linux-image-arm64"}
-
-
 def packages(disk: Disk, arch: str) -> list[Need]:
     """What a disk's loader needs of an architecture of EFI, apart from a kernel."""
     found: list[Need] = []
@@ -81,8 +78,8 @@ def packages(disk: Disk, arch: str) -> list[Need]:
     return found
 
 
-def _kernel(disk: Disk, arch: str) -> list[Need]:
-    name = KERNEL.get(arch, f"linux-image-{arch}")
+def _kernel(disk: Disk, arch: str, vendor: str) -> list[Need]:
+    name = "linux-image-generic" if vendor == "ubuntu" else f"linux-image-{arch}"
     return [
         Need(any_of=(name, "linux-image-*"), why=disk.loader),
         Need(any_of=("initramfs-tools", "initramfs-tools-core", "dracut"), why=disk.loader),
@@ -94,6 +91,13 @@ def lacking(disk: Disk, spec: Spec, lock: Lock) -> BuildError | None:
     where = f"{spec.path}: disks.{disk.name}"
     locked = {record.package: record for record in lock.installed()}
     found: list[Need] = []
+    for one in disk.partitions:
+        if one.grow and disk.table != "gpt":
+            return BuildError(
+                f"{where}.partitions.{one.name}.grow: systemd-repart makes partitions of a GPT "
+                f"larger, and the table is {disk.table}",
+                "let it be `table: gpt`, or leave grow out",
+            )
     if disk.loader != "none":
         if spec.arch not in EFI:
             return BuildError(
@@ -114,7 +118,7 @@ def lacking(disk: Disk, spec: Spec, lock: Lock) -> BuildError | None:
                 f"has systemd {old}",
                 "choose a newer suite, or loader: grub without verity",
             )
-        found += [*_kernel(disk, spec.arch), *packages(disk, spec.arch)]
+        found += [*_kernel(disk, spec.arch, booting.vendor(lock)), *packages(disk, spec.arch)]
     return _error(where, [*found, *_growing(disk, locked)], locked)
 
 

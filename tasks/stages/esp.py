@@ -189,16 +189,25 @@ class Filling:
         boot = f"EFI/BOOT/BOOT{arch.upper()}.EFI"
         copies = [f"{folder}/shim{arch}.efi" for folder in folders]
         self._put(f"{SHIM}/shim{arch}.efi.signed", "shim-signed", boot, *copies)
-        helper = f"shim-helpers-{self.job.arch}-signed"
         for folder in ("EFI/BOOT", *folders):
-            self._put(f"{SHIM}/mm{arch}.efi.signed", helper, f"{folder}/mm{arch}.efi")
+            self._helper("mm", folder)
         # Not in EFI/BOOT, where shim would start it first: it writes into the firmware's variables
         # and, with a TPM, starts the machine anew.
         for folder in folders:
-            self._put(f"{SHIM}/fb{arch}.efi.signed", helper, f"{folder}/fb{arch}.efi")
+            self._helper("fb", folder)
             entry = self.tree.find(f"{SHIM}/BOOT{arch.upper()}.CSV")
             if entry is not None:
                 copy(entry, self.folder / folder / f"BOOT{arch.upper()}.CSV")
+
+    def _helper(self, kind: str, folder: str) -> None:
+        """One of shim's own helpers; what Ubuntu has under the plain name is signed as well."""
+        name = f"{kind}{EFI[self.job.arch]}.efi"
+        plain = self.tree.find(f"{SHIM}/{name}")
+        if plain is not None and self.tree.find(f"{SHIM}/{name}.signed") is None:
+            copy(plain, self.folder / folder / name)
+            return
+        package = f"shim-helpers-{self.job.arch}-signed"
+        self._put(f"{SHIM}/{name}.signed", package, f"{folder}/{name}")
 
     def _grub(self) -> None:
         arch = EFI[self.job.arch]

@@ -76,6 +76,16 @@ def test_grubs_partition(tmp_path: Path) -> None:
     assert sorted(os.listdir(machine.builder.scratch)) == ["trees"]
 
 
+def test_ubuntus_helpers_of_shim_have_plain_names(tmp_path: Path) -> None:
+    machine = boot_trees.machine(tmp_path)
+    boot_trees.fill(machine.tree, LOADERS[0], *(one.removesuffix(".signed") for one in LOADERS[1:3]),
+                    LOADERS[-1])  # fmt: skip
+    raw = made(machine, esp_job(machine, texts={"EFI/ubuntu/grub.cfg": "x\n"}))
+    assert content(raw, "EFI/BOOT/mmx64.efi") == b"usr/lib/shim/mmx64.efi" * 100
+    assert content(raw, "EFI/ubuntu/fbx64.efi") == b"usr/lib/shim/fbx64.efi" * 100
+    assert "EFI/ubuntu/BOOTX64.CSV" not in fat.files(raw)
+
+
 @pytest.mark.parametrize(
     ("size", "sector", "kind"),
     [(4, 512, "FAT16"), (32, 512, "FAT16"), (33, 512, "FAT32"), (64, 512, "FAT32"),
