@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cmp_to_key
 
 from ..debian.ordering import compared
@@ -20,8 +21,13 @@ from .entries import Entry, made_file, made_link
 from .fstab import Row
 from .lockfile import Lock
 
+<<<<<<< HEAD
 GROWING = ("ext", "xfs", "btrfs")
 """What systemd-growfs(8) makes larger."""
+=======
+EFI = {"amd64": "x64", "arm64": "aa64"}
+"""What UEFI calls an architecture in names of files, in small letters: UEFI specification 3.5."""
+>>>>>>> loaders
 
 VERITY_ROOT = "/dev/mapper/root"
 """Where systemd-veritysetup-generator(8) has the root filesystem."""
@@ -92,6 +98,8 @@ def entries(spec: Spec, lock: Lock) -> list[Entry]:
             made_file("/etc/kernel/cmdline", cmdline(spec, disk) + "\n"),
             made_file("/etc/kernel/entry-token", vendor(lock) + "\n"),
         ]
+        if disk.loader == "uki":
+            found += _uki_hooks(spec, disk)
     return [*found, *growing(spec)]
 
 
@@ -116,6 +124,35 @@ def _grub(spec: Spec, disk: Disk, lock: Lock) -> list[Entry]:
             found.append(made_link("/boot/vmlinuz", f"vmlinuz-{release}"))
             found.append(made_link("/boot/initrd.img", f"initrd.img-{release}"))
     return found
+
+
+UKI_HOOK = """\
+#!/bin/sh
+# Made of the disks of a spec: what UEFI starts is of the kernel that was installed last.
+set -e
+case "$DEB_MAINT_PARAMS" in ""|*configure*) ;; *) exit 0 ;; esac
+mountpoint -q {esp} && test -f /boot/vmlinuz-"$1" && test -f /boot/initrd.img-"$1" || exit 0
+new=$(mktemp -p {esp}/EFI/BOOT)
+trap 'rm -f "$new"' EXIT
+ukify build --linux=/boot/vmlinuz-"$1" --initrd=/boot/initrd.img-"$1" --uname="$1" \\
+    --cmdline=@/etc/kernel/cmdline --os-release=@/etc/os-release --output="$new"
+sync "$new"
+mv -f "$new" {esp}/EFI/BOOT/{name}
+"""
+"""Debian has no hook of its own for a unified kernel image that no boot loader starts."""
+
+
+def _uki_hooks(spec: Spec, disk: Disk) -> list[Entry]:
+    """Scripts that run for each new kernel, and for each new initramfs of initramfs-tools."""
+    esp = disk.of_kind("esp")
+    if esp is None or not esp.mount or spec.arch not in EFI:
+        return []
+    name = f"BOOT{EFI[spec.arch].upper()}.EFI"
+    text = UKI_HOOK.format(esp=shlex.quote(esp.mount), name=name)
+    return [
+        replace(made_file(f"/etc/{folder}/zz-strata-uki", text), mode=0o755)
+        for folder in ("kernel/postinst.d", "initramfs/post-update.d")
+    ]
 
 
 def grub_words(text: str) -> str:

@@ -11,6 +11,7 @@ from ..errors import BuildError
 from ..spec.disks import Disk
 from ..spec.model import Spec
 from . import booting
+from .booting import EFI
 from .lockfile import Lock, Record
 from .stage import Stage
 
@@ -48,15 +49,8 @@ UKI_FLOOR = Floor(version="257~", release="Debian 13 (trixie)")
 """ukify has its package, and dracut its module for dm-verity, since that release."""
 
 
-EFI = {"amd64": "x64", "arm64": "aa64"}
-"""What UEFI calls an architecture in names of files, in small letters: UEFI specification 3.5."""
-
-
 GRUB = {"amd64": "x86_64-efi", "arm64": "arm64-efi"}
 """What GRUB calls its own for UEFI there."""
-
-
-KERNEL = {"amd64": "linux-image-amd64", "arm64": "linux-image-arm64"}
 
 
 def packages(disk: Disk, arch: str) -> list[Need]:
@@ -84,8 +78,8 @@ def packages(disk: Disk, arch: str) -> list[Need]:
     return found
 
 
-def _kernel(disk: Disk, arch: str) -> list[Need]:
-    name = KERNEL.get(arch, f"linux-image-{arch}")
+def _kernel(disk: Disk, arch: str, vendor: str) -> list[Need]:
+    name = "linux-image-generic" if vendor == "ubuntu" else f"linux-image-{arch}"
     return [
         Need(any_of=(name, "linux-image-*"), why=disk.loader),
         Need(any_of=("initramfs-tools", "initramfs-tools-core", "dracut"), why=disk.loader),
@@ -97,6 +91,13 @@ def lacking(disk: Disk, spec: Spec, lock: Lock) -> BuildError | None:
     where = f"{spec.path}: disks.{disk.name}"
     locked = {record.package: record for record in lock.installed()}
     found: list[Need] = []
+    for one in disk.partitions:
+        if one.grow and disk.table != "gpt":
+            return BuildError(
+                f"{where}.partitions.{one.name}.grow: systemd-repart makes partitions of a GPT "
+                f"larger, and the table is {disk.table}",
+                "let it be `table: gpt`, or leave grow out",
+            )
     if disk.loader != "none":
         if spec.arch not in EFI:
             return BuildError(
@@ -117,7 +118,7 @@ def lacking(disk: Disk, spec: Spec, lock: Lock) -> BuildError | None:
                 f"has systemd {old}",
                 "choose a newer suite, or loader: grub without verity",
             )
-        found += [*_kernel(disk, spec.arch), *packages(disk, spec.arch)]
+        found += [*_kernel(disk, spec.arch, booting.vendor(lock)), *packages(disk, spec.arch)]
     return _error(where, [*found, *_growing(disk, locked)], locked)
 
 
@@ -190,17 +191,17 @@ def layer_of(
     lock: Lock,
     part: str = "esp",
     files: Mapping[str, Sequence[Sequence[Any]]] | None = None,
-) -> int:
+) -> int | None:
     """How many stages of the tree, the base being 1, have all that a part of a loader is made of.
 
-    `part` is esp or bios; `files` are the identities of what layers give, as plan.stage.Host has
-    them. GRUB's parts hold no kernel, so that a package further up redoes neither; all others are
-    made of the whole tree. A script that puts another GRUB where the package's was is not seen.
+    None for all of them, as the end of a slice. `part` is esp or bios; `files` are the identities
+    of what layers give, as plan.stage.Host has them. GRUB's parts hold no kernel, so that a package
+    further up redoes neither; all others are made of the whole tree. A script that puts another
+    GRUB where the package's was is not seen.
     """
     layers = len(lock.layers)
-    whole = layers + 1
     if disk.loader != "grub":
-        return whole
+        return None
     names = {name.format(spec.arch) for name in MADE_OF[part]}
 
     def there(number: int) -> list[Record]:

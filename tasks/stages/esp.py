@@ -22,7 +22,8 @@ from ..formats.footprint import MIB
 from ..host import etc
 from ..host.files import remove
 from ..host.process import run
-from ..plan.loaders import EFI, GRUB
+from ..plan.booting import EFI
+from ..plan.loaders import GRUB
 from ..plan.top_jobs import EspJob
 from . import uki
 from .parts import Tree, copy, epoch_of, keep, tree_of, work_folder
@@ -93,6 +94,9 @@ def sizes(folder: Path) -> dict[str, int]:
 FAT32 = 65525
 """Clusters that make a FAT a FAT32: with fewer it is read as FAT16 (fatgen103)."""
 
+FAT16 = 4085
+"""Clusters that make it no FAT12, which is what floppy disks have."""
+
 LARGE = 260 * MIB
 """From here on mkfs.vfat(8) takes clusters of 4 KiB for a FAT32."""
 
@@ -122,7 +126,7 @@ class Shape:
             max(1, -(-size // self.cluster)) if size >= 0 else -(-(16 << 10) // self.cluster)
             for size in found.values()
         )
-        clusters = data + 64
+        clusters = max(data + 64, FAT16 + 64)
         table = -(-clusters * self.bits // 8 // self.sector) * self.sector
         return clusters * self.cluster + 2 * table + 64 * self.sector
 
@@ -185,16 +189,25 @@ class Filling:
         boot = f"EFI/BOOT/BOOT{arch.upper()}.EFI"
         copies = [f"{folder}/shim{arch}.efi" for folder in folders]
         self._put(f"{SHIM}/shim{arch}.efi.signed", "shim-signed", boot, *copies)
-        helper = f"shim-helpers-{self.job.arch}-signed"
         for folder in ("EFI/BOOT", *folders):
-            self._put(f"{SHIM}/mm{arch}.efi.signed", helper, f"{folder}/mm{arch}.efi")
+            self._helper("mm", folder)
         # Not in EFI/BOOT, where shim would start it first: it writes into the firmware's variables
         # and, with a TPM, starts the machine anew.
         for folder in folders:
-            self._put(f"{SHIM}/fb{arch}.efi.signed", helper, f"{folder}/fb{arch}.efi")
+            self._helper("fb", folder)
             entry = self.tree.find(f"{SHIM}/BOOT{arch.upper()}.CSV")
             if entry is not None:
                 copy(entry, self.folder / folder / f"BOOT{arch.upper()}.CSV")
+
+    def _helper(self, kind: str, folder: str) -> None:
+        """One of shim's own helpers; what Ubuntu has under the plain name is signed as well."""
+        name = f"{kind}{EFI[self.job.arch]}.efi"
+        plain = self.tree.find(f"{SHIM}/{name}")
+        if plain is not None and self.tree.find(f"{SHIM}/{name}.signed") is None:
+            copy(plain, self.folder / folder / name)
+            return
+        package = f"shim-helpers-{self.job.arch}-signed"
+        self._put(f"{SHIM}/{name}.signed", package, f"{folder}/{name}")
 
     def _grub(self) -> None:
         arch = EFI[self.job.arch]

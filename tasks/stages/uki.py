@@ -13,7 +13,7 @@ from pathlib import Path
 from ..builder import Builder
 from ..host import safe
 from ..host.sandbox import Step, step
-from ..plan.loaders import EFI
+from ..plan.booting import EFI
 from ..plan.top_jobs import EspJob
 from .parts import WORK, Tree, run_inside
 

@@ -175,6 +175,18 @@ def test_kernel_install_writes_the_same_command_line(tmp_path: Path, loader: str
     assert "/boot/grub/grub.cfg" not in found
 
 
+def test_a_uki_is_made_anew_for_a_new_kernel(tmp_path: Path) -> None:
+    spec = disks.spec_of(tmp_path, [disks.disk(esp(mount="/efi"), loader="uki")])
+    found = [one for path, one in by_path(spec).items() if path.endswith("/zz-strata-uki")]
+    assert [one.mode for one in found] == [0o755, 0o755]
+    text = found[0].content.decode()
+    assert '"$new" /efi/EFI/BOOT/BOOTX64.EFI\n' in text
+    subprocess.run(["sh", "-n"], input=text, text=True, check=True)
+    # Where no such partition is mounted, as in the build of an image, there is nothing to do.
+    subprocess.run(["sh", "-s", "6.1.0-9-amd64"], input=text.replace("/efi", str(tmp_path)),
+                   text=True, check=True)  # fmt: skip
+
+
 def test_verity(tmp_path: Path) -> None:
     disk = verity_disk()
     spec = disks.spec_of(tmp_path, [disk])

@@ -79,6 +79,18 @@ def test_an_architecture_without_efi_is_refused(tmp_path: Path) -> None:
     assert "loader: none" in hint
 
 
+def test_what_an_mbr_has_does_not_grow(tmp_path: Path) -> None:
+    message, hint = said(tmp_path, disks.disk(table="mbr"), locked(*KERNEL, *GRUB))
+    assert "disks.server.partitions.root.grow: " in message
+    assert "table: gpt" in hint
+
+
+def test_ubuntus_kernel_has_another_name(tmp_path: Path) -> None:
+    repo = replace(locked().repos[0], fields={"Origin": "Ubuntu"})
+    lock = replace(locked(*GRUB, "initramfs-tools"), repos=(repo,))
+    assert said(tmp_path, disks.disk(), lock)[1] == "add to packages: linux-image-generic"
+
+
 def test_an_unconfigured_tree_boots_nothing(tmp_path: Path) -> None:
     spec = disks.spec_of(tmp_path, [disks.disk()], base={"variant": "extract", "include": ["dpkg"]})
     error = loaders.lacking(spec.disks[0], spec, locked())
@@ -117,7 +129,7 @@ def test_what_holds_kernels_stands_on_the_whole_tree(tmp_path: Path) -> None:
     lock = layered(("systemd-boot",), ("app",))
     for loader in ("systemd-boot", "uki"):
         disk = disks.disk(loader=loader)
-        assert loaders.layer_of(disk, disks.spec_of(tmp_path, [disk]), lock) == 3
+        assert loaders.layer_of(disk, disks.spec_of(tmp_path, [disk]), lock) is None
 
 
 def test_a_kernel_is_no_part_of_grubs_partition_and_the_command_line_neither(
