@@ -14,7 +14,7 @@ LARGEST = 8192
 
 
 def png_of(ppm: bytes) -> bytes:
-    """The PNG (RFC 2083) of a PPM (ppm(5)) with eight bits a colour; ValueError for another file."""
+    """The PNG (RFC 2083) of a PPM (ppm(5)) of eight bits a colour; ValueError for another file."""
     head = re.match(rb"P6\s+([0-9]{1,5})\s+([0-9]{1,5})\s+255\s", ppm)
     if head is None:
         raise ValueError("no PPM of eight bits a colour")

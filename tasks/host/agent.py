@@ -37,6 +37,9 @@ LINE_LIMIT = 256
 
 AGENT = Path(__file__).parent / "scripts/boot-agent.sh"
 
+SCRIPT = "/dev/shm/strata-test/script"
+"""Where a script is while it runs."""
+
 UNIT = "strata-test.service"
 
 # The job of a unit of type simple is over as soon as it runs: the agent waits for all others.

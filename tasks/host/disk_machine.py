@@ -64,6 +64,8 @@ def prepared(
 ) -> Iterator[tuple[list[str], Lent]]:
     """QEMU's command line for it, without a console, and what it is lent as long as the block runs.
 
+    `Lent.words` are to be added to it, once nothing more is lent.
+
     The overlay and the variables are made in `folder`, and removed. BuildError without firmware,
     or for a file that is no disk of its format; `where` names the field that asks for it.
     """
@@ -83,7 +85,7 @@ def prepared(
             code = os.open(found.code, os.O_RDONLY | os.O_CLOEXEC)
             nodes += firmware_nodes(lent.add(code), lent.add(_writable(variables)))
             board = ["pflash0=code", "pflash1=variables"]
-        yield argv(machine, rights, nodes, board, found.firmware.secure) + lent.words, lent
+        yield argv(machine, rights, nodes, board, found.firmware.secure), lent
     finally:
         for one in lent.numbers:
             os.close(one)
@@ -162,8 +164,8 @@ def virtual_size(path: Path, form: str) -> int:
     """Bytes of the disk that a file holds; BuildError where it is no file of that format.
 
     qcow2: QEMU's docs/interop/qcow2.txt; vmdk: VMware's Virtual Disk Format 5.0, sparse extents;
-    vhd: Microsoft's Virtual Hard Disk Image Format Specification, the footer. Not by qemu-img, which
-    would follow as root what a header names.
+    vhd: Microsoft's Virtual Hard Disk Image Format Specification, the footer. Not by qemu-img,
+    which would follow as root what a header names.
     """
     with open(safe.reading(path), "rb") as file:
         head = file.read(512)

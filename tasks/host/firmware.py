@@ -26,12 +26,14 @@ class Firmware:
     secure: bool = False
 
 
+_SEABIOS = "/usr/share/seabios/bios-256k.bin"
+
 _OVMF = "/usr/share/OVMF/OVMF_"
 
 _AAVMF = "/usr/share/AAVMF/AAVMF_"
 
 FIRMWARE: Mapping[tuple[str, str], Firmware] = {
-    ("amd64", "bios"): Firmware(package="seabios", files=(("/usr/share/seabios/bios-256k.bin", ""),)),
+    ("amd64", "bios"): Firmware(package="seabios", files=((_SEABIOS, ""),)),
     ("amd64", "uefi"): Firmware(
         package="ovmf",
         files=(
@@ -100,7 +102,7 @@ def find(arch: str, name: str, where: str) -> Found:
                 variables=Path(variables) if variables else None,
             )
     raise BuildError(
-        f"the host has no firmware {name} for machines of {arch}: {firmware.files[0][0]} is missing",
+        f"the host has no firmware {name} for {arch}: {firmware.files[0][0]} is missing",
         f"apt-get install {package}",
     )
 

@@ -14,10 +14,10 @@ class BadMessage(ValueError):
     """A line that is no object of JSON, or too long."""
 
 
-def order(name: str, **arguments: Any) -> bytes:
-    """One command, as a line."""
-    words = {key.rstrip("_").replace("_", "-"): value for key, value in arguments.items()}
-    return json.dumps({"execute": name, "arguments": words}).encode() + b"\n"
+def order(command: str, /, *, mark: str = "", **arguments: Any) -> bytes:
+    """One command, as a line; `mark` is the `id` of QEMU's answer to it."""
+    given = {"execute": command, "arguments": arguments, **({"id": mark} if mark else {})}
+    return json.dumps(given).encode() + b"\n"
 
 
 class Messages:
