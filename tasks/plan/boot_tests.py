@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ..errors import BuildError
 from ..host import firmware, qemu, safe
 from ..host.agent import SYSTEMD
+from ..host.files import sha256_of
 from ..spec.disks import BootTest, Disk
 from ..spec.model import Spec
 from . import scripts
 from .entries import Script
 from .keys import key
-from .lockfile import Record
+from .lockfile import Lock
 from .stage import Host, Stage
 from .top_jobs import TestJob
 
@@ -41,24 +42,27 @@ def firmwares(spec: Spec, disk: Disk) -> list[str]:
     return sorted({name for one in spec.tests if one.disk == disk.name for name in one.firmware})
 
 
-def test_tools(spec: Spec) -> list[str]:
+def tools(spec: Spec) -> set[str]:
     """The tools, and the packages of firmware, whose versions are in the keys of a spec's tests.
 
     BuildError for an architecture that has no machine, or not that firmware.
     """
-    if not spec.tests:
-        return []
-    found = {_machine(spec).program}
+    found = set()
     for disk in spec.disks:
-        found |= {
-            firmware.package_of(spec.arch, one, _where(spec)) for one in firmwares(spec, disk)
-        }
-    return sorted(found)
+        for name in firmwares(spec, disk):
+            found |= {_machine(spec).program, firmware.package_of(spec.arch, name, _where(spec))}
+    return found
 
 
-def test_scripts(spec: Spec) -> dict[str, Script]:
-    """The scripts of a spec's tests by their path; BuildError for one that cannot be run."""
-    return {str(one.script): _script(one, spec) for one in spec.tests}
+def digests(spec: Spec) -> dict[str, str]:
+    """The SHA-256 of each test's script, by its path: what Host.tests has.
+
+    BuildError for one that cannot be read or run.
+    """
+    scripts_of = {str(one.script): _script(one, spec) for one in spec.tests}
+    return {
+        path: sha256_of(one.source) for path, one in scripts_of.items() if one.source is not None
+    }
 
 
 def _script(test: BootTest, spec: Spec) -> Script:
@@ -75,11 +79,11 @@ def _script(test: BootTest, spec: Spec) -> Script:
     return Script(path=str(path), where=where, program=program, source=path)
 
 
-def need_systemd(spec: Spec, records: Sequence[Record]) -> None:
+def check(spec: Spec, lock: Lock) -> None:
     """BuildError unless a spec's tests can run in what is locked."""
     if not spec.tests:
         return
-    found = [one.version for one in records if one.package == "systemd"]
+    found = [one.version for one in lock.installed() if one.package == "systemd"]
     match = re.match(r"(?:[0-9]+:)?([0-9]{1,6})", found[0]) if found else None
     if match is not None and int(match[1]) >= SYSTEMD:
         return
@@ -87,38 +91,35 @@ def need_systemd(spec: Spec, records: Sequence[Record]) -> None:
     raise BuildError(
         f"{_where(spec)}: {has}: a boot test needs systemd {SYSTEMD} or later, by which scripts "
         "come into the machine",
-        "add the package systemd-sysv" if not found else
-        "test an image of Debian 12, Ubuntu 23.04 or later, or leave out tests",
-    )  # fmt: skip
+        "test an image of Debian 12, Ubuntu 23.04 or later, or leave out tests"
+        if found
+        else "add the package systemd-sysv",
+    )
 
 
-def test_stages(
-    spec: Spec,
-    disk_stages: Mapping[str, Stage],
-    file_stages: Mapping[str, Stage],
-    digests: Mapping[str, str],
-    host: Host,
-) -> list[Stage]:
-    """The stages of a spec's tests, sorted by name: `DISK.FIRMWARE`.
+def test_stages(spec: Spec, of_disks: Sequence[Stage], host: Host) -> list[Stage]:
+    """The stages of a spec's tests, named DISK.FIRMWARE, in the order of disks and firmware.
 
-    `disk_stages` are the disks' by their names, `file_stages` those of the files that are booted,
-    `digests` the scripts' SHA-256 by their path, `host.tools` has what `test_tools` names.
+    `of_disks` has the stages of the disks and of their files. A test's key is made of the disk's,
+    not of the file's: that the same disk is packed in another way makes no other test.
     """
+    named = {(one.kind, one.name): one for one in of_disks}
     found = []
     for disk in spec.disks:
-        for name in firmwares(spec, disk):
+        file = named["file", disk.files[booted_file(disk)].name] if disk.files else None
+        for name in firmwares(spec, disk) if file is not None else ():
             tests = tests_of(spec, disk, name)
-            machine = _machine(spec)
-            package = firmware.package_of(spec.arch, name, _where(spec))
+            program = _machine(spec).program
             inputs = {
                 "stage": "test",
                 "recipe": RECIPE,
-                "disk": disk_stages[disk.name].key,
+                "disk": named["disk", disk.name].key,
+                "disk_name": disk.name,
                 "firmware": name,
+                "firmware_version": host.tools[firmware.package_of(spec.arch, name, _where(spec))],
                 "memory": max(one.memory for one in tests),
-                "scripts": [[digests[str(one.script)], one.timeout] for one in tests],
-                "tools": {one: host.tools[one] for one in sorted({machine.program, package})},
-                "parent": disk_stages[disk.name].tree,
+                "scripts": [[host.tests[str(one.script)], one.timeout] for one in tests],
+                "tools": {program: host.tools[program]},
             }
             found.append(
                 Stage(
@@ -127,17 +128,17 @@ def test_stages(
                     key=key(inputs),
                     inputs=inputs,
                     suffix=SUFFIX,
-                    on=(file_stages[disk.name].task,),
+                    on=(file.task,) if file is not None else (),
                 )
             )
-    return sorted(found, key=lambda one: one.name)
+    return found
 
 
-def test_job(spec: Spec, stage: Stage, file: Stage) -> TestJob:
+def job_of(stage: Stage, spec: Spec, file: Stage) -> TestJob:
     """What a test's stage is made of; `file` is the booted file's stage, and no tree is read."""
-    disk_name, name = stage.name.rsplit(".", 1)
-    disk = next(one for one in spec.disks if one.name == disk_name)
-    booted = booted_file(disk)
+    disk = next(one for one in spec.disks if one.name == stage.inputs["disk_name"])
+    name = stage.inputs["firmware"]
+    booted = disk.files[booted_file(disk)]
     tests = tests_of(spec, disk, name)
     return TestJob(
         stage=stage,
@@ -146,8 +147,8 @@ def test_job(spec: Spec, stage: Stage, file: Stage) -> TestJob:
         foreign=spec.foreign,
         disk=disk,
         file=file,
-        format=disk.files[booted].format,
-        container=disk.files[booted].container,
+        format=booted.format,
+        container=booted.container,
         firmware=name,
         tests=tests,
         scripts=tuple(_script(one, spec) for one in tests),

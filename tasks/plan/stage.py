@@ -80,6 +80,10 @@ class Host:
     accounts: Mapping[str, list[list[Any]]] = field(default_factory=dict)
     version: str = ""
     """The image's, as tasks.plan.image_version has it."""
+    sources: Mapping[str, Mapping[str, list[Any]]] = field(default_factory=dict)
+    """Of files that partitions hold, by disk and partition: SHA-256 and size in bytes."""
+    tests: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of each boot test's script, by its path as the spec has it."""
 
 
 @dataclass(frozen=True, kw_only=True)

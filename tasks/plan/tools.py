@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BuildError
-from ..host import firmware, qemu, strict
+from ..host import firmware, strict
 from ..host.files import remove, sha256_of, write_text
 from ..host.process import capture
-from ..host.tools import TOOLS, tool
+from ..host.tools import EMULATORS, TOOLS, tool
 from .keys import checksum
 
 MODULES = {"zlib-ng": "zlib_ng", "isal": "isal"}
@@ -24,9 +24,6 @@ VERSION_ARGUMENT = {"mke2fs": "-V", "mkfs.xfs": "-V", "mkfs.vfat": "--help"}
 LIBRARIES = {"xz": "liblzma5"}
 """Packages that do a tool's work and may be of another version than its own."""
 
-
-MACHINES = {one.program: one.package for one in qemu.MACHINES.values()}
-"""The Debian packages of QEMU's programs."""
 
 DPKG_STATUS = Path("/var/lib/dpkg/status")
 
@@ -97,7 +94,7 @@ def _ask_version(name: str, path: str) -> str:
         import isal
 
         return str(isal.ISAL_VERSION)
-    found = _packaged({**MACHINES, **TOOLS}.get(name, name), path)
+    found = _packaged({**EMULATORS, **TOOLS}.get(name, name), path)
     if not found and name in firmware.PACKAGES:
         return f"sha256:{sha256_of(Path(path))[:16]}"
     if not found:
