@@ -141,9 +141,9 @@ COMMANDS = {
                    "timeout", "network", *SHARE),
             summary="the images or a disk in QEMU, the console here",
             more="disk=NAME boots a disk by its own loader, under the firmware asked for. Of "
-            "images kernel and initrd are\nthe tree's own. Nothing that it writes stays. Its port 22 "
-            "is at 127.0.0.1,\nas told. For CI: expect=TEXT timeout=300. Exit status 0: it was "
-            "switched off, or showed the text;\n124: not within timeout=.",
+            "images kernel and initrd are\nthe tree's own. Nothing that it writes stays. Its "
+            "port 22 is at 127.0.0.1,\nas told. For CI: expect=TEXT timeout=300. Exit status 0: it "
+            "was switched off, or showed the text;\n124: not within timeout=.",
         ),
         Command(
             name="reproduce", summary="build again in an empty cache, compare with out/NAME/",

@@ -27,7 +27,7 @@ from ..host.disk_machine import DiskMachine
 from ..host.files import remove
 from ..host.log import Log, last_lines
 from ..host.process import interrupted
-from ..host.tested_machine import MachineStopped, TestedMachine, started
+from ..host.running_machine import MachineStopped, RunningMachine, started
 from ..plan import scripts
 from ..plan.boot_tests import SCRIPT_LIMIT
 from ..plan.entries import Script
@@ -60,15 +60,15 @@ def build(job: TestJob, builder: Builder) -> None:
     folder = builder.scratch / stage.entry
     folder.mkdir()
     try:
-        test = Test(job=job, log=log)
-        test.run(disk_file(job, entry, folder, log), folder)
+        boot = Boot(job=job, log=log)
+        boot.run(disk_file(job, entry, folder, log), folder)
         facts: dict[str, Any] = {
             "private": bool(entry.facts.get("private")),
             "firmware": job.firmware,
             "scripts": [one.name for one in job.scripts],
         }
         bundle = folder / "bundle.tar"
-        bundle.write_bytes(tarball(test.files()))
+        bundle.write_bytes(tarball(boot.files()))
         with builder.cache.put(stage, facts, doubtful=entry.doubtful) as target:
             packed = compress.compress(bundle, target, container="raw")
             facts |= {"raw": asdict(packed.raw), "packed": asdict(packed.container)}
@@ -101,7 +101,7 @@ def tarball(files: Mapping[str, bytes]) -> bytes:
 
 
 @dataclass(kw_only=True)
-class Test:
+class Boot:
     """One run of a machine, and what was seen in it."""
 
     job: TestJob
@@ -166,7 +166,7 @@ class Test:
         if self.room > 0:
             self.console.append(line)
 
-    def _look(self, running: TestedMachine) -> None:
+    def _look(self, running: RunningMachine) -> None:
         """The screen; where the test failed, beside its log."""
         try:
             self.screen = png_of(running.picture())
@@ -176,7 +176,7 @@ class Test:
             with open(safe.creating(self.log.path.with_suffix(".png")), "wb") as file:
                 file.write(self.screen)
 
-    def _talk(self, running: TestedMachine, began: float) -> None:
+    def _talk(self, running: RunningMachine, began: float) -> None:
         """Wait for the system, then run the scripts."""
         tests = list(zip(self.job.tests, self.job.scripts, strict=True))
         until = began + tests[0][0].timeout
@@ -214,7 +214,7 @@ class Test:
         }
 
     def _ran(
-        self, running: TestedMachine, script: Script, content: bytes, until: float
+        self, running: RunningMachine, script: Script, content: bytes, until: float
     ) -> dict[str, Any]:
         """What the report has of a script that was run; BuildError where it failed."""
         begun = time.monotonic()

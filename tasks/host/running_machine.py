@@ -49,7 +49,7 @@ class MachineStopped(Exception):
 
 
 @dataclass(kw_only=True)
-class TestedMachine:
+class RunningMachine:
     """A machine that runs; `shown` gets its console, and `dead` says by what that it is dead."""
 
     process: Process
@@ -196,10 +196,10 @@ def started(
     where: str,
     log: Log,
     seen: tuple[Callable[[bytes], None], Callable[[], str]],
-) -> Iterator[TestedMachine]:
+) -> Iterator[RunningMachine]:
     """A machine that runs as long as the block does; nothing of it is left in `folder` or runs on.
 
-    `seen` are TestedMachine's `shown` and `dead`. What QEMU itself says is in the log at the end;
+    `seen` are RunningMachine's `shown` and `dead`. What QEMU itself says is in the log at the end;
     where it could not even start, that is a BuildError.
     """
     screen = folder / "screen.ppm"
@@ -221,7 +221,7 @@ def started(
         for _ours, theirs in pairs.values():
             theirs.close()
         stack.callback(_tell, said, log)
-        running_one = TestedMachine(
+        running_one = RunningMachine(
             process=process,
             console=pairs["console"][0],
             control=pairs["control"][0],
