@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 SEQUENCE = re.compile(rb"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])|\r")
 """What moves a cursor or sets a colour: ECMA-48's control sequences, and carriage returns."""
 
+MOVES = re.compile(rb"\x1b\[[0-9;]*[Hf]")
+"""What puts the cursor elsewhere: a menu of GRUB's has no other ends of lines."""
+
 LONGEST = 4096
 """Bytes of a line that is shown whole: one that never ends is taken apart."""
 
@@ -49,7 +52,7 @@ class Lines:
 
     def add(self, data: bytes) -> None:
         """More of the console."""
-        self.rest += data
+        self.rest = MOVES.sub(b"\n", self.rest + data)
         *whole, self.rest = self.rest.split(b"\n")
         for one in whole:
             for part in _plain(one):
@@ -70,7 +73,8 @@ class Lines:
     def _told(self, line: bytes) -> None:
         if not self.dead and (found := DEAD.search(line)):
             self.dead = found[0].decode("ascii").strip()
-        self.line(line.decode("utf-8", "replace"))
+        if line.strip():
+            self.line(line.decode("utf-8", "replace").rstrip())
 
 
 def _plain(line: bytes) -> Iterator[bytes]:

@@ -74,7 +74,7 @@ def test_the_size_of_a_disk_is_what_qemu_says(tmp_path: Path, form: str) -> None
 
 def test_firmware_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = firmware.Firmware(package="ovmf", files=(("/nowhere/code.fd", "/nowhere/vars.fd"),))
-    monkeypatch.setitem(firmware.FIRMWARE, ("amd64", "uefi"), missing)  # type: ignore[arg-type]
+    monkeypatch.setitem(firmware.FIRMWARE, ("amd64", "uefi"), missing)
     with pytest.raises(BuildError, match=r"no firmware uefi for amd64.*\n.*apt-get install ovmf"):
         firmware.find("amd64", "uefi", "here")
     with pytest.raises(
@@ -204,6 +204,11 @@ def test_a_console_is_lines_and_what_a_machine_dies_by() -> None:
     assert harmless.dead == ""
     harmless.add(b"x" * 100_000)
     assert max(map(len, seen)) <= 4096
+    seen.clear()
+    menu = Lines(seen.append)
+    menu.add(b"\x1b[01;01H\x1b[0mGNU GRUB\x1b[2;1")
+    menu.add(b"HDebian\x1b[3;1H   \x1b[4;1H")
+    assert seen == ["GNU GRUB", "Debian"]
     assert Shown(b"login: ").add(b"\x1b[1mlog\x1b[0min: ")
 
 
