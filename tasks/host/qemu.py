@@ -15,6 +15,9 @@ from .tools import tool
 
 KVM = Path("/dev/kvm")
 
+KVM_VARIABLE = "STRATA_KVM"
+"""`off` for a host whose /dev/kvm is there and does not work, as in many a container."""
+
 USERS = range(61184, 65520)
 """Numbers that systemd gives to programs which need a user of their own (its UIDS-GIDS.md)."""
 
@@ -83,35 +86,55 @@ def machine_of(arch: str, where: str) -> Machine:
     return found
 
 
-def argv(booted: Booted) -> list[str]:
-    """QEMU's command line.
+def begun(arch: str, memory: int, cpus: int, *, kvm: bool, board: Sequence[str] = ()) -> list[str]:
+    """How QEMU's command line begins; `memory` in MiB, `board` more options of the board.
 
     Nothing of the host's is in the machine but what is named here: no configuration, no display, no
     devices by default. Who breaks out of it has its user's rights, less what -sandbox takes.
     """
-    machine = MACHINES[booted.arch]
-    accel = ["-accel", "kvm"] * booted.kvm + ["-accel", "tcg"]
-    forwards = "".join(f",hostfwd=tcp:127.0.0.1:{ours}-:{its}" for ours, its in booted.forwards)
-    reach = "off" if booted.network else "on"
+    machine = MACHINES[arch]
+    accel = ["-accel", "kvm"] * kvm + ["-accel", "tcg"]
     return [
         machine.program,
         "-no-user-config",
         "-nodefaults",
-        "-machine", machine.board,
+        "-machine", ",".join([machine.board, *board]),
         *accel,
         "-cpu", "max",
-        "-m", str(booted.memory),
-        "-smp", str(booted.cpus),
+        "-m", str(memory),
+        "-smp", str(cpus),
         "-display", "none",
         "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
         "-no-reboot",
-        # Ctrl-C is the machine's.
-        "-chardev", "stdio,id=console,mux=on,signal=off",
-        "-serial", "chardev:console",
-        "-mon", "chardev=console",
         "-device", "virtio-rng-pci",
-        # restrict: it reaches neither the host, whose 127.0.0.1 it could, nor what is beyond.
-        "-nic", f"user,model=virtio-net-pci,restrict={reach}{forwards}",
+    ]  # fmt: skip
+
+
+CONSOLE = [
+    # Ctrl-C is the machine's.
+    "-chardev", "stdio,id=console,mux=on,signal=off",
+    "-serial", "chardev:console",
+    "-mon", "chardev=console",
+]  # fmt: skip
+"""A console on our standard input and output, and QEMU's monitor behind it."""
+
+
+def network(forwards: Sequence[tuple[int, int]], reaches: bool) -> list[str]:
+    """A network card that (ours, its) ports of 127.0.0.1 lead to.
+
+    Unless it `reaches` others, it reaches neither the host, whose 127.0.0.1 it could, nor what is
+    beyond.
+    """
+    leads = "".join(f",hostfwd=tcp:127.0.0.1:{ours}-:{its}" for ours, its in forwards)
+    return ["-nic", f"user,model=virtio-net-pci,restrict={'off' if reaches else 'on'}{leads}"]
+
+
+def argv(booted: Booted) -> list[str]:
+    """QEMU's command line for a kernel and the filesystems of images."""
+    return [
+        *begun(booted.arch, booted.memory, booted.cpus, kvm=booted.kvm),
+        *CONSOLE,
+        *network(booted.forwards, booted.network),
         "-kernel", booted.kernel,
         *(["-initrd", booted.initrd] if booted.initrd else []),
         "-append", booted.append,
@@ -148,6 +171,8 @@ def rights(machine: Machine) -> Rights:
     root = os.geteuid() == 0
     user = _free_user() if root else None
     group = None
+    if os.environ.get(KVM_VARIABLE) == "off":
+        return Rights(user=user, group=None, kvm=False, why=f"{KVM_VARIABLE}=off")
     if os.uname().machine not in machine.natives:
         return Rights(user=user, group=None, kvm=False, why="this processor is of another kind")
     try:

@@ -31,6 +31,13 @@ DISK_TOOLS: dict[str, str] = {
 }  # fmt: skip
 
 
+EMULATORS: dict[str, str] = {
+    "qemu-system-x86_64": "qemu-system-x86", "qemu-system-aarch64": "qemu-system-arm",
+    "qemu-system-arm": "qemu-system-arm",
+}  # fmt: skip
+"""What boots disks, for tests of them and for `boot`."""
+
+
 TEST_TOOLS: dict[str, str] = {
     "gpg": "gpg", "gpgconf": "gpgconf", "gpg-agent": "gpg-agent",
     "qemu-system-x86_64": "qemu-system-x86", "git": "git", "ssh": "openssh-client",
@@ -65,9 +72,9 @@ def tool(name: str) -> str:
     """The path of a host command; BuildError names the package to install when it is missing."""
     path = LIBEXEC.get(name) or shutil.which(name, path=ENV["PATH"])
     if path is None or not os.access(path, os.X_OK):
-        package = {**TOOLS, **DISK_TOOLS, **TEST_TOOLS, **NIGHTLY_TOOLS, **BENCH_TOOLS}.get(
-            name, name
-        )
+        package = {
+            **TOOLS, **DISK_TOOLS, **EMULATORS, **TEST_TOOLS, **NIGHTLY_TOOLS, **BENCH_TOOLS,
+        }.get(name, name)  # fmt: skip
         raise BuildError(f"the host has no command {name}", f"apt-get install {package}")
     return path
 

@@ -137,12 +137,13 @@ COMMANDS = {
         ),
         Command(
             name="boot",
-            takes=("memory", "cpus", "ssh", "forward", "append", "expect", "timeout", "network",
-                   *SHARE),
-            summary="the images in QEMU, the console here",
-            more="Kernel and initrd are the tree's own; nothing that it writes stays. Its port 22 "
-            "is at 127.0.0.1,\nas told. For CI: expect=TEXT timeout=300. Exit status 0: it was "
-            "switched off, or showed the text;\n124: not within timeout=.",
+            takes=("disk", "firmware", "memory", "cpus", "ssh", "forward", "append", "expect",
+                   "timeout", "network", *SHARE),
+            summary="the images or a disk in QEMU, the console here",
+            more="disk=NAME boots a disk by its own loader, under the firmware asked for. Of "
+            "images kernel and initrd are\nthe tree's own. Nothing that it writes stays. Its "
+            "port 22 is at 127.0.0.1,\nas told. For CI: expect=TEXT timeout=300. Exit status 0: it "
+            "was switched off, or showed the text;\n124: not within timeout=.",
         ),
         Command(
             name="reproduce", summary="build again in an empty cache, compare with out/NAME/",
@@ -229,6 +230,7 @@ VALUES = {
     "fixed": ("1",),
     "severity": ("low", "medium", "high", "critical"),
     "network": ("1",),
+    "firmware": ("bios", "uefi", "uefi-secure"),
     "shell_on_failure": ("1",),
     "test": ("off",),
     "changelog": ("1",),

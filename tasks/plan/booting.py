@@ -21,13 +21,10 @@ from .entries import Entry, made_file, made_link
 from .fstab import Row
 from .lockfile import Lock
 
-<<<<<<< HEAD
 GROWING = ("ext", "xfs", "btrfs")
 """What systemd-growfs(8) makes larger."""
-=======
 EFI = {"amd64": "x64", "arm64": "aa64"}
 """What UEFI calls an architecture in names of files, in small letters: UEFI specification 3.5."""
->>>>>>> loaders
 
 VERITY_ROOT = "/dev/mapper/root"
 """Where systemd-veritysetup-generator(8) has the root filesystem."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import BuildError
 from ..spec.model import Spec
-from . import versions
+from . import boot_tests, versions
 from .accounts import accounts_identity
 from .entries import layer_entries, script_identity, script_reads
 from .image_version import image_version
@@ -17,6 +17,7 @@ from .lockfile import Lock
 from .passwords import debconf_identity
 from .plan import tools_for
 from .settings import settings_identity
+from .sources import source_digests
 from .stage import Host
 from .tools import tool_versions
 
@@ -56,6 +57,8 @@ def host_inputs(
         },
         settings=settings_identity(spec, lock, mirrors, version),
         epoch=epoch_override(),
+        sources=source_digests(spec),
+        tests=boot_tests.digests(spec),
         reads={
             layer.name: script_reads(layer)
             for layer in spec.layers

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BuildError
-from ..host import strict
+from ..host import firmware, strict
 from ..host.files import remove, sha256_of, write_text
 from ..host.process import capture
-from ..host.tools import TOOLS, tool
+from ..host.tools import EMULATORS, TOOLS, tool
 from .keys import checksum
 
 MODULES = {"zlib-ng": "zlib_ng", "isal": "isal"}
@@ -40,7 +40,7 @@ def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
     changed = False
     installed = _mark(DPKG_STATUS) if DPKG_STATUS.exists() else ""
     for name in names:
-        path = _module_file(MODULES[name]) if name in MODULES else tool(name)
+        path = _file_of(name)
         mark = _mark(Path(path)) + ("" if name in MODULES else installed)
         entry = known.get(name)
         # With a digest: a version that rotted would give all stages other keys, and other UUIDs.
@@ -68,6 +68,13 @@ def _mark(path: Path) -> str:
     return f"{path} {info.st_size} {info.st_mtime_ns} {info.st_ino} "
 
 
+def _file_of(name: str) -> str:
+    """What is looked at of a tool: its command, or of a module or a firmware a file."""
+    if name in MODULES:
+        return _module_file(MODULES[name])
+    return str(firmware.file_of(name)) if name in firmware.PACKAGES else tool(name)
+
+
 def _module_file(name: str) -> str:
     import importlib.util
 
@@ -87,7 +94,9 @@ def _ask_version(name: str, path: str) -> str:
         import isal
 
         return str(isal.ISAL_VERSION)
-    found = _packaged(TOOLS.get(name, name), path)
+    found = _packaged({**EMULATORS, **TOOLS}.get(name, name), path)
+    if not found and name in firmware.PACKAGES:
+        return f"sha256:{sha256_of(Path(path))[:16]}"
     if not found:
         status, out, err = capture([name, VERSION_ARGUMENT.get(name, "--version")])
         match = re.search(r"\d+\.[\w.+~-]+", out + err)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..spec.disks import BootTest, Disk, DiskFile, Export
 from ..spec.images import Image
+from .entries import Script
 from .job import Job
 from .stage import Stage
 
@@ -120,3 +121,5 @@ class TestJob(Job):
     container: str
     firmware: str
     tests: tuple[BootTest, ...]
+    scripts: tuple[Script, ...] = ()
+    """Of each test: what it runs."""

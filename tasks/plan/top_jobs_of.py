@@ -7,6 +7,7 @@ from typing import Any
 
 from ..spec.disks import Disk, DiskFile
 from ..spec.model import Spec
+from . import boot_tests
 from .disks import block_map
 from .filesystems import filesystems
 from .job import ImageJob, Job
@@ -19,7 +20,6 @@ from .top_jobs import (
     ExportJob,
     FileJob,
     FilesystemJob,
-    TestJob,
     VerityJob,
 )
 
@@ -142,20 +142,7 @@ def _export(stage: Stage, spec: Spec, plan: Plan) -> Job:
 
 def _test(stage: Stage, spec: Spec, plan: Plan) -> Job:
     (file,) = plan.below(stage)
-    disk = disk_of(spec, stage.inputs["disk_name"])
-    return TestJob(
-        **_common(stage, spec, plan),
-        disk=disk,
-        file=file,
-        format=file.inputs["format"],
-        container=file.inputs["container"],
-        firmware=stage.inputs["firmware"],
-        tests=tuple(
-            one
-            for one in spec.tests
-            if one.disk == disk.name and stage.inputs["firmware"] in one.firmware
-        ),
-    )
+    return replace(boot_tests.job_of(stage, spec, file), made_of=(file,))
 
 
 _JOBS = {

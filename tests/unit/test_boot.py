@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from support.world import says
-from tasks.commands.boot import Shown, Wanted, need_free
+from tasks.commands.asked_machine import Wanted, need_free
 from tasks.errors import BuildError
 from tasks.host import qemu
+from tasks.host.console import Shown
 from tasks.host.sandbox_visit import NO_PROGRAM
 from tasks.host.terminal import Ends, Escapes, relay
 from tasks.host.visit import Visit, seen_env

@@ -1,0 +1,288 @@
+"""A boot test: a disk's own file in a machine, with the spec's scripts run inside.
+
+file of the cache ─→ a throwaway overlay ─→ QEMU ─→ console.log, screen.png, report.json ─→ .tar
+                                              ↑ scripts, by tasks.host.agent
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import tarfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..builder import Builder
+from ..errors import BuildError
+from ..formats import compress
+from ..formats.picture import png_of
+from ..host import agent, qemu, safe
+from ..host.console import Lines
+from ..host.disk_machine import DiskMachine
+from ..host.files import remove
+from ..host.log import Log, last_lines
+from ..host.process import interrupted
+from ..host.running_machine import MachineStopped, RunningMachine, started
+from ..plan import scripts
+from ..plan.boot_tests import SCRIPT_LIMIT
+from ..plan.entries import Script
+from ..plan.top_jobs import TestJob
+from ..store.record import Entry
+from .facts import common
+
+CONSOLE_LIMIT = 4 << 20
+"""Characters of a console that are kept."""
+
+SHOWN = 40
+"""Lines of the console of which an error shows the last that matter."""
+
+GRACE = 15
+"""Seconds that a script which is stopped inside has to say so."""
+
+DEGRADED = re.compile(rb"^#\s*strata:\s*degraded\s*$", re.MULTILINE)
+"""A line of a script by which units that failed do not fail its test."""
+
+GOOD = ("running", "degraded")
+
+
+def build(job: TestJob, builder: Builder) -> None:
+    """Boot the file, run the scripts, and put what was seen into the cache.
+
+    BuildError for a script that failed, a system that did not come up, or too little time: then
+    the stage's log has it all, and the cache nothing.
+    """
+    stage, log = job.stage, builder.log
+    entry = builder.cache.require(job.file)
+    folder = builder.scratch / stage.entry
+    folder.mkdir()
+    try:
+        boot = Boot(job=job, log=log)
+        boot.run(disk_file(job, entry, folder, log), folder)
+        facts: dict[str, Any] = {
+            **common(job, builder),
+            "firmware": job.firmware,
+            "scripts": [one.name for one in job.scripts],
+        }
+        bundle = folder / "bundle.tar"
+        bundle.write_bytes(tarball(boot.files()))
+        with builder.cache.put(stage, facts, doubtful=builder.doubtful(job)) as target:
+            packed = compress.compress(bundle, target, container="raw")
+            facts |= {"raw": asdict(packed.raw), "packed": asdict(packed.container)}
+    finally:
+        remove(folder)
+
+
+def disk_file(job: TestJob, entry: Entry, folder: Path, log: Log) -> Path:
+    """The file to boot: the cache's own, or where that is compressed, what is in it."""
+    if job.container == "raw":
+        return entry.path
+    log.step("decompressing the disk")
+    if size := entry.facts.get("raw", {}).get("size"):
+        log.need_room("scratch", int(size), "a copy of the disk to boot")
+    target = folder / "disk"
+    with open(safe.reading(entry.path), "rb") as packed:
+        compress.decompress(packed, entry.path.name, target, job.container)
+    return target
+
+
+def tarball(files: Mapping[str, bytes]) -> bytes:
+    """A tar of plain files, sorted, with nothing of this host or time."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, content in sorted(files.items()):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return out.getvalue()
+
+
+@dataclass(kw_only=True)
+class Boot:
+    """One run of a machine, and what was seen in it."""
+
+    job: TestJob
+    log: Log
+    console: list[str] = field(default_factory=list)
+    room: int = CONSOLE_LIMIT
+    report: dict[str, Any] = field(default_factory=dict)
+    screen: bytes = b""
+    doing: str = ""
+    """What it is at, as messages name it."""
+
+    @property
+    def title(self) -> str:
+        """What runs where, as messages name it."""
+        return f"disk {self.job.disk.name} under {self.job.firmware}"
+
+    def files(self) -> dict[str, bytes]:
+        """What is kept of it."""
+        report = json.dumps(self.report, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        found = {
+            "console.log": "".join(f"{line}\n" for line in self.console).encode(),
+            "report.json": report.encode(),
+        }
+        return found | ({"screen.png": self.screen} if self.screen else {})
+
+    def run(self, disk: Path, folder: Path) -> None:
+        """The whole of it; BuildError as `build` has it."""
+        job = self.job
+        where = f"{job.spec}: tests"
+        kind = qemu.machine_of(job.arch, job.spec)
+        rights = qemu.rights(kind)
+        # With two, emulated, a kernel may meet code that the other one is just patching.
+        cpus = min(2, len(os.sched_getaffinity(0))) if rights.kvm else 1
+        machine = DiskMachine(
+            arch=job.arch,
+            firmware=job.firmware,
+            disk=disk,
+            format=job.format,
+            memory=max(one.memory for one in job.tests) >> 20,
+            cpus=cpus,
+        )
+        how = "KVM" if rights.kvm else f"emulated, which is slow ({rights.why})"
+        self.log.step(f"booting {self.title}: {machine.memory} MiB, {how}")
+        lines = Lines(self._shown)
+        began = time.monotonic()
+        seen = (lines.add, lambda: lines.dead)
+        with started(machine, rights, folder, where, self.log, seen) as running:
+            try:
+                self._talk(running, began)
+            except MachineStopped as stopped:
+                lines.end()
+                raise self._stopped(stopped) from stopped
+            finally:
+                if not interrupted():
+                    self._look(running)
+            lines.end()
+
+    def _shown(self, line: str) -> None:
+        """A line of the console: into the log, without secrets, and into what is kept."""
+        line = self.log.line(line)
+        self.room -= len(line) + 1
+        if self.room > 0:
+            self.console.append(line)
+
+    def _look(self, running: RunningMachine) -> None:
+        """The screen; where the test failed, beside its log."""
+        try:
+            self.screen = png_of(running.picture())
+        except ValueError:
+            return  # there is none to be had
+        if self.log.path is not None and "scripts" not in self.report:
+            with open(safe.creating(self.log.path.with_suffix(".png")), "wb") as file:
+                file.write(self.screen)
+
+    def _talk(self, running: RunningMachine, began: float) -> None:
+        """Wait for the system, then run the scripts."""
+        tests = list(zip(self.job.tests, self.job.scripts, strict=True))
+        until = began + tests[0][0].timeout
+        self.doing = "the system did not come up"
+        hello = running.answer("hello", until)
+        self.log.step("waiting until all is started")
+        running.send(agent.wait_order(max(1, int(until - time.monotonic()))))
+        state = running.answer("state", until + GRACE)
+        units = self._lines(state.text)
+        if state.word not in GOOD:
+            raise self._failure(
+                f"the system is {state.word!r} (systemctl is-system-running), not up",
+                units,
+                "see what it waits for, or give it more time (timeout)",
+            )
+        results = []
+        for test, script in tests:
+            content = content_of(script)
+            if state.word == "degraded" and not DEGRADED.search(content):
+                raise self._failure(
+                    "units of the system failed",
+                    units,
+                    f"mend them, or have {script.path} say `# strata: degraded` in a line of its "
+                    "own if that is as it should be",
+                )
+            results.append(self._ran(running, script, content, began + test.timeout))
+        running.send(agent.END_ORDER)
+        self.report = {
+            "disk": self.job.disk.name,
+            "firmware": self.job.firmware,
+            "systemd": hello.number,
+            "state": state.word,
+            "units": units if state.word != "running" else [],
+            "scripts": results,
+        }
+
+    def _ran(
+        self, running: RunningMachine, script: Script, content: bytes, until: float
+    ) -> dict[str, Any]:
+        """What the report has of a script that was run; BuildError where it failed."""
+        begun = time.monotonic()
+        self.doing = f"{script.path} was not done"
+        self.log.step(f"running {script.path}")
+        running.send(agent.run_order(content, max(1, int(until - begun))))
+        result = running.answer("result", until + GRACE)
+        named = scripts.naming(agent.SCRIPT, script.path)
+        lines = [self.log.line(named(line)) for line in _lines(result.text)]
+        if result.number and time.monotonic() >= until - 1:
+            raise self._late(lines)
+        if result.number:
+            raise self._failure(f"{script.path} failed (exit status {result.number})", lines)
+        seconds = round(time.monotonic() - begun, 1)
+        return {"name": script.name, "status": 0, "seconds": seconds, "output": lines}
+
+    def _lines(self, text: bytes) -> list[str]:
+        """What a machine said, into the log; as it is there, without secrets."""
+        return [self.log.line(line) for line in _lines(text)]
+
+    # ------------------------------------------------------------ what went wrong
+
+    def _failure(self, what: str, lines: Sequence[str], hint: str = "") -> BuildError:
+        """The error of this test: what failed, the last lines of what it said, where all is."""
+        said = last_lines(lines)
+        place = f"all that it showed is in {self.log.path}" if self.log.path else ""
+        return BuildError(
+            f"{self.job.spec}: tests: {self.title}: {what}"
+            + (f":\n{said}" if said else "; it said nothing"),
+            "\n".join(filter(None, [hint, place])),
+        )
+
+    def _late(self, lines: Sequence[str]) -> BuildError:
+        seconds = sorted({one.timeout for one in self.job.tests})
+        given = " or ".join(map(str, seconds))
+        return self._failure(
+            f"{self.doing} within its timeout, {given} s from the machine's start",
+            lines,
+            "make the test's timeout longer: an emulated machine is slow",
+        )
+
+    def _stopped(self, stopped: MachineStopped) -> BuildError:
+        """The error where no answer came."""
+        shown = self.console[-SHOWN:]
+        match stopped.why:
+            case "late":
+                return self._late(shown)
+            case "dead":
+                return self._failure(f"{self.doing}: it shows {stopped.detail!r}", shown)
+            case "nonsense":
+                return self._failure(f"{self.doing}: it said {stopped.detail}", shown)
+            case "left":
+                return self._failure(f"{self.doing}: what runs the scripts was ended there", shown)
+            case _:
+                return self._failure(
+                    f"{self.doing}: the machine ended",
+                    shown,
+                    "a test may neither power it off nor reboot it",
+                )
+
+
+def content_of(script: Script) -> bytes:
+    """A script's bytes."""
+    if script.source is None:
+        return script.content
+    return safe.read_bytes(script.source, SCRIPT_LIMIT)
+
+
+def _lines(text: bytes) -> list[str]:
+    return text.decode("utf-8", "replace").splitlines()
