@@ -15,7 +15,7 @@ from ..plan.stage import Plan
 from ..session.session import Session
 from ..spec.compose import variants_of
 from ..spec.load import spec_names
-from ..spec.values import UNITS
+from ..spec.sizes import UNITS
 from ..spec.words import counted, printable
 from ..store import made_of, pruned
 from ..store.cache import used_at

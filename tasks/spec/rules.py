@@ -144,7 +144,7 @@ def check_spec(spec: Spec) -> None:
         raise BuildError(
             f"{path}: root_password: longer than the {PASSWORD_LIMIT} bytes that crypt(3) takes"
         )
-    if not any(image.mount == "/" for image in spec.images):
+    if spec.images and not any(image.mount == "/" for image in spec.images):
         raise BuildError(f"{path}: images: nothing is mounted at `/`", "add an image for `/`")
 
 

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import os
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..errors import BuildError
 from . import debconf
+from .disk_values import disks_of, exports_of, tests_of
 from .images import Image
 from .machine import groups_of, overlays_of, scripts_of, services_of, unit_files, users_of
 from .model import SETTINGS, Base, File, Layer, Repo, Settings, Spec, project_of
 from .moments import timestamp
 from .rules import VERSION, check_version, places
+from .sizes import size_of, words_of
 from .words import field_of_layer, short
 
 OF_PACKAGES = ("packages", "debs", "debconf", "debconf_file", "groups", "users", "overlays",
                "files", "units", "services", "script", "scripts", "env")  # fmt: skip
 """Fields of a layer that may stand at the top of a spec, for the layer `packages`."""
-
-UNITS = {"": 1, **{letter: 1 << 10 * power for power, letter in enumerate("KMGT", 1)},
-         **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)}}  # fmt: skip
-"""As truncate(1) reads them; KiB is K."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +39,10 @@ class Values:
         document = self.document
         proxies = document.get("proxies", {})
         check_version(self.path, document.get("version", ""), self.given)
+        images = tuple(
+            self._image(mount, image) for mount, image in sorted(document.get("images", {}).items())
+        )
+        disks = disks_of(self.path, document, images, self._find)
         return Spec(
             name=self.name,
             path=self.path,
@@ -55,9 +55,10 @@ class Values:
             settings=self._settings(),
             proxies={key: proxies[key] for key in ("http", "https") if key in proxies},
             direct=tuple(proxies.get("direct", ())),
-            images=tuple(
-                self._image(mount, image) for mount, image in sorted(document["images"].items())
-            ),
+            images=images,
+            disks=disks,
+            exports=exports_of(document),
+            tests=tests_of(document, disks, self._find),
             sbom=_sbom(document.get("sbom", False)),
             provenance=document.get("provenance", False),
         )
@@ -208,10 +209,10 @@ class Values:
             pack=image.get("pack", "loop"),
             label=image.get("label", ""),
             uuid=image.get("uuid", "").lower(),
-            options=_words(image.get("options", "")),
-            size=_size(image.get("size")),
-            free=_size(image.get("free")),
-            max_size=_size(image.get("max_size")),
+            options=words_of(image.get("options", "")),
+            size=size_of(image.get("size")),
+            free=size_of(image.get("free")),
+            max_size=size_of(image.get("max_size")),
         )
 
 
@@ -222,22 +223,9 @@ def _sbom(given: bool | Mapping[str, bool]) -> str:
     return "files" if given.get("files", False) else "packages"
 
 
-def _size(value: str | int | None) -> int | None:
-    """Bytes; a fraction of one is left out."""
-    if value is None or isinstance(value, int):
-        return value
-    number = value.rstrip("kKmMgGtTiB")
-    unit = value[len(number) :].replace("iB", "")
-    return int(Fraction(number) * UNITS[unit[:1].upper() + unit[1:]])
-
-
 def _owner(given: str) -> str:
     """`user:group`; a group alone leaves the user that a new file has."""
     return f"root{given}" if given.startswith(":") else given
-
-
-def _words(value: str | Sequence[str]) -> tuple[str, ...]:
-    return tuple(shlex.split(value) if isinstance(value, str) else value)
 
 
 def _inline(entry: Mapping[str, Any]) -> list[str]:
