@@ -1,4 +1,4 @@
-"""Disks, exports and boot tests as a spec writes them → their dataclasses.
+"""Disks and exports as a spec writes them → their dataclasses.
 
 What is added to a disk by itself is added here: default partitions, the one of GRUB for BIOS, and
 that of dm-verity. What is wrong with the whole is told by disk_rules.
@@ -11,16 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .disks import BIOS_SIZE, MIB, BootTest, Disk, DiskFile, Export, OciConfig, Partition
+from .boot_tests import FIRMWARE
+from .disks import BIOS_SIZE, MIB, Disk, DiskFile, Export, OciConfig, Partition
 from .images import Image
 from .partitions import ESP_MOUNTS, Around, partition_of
 from .sizes import size_in
 
 SLACK = 256 * MIB
 """What a disk that is as small as it can be has to spare: a journal, and a package or two."""
-
-FIRMWARE = ("uefi", "uefi-secure", "bios")
-"""In this order, however a spec writes them: another order is no other disk."""
 
 Find = Callable[[str], Path]
 
@@ -167,40 +165,3 @@ def _text(value: str | int | bool) -> str:
 
 def _port(value: str | int) -> str:
     return str(value) if "/" in str(value) else f"{value}/tcp"
-
-
-# ---------------------------------------------------------------- boot tests
-
-
-def tests_of(
-    document: Mapping[str, Any], disks: Sequence[Disk], find: Find
-) -> tuple[BootTest, ...]:
-    """The boot tests, in the spec's order; one that names no disk is one of each disk that fits."""
-    return tuple(
-        BootTest(
-            script=find(test["script"]),
-            disk=name,
-            firmware=firmware,
-            timeout=test.get("timeout", 300),
-            memory=size_in(test.get("memory", 1 << 30)),
-        )
-        for test in document.get("tests", ())
-        for name, firmware in _machines(test, disks)
-    )
-
-
-def _machines(
-    test: Mapping[str, Any], disks: Sequence[Disk]
-) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """(disk, firmware) of each machine that a test is for."""
-    wanted = tuple(one for one in FIRMWARE if one in test.get("firmware", ()))
-    if "disk" in test:
-        own = next((disk.firmware for disk in disks if disk.name == test["disk"]), ())
-        yield test["disk"], wanted or own
-        return
-    for disk in disks:
-        fitting = tuple(one for one in wanted if one.removesuffix("-secure") in disk.firmware)
-        # Where it fits none of them, the rules say so of the first.
-        alone = len(disks) == 1
-        if fitting or not wanted or alone:
-            yield disk.name, (wanted if alone else fitting) or disk.firmware

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -149,21 +149,41 @@ def check_spec(spec: Spec) -> None:
 
 
 def check_files(spec: Spec, files: Sequence[str]) -> None:
-    """BuildError for a name of an image's file that is another's, too; in the images' order."""
+    """BuildError for a name that two things of out/NAME/ would have.
+
+    `files` are those of the images, in their order; those of disks and exports are known.
+    """
     _unique(spec.path, "images: file", list(files))
-    for image, file in zip(spec.images, files, strict=True):
-        if file in (*PUBLISHED, f"{spec.name}.yaml"):
+    taken = dict.fromkeys((*PUBLISHED, f"{spec.name}.yaml"), "")
+    for place, file, own in _published(spec, files):
+        if file in taken:
+            other = taken[file]
+            told = f"of {other}, too" if other else "of what is published beside the images"
             raise BuildError(
-                f"{spec.path}: images.{image.mount}.file: {file!r} is the name of what is "
-                "published beside the images",
-                "choose another",
+                f"{spec.path}: {place}: {file!r} is the name {told}",
+                "choose another" if own else "let the block map's file have another name",
             )
         if len(file.encode()) > NAME_LIMIT:
             raise BuildError(
-                f"{spec.path}: images.{image.mount}.file: {file!r} is longer than the "
-                f"{NAME_LIMIT} bytes that Linux takes",
+                f"{spec.path}: {place}: {file!r} is longer than the {NAME_LIMIT} bytes that "
+                "Linux takes",
                 "give it a shorter one",
             )
+        taken[file] = place
+
+
+def _published(spec: Spec, files: Sequence[str]) -> Iterator[tuple[str, str, bool]]:
+    """(field, name in out/NAME/, whether the spec itself says the name) of all that is made."""
+    for image, file in zip(spec.images, files, strict=True):
+        yield f"images.{image.mount}.file", file, True
+    for disk in spec.disks:
+        for one in disk.files:
+            place = f"disks.{disk.name}.files.{one.name}"
+            yield place, one.name, True
+            if one.bmap:
+                yield f"{place}.bmap", f"{one.name}.bmap", False
+    for export in spec.exports:
+        yield f"exports.{export.name}", export.name, True
 
 
 def check_version(path: Path, version: str, variables: Mapping[str, str]) -> None:
@@ -276,6 +296,12 @@ def _check_image(spec: Spec, image: Image) -> None:
             raise BuildError(f"{where}.{name}: larger than {LARGEST >> 40} TiB")
     if image.pack == "direct" and not kind.direct:
         raise BuildError(f"{where}.pack: direct works for ext2, ext3 and ext4 only")
+    check_filesystem(image, where)
+
+
+def check_filesystem(image: Image, where: str) -> None:
+    """BuildError for a label, UUID or option of mkfs that its format does not take."""
+    kind = FILESYSTEMS[image.format]
     if len(image.label.encode()) > kind.label_length:
         raise BuildError(
             f"{where}.label: {image.format} takes {kind.label_length} characters",

@@ -11,7 +11,8 @@ from typing import Any
 
 from ..errors import BuildError
 from . import debconf
-from .disk_values import disks_of, exports_of, tests_of
+from .boot_tests import tests_of
+from .disk_values import disks_of, exports_of
 from .images import Image
 from .machine import groups_of, overlays_of, scripts_of, services_of, unit_files, users_of
 from .model import SETTINGS, Base, File, Layer, Repo, Settings, Spec, project_of
@@ -58,7 +59,7 @@ class Values:
             images=images,
             disks=disks,
             exports=exports_of(document),
-            tests=tests_of(document, disks, self._find),
+            tests=tests_of(self.path, self.name, document, disks, self._find),
             sbom=_sbom(document.get("sbom", False)),
             provenance=document.get("provenance", False),
         )
