@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+
 from .cause import Cause, Pair, cause, moved_to
 
 PLAIN = ("size", "rest", "grow", "kind", "mount", "type", "guid", "uuid")

@@ -19,7 +19,8 @@ from typing import Any
 from ..errors import BuildError
 from . import document
 from .document import DEPTH_LIMIT, TAG, Document
-from .names import FILLED_LIMIT, LATE, NAME, filled
+from .filling import at, filled_nodes, values_of
+from .names import NAME
 from .words import near, printable
 
 FILE_LIMIT = 100
@@ -30,9 +31,6 @@ _MARKED = re.compile(rb"\$\$\{|\$\{(?!(?:security_|snapshot_)?mirror\})|\\(x24|u
 
 BYTES_LIMIT = 4 * document.SIZE_LIMIT
 """Of all of them: PyYAML needs a second for a quarter of it."""
-
-HOST = ("mirror", "security_mirror", "snapshot_mirror")
-"""Names in `${}` that are not the spec's: what they stand for, the building host says later."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +61,8 @@ def compose(path: Path, given: Given, folders: Sequence[Path]) -> tuple[Document
     if given.variant or variants:
         node = _varied(path, node, variants, given.variant)
         variables = _section(path, _fields(node), "vars")
-    values = _values(path, variables, given.variables)
-    node, changed = _filled(node, values)
+    values = values_of(path, variables, given.variables)
+    node, changed = filled_nodes(node, values)
     if plain and not changed:
         return found, raw[0]
     node = _without(node, ("include", "vars", "variants"))
@@ -124,11 +122,11 @@ def _gathered(path: Path, chain: tuple[Path, ...], read: _Read) -> tuple[Documen
     names = found.values["include"]
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise BuildError(
-            f"{_at(pair[0])}: include: expected a list of files",
+            f"{at(pair[0])}: include: expected a list of files",
             "as in: include: [common/debian.yaml]",
         )
     if len(names) > FILE_LIMIT:
-        raise BuildError(f"{_at(pair[0])}: include: more than {FILE_LIMIT} files")
+        raise BuildError(f"{at(pair[0])}: include: more than {FILE_LIMIT} files")
     node: Any = None
     above = {one.resolve() for one in (*chain, path)}
     for number, name in enumerate(names):
@@ -177,10 +175,6 @@ def _inside(part: Path, folders: Sequence[Path]) -> bool:
         return False
 
 
-def _at(node: Any) -> str:
-    return f"{node.start_mark.name}:{node.start_mark.line + 1}"
-
-
 # ---------------------------------------------------------------- nodes
 
 
@@ -195,12 +189,12 @@ def _section(path: Path, fields: Mapping[str, tuple[Any, Any]], name: str) -> di
         return {}
     key, node = fields[name]
     if node.tag != TAG + "map":
-        raise BuildError(f"{_at(key)}: {name}: expected a mapping", f"as in: {name}: {{a: …}}")
+        raise BuildError(f"{at(key)}: {name}: expected a mapping", f"as in: {name}: {{a: …}}")
     found = {}
     for key, value in _flat(node, deep=False).value:
         if not NAME.fullmatch(key.value.replace("-", "_")) or (name == "vars" and "-" in key.value):
             raise BuildError(
-                f"{_at(key)}: {name}.{printable(key.value)}: expected a name",
+                f"{at(key)}: {name}.{printable(key.value)}: expected a name",
                 "letters, digits and _, not beginning with a digit",
             )
         found[key.value] = value
@@ -221,7 +215,7 @@ def _flat(
     import yaml
 
     if depth > DEPTH_LIMIT:
-        raise BuildError(f"{_at(node)}: nested deeper than {DEPTH_LIMIT} levels")
+        raise BuildError(f"{at(node)}: nested deeper than {DEPTH_LIMIT} levels")
     known = {} if known is None else known
     if (id(node), deep) in known:
         return known[id(node), deep]
@@ -251,7 +245,7 @@ def _flat(
 
 
 SETS = ("packages", "debs", "include", "reads", "direct", "groups", "ssh_keys", "enable", "disable",
-        "mask", "units", "overlays", "remove", "locales")  # fmt: skip
+        "mask", "units", "overlays", "remove", "locales", "firmware", "ports")  # fmt: skip
 """Lists of which an item counts once: in others, such as a mkfs's words, each one counts."""
 
 
@@ -267,6 +261,8 @@ def merged(lower: Any, upper: Any, name: str = "") -> Any:
             pairs[key.value] = (key, value)
         return yaml.MappingNode(upper.tag, list(pairs.values()), upper.start_mark, upper.end_mark)
     if isinstance(lower, yaml.SequenceNode) and isinstance(upper, yaml.SequenceNode):
+        if name in NAMED:
+            return _by_name(lower, upper)
         texts = [one for one in lower.value if isinstance(one, yaml.ScalarNode)]
         there = {one.value for one in texts} if name in SETS else set()
         more = [
@@ -279,6 +275,31 @@ def merged(lower: Any, upper: Any, name: str = "") -> Any:
     # `admin:` says nothing of it: what the part below says of it stays.
     nothing = upper.tag == TAG + "null" and isinstance(lower, yaml.MappingNode)
     return lower if nothing else upper
+
+
+NAMED = ("partitions",)
+"""Lists of mappings of which each says its name: one that is there already is merged with it."""
+
+
+def _by_name(lower: Any, upper: Any) -> Any:
+    """Two lists as one: what is new in the upper one comes behind what the lower one has."""
+    import yaml
+
+    items = list(lower.value)
+    numbers = {_name(one): number for number, one in enumerate(items) if _name(one)}
+    for one in upper.value:
+        number = numbers.get(_name(one))
+        if number is None:
+            items.append(one)
+        else:
+            items[number] = merged(items[number], one)
+    return yaml.SequenceNode(upper.tag, items, upper.start_mark, upper.end_mark)
+
+
+def _name(node: Any) -> str:
+    """The `name` that a mapping says, "" for what says none."""
+    fields = _fields(node) if node.tag == TAG + "map" else {}
+    return str(fields["name"][1].value) if "name" in fields else ""
 
 
 def _without(node: Any, names: Sequence[str]) -> Any:
@@ -308,91 +329,8 @@ def _varied(path: Path, node: Any, variants: Mapping[str, Any], name: str) -> An
         raise _no_variant(path, name, variants)
     over = variants[name]
     if over.tag != TAG + "map":
-        raise BuildError(f"{_at(over)}: variants.{name}: expected a mapping of a spec's fields")
+        raise BuildError(f"{at(over)}: variants.{name}: expected a mapping of a spec's fields")
     for field_name in ("include", "variants"):
         if field_name in _fields(over):
-            raise BuildError(f"{_at(over)}: variants.{name}.{field_name}: not in a variant")
+            raise BuildError(f"{at(over)}: variants.{name}.{field_name}: not in a variant")
     return merged(_flat(node), _flat(over))
-
-
-# ---------------------------------------------------------------- ${names}
-
-
-def _values(path: Path, variables: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:
-    """The text of each name: the command line's, else the spec's."""
-    found = {}
-    for name, node in variables.items():
-        if node.tag in (TAG + "map", TAG + "seq", TAG + "null"):
-            raise BuildError(f"{_at(node)}: vars.{name}: expected a text or a number")
-        found[name] = str(node.value)
-    for name in given:
-        if name not in found:
-            meant = near(name, found)
-            raise BuildError(
-                f"{path}: var.{printable(name)}=: the spec's vars have no {printable(name)!r}",
-                (f"did you mean var.{meant}=? " if meant else "")
-                + (f"vars: {', '.join(found)}" if found else "add it to the spec's vars"),
-            )
-    return {**found, **given}
-
-
-def _filled(node: Any, values: Mapping[str, str]) -> tuple[Any, bool]:
-    """The same nodes with each `${name}` of their texts replaced; whether there was any."""
-    import yaml
-
-    known: dict[tuple[int, str], Any] = {}
-    changed = False
-    size = 0
-    late = [name for name in LATE if name not in values]
-
-    def text(node: Any, place: str = "") -> Any:
-        nonlocal changed, size
-        if node.tag != TAG + "str" or "${" not in node.value:
-            return node
-        kept = (*HOST, *late) if place == "file" else HOST
-        value = filled(node.value, values, _at(node), kept=kept)
-        if value == node.value:
-            return node
-        changed = True
-        size += len(value)
-        if size > FILLED_LIMIT:
-            raise BuildError(f"{_at(node)}: with its names replaced, the spec is too large")
-        return yaml.ScalarNode(node.tag, value, node.start_mark, node.end_mark, node.style)
-
-    def walk(node: Any, place: str) -> Any:
-        if isinstance(node, yaml.ScalarNode):
-            return text(node, place)
-        if (id(node), place) in known:
-            return known[id(node), place]
-        kind = type(node)
-        if isinstance(node, yaml.MappingNode):
-            items: list[Any] = [
-                # Anybody's: shell in x- fields and meta is not looked at, and vars are its source.
-                # In env the settings have names, too: it is filled when they are known.
-                pair
-                if pair[0].value in ("meta", "env") or (place == "top" and _free(pair[0].value))
-                else (text(pair[0]), walk(pair[1], _place(pair[0], place)))
-                for pair in node.value
-            ]
-        else:
-            # Of merge keys, `<<: [*a, *b]`: what stands in them stands where the key does.
-            items = [walk(one, place) for one in node.value]
-        known[id(node), place] = made = kind(node.tag, items, node.start_mark, node.end_mark)
-        return made
-
-    return walk(node, "top"), changed
-
-
-def _place(key: Any, place: str) -> str:
-    """Where the value of a key stands, as far as it matters: images.MOUNT.file is `file`."""
-    if key.tag == TAG + "merge":
-        return place
-    if place == "top":
-        return "images" if key.value == "images" else ""
-    if place == "image":
-        return "file" if key.value == "file" else ""
-    return "image" if place == "images" else ""
-
-
-def _free(name: str) -> bool:
-    return name in ("vars", "variants", "include") or name.startswith("x-")

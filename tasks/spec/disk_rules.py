@@ -1,391 +1,332 @@
-"""What the schema cannot say of disks, exports and boot tests."""
+"""What the schema cannot say of disks: each alone, all of one spec, and beside its images."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from ..errors import BuildError
-from ..formats.table import FILESYSTEMS
-from .disk_values import ESP_MOUNTS, UNMADE
-from .disks import MIB, BootTest, Disk, Export, Partition
-from .image_rules import check_filesystem
+from .boot_rules import check_boot
+from .disks import MIB, Disk, DiskFile, Partition
 from .model import Spec
-from .published import PUBLISHED
+from .partitions import ESP_MOUNTS
+from .project_files import file_size
+from .rules import LARGEST, check_filesystem
+from .sizes import shown
 
-NAME_UNITS = 36
-"""Units of UTF-16 that a GPT has for a partition's name: the UEFI specification, 5.3.3."""
+GPT_NAME = 36
+"""UTF-16 units of a name in a GPT's entry (UEFI specification, 5.3.3)."""
 
-KERNELS_NEED = 256 * MIB
-"""Of an EFI system partition with kernels: two of them, with their initrds."""
+PARTITIONS = {"gpt": 128, "mbr": 4}
+"""Entries of a table: of an MBR, those that are no others' container."""
 
-LARGEST_VHD = 2040 << 30
-"""Bytes, of Microsoft's specification."""
+VHD_LIMIT = 2040 << 30
+"""Bytes of the largest VHD (Virtual Hard Disk Image Format Specification)."""
 
-LARGEST_MBR = 2 << 40
-"""Bytes that 32-bit numbers of sectors tell."""
-
-LEAST_MEMORY = 128 * MIB
+KERNELS = ("/dev", "/proc", "/run", "/sys")
+"""Where a running system mounts what no disk has."""
 
 
-def check_above(spec: Spec) -> None:
-    """BuildError for the first fault of what a spec says beside its images."""
-    if not (spec.images or spec.disks or spec.exports):
-        raise BuildError(
-            f"{spec.path}: nothing is to be made: it has no images, no disks and no exports",
-            "add one of them, as images: {/: {file: web.img.gz, format: ext4}}",
-        )
-    _check_names(spec)
+def check_disks(spec: Spec) -> None:
+    """BuildError for the first thing that does not hold together."""
     for disk in spec.disks:
-        _check_disk(spec, disk)
-    _check_together(spec)
-    for export in spec.exports:
-        _check_export(spec, export)
-    for number, test in enumerate(spec.tests):
-        _check_test(spec, number, test)
-
-
-def _published(spec: Spec) -> Iterator[tuple[str, str]]:
-    """(field, name in out/NAME/) of all that a spec publishes."""
-    for image in spec.images:
-        yield f"images.{image.mount}.file", image.file
-    for disk in spec.disks:
+        where = f"{spec.path}: disks.{disk.name}"
+        _check_names(disk, where)
+        check_boot(spec.arch, disk, where)
+        _check_mounts(disk, where)
+        _check_table(disk, where)
+        _check_growing(disk, where)
+        _check_sizes(spec, disk, where)
+        _check_filesystems(spec, disk, where)
         for file in disk.files:
-            yield f"disks.{disk.name}.files.{file.name}", file.name
-            if file.bmap:
-                yield f"disks.{disk.name}.files.{file.name}.bmap", f"{file.name}.bmap"
-    for export in spec.exports:
-        yield f"exports.{export.name}", export.name
+            _check_file(disk, file, f"{where}.files.{file.name}")
+        _check_beside_images(spec, disk, where)
+    holding = [disk for disk in spec.disks if disk.filesystems]
+    for one, other in pairwise(holding):
+        _check_agreement(spec, one, other)
 
 
-def _check_names(spec: Spec) -> None:
-    """Each name of what is published once, and none that a build writes itself."""
-    known = dict.fromkeys((*PUBLISHED, f"{spec.name}.yaml"), "")
-    for field, name in _published(spec):
-        other = known.get(name)
-        if other is not None:
-            what = f"{other} publishes, too" if other else "is published beside it"
-            raise BuildError(
-                f"{spec.path}: {field}: {name!r} is the name of what {what}", "choose another"
-            )
-        known[name] = field
+# ---------------------------------------------------------------- one disk
 
 
-# ---------------------------------------------------------------- a disk
+def _place(where: str, partition: Partition) -> str:
+    return f"{where}.partitions.{partition.name}"
 
 
-def _check_disk(spec: Spec, disk: Disk) -> None:
-    where = f"{spec.path}: disks.{disk.name}"
-    _check_size(where, disk)
-    _check_table(where, disk)
-    _check_partitions(spec, where, disk)
-    _check_loader(spec, where, disk)
-    for file in disk.files:
-        at = f"{where}.files.{file.name}"
-        if file.bmap and file.format != "raw":
-            raise BuildError(
-                f"{at}.bmap: it maps the blocks of a raw disk, and this is {file.format}",
-                "leave it out, or let format be raw",
-            )
-        if file.format in ("vhd", "vmdk") and disk.sector != 512:
-            raise BuildError(
-                f"{at}.format: {file.format} has sectors of 512 bytes, and the disk's have "
-                f"{disk.sector}",
-                "sector: 512, or another format",
-            )
-        if file.format == "vhd" and (disk.size or 0) > LARGEST_VHD:
-            raise BuildError(
-                f"{at}.format: vhd holds {LARGEST_VHD >> 30} GiB at the most",
-                "make the disk smaller, or publish it in another format",
-            )
-
-
-def _check_size(where: str, disk: Disk) -> None:
-    if disk.size is not None and disk.size % MIB:
-        raise BuildError(f"{where}.size: {disk.size} bytes are no whole MiB", "as 8G, 2048M or fit")
-    if disk.size is not None and disk.slack:
-        raise BuildError(
-            f"{where}.slack: the disk has a size, so that nothing is to be added to what it holds",
-            "leave one of the two out; size: fit goes with slack",
-        )
-    fixed = sum(one.size or MIB for one in disk.partitions) + 2 * MIB
-    if disk.size is not None and fixed > disk.size:
-        raise BuildError(
-            f"{where}.size: {_shown(disk.size)} do not hold its partitions, which take "
-            f"{_shown(fixed)} with the table",
-            f"make it {_shown(-(-fixed // MIB) * MIB)} or larger, or a partition smaller",
-        )
-
-
-def _check_table(where: str, disk: Disk) -> None:
+def _check_names(disk: Disk, where: str) -> None:
+    seen: dict[str, str] = {}
     for one in disk.partitions:
-        form = "two hexadecimal digits" if disk.table == "mbr" else "a GUID"
-        if one.type and (len(one.type) == 2) != (disk.table == "mbr"):
+        if len(one.name.encode("utf-16-le")) // 2 > GPT_NAME:
+            own = one.name.removesuffix("-verity")
+            added = one.kind == "verity"
             raise BuildError(
-                f"{where}.partitions.{one.name}.type: {one.type!r} is none of {disk.table}",
-                f"there a type is {form}",
-            )
-    if disk.table == "gpt":
-        return
-    if len(disk.partitions) > 4:
-        raise BuildError(
-            f"{where}.table: mbr has four partitions at the most, and these are "
-            f"{len(disk.partitions)}",
-            "table: gpt",
-        )
-    if (disk.size or 0) > LARGEST_MBR:
-        raise BuildError(f"{where}.table: mbr tells of 2 TiB at the most", "table: gpt")
-    if any(one.name.lower() == "bios" for one in disk.partitions):
-        raise BuildError(
-            f"{where}.partitions.bios: an MBR has room for GRUB's core before the first partition",
-            "leave it out, or give it another name",
-        )
-    if disk.sector != 512 and "bios" in disk.firmware:
-        raise BuildError(
-            f"{where}.sector: no BIOS boots from sectors of {disk.sector} bytes", "sector: 512"
-        )
-
-
-def _check_partitions(spec: Spec, where: str, disk: Disk) -> None:
-    names: set[str] = set()
-    for one in disk.partitions:
-        at = f"{where}.partitions.{one.name}"
-        if len(one.name.encode("utf-16-le")) // 2 > NAME_UNITS:
-            raise BuildError(
-                f"{where}.partitions: {one.name!r} is longer than the {NAME_UNITS} units of UTF-16 "
-                "that a GPT has for a name",
+                f"{where}.partitions.{own}.name: {one.name!r} is longer than the {GPT_NAME} "
+                "letters that a GPT takes" + ": `-verity` is added to it" * added,
                 "give it a shorter one",
             )
-        if one.name.lower() in names:
-            raise BuildError(f"{where}.partitions: {one.name!r} stands twice", "names must differ")
-        names.add(one.name.lower())
-        _check_partition(spec, at, one)
-    for word, found in (
-        ("size", [one.name for one in disk.partitions if one.rest]),
-        ("grow", [one.name for one in disk.partitions if one.grow]),
-    ):
-        if len(found) > 1:
-            said = "take the rest" if word == "size" else "grow"
+        other = seen.get(one.name.casefold())
+        if other is not None:
+            alike = f", as {other!r}" if other != one.name else ""
             raise BuildError(
-                f"{where}.partitions.{found[1]}.{word}: {found[0]} and {found[1]} both {said}",
-                "only one can",
+                f"{where}.partitions: {one.name!r} stands twice{alike}",
+                "names must differ, not in case alone; `bios` (for GRUB on a GPT) and "
+                "NAME-verity are added by Strata",
             )
-    for one in disk.partitions[:-1]:
-        if one.grow:
+        seen[one.name.casefold()] = one.name
+
+
+def _check_mounts(disk: Disk, where: str) -> None:
+    seen: dict[str, str] = {}
+    for one in disk.partitions:
+        if not one.mount:
+            continue
+        here = f"{_place(where, one)}.mount"
+        if one.mount in seen:
             raise BuildError(
-                f"{where}.partitions.{one.name}.grow: {disk.partitions[-1].name} is behind it, so "
-                "that there is no room to take",
-                "put it last",
+                f"{here}: {one.mount!r} is where {seen[one.mount]} is mounted",
+                "give one of them another mount point",
             )
-    mounts = [one.mount for one in disk.partitions if one.mount]
-    twice = sorted({one for one in mounts if mounts.count(one) > 1})
-    if twice:
-        raise BuildError(
-            f"{where}.partitions: two are mounted at {twice[0]}", "mount points must differ"
-        )
-
-
-def _check_partition(spec: Spec, at: str, one: Partition) -> None:
-    given = one.image
-    if given is not None and given.format in UNMADE:
-        raise BuildError(
-            f"{at}.format: {given.format} is not made here: a key in an image is no secret, and "
-            "volumes want the disk's own size",
-            "let the machine do it at its first boot, by systemd-repart (Encrypt=), by "
-            "cloud-init or by Debian's installer; leave the room for it empty",
-        )
-    if one.kind == "swap" and one.mount:
-        raise BuildError(f"{at}.mount: swap is mounted nowhere", "leave it out")
-    if one.kind == "swap" and one.size is not None and one.size < MIB:
-        raise BuildError(f"{at}.size: less than 1M, which no swap area is worth", "as 1G")
-    if one.kind == "swap" and one.size is None and not one.rest:
-        raise BuildError(f"{at}: swap without a size", "size: 1G, say, or rest")
-    if one.kind == "esp" and one.mount and one.mount not in (*ESP_MOUNTS, "/boot"):
-        raise BuildError(
-            f"{at}.mount: an EFI system partition is mounted at /boot/efi, /efi or /boot",
-            "/boot/efi is Debian's place for it",
-        )
-    if one.kind == "source":
-        assert one.source is not None
-        if one.mount:
+        if taken := next((top for top in KERNELS if _below(one.mount, top)), ""):
             raise BuildError(
-                f"{at}.source: what is mounted is made of the tree", "leave out source, or mount"
+                f"{here}: {one.mount!r}: a running system mounts its own {taken} over it",
+                "give it another mount point, or leave mount out",
             )
-        if not os.path.isfile(one.source):
-            raise BuildError(f"{at}.source: {one.source}: there is no such file", "a file's path")
-        return
-    if given is not None:
-        if given.format == "swap":
-            raise BuildError(f"{at}.format: swap is mounted nowhere", "leave out mount")
-        if not any(given is image for image in spec.images):
-            check_filesystem(at, given)
-        if one.mount == "/" and given.format == "vfat":
+        if above := next((top for top in ESP_MOUNTS if one.kind != "esp"
+                          and _below(one.mount, top)), ""):  # fmt: skip
             raise BuildError(
-                f"{at}.format: vfat has no owners and no links, so no system can be on it",
-                "ext4 is the usual choice",
+                f"{here}: {one.mount!r}: below {above} is the EFI system partition, which Strata "
+                "fills",
+                "give it another mount point",
             )
-    if one.grow and (given is None or not FILESYSTEMS[given.format].name.startswith(GROWING)):
-        raise BuildError(
-            f"{at}.grow: only ext4, ext3, ext2, xfs and btrfs that are mounted grow at boot",
-            "leave it out",
-        )
-
-
-GROWING = ("ext", "xfs", "btrfs")
-"""What systemd-growfs(8) makes larger."""
-
-
-# ---------------------------------------------------------------- what boots it
-
-
-def _check_loader(spec: Spec, where: str, disk: Disk) -> None:
-    bios, uefi = "bios" in disk.firmware, "uefi" in disk.firmware
-    if disk.loader == "none":
-        if disk.verity:
-            raise BuildError(
-                f"{where}.verity: only loader: uki knows the root's hash", "loader: uki"
-            )
-        return
-    if bios and spec.arch not in ("amd64", "i386"):
-        raise BuildError(
-            f"{where}.firmware: bios is for amd64, and arch is {spec.arch}", "firmware: [uefi]"
-        )
-    if bios and disk.loader != "grub":
-        raise BuildError(
-            f"{where}.firmware: {disk.loader} is for UEFI alone",
-            "firmware: [uefi], or loader: grub",
-        )
-    esp = disk.of_kind("esp")
-    if uefi and esp is None:
-        raise BuildError(
-            f"{where}.partitions: UEFI boots from an EFI system partition, and there is none",
-            "add {name: esp, size: 64M, mount: /boot/efi}",
-        )
-    roots = [one for one in disk.filesystems if one.mount == "/"]
-    if not roots:
+        seen[one.mount] = one.name
+    if "/" not in seen and (disk.filesystems or disk.loader != "none"):
         raise BuildError(
             f"{where}.partitions: nothing is mounted at `/`",
-            "add {name: root, mount: /, size: rest}, or loader: none",
+            "add one, as in: {name: root, mount: /, size: rest}"
+            + ("" if disk.filesystems else ", or write loader: none"),
         )
-    kernels = disk.loader != "grub"
-    if kernels and esp is not None and esp.size is not None and esp.size < KERNELS_NEED:
-        raise BuildError(
-            f"{where}.partitions.{esp.name}.size: {_shown(esp.size)} are too small for kernels, "
-            f"which {disk.loader} has there",
-            f"{_shown(KERNELS_NEED)} or more, or loader: grub",
-        )
-    if disk.loader == "grub" and esp is not None and esp.mount == "/boot":
-        raise BuildError(
-            f"{where}.partitions.{esp.name}.mount: GRUB's kernels are in /boot of the tree",
-            "mount it at /boot/efi",
-        )
-    _check_verity(where, disk, roots[0])
 
 
-def _check_verity(where: str, disk: Disk, root: Partition) -> None:
-    if not disk.verity:
+def _below(mount: str, top: str) -> bool:
+    return mount == top or mount.startswith(f"{top}/")
+
+
+def _check_table(disk: Disk, where: str) -> None:
+    most = PARTITIONS[disk.table]
+    if len(disk.partitions) > most:
+        raise BuildError(
+            f"{where}.partitions: {len(disk.partitions)} are more than the {most} that the table "
+            f"{disk.table} has",
+            "write table: gpt, which has 128" if disk.table == "mbr" else "leave some out",
+        )
+    if disk.table == "mbr" and disk.size is not None and disk.size > disk.sector << 32:
+        raise BuildError(
+            f"{where}.size: an mbr has {shown(disk.sector << 32)} at the most",
+            "write table: gpt, or a smaller size",
+        )
+
+
+def _check_growing(disk: Disk, where: str) -> None:
+    growing = [one for one in disk.partitions if one.grow]
+    if not growing:
         return
-    if disk.loader != "uki":
-        raise BuildError(f"{where}.verity: only loader: uki knows the root's hash", "loader: uki")
-    if root.grow:
+    here = f"{_place(where, growing[-1])}.grow"
+    if growing[1:]:
         raise BuildError(
-            f"{where}.partitions.{root.name}.grow: a root that is checked by verity is read-only",
-            "leave out grow, or verity",
+            f"{here}: {growing[0].name} grows as well",
+            "let one of them grow: the last takes all that a larger disk has",
         )
-    if root.image is not None and not root.image.format.startswith(("ext", "xfs", "btrfs")):
+    if disk.table == "mbr":
         raise BuildError(
-            f"{where}.verity: not with {root.image.format} as the root", "ext4 is the usual choice"
+            f"{here}: systemd-repart(8), which lets it grow at boot, knows no mbr",
+            "write table: gpt, or leave grow out and add cloud-init and cloud-guest-utils, which "
+            "do it for an mbr",
         )
-
-
-def _check_together(spec: Spec) -> None:
-    """Disks of one spec share its tree, and so what that says of how it is booted."""
-    booted = [one for one in spec.disks if one.loader != "none"]
-    for one in booted[1:]:
-        first = booted[0]
-        for name, mine, other in (
-            ("loader", one.loader, first.loader),
-            ("cmdline", one.cmdline, first.cmdline),
-            ("verity", one.verity, first.verity),
-            ("partitions", _mounts(one), _mounts(first)),
-        ):
-            if mine != other:
-                what = "are mounted elsewhere" if name == "partitions" else f"is {mine!r}"
-                raise BuildError(
-                    f"{spec.path}: disks.{one.name}.{name}: it {what}, and of disk {first.name} "
-                    "otherwise: both have the same tree, which says how it is booted",
-                    "make it a variant, or a spec of its own that includes this one",
-                )
-
-
-def _mounts(disk: Disk) -> set[str]:
-    return {one.mount for one in disk.partitions if one.mount}
-
-
-# ---------------------------------------------------------------- exports and tests
-
-CONTAINERS = {
-    "oci": ("gzip", "zstd"),
-    "tar": ("raw", "gzip", "zstd", "xz"),
-    "cpio": ("raw", "gzip", "zstd", "xz"),
-    "squashfs": ("raw",),
-    "erofs": ("raw",),
-    "netboot": ("raw",),
-}
-"""What each form of an export may be packed in."""
-
-
-def _check_export(spec: Spec, export: Export) -> None:
-    where = f"{spec.path}: exports.{export.name}"
-    known = CONTAINERS[export.format]
-    if export.container not in known:
-        packs = "packs itself" if known == ("raw",) else f"takes {' or '.join(known)}"
+    if disk.verity and growing[0].mount == "/":
         raise BuildError(
-            f"{where}.container: {export.container} is none for {export.format}, which {packs}",
-            "leave it out",
+            f"{here}: with verity, `/` is read-only and stays as it is",
+            "remove grow, or let another partition be the last one and grow",
         )
-    if export.format != "oci" and export.config != type(export.config)():
+    if growing[0] is not disk.partitions[-1]:
         raise BuildError(
-            f"{where}.config: it is of oci, and this is {export.format}", "leave it out"
-        )
-    if export.cmdline and export.format != "netboot":
-        raise BuildError(
-            f"{where}.cmdline: it is of netboot, and this is {export.format}", "leave it out"
+            f"{here}: {disk.partitions[-1].name} lies behind it",
+            "put it last: only what is at the end can become larger",
         )
 
 
-def _check_test(spec: Spec, number: int, test: BootTest) -> None:
-    where = f"{spec.path}: tests.{number}"
-    disk = next((one for one in spec.disks if one.name == test.disk), None)
-    if disk is None:
-        there = ", ".join(one.name for one in spec.disks)
+def _check_sizes(spec: Spec, disk: Disk, where: str) -> None:
+    rest = [one for one in disk.partitions if one.rest]
+    if rest[1:]:
         raise BuildError(
-            f"{where}.disk: there is no disk {test.disk!r}"
-            if test.disk
-            else f"{where}: there is no disk to boot",
-            f"disks: {there}" if there else "add disks to the spec",
+            f"{_place(where, rest[1])}.size: {rest[0].name} takes the rest already",
+            "give one of them a size",
         )
-    if disk.loader == "none":
+    for one in disk.partitions:
+        _check_holds(spec, one, _place(where, one))
+    _check_slack(disk, where)
+    if disk.size is None:
+        return
+    if disk.size % MIB:
         raise BuildError(
-            f"{where}.disk: {disk.name} has no loader, so that nothing boots it",
-            "name another disk, or give it a loader",
+            f"{where}.size: {disk.size} bytes are no whole MiB",
+            f"write {shown(-(-disk.size // MIB) * MIB)}: partitions and formats need whole MiB",
         )
-    for one in test.firmware:
-        if one.removesuffix("-secure") not in disk.firmware:
+    if disk.size > LARGEST:
+        raise BuildError(f"{where}.size: larger than {shown(LARGEST)}", "write a smaller size")
+    # The table's, before and (of a GPT) behind them; what has no size yet takes one at the least.
+    ends = MIB * (2 if disk.table == "gpt" else 1)
+    least = ends + sum(MIB if one.size is None else one.size for one in disk.partitions)
+    if least > disk.size:
+        raise BuildError(
+            f"{where}.size: {shown(disk.size)} are too small: its partitions and their table "
+            f"take {shown(least)} or more",
+            f"make it {shown(least)} or larger, or a partition smaller",
+        )
+
+
+def _check_holds(spec: Spec, partition: Partition, where: str) -> None:
+    """Whether a partition holds its file, or the filesystem that `images` says."""
+    if partition.source is not None:
+        size = file_size(partition.source, spec.path, spec.name, f"{where}.source")
+        if partition.size is not None and size > partition.size:
             raise BuildError(
-                f"{where}.firmware: disk {disk.name} is not for {one}",
-                f"it has firmware: [{', '.join(disk.firmware)}]",
+                f"{where}.size: {shown(partition.size)} are too small: {partition.source} has "
+                f"{size} bytes",
+                "make it larger, or leave size out",
             )
-        if one == "uefi-secure" and disk.loader == "uki":
+    elif partition.image is not None and partition.size is not None:
+        wanted = partition.image.size or 0
+        if wanted > partition.size:
             raise BuildError(
-                f"{where}.firmware: no key that the firmware knows has signed a UKI",
-                "firmware: [uefi], or loader: grub",
+                f"{where}.size: {shown(partition.size)} are too small: "
+                f"images.{partition.mount}.size is {shown(wanted)}",
+                "make it larger, or leave one of the two out",
             )
-    if test.memory < LEAST_MEMORY:
-        raise BuildError(f"{where}.memory: less than {_shown(LEAST_MEMORY)}", "1G is the default")
-    if not os.path.isfile(test.script):
-        raise BuildError(f"{where}.script: {test.script}: there is no such file", "a file's path")
 
 
-def _shown(size: int) -> str:
-    return f"{size // MIB}M" if size % MIB == 0 else f"{size} bytes"
+def _check_slack(disk: Disk, where: str) -> None:
+    if not disk.slack:
+        return
+    if disk.size is not None:
+        raise BuildError(
+            f"{where}.slack: the disk has a size, so that what is left is known",
+            "write size: fit, or remove slack and give the partition that takes it size: rest",
+        )
+    if disk.slack % MIB:
+        raise BuildError(
+            f"{where}.slack: {disk.slack} bytes are no whole MiB",
+            f"write {shown(-(-disk.slack // MIB) * MIB)}",
+        )
+    if not any(one.rest or (one.grow and one.size is None) for one in disk.partitions):
+        raise BuildError(
+            f"{where}.slack: no partition takes it: none has size: rest",
+            "give one size: rest, or remove slack",
+        )
+
+
+def _check_filesystems(spec: Spec, disk: Disk, where: str) -> None:
+    """Those that the disk alone has: those of `images` are looked at there."""
+    for one in disk.filesystems:
+        if one.image is not None and one.image not in spec.images:
+            check_filesystem(one.image, _place(where, one))
+
+
+def _check_file(disk: Disk, file: DiskFile, where: str) -> None:
+    if file.level != "default" and file.container == "raw":
+        raise BuildError(
+            f"{where}.level: nothing is compressed", "add a container, or remove level"
+        )
+    if file.bmap and file.format != "raw":
+        raise BuildError(
+            f"{where}.bmap: bmaptool(1) writes raw disks alone, and this is a {file.format}",
+            "remove bmap, or write format: raw",
+        )
+    if disk.sector != 512 and file.format in ("vhd", "vmdk"):
+        raise BuildError(
+            f"{where}.format: {file.format} has sectors of 512 bytes, and the disk of "
+            f"{disk.sector}",
+            "write format: raw or qcow2, or remove sector",
+        )
+    if file.format == "vhd" and disk.size is not None and disk.size > VHD_LIMIT:
+        raise BuildError(
+            f"{where}.format: a vhd has {shown(VHD_LIMIT)} at the most, and the disk has "
+            f"{shown(disk.size)}",
+            "make the disk smaller, or choose another format",
+        )
+
+
+# ---------------------------------------------------------------- beside others
+
+
+def _check_beside_images(spec: Spec, disk: Disk, where: str) -> None:
+    """BuildError where the same tree would be cut into other parts than `images` cuts it into."""
+    cut, own = {image.mount for image in spec.images}, {one.mount for one in disk.filesystems}
+    esp = disk.of_kind("esp")
+    if esp is not None and esp.mount in cut:
+        raise BuildError(
+            f"{spec.path}: images.{esp.mount}: it is the EFI system partition of disks.{disk.name}",
+            "remove the image: the disk has it",
+        )
+    if not cut or not own:
+        return
+    for mount in sorted(cut - own):
+        raise BuildError(
+            f"{where}.partitions: nothing is mounted at {mount}, and images.{mount} takes what is "
+            "there out of `/`",
+            f"add a partition with mount: {mount}, or remove images.{mount}",
+        )
+    for one in disk.filesystems:
+        if one.mount not in cut:
+            raise BuildError(
+                f"{_place(where, one)}.mount: it takes what is at {one.mount} out of `/`, and "
+                "`images` would lack it",
+                f"add images.{one.mount}, or put one of the two into a variant",
+            )
+
+
+def _check_agreement(spec: Spec, one: Disk, other: Disk) -> None:
+    """BuildError where two disks say different things of the one tree that both have."""
+    for field, was, now in _common(one, other):
+        if was != now:
+            raise BuildError(
+                f"{spec.path}: disks.{other.name}.{field}: {now}, and of disks.{one.name} it is "
+                f"{was}: both hold the same tree",
+                "let them agree, or put one of them into a variant, or into a spec of its own "
+                "that includes what they share",
+            )
+
+
+def _common(one: Disk, other: Disk) -> Iterator[tuple[str, object, object]]:
+    """(field, what the one says, what the other says) of all that is written into the tree."""
+    yield "loader", one.loader, other.loader
+    yield "verity", _word(one.verity), _word(other.verity)
+    yield "cmdline", repr(one.cmdline), repr(other.cmdline)
+    for what in ("mount points", "grow"):
+        yield f"partitions: {what}", _told(one, what), _told(other, what)
+    esps = [found.mount for disk in (one, other) if (found := disk.of_kind("esp")) is not None]
+    if len(esps) == 2:
+        yield "partitions: mount point of the EFI system partition", esps[0], esps[1]
+    for first, second in zip(one.filesystems, other.filesystems, strict=True):
+        if first.image is None or second.image is None:
+            continue
+        here = f"partitions.{second.name}"
+        for field in ("format", "label", "uuid", "options", "size"):
+            was, now = getattr(first.image, field), getattr(second.image, field)
+            yield f"{here}.{field}", _shown(field, was), _shown(field, now)
+
+
+def _told(disk: Disk, what: str) -> str:
+    every = disk.filesystems if what == "mount points" else [p for p in disk.partitions if p.grow]
+    return ", ".join(one.mount for one in every) or "none"
+
+
+def _word(value: bool) -> str:
+    return str(value).lower()
+
+
+def _shown(field: str, value: object) -> str:
+    if field == "size":
+        return "none of its own" if value is None else shown(int(str(value)))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return repr(" ".join(map(str, value)))
+    return repr(value)

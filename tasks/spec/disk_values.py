@@ -1,224 +1,148 @@
-"""`disks`, `exports` and `tests` of a spec → the model: defaults, and what is added by itself."""
+"""Disks and exports as a spec writes them → their dataclasses.
+
+What is added to a disk by itself is added here: default partitions, the one of GRUB for BIOS, and
+that of dm-verity. What is wrong with the whole is told by disk_rules.
+"""
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import BuildError
-from .disks import (
-    BIOS_SIZE,
-    BootTest,
-    Disk,
-    DiskFile,
-    Export,
-    OciConfig,
-    Partition,
-)
+from .boot_tests import FIRMWARE
+from .disks import BIOS_SIZE, MIB, Disk, DiskFile, Export, OciConfig, Partition
 from .images import Image
-from .sizes import size_of
+from .partitions import ESP_MOUNTS, Around, partition_of
+from .sizes import size_in
+
+SLACK = 256 * MIB
+"""What a disk that is as small as it can be has to spare: a journal, and a package or two."""
 
 Find = Callable[[str], Path]
-"""Where a path of the spec is."""
-
-ESP_MOUNTS = ("/boot/efi", "/efi")
-
-UNMADE = ("lvm", "luks")
-"""What a partition is not made into: disk_rules says where that is done."""
 
 
 def disks_of(
-    document: Mapping[str, Any], images: Sequence[Image], find: Find, path: Path
+    path: Path, document: Mapping[str, Any], images: Sequence[Image], find: Find
 ) -> tuple[Disk, ...]:
-    """The disks, by name; `images` are those of the spec, which is at `path`.
-
-    BuildError for fields of a partition that would have no effect.
-    """
-    by_mount = {one.mount: one for one in images}
+    """The disks, in the order of their names; `find` says where a path of the spec is."""
+    made = {image.mount: image for image in images}
     return tuple(
-        _disk(name, fields, by_mount, find, f"{path}: disks.{name}")
-        for name, fields in sorted(document.get("disks", {}).items())
+        _disk(name, disk, f"{path}: disks.{name}", made, find)
+        for name, disk in sorted(document.get("disks", {}).items())
     )
 
 
 def _disk(
-    name: str, fields: Mapping[str, Any], images: Mapping[str, Image], find: Find, where: str
+    name: str, disk: Mapping[str, Any], where: str, images: Mapping[str, Image], find: Find
 ) -> Disk:
-    firmware = tuple(fields.get("firmware", ("uefi",)))
-    loader, table = fields.get("loader", "grub"), fields.get("table", "gpt")
-    verity = fields.get("verity", False)
-    given = fields.get("partitions") or _default(firmware, loader, verity=verity)
-    for one in given:
-        _check_effect(one, images, f"{where}.partitions.{one['name']}")
-    partitions = [_partition(one, images, find) for one in given]
-    bios = "bios" in firmware and loader == "grub" and table == "gpt"
-    if bios and not any(one.kind == "bios" for one in partitions):
+    loader, table = disk.get("loader", "grub"), disk.get("table", "gpt")
+    given = disk.get("firmware", ("uefi",) if loader != "none" else ())
+    firmware = tuple(one for one in FIRMWARE if one in given)
+    verity = disk.get("verity", False)
+    size = None if disk["size"] == "fit" else size_in(disk["size"])
+    around = Around(where=where, table=table, loader=loader, images=images, find=find)
+    entries = disk.get("partitions") or list(
+        _default_partitions(images, esp="uefi" in firmware, grow=table == "gpt" and not verity)
+    )
+    partitions = [partition_of(entry, around) for entry in entries]
+    kinds = {one.kind for one in partitions}
+    if "bios" in firmware and table == "gpt" and loader == "grub" and "bios" not in kinds:
         partitions.insert(0, Partition(name="bios", kind="bios", size=BIOS_SIZE))
     if verity:
-        partitions = [part for one in partitions for part in (one, *_hashes(one))]
-    size = fields.get("size", "fit")
+        partitions = list(_with_verity(partitions))
+    open_ended = any(one.rest or (one.grow and one.size is None) for one in partitions)
+    spare = SLACK if size is None and open_ended and not verity else 0
     return Disk(
         name=name,
-        size=None if size == "fit" else size_of(size),
-        slack=size_of(fields.get("slack")) or 0,
+        size=size,
+        slack=size_in(disk["slack"]) if "slack" in disk else spare,
         table=table,
         firmware=firmware,
         loader=loader,
-        cmdline=fields.get("cmdline", ""),
-        sector=fields.get("sector", 512),
+        cmdline=" ".join(disk.get("cmdline", "").split()),
+        sector=disk.get("sector", 512),
         partitions=tuple(partitions),
         verity=verity,
-        files=tuple(_file(*one) for one in sorted(fields["files"].items())),
+        files=tuple(_file(name, file) for name, file in sorted(disk["files"].items())),
     )
 
 
-def _default(firmware: Sequence[str], loader: str, *, verity: bool) -> list[dict[str, Any]]:
-    """The partitions of a disk that names none."""
-    esp = [{"name": "esp", "mount": "/boot/efi"}] if "uefi" in firmware and loader != "none" else []
-    root = {"name": "root", "mount": "/"}
-    return [*esp, root if verity else {**root, "size": "rest", "grow": True}]
+def _default_partitions(
+    images: Mapping[str, Image], *, esp: bool, grow: bool
+) -> Iterator[Mapping[str, Any]]:
+    """Those of a disk that names none, as a spec would: `/` is the last, and takes the rest."""
+    if esp:
+        yield {"name": "esp", "mount": ESP_MOUNTS[0]}
+    for mount in sorted(set(images) - {"/"}):
+        yield {"name": mount.strip("/").replace("/", "-"), "mount": mount}
+    yield {"name": "root", "mount": "/", "size": "rest", "grow": grow}
 
 
-def _hashes(part: Partition) -> list[Partition]:
-    """The partition of the hash tree, right behind that of the root."""
-    return [Partition(name=f"{part.name}-verity", kind="verity")] if part.mount == "/" else []
+def _with_verity(partitions: Sequence[Partition]) -> Iterator[Partition]:
+    for one in partitions:
+        yield one
+        if one.kind == "filesystem" and one.mount == "/":
+            yield Partition(name=f"{one.name}-verity", kind="verity")
 
 
-def _partition(fields: Mapping[str, Any], images: Mapping[str, Image], find: Find) -> Partition:
-    mount, size = fields.get("mount", ""), fields.get("size")
-    kind = _kind(fields)
-    made = kind == "filesystem"
-    type_ = fields.get("type", "").lower()
-    return Partition(
-        name=fields["name"],
-        kind=kind,
-        mount=mount,
-        size=None if size in (None, "rest") else size_of(size),
-        rest=size == "rest",
-        grow=fields.get("grow", False),
-        image=(images.get(mount) or _image(mount, fields)) if made else None,
-        source=find(fields["source"]) if "source" in fields else None,
-        type="" if type_ == "esp" else type_,
-    )
+def left(disk: Disk) -> int | None:
+    """Bytes for the partition that takes the rest; None if none does, or a size is not known.
+
+    The first MiB is the table's, and of a GPT the last as well: partitions begin at whole MiB.
+    """
+    sizes = [one.size for one in disk.partitions if not one.rest]
+    known = [size for size in sizes if size is not None]
+    if disk.size is None or len(known) < len(sizes) or len(sizes) == len(disk.partitions):
+        return None
+    found = disk.size - MIB - sum(known) - (MIB if disk.table == "gpt" else 0)
+    return found if found >= MIB else None
 
 
-MADE_BY_FIELDS = ("format", "label", "uuid", "options")
-"""What a partition says of its filesystem."""
-
-EFFECTS: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "source": (("mount", "size", "type"), "its content is the file"),
-    "swap": (("size", "type", "format", "mount"), "it is swap"),
-    "bios": (("size", "type"), "GRUB's core alone is in it"),
-    "esp": (("mount", "size", "type", "format"), "the boot loader alone is in it"),
-    "empty": (("size", "type"), "nothing is mounted there"),
-    "filesystem": (("mount", "size", "type", "grow", *MADE_BY_FIELDS), ""),
-}
-"""By kind the fields that have an effect on a partition, and why others have none."""
-
-
-def _check_effect(fields: Mapping[str, Any], images: Mapping[str, Image], where: str) -> None:
-    kind = _kind(fields)
-    takes, why = EFFECTS[kind]
-    if kind == "filesystem" and fields["mount"] in images:
-        takes = tuple(one for one in takes if one not in MADE_BY_FIELDS)
-        why = f"images.{fields['mount']} says how its filesystem is made"
-    for name in fields:
-        if name not in ("name", "source", *takes):
-            remedy = "leave it out, or give it a mount point" if kind == "empty" else "leave it out"
-            raise BuildError(f"{where}.{name}: it has no effect: {why}", remedy)
-    if kind == "esp" and fields.get("format", "vfat") != "vfat":
-        raise BuildError(f"{where}.format: an EFI system partition is a vfat", "leave it out")
-
-
-def _kind(fields: Mapping[str, Any]) -> str:
-    name, mount = fields["name"], fields.get("mount", "")
-    if "source" in fields:
-        return "source"
-    if fields.get("format") == "swap":
-        return "swap"
-    if name == "bios" and not mount and "format" not in fields:
-        return "bios"
-    if "esp" in (name, fields.get("type")) or mount in ESP_MOUNTS:
-        return "esp"
-    return "filesystem" if mount else "empty"
-
-
-def _image(mount: str, fields: Mapping[str, Any]) -> Image:
-    """How a partition's filesystem is made; ext's by mke2fs, which asks for no loop device."""
-    form = fields.get("format", "ext4")
-    return Image(
-        mount=mount,
-        file="",
-        format=form,
-        container="raw",
-        level="default",
-        pack="direct" if re.fullmatch("ext[234]", form) else "loop",
-        label=fields.get("label", ""),
-        uuid=fields.get("uuid", "").lower(),
-        options=tuple(shlex.split(fields.get("options", ""))),
-        size=None,
-        free=None,
-    )
-
-
-def _file(name: str, fields: Mapping[str, Any]) -> DiskFile:
+def _file(name: str, file: Mapping[str, Any]) -> DiskFile:
     return DiskFile(
         name=name,
-        format=fields["format"],
-        container=fields.get("container", "raw"),
-        level=fields.get("level", "default"),
-        bmap=fields.get("bmap", False),
+        format=file["format"],
+        container=file.get("container", "raw"),
+        level=file.get("level", "default"),
+        bmap=file.get("bmap", False),
     )
+
+
+# ---------------------------------------------------------------- exports
 
 
 def exports_of(document: Mapping[str, Any]) -> tuple[Export, ...]:
-    """The exports, by name."""
+    """The exports, in the order of their names."""
     return tuple(
         Export(
             name=name,
-            format=fields["format"],
-            container=fields.get("container", "gzip" if fields["format"] == "oci" else "raw"),
-            level=fields.get("level", "default"),
-            cmdline=fields.get("cmdline", ""),
-            config=_config(fields.get("config", {})),
+            format=export["format"],
+            container=export.get("container", "gzip" if export["format"] == "oci" else "raw"),
+            level=export.get("level", "default"),
+            cmdline=" ".join(export.get("cmdline", "").split()),
+            config=_config(export.get("config", {})),
         )
-        for name, fields in sorted(document.get("exports", {}).items())
+        for name, export in sorted(document.get("exports", {}).items())
     )
 
 
-def _config(fields: Mapping[str, Any]) -> OciConfig:
+def _config(config: Mapping[str, Any]) -> OciConfig:
     return OciConfig(
-        user=fields.get("user", ""),
-        cmd=tuple(fields.get("cmd", ())),
-        entrypoint=tuple(fields.get("entrypoint", ())),
-        env=fields.get("env", {}),
-        labels=fields.get("labels", {}),
-        workdir=fields.get("workdir", ""),
-        ports=tuple(fields.get("ports", ())),
+        user=config.get("user", ""),
+        cmd=tuple(config.get("cmd", ())),
+        entrypoint=tuple(config.get("entrypoint", ())),
+        env={name: _text(value) for name, value in sorted(config.get("env", {}).items())},
+        labels=dict(sorted(config.get("labels", {}).items())),
+        workdir=config.get("workdir", ""),
+        ports=tuple(_port(one) for one in config.get("ports", ())),
     )
 
 
-def tests_of(
-    document: Mapping[str, Any], disks: Sequence[Disk], find: Find
-) -> tuple[BootTest, ...]:
-    """The boot tests, each of one disk: of one that names none, one for each disk."""
-    found = []
-    for fields in document.get("tests", ()):
-        named = [one for one in disks if fields.get("disk", one.name) == one.name]
-        # Of a disk that there is not, rules say so: the test is kept for that.
-        for name, firmware in [(one.name, one.firmware) for one in named] or [
-            (fields.get("disk", ""), ())
-        ]:
-            found.append(
-                BootTest(
-                    script=find(fields["script"]),
-                    disk=name,
-                    firmware=tuple(fields.get("firmware", firmware)),
-                    timeout=fields.get("timeout", 300),
-                    memory=size_of(fields.get("memory")) or 1 << 30,
-                )
-            )
-    return tuple(found)
+def _text(value: str | int | bool) -> str:
+    """A value as YAML has it, and not as Python writes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _port(value: str | int) -> str:
+    return str(value) if "/" in str(value) else f"{value}/tcp"

@@ -14,6 +14,8 @@ from ..errors import BuildError
 from ..host import safe
 from . import document
 from .compose import Given, compose
+from .disk_rules import check_disks
+from .export_rules import check_exports
 from .model import Spec
 from .rules import NAME_LIMIT, PATH_LIMIT, check_spec
 from .schema import read_schema, validate
@@ -59,7 +61,10 @@ def _whole(path: Path) -> bool:
             text = file.read(document.SIZE_LIMIT)
     except OSError:
         return False
-    return re.search(rb"""^[ {]*["']?images["']?\s*:""", text, re.MULTILINE) is not None
+    return (
+        re.search(rb"""^[ {]*["']?(images|disks|exports)["']?\s*:""", text, re.MULTILINE)
+        is not None
+    )
 
 
 def chosen_specs(folder: Path, text: str) -> list[str]:
@@ -152,6 +157,8 @@ def load_spec(
         full = f"{name}-{given.variant}" if given.variant else name
         spec = Values(path=path, name=full, document=whole.values, given=whole.names).spec()
         check_spec(spec)
+        check_disks(spec)
+        check_exports(spec)
     except BuildError as error:
         raise error.retold(short) from error
     return spec

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..errors import BuildError
+from ..formats.options import check_options
+from ..formats.table import FILESYSTEMS
 from . import given, zones
 from .debconf import check_answer
-from .disk_rules import check_above
-from .image_rules import check_filesystem
 from .images import Image
 from .machine_rules import PASSWORD_LIMIT, check_machine
 from .model import File, Layer, Repo, Spec, masked
-from .published import PUBLISHED
 from .words import field_of_layer
 
 VARIANTS = {
@@ -29,6 +29,12 @@ VARIANTS = {
 
 LARGEST = 16 << 40
 """Bytes of the largest ext4 with blocks of 4 KiB."""
+
+
+PUBLISHED = ("packages.txt", "SHA256SUMS", "build.json", "host.json", "log",
+             "sbom.cdx.json", "sbom.spdx.json", "provenance.json", "provenance.intoto.jsonl",
+             "SHA256SUMS.sig", "sbom.cdx.json.sig", "sbom.spdx.json.sig")  # fmt: skip
+"""What out/NAME/ holds beside the images and NAME.yaml."""
 
 
 PATH_LIMIT, NAME_LIMIT = 4095, 255
@@ -138,27 +144,46 @@ def check_spec(spec: Spec) -> None:
         raise BuildError(
             f"{path}: root_password: longer than the {PASSWORD_LIMIT} bytes that crypt(3) takes"
         )
-    check_above(spec)
-    if not spec.disks and not spec.exports and not any(one.mount == "/" for one in spec.images):
+    if spec.images and not any(image.mount == "/" for image in spec.images):
         raise BuildError(f"{path}: images: nothing is mounted at `/`", "add an image for `/`")
 
 
 def check_files(spec: Spec, files: Sequence[str]) -> None:
-    """BuildError for a name of an image's file that is another's, too; in the images' order."""
+    """BuildError for a name that two things of out/NAME/ would have.
+
+    `files` are those of the images, in their order; those of disks and exports are known.
+    """
     _unique(spec.path, "images: file", list(files))
-    for image, file in zip(spec.images, files, strict=True):
-        if file in (*PUBLISHED, f"{spec.name}.yaml"):
+    taken = dict.fromkeys((*PUBLISHED, f"{spec.name}.yaml"), "")
+    for place, file, own in _published(spec, files):
+        if file in taken:
+            other = taken[file]
+            told = f"of {other}, too" if other else "of what is published beside the images"
             raise BuildError(
-                f"{spec.path}: images.{image.mount}.file: {file!r} is the name of what is "
-                "published beside the images",
-                "choose another",
+                f"{spec.path}: {place}: {file!r} is the name {told}",
+                "choose another" if own else "let the block map's file have another name",
             )
         if len(file.encode()) > NAME_LIMIT:
             raise BuildError(
-                f"{spec.path}: images.{image.mount}.file: {file!r} is longer than the "
-                f"{NAME_LIMIT} bytes that Linux takes",
+                f"{spec.path}: {place}: {file!r} is longer than the {NAME_LIMIT} bytes that "
+                "Linux takes",
                 "give it a shorter one",
             )
+        taken[file] = place
+
+
+def _published(spec: Spec, files: Sequence[str]) -> Iterator[tuple[str, str, bool]]:
+    """(field, name in out/NAME/, whether the spec itself says the name) of all that is made."""
+    for image, file in zip(spec.images, files, strict=True):
+        yield f"images.{image.mount}.file", file, True
+    for disk in spec.disks:
+        for one in disk.files:
+            place = f"disks.{disk.name}.files.{one.name}"
+            yield place, one.name, True
+            if one.bmap:
+                yield f"{place}.bmap", f"{one.name}.bmap", False
+    for export in spec.exports:
+        yield f"exports.{export.name}", export.name, True
 
 
 def check_version(path: Path, version: str, variables: Mapping[str, str]) -> None:
@@ -251,6 +276,7 @@ def _check_base(spec: Spec) -> None:
 def _check_image(spec: Spec, image: Image) -> None:
     path = spec.path
     where = f"{path}: images.{image.mount}"
+    kind = FILESYSTEMS[image.format]
     if VERSION in image.file and not spec.settings.version:
         raise BuildError(
             f"{where}.file: {VERSION}: the spec has no version",
@@ -268,7 +294,26 @@ def _check_image(spec: Spec, image: Image) -> None:
             raise BuildError(f"{where}.{name}: less than a byte")
         if size is not None and size > LARGEST:
             raise BuildError(f"{where}.{name}: larger than {LARGEST >> 40} TiB")
-    check_filesystem(where, image)
+    if image.pack == "direct" and not kind.direct:
+        raise BuildError(f"{where}.pack: direct works for ext2, ext3 and ext4 only")
+    check_filesystem(image, where)
+
+
+def check_filesystem(image: Image, where: str) -> None:
+    """BuildError for a label, UUID or option of mkfs that its format does not take."""
+    kind = FILESYSTEMS[image.format]
+    if len(image.label.encode()) > kind.label_length:
+        raise BuildError(
+            f"{where}.label: {image.format} takes {kind.label_length} characters",
+            "of UTF-8: an umlaut counts as two" if not image.label.isascii() else "",
+        )
+    if kind.label_form and image.label and not re.fullmatch(kind.label_form, image.label):
+        raise BuildError(
+            f"{where}.label: {image.label!r} is none for {image.format}", kind.label_hint
+        )
+    if image.uuid and (len(image.uuid) == 9) != kind.short_uuid:
+        raise BuildError(f"{where}.uuid: {image.uuid!r} is not of {image.format}'s form")
+    check_options(image.options, kind, f"{where}.options")
 
 
 def _check_file(file: File, where: str) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +11,14 @@ from typing import Any
 
 from ..errors import BuildError
 from . import debconf
-from .disk_values import disks_of, exports_of, tests_of
+from .boot_tests import tests_of
+from .disk_values import disks_of, exports_of
 from .images import Image
 from .machine import groups_of, overlays_of, scripts_of, services_of, unit_files, users_of
 from .model import SETTINGS, Base, File, Layer, Repo, Settings, Spec, project_of
 from .moments import timestamp
 from .rules import VERSION, check_version, places
-from .sizes import size_of
+from .sizes import size_of, words_of
 from .words import field_of_layer, short
 
 OF_PACKAGES = ("packages", "debs", "debconf", "debconf_file", "groups", "users", "overlays",
@@ -40,9 +40,10 @@ class Values:
         document = self.document
         proxies = document.get("proxies", {})
         check_version(self.path, document.get("version", ""), self.given)
-        given = sorted(document.get("images", {}).items())
-        images = tuple(self._image(mount, image) for mount, image in given)
-        disks = disks_of(document, images, self._find, self.path)
+        images = tuple(
+            self._image(mount, image) for mount, image in sorted(document.get("images", {}).items())
+        )
+        disks = disks_of(self.path, document, images, self._find)
         return Spec(
             name=self.name,
             path=self.path,
@@ -58,7 +59,7 @@ class Values:
             images=images,
             disks=disks,
             exports=exports_of(document),
-            tests=tests_of(document, disks, self._find),
+            tests=tests_of(self.path, self.name, document, disks, self._find),
             sbom=_sbom(document.get("sbom", False)),
             provenance=document.get("provenance", False),
         )
@@ -209,7 +210,7 @@ class Values:
             pack=image.get("pack", "loop"),
             label=image.get("label", ""),
             uuid=image.get("uuid", "").lower(),
-            options=_words(image.get("options", "")),
+            options=words_of(image.get("options", "")),
             size=size_of(image.get("size")),
             free=size_of(image.get("free")),
             max_size=size_of(image.get("max_size")),
@@ -226,10 +227,6 @@ def _sbom(given: bool | Mapping[str, bool]) -> str:
 def _owner(given: str) -> str:
     """`user:group`; a group alone leaves the user that a new file has."""
     return f"root{given}" if given.startswith(":") else given
-
-
-def _words(value: str | Sequence[str]) -> tuple[str, ...]:
-    return tuple(shlex.split(value) if isinstance(value, str) else value)
 
 
 def _inline(entry: Mapping[str, Any]) -> list[str]:

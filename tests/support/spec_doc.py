@@ -36,6 +36,16 @@ REBUILDS = {
     "sources": "where `apt_sources` is true, the last layer, `settings`, and the images",
     "image": "that image alone",
     "fstab": "where the spec makes /etc/fstab, the last layer, `settings`, and the images",
+    "filesystem": "the filesystem of that mount point, and each disk that has it, with its files and "
+    "boot tests",
+    "esp": "the EFI system partition, and its disk with its files and boot tests",
+    "bios": "GRUB for BIOS, and its disk with its files and boot tests",
+    "verity": "the hash tree of dm-verity, the uki that names it, and its disk with its files and "
+    "boot tests",
+    "disk": "that disk, its files and its boot tests",
+    "file": "that file of a disk, and the boot tests of that disk",
+    "export": "that export alone",
+    "test": "those boot tests: nothing but them",
     "publishing": "no stage: only what is written to out/",
     "nothing": "no stage, and nothing that is published",
     "fields": "what the fields in it rebuild",
@@ -64,7 +74,7 @@ from. Recipes are in [cookbook.md](cookbook.md), reasons in [design.md](design.m
 ## {words}
 
 A stage is made anew when something changes that its bytes depend on, and then all that stands on it:
-base, then each layer, then the layer `settings`, then the images. What is published stays as it was
+base, then each layer, then the layer `settings`, then the images, disks and exports. What is published stays as it was
 until all of it is made. In each field's section below stands which of these it is:
 
 | word | makes anew |
@@ -271,7 +281,7 @@ def _section(schema: Mapping[str, Any], every: Sequence[Field], field: Field) ->
         plain = parent.replace("[]", "").replace(".*", "")
         if plain != field.path:
             lines += [f"### {plain}", ""]
-        if named := _names(every, plain):
+        if named := _names(schema, every, plain):
             lines += [f"Each name is {_prose(named)}.", ""]
         lines += ["| Field | Meaning | Default | Example | Rebuilds |", "|---" * 5 + "|"]
         lines += [_row(schema, every, one) for one in inner]
@@ -299,11 +309,11 @@ def _row(schema: Mapping[str, Any], every: Sequence[Field], field: Field) -> str
     return f"| {' | '.join(cells)} |"
 
 
-def _names(every: Sequence[Field], path: str) -> str:
+def _names(schema: Mapping[str, Any], every: Sequence[Field], path: str) -> str:
     """What the user's own names in a mapping must be, or ""."""
     for one in every:
         if one.path.replace("[]", "").replace(".*", "") == path:
-            rules = one.rules.get("propertyNames", {})
+            rules = resolved(schema, one.rules.get("propertyNames", {}))
             return str(rules.get("patternErrorMessage", "")).removeprefix("expected ")
     return ""
 
