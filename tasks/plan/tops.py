@@ -43,7 +43,7 @@ def tops(spec: Spec, lock: Lock, host: Host, tree: Sequence[Stage], made: Sequen
     of_disks, files = disks.disk_stages(spec, lock, host, tree, filesystems)
     stages += of_disks
     products += files
-    of_exports = exports.export_stages(spec, tree, host)
+    of_exports = exports.export_stages(spec, lock, tree, host)
     stages += of_exports
     named = {one.name: one for one in of_exports if one.kind == "export"}
     products += [

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from ..errors import DamagedEntry
 from ..host import safe
@@ -92,7 +93,7 @@ def copy(item: Item, temporary: Path, cache: Cache, progress: Callable[[str], No
         compress.sparse_copy(target) as write,
     ):
         reader = bundle.reader(source, item.member) if item.member else source
-        for block in compress.blocks(reader):
+        for block in compress.blocks(cast(BinaryIO, reader)):
             hashed = lane.submit(digest.update, block)
             write(block)
             hashed.result()

@@ -20,6 +20,7 @@ from ..host.files import remove
 from ..host.sandbox import DPKG_CAPABILITIES, Sandbox, Step
 from ..plan.job import Job
 from ..rootfs import paths
+from .facts import common
 from .inside import PATH
 
 WORK = "/dev/.strata/part"
@@ -133,13 +134,9 @@ def work_folder(job: Job, builder: Builder, suffix: str) -> Iterator[Path]:
 def keep(job: Job, builder: Builder, raw: Path, facts: Mapping[str, Any] | None = None) -> None:
     """Put a raw file into the cache, with the digests that all records above the tree have."""
     cache = builder.cache
-    found: dict[str, Any] = {
-        **(facts or {}),
-        # As the tarballs that its files are in.
-        "private": any(cache.require(one).facts.get("private") for one in job.below),
-    }
+    found: dict[str, Any] = {**(facts or {}), **common(job, builder)}
     digest: list[str] = []
-    doubtful = builder.trees.standing(job.below).doubtful
+    doubtful = builder.doubtful(job)
     with cache.put(job.stage, found, lambda: digest[0], doubtful=doubtful) as target:
         packed = compress.compress(raw, target, container="raw")
         found |= {"raw": asdict(packed.raw), "packed": asdict(packed.container)}

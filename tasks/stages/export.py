@@ -1,0 +1,219 @@
+"""The whole tree in another form: an OCI layout, tar, squashfs, erofs, cpio, or what boots by PXE.
+
+lower directories ─→ overlay, read-only ─→ tar | mksquashfs | mkfs.erofs | cpio ─→ the cache
+blobs ─→ config, manifest, index ─→ a bundle
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..builder import Builder
+from ..errors import BuildError
+from ..formats import bundle, compress, pax
+from ..host import etc
+from ..host.sandbox import Overlay, Sandbox, Step
+from ..plan import fstab
+from ..plan.top_jobs import ExportJob
+from ..rootfs import clean, tarball
+from . import esp, oci, parts
+from .facts import common
+
+NAMES = ("find", ".", "-print0"), ("sort", "--zero-terminated")
+"""The paths of the tree, in the order of their bytes."""
+
+
+def build(job: ExportJob, builder: Builder) -> None:
+    """Make an export and put it into the cache."""
+    with parts.work_folder(job, builder, "export") as folder:
+        raw = folder / "raw"
+        facts: dict[str, Any] = {
+            "format": job.export.format,
+            "container": job.export.container,
+            **common(job, builder),
+        }
+        if job.export.format == "oci":
+            facts["files"] = bundle.write(raw, _layout(job, builder))
+        elif job.export.format == "netboot":
+            facts["files"] = bundle.write(raw, _netboot(job, builder, folder))
+        else:
+            _whole(job, builder, folder, raw)
+        _keep(job, builder, raw, facts)
+
+
+def _keep(job: ExportJob, builder: Builder, raw: Path, facts: dict[str, Any]) -> None:
+    export, log = job.export, builder.log
+    # Of an OCI image its blobs are packed, and what names them is not.
+    container = "raw" if export.format == "oci" else export.container
+    log.step(f"packing {raw.stat().st_size / 1e6:.0f} MB")
+    digest: list[str] = []
+    with builder.cache.put(
+        job.stage, facts, lambda: digest[0], doubtful=builder.doubtful(job)
+    ) as target:
+        packed = compress.compress(raw, target, container=container, level=export.level)
+        facts |= {"raw": asdict(packed.raw), "packed": asdict(packed.container)}
+        digest.append(packed.container.sha256)
+
+
+# ---------------------------------------------------------------- OCI
+
+
+def _layout(job: ExportJob, builder: Builder) -> Mapping[str, bytes]:
+    layers = []
+    for blob in job.blobs:
+        facts = builder.cache.require(blob).facts
+        layers.append(
+            oci.Layer(
+                name=blob.name,
+                diff_id=facts["raw"]["sha256"],
+                sha256=facts["packed"]["sha256"],
+                size=facts["packed"]["size"],
+            )
+        )
+    epoch = max(_epoch_of_trees(job, builder), default=0)
+    return oci.layout(
+        oci.Image(
+            name=job.name,
+            arch=job.arch,
+            created=epoch,
+            config=job.export.config,
+            container=job.export.container,
+            layers=tuple(layers),
+        )
+    )
+
+
+def _epoch_of_trees(job: ExportJob, builder: Builder) -> list[int]:
+    """The dates of what the blobs are of, as far as these are known: in seconds."""
+    found = [builder.cache.require(one).facts.get("epoch", 0) for one in job.blobs]
+    return [int(one) for one in found]
+
+
+# ---------------------------------------------------------------- files
+
+
+def _whole(job: ExportJob, builder: Builder, folder: Path, raw: Path) -> None:
+    """One file of the whole tree."""
+    lower = builder.trees.lower(job.below, builder.log)
+    several = any(clean.has_several(str(builder.trees.folder / one)) for one in lower)
+    makers = {"tar": _tar, "cpio": _cpio, "squashfs": _squashfs, "erofs": _erofs}
+    _on_tree(job, builder, folder, makers[job.export.format](job, raw, several))
+
+
+def _tar(_job: ExportJob, raw: Path, _several: bool) -> list[Step]:
+    argv = [
+        "tar", "--create", "--sort=name", "--numeric-owner", "--format=posix",
+        "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+        "--xattrs", "--xattrs-include=security.*", "--xattrs-include=user.*",
+        *tarball.SPARSE, "--file", "-", ".",
+    ]  # fmt: skip
+    # Each filesystem lists extended attributes in an order of its own.
+    return [_piped([argv, [*PYTHON, pax.__file__]], raw)]
+
+
+def _cpio(_job: ExportJob, raw: Path, _several: bool) -> list[Step]:
+    argv = ["cpio", "--quiet", "--create", "--null", "--format=newc", "--reproducible"]
+    return [_piped([*map(list, NAMES), argv], raw)]
+
+
+def _squashfs(_job: ExportJob, raw: Path, _several: bool) -> list[Step]:
+    return [
+        Step(
+            title="writing the squashfs",
+            pipeline=[
+                [
+                    "mksquashfs",
+                    ".",
+                    str(raw),
+                    "-noappend",
+                    "-quiet",
+                    "-no-progress",
+                    "-reproducible",
+                    "-comp",
+                    "zstd",
+                    "-Xcompression-level",
+                    "3",
+                ]
+            ],
+        )
+    ]
+
+
+def _erofs(job: ExportJob, raw: Path, _several: bool) -> list[Step]:
+    uuid = fstab.uuid_of(job.stage.key)
+    return [
+        Step(
+            title="writing the erofs",
+            pipeline=[["mkfs.erofs", "-zlz4", "-Eforce-inode-extended", "-U", uuid, str(raw), "."]],
+        )
+    ]
+
+
+PYTHON = (sys.executable, "-I", "-S")
+
+
+def _piped(commands: Sequence[Sequence[str]], raw: Path) -> Step:
+    """A pipeline whose output is a file."""
+    return Step(
+        title="writing the archive",
+        pipeline=[*commands, ["dd", f"of={raw}", "bs=1M", "iflag=fullblock", "status=none"]],
+    )
+
+
+def _on_tree(job: ExportJob, builder: Builder, folder: Path, steps: Sequence[Step]) -> None:
+    """Run the host's tools in the whole tree, which they see read-only."""
+    trees, log = builder.trees, builder.log
+    lower = trees.lower(job.below, log)
+    (trees.folder / "empty").mkdir(exist_ok=True)
+    size = sum(int(builder.cache.require(one).facts.get("size", 0)) for one in job.below)
+    log.need_room("scratch", size, f"writing {job.stage.title}")
+    private = etc.make(folder / "etc")
+    Sandbox(
+        base=trees.folder,
+        mounts=[Overlay(lower=[*lower, "empty"], target="merged").mount(), etc.mount(private)],
+        env={"SOURCE_DATE_EPOCH": str(parts.epoch_of(job, builder))},
+        cwd=str(trees.folder / "merged"),
+    ).run(*steps, log=log, what=job.stage.title)
+
+
+# ---------------------------------------------------------------- booted over a network
+
+
+def _netboot(job: ExportJob, builder: Builder, folder: Path) -> Mapping[str, bytes | Path]:
+    """Kernel, initrd, root, and a script for iPXE that has them."""
+    tree = parts.tree_of(job, builder, f"exports.{job.export.name}")
+    releases = esp.kernels(tree)
+    if not releases:
+        raise BuildError(
+            f"{tree.where}: the tree has no kernel /boot/vmlinuz-…",
+            "add one to packages: linux-image-amd64, say",
+        )
+    release = releases[0]
+    kernel = tree.need(f"/boot/vmlinuz-{release}", "the kernel")
+    initrd = tree.need(f"/boot/initrd.img-{release}", "initramfs-tools or dracut")
+    root = folder / "root.squashfs"
+    _on_tree(job, builder, folder, _squashfs(job, root, False))
+    script = netboot_script(str(job.stage.inputs["live"]), job.export.cmdline)
+    return {"vmlinuz": kernel, "initrd": initrd, "root.squashfs": root,
+            "boot.ipxe": script.encode()}  # fmt: skip
+
+
+def netboot_script(live: str, cmdline: str) -> str:
+    """What iPXE runs: kernel and initrd from where the script is, and where the root comes from."""
+    if live == "dracut-live":
+        root = "root=live:${base}root.squashfs rd.neednet=1 ip=dhcp"
+    else:
+        root = "boot=live components fetch=${base}root.squashfs"
+    return (
+        "#!ipxe\n"
+        "# Made by Strata. Serve this folder by HTTP and chain to this script; the root is put\n"
+        "# into the machine's memory. `set base URL/` before it where it lies elsewhere.\n"
+        "isset ${base} || set base ${cwduri}\n"
+        f"kernel vmlinuz initrd=initrd {' '.join([root, *cmdline.split()])}\n"
+        "initrd initrd\n"
+        "boot\n"
+    )
