@@ -38,15 +38,28 @@ packages: [alpha]
 IMAGE = "images: {/: {file: NAME.img, format: ext2, container: raw, pack: direct, label: NAME}}\n"
 
 
-LAYERED = {
-    "db": BASE + IMAGE.replace("NAME", "db"),
-    "web": BASE + "layers: [{name: app, files: {/etc/motd: files/motd}}]\n"
-    + IMAGE.replace("NAME", "web"),
-}  # fmt: skip
-"""Two specs with a base and a layer in common."""
-
-
 SMALL = TINY[: TINY.index("images:")]
+
+
+SHELL = SMALL.replace("beta]", "shell]")
+
+
+COMMON = "{name: common, files: {/etc/motd: files/motd}}"
+
+
+LAYERED = {
+    "packages": {
+        "db": BASE + IMAGE.replace("NAME", "db"),
+        "web": BASE + "layers: [{name: app, files: {/etc/motd: files/motd}}]\n"
+        + IMAGE.replace("NAME", "web"),
+    },
+    "common": {
+        "db": f"{SHELL}layers: [{COMMON}]\n" + IMAGE.replace("NAME", "db"),
+        "web": f"{SHELL}layers: [{COMMON}, {{name: app, files: {{/etc/app: {{content: a}}}}}}]\n"
+        + IMAGE.replace("NAME", "web"),
+    },
+}  # fmt: skip
+"""Two specs with a base and a layer in common, by that layer's name: of packages, or of files alone."""
 
 
 PLAIN = SMALL + IMAGE.replace("NAME", "web")
@@ -69,35 +82,45 @@ def begin(world: World, folder: Path, specs: dict[str, str], system: System, **e
 
 
 @pytest.mark.root
-def test_pipelines_redo_only_what_changed(built: World, tmp_path: Path) -> None:
-    project = begin(built, tmp_path, LAYERED, github)
+@pytest.mark.parametrize("layer", [pytest.param("packages", marks=pytest.mark.nightly), "common"])
+def test_pipelines_redo_only_what_changed(
+    request: pytest.FixtureRequest, tmp_path: Path, closure: list[Path], layer: str
+) -> None:
+    world: World = request.getfixturevalue("built" if layer == "packages" else "tiny")
+    if layer == "common":
+        world.add(*(deb for deb in closure if deb.name.startswith("shell_")))
+    world.write("files/motd", "hello\n")
+    project = begin(world, tmp_path, LAYERED[layer], github)
     store = project.store
     # The base is in the cache, as of a run on main long ago; that a pipeline makes one, others show.
-    base = json.loads(built.doit("keys", "spec=web", "format=json").out)["stages"][0]
-    store.save("refs/heads/main", f"strata-base-{base['key']}", built.root, base["files"],
+    world.doit("base", "spec=web")
+    base = json.loads(world.doit("keys", "spec=web", "format=json").out)["stages"][0]
+    store.save("refs/heads/main", f"strata-base-{base['key']}", world.root, base["files"],
                immutable=True)  # fmt: skip
 
     # What is not cached is built once, and saved once.
     first = github(project, "push")
     assert first.ok, first.log
-    assert first.built == ["image /", "image /", "layer app", "layer packages"]
+    assert first.built == ["image /", "image /", "layer app", f"layer {layer}"]
     assert len(store.saved) == len(first.built)
 
     # Nothing changed: nothing is built, no repository is asked, and the images are the same. Nor is
     # anything restored, or a machine begun, but for the images.
-    built.server.clear()
+    world.server.clear()
     second = github(project, "push")
     assert second.ok, second.log
     assert second.built == []
     assert second.image("web.img") == first.image("web.img")
-    assert built.server.requests == []
+    assert world.server.requests == []
     assert store.saved == set()
     assert all(key.startswith("strata-image-") for key in store.restored)
     assert second.jobs[:3] == ["plan", "build db", "build web"]
 
-    # A package is new in the layer that both share: that one, once, and what stands on it.
-    built.add(built.deb("alpha", "2"))
-    built.doit("lock", "spec=all")
+    # A package or a file is new in the layer that both share: that one, once, and what stands on it.
+    world.write("files/motd", "hello again\n") if layer == "common" else world.add(
+        world.deb("alpha", "2")
+    )
+    world.doit("lock", "spec=all")
     project.push("bump")
     third = github(project, "pull_request", "bump")
     assert third.ok, third.log

@@ -56,26 +56,23 @@ def test_services_never_start_and_nothing_of_the_build_stays(built: World, tmp_p
              str(root / "etc"), str(root / "var")], check=False, capture_output=True, text=True,
         )  # fmt: skip
         assert found.stdout == ""
+        _installed_is_what_is_locked(built, root)
     assert not [line for line in Path("/proc/mounts").read_text().splitlines()
                 if str(built.root) in line]  # fmt: skip
 
 
-def test_installed_set_is_the_locks_and_dependencies_are_automatic(
-    built: World, tmp_path: Path
-) -> None:
-    only_root(built)
-    built.build()
-    with tree_of(built, tmp_path) as root:
-        out = subprocess.run(
-            ["dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W",
-             "-f=${Package} ${Version} ${Architecture} ${db:Status-Status}\n"],
-            check=True, capture_output=True, text=True,
-        ).stdout  # fmt: skip
-        lines = (built.root / "out/web/packages.txt").read_text().splitlines()
-        assert sorted(out.splitlines()) == sorted(f"{line} installed" for line in lines)
-        states = (root / "var/lib/apt/extended_states").read_text()
-        assert "Package: gamma\n" in states
-        assert "Package: beta\n" not in states
+def _installed_is_what_is_locked(world: World, root: Path) -> None:
+    """And what only a dependency asks for is automatic, as apt says it."""
+    out = subprocess.run(
+        ["dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W",
+         "-f=${Package} ${Version} ${Architecture} ${db:Status-Status}\n"],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    lines = (world.root / "out/web/packages.txt").read_text().splitlines()
+    assert sorted(out.splitlines()) == sorted(f"{line} installed" for line in lines)
+    states = (root / "var/lib/apt/extended_states").read_text()
+    assert "Package: gamma\n" in states
+    assert "Package: beta\n" not in states
 
 
 def test_files_owner_mode_folders_and_links(built: World, tmp_path: Path) -> None:
@@ -160,31 +157,30 @@ def test_owner_that_the_image_lacks_is_an_error(built: World) -> None:
     assert "Traceback" not in build.text
 
 
-@pytest.mark.parametrize("kind", ["shell without bit", "python-less binary", "fails"])
-def test_script_is_anything_executable(built: World, tmp_path: Path, kind: str) -> None:
+def test_script_is_anything_executable(built: World, tmp_path: Path) -> None:
+    """A shell's without its bit, and a program that needs nothing of the tree."""
     only_root(built)
-    if kind == "shell without bit":
-        built.write("scripts/app.sh", "echo from-sh > /proof\n", 0o644)
-    elif kind == "python-less binary":
-        source = tmp_path / "x.c"
-        source.write_text("#include <stdio.h>\nint main(){FILE*f=fopen(\"/proof\",\"w\");"
-                          "fputs(\"from-c\\n\",f);return fclose(f);}")  # fmt: skip
-        target = built.root / "specs/scripts/app.sh"
-        target.unlink()
-        subprocess.run(["gcc", "-static", "-o", target, source], check=True)
-    else:
-        built.write("scripts/app.sh", "#!/bin/sh\necho going wrong now\nexit 7\n", 0o755)
-        build = built.doit("build", "spec=web", check=False)
-        assert build.code != 0
-        assert "going wrong now" in build.text
-        assert "exit status 7" in build.text
-        assert "out/web/log/layer-app.log" in build.text
-        assert "going wrong now" in (built.root / "out/web/log/layer-app.log").read_text()
-        return
+    built.write("scripts/app.sh", "echo from-sh > /proof-sh\n", 0o644)
+    source = tmp_path / "x.c"
+    source.write_text("#include <stdio.h>\nint main(){FILE*f=fopen(\"/proof-c\",\"w\");"
+                      "fputs(\"from-c\\n\",f);return fclose(f);}")  # fmt: skip
+    target = built.root / "specs/scripts/program"
+    subprocess.run(["gcc", "-static", "-o", target, source], check=True)
+    built.edit("images:\n", "  - {name: program, script: scripts/program}\nimages:\n")
     built.build()
     with tree_of(built, tmp_path) as root:
-        proof = (root / "proof").read_text()
-    assert proof == {"shell without bit": "from-sh\n", "python-less binary": "from-c\n"}[kind]
+        assert (root / "proof-sh").read_text() == "from-sh\n"
+        assert (root / "proof-c").read_text() == "from-c\n"
+
+
+def test_script_that_fails_is_told_with_what_it_said(built: World) -> None:
+    built.write("scripts/app.sh", "#!/bin/sh\necho going wrong now\nexit 7\n", 0o755)
+    build = built.doit("build", "spec=web", check=False)
+    assert build.code != 0
+    assert "going wrong now" in build.text
+    assert "exit status 7" in build.text
+    assert "out/web/log/layer-app.log" in build.text
+    assert "going wrong now" in (built.root / "out/web/log/layer-app.log").read_text()
 
 
 def test_settings(built: World, tmp_path: Path) -> None:
@@ -292,7 +288,7 @@ base:
   include: [alpha]
   debconf: [alpha alpha/answer string forty two]
   debconf_file: answers
-images: {/: {file: web.img.gz, format: ext4}}
+images: {/: {file: web.img, format: ext4, container: raw}}
 """)  # fmt: skip
     first = world.build()
     with tree_of(world, tmp_path) as root:
@@ -312,6 +308,7 @@ images: {/: {file: web.img.gz, format: ext4}}
 
 def test_debconf_passwords_are_used_and_stay_in_no_tree(built: World, tmp_path: Path) -> None:
     """Also those given below the packages that ask, and one given as what its template is not."""
+    only_root(built)
 
     def asking(name: str, *questions: str, **more: str) -> Path:
         template = "Template: {}/{}\nType: password\nDescription: A password\n Long.\n\n"
@@ -345,6 +342,7 @@ def test_debconf_passwords_are_used_and_stay_in_no_tree(built: World, tmp_path: 
 
 
 def test_recommends(built: World) -> None:
+    only_root(built)
     built.add(built.deb("beta", "2", depends="gamma", extra={"Recommends": "epsilon"}))
     built.build()
     listed = (built.root / "out/web/packages.txt").read_text()
@@ -356,7 +354,8 @@ def test_recommends(built: World) -> None:
     assert "epsilon 1 all\n" in (built.root / "out/web/packages.txt").read_text()
 
 
-def test_apt_syntax_in_package_lists(built: World, tmp_path: Path) -> None:
+def test_apt_syntax_in_package_lists(built: World) -> None:
+    only_root(built)
     built.add(built.deb("delta", "2"), built.deb("epsilon", "3"), built.deb("zeta", "1"))
     built.edit("packages: [beta]", "packages: [beta, delta=1, epsilon/stable, 'zeta:all', alpha-]")
     results = built.build()
@@ -406,6 +405,7 @@ def test_variants_and_debootstrap(built: World, tmp_path: Path, name: str) -> No
 
 def test_repositories_flat_file_and_by_priority(built: World, tmp_path: Path) -> None:
     """A flat one over file:, and one of the same suite name whose priority wins over versions."""
+    only_root(built)
     flat = Repository(tmp_path / "flat", flat=True, key=None)
     flat.add(built.deb("only-flat", "1"))
     flat.publish()
@@ -446,6 +446,7 @@ base:""")  # fmt: skip
 
 def test_proxies_credentials_and_direct(built: World, tmp_path: Path) -> None:
     """Repositories are reached through the proxy, direct ones past it; no secret is written."""
+    only_root(built)
     other = Repository(tmp_path / "other", origin="Other")
     other.add(built.deb("behind", "1"))
     other.publish()
@@ -507,6 +508,7 @@ for version in VERSIONS; do test -s /boot/initrd.img-$version; done
 ], ids=["one kernel", "two kernels"])  # fmt: skip
 def test_each_initramfs_is_made_once_and_as_ever(built: World, versions: tuple[str, ...]) -> None:
     """Each kernel's postinst and a trigger ask for it; what a script asks for is made."""
+    only_root(built)
     inside = ["?essential", "apt", "usr-is-merged"]
     base = {deb.name for deb in real_debs(KEPT / "debs", inside)}
     built.add(*(deb for deb in real_debs(KEPT / "debs", [*inside, "initramfs-tools"])
@@ -603,6 +605,7 @@ def test_essential_package_that_is_named_goes_and_a_script_that_removes_one_is_t
     built: World,
 ) -> None:
     """`baseline` is essential here."""
+    only_root(built)
     built.edit("packages: [alpha]", "packages: [alpha, baseline-]")
     assert built.build()["packages"] == "built"
     names = (built.root / "out/web/packages.txt").read_text()

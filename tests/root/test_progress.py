@@ -10,11 +10,11 @@ import subprocess
 import sys
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from support.repository import make_deb
 from support.terminals import Recorded, record
 from support.world import PROJECT, World, says
+from tasks.spec.schema import load_jsonschema
 from tasks.store import history
 
 pytestmark = pytest.mark.root
@@ -143,6 +143,9 @@ def test_a_failure_names_its_line_and_how_to_look(built: World) -> None:
 
 def read(text: str) -> list[dict[str, object]]:
     """The events of a run, each as the schema has it."""
+    load_jsonschema()
+    from jsonschema import Draft202012Validator
+
     schema = Draft202012Validator(json.loads((PROJECT / "docs/progress.schema.json").read_text()))
     events: list[dict[str, object]] = [json.loads(line) for line in text.splitlines()]
     for event in events:

@@ -147,7 +147,8 @@ def test_prune_and_verify_beside_builds_take_nothing_that_is_needed(small: World
 
     def beside(command: str) -> None:
         while not stop.is_set():
-            said.append(Running(small, command).end(check=False))
+            said.append(small.doit(command, check=False))
+            stop.wait(0.1)
 
     threads = [threading.Thread(target=beside, args=[name]) for name in ("prune", "verify")]
     for thread in threads:
@@ -186,7 +187,8 @@ def test_prune_in_a_checkout_that_needs_nothing_waits_for_a_build_in_another(sma
 
     def beside() -> None:
         while not stop.is_set():
-            said.append(Running(idle, "prune").end().out)
+            said.append(idle.doit("prune").out)
+            stop.wait(0.1)
 
     thread = threading.Thread(target=beside)
     thread.start()  # before the build: it meets each of its stages, and the moments between them

@@ -23,6 +23,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -34,6 +35,10 @@ ALSO = ("doit.cmd_base", "doit.cmd_run", "doit.cmd_list", "doit.doit_cmd", "xxha
 
 START = ("LC_", "LANG", "LOCPATH", "PYTHON")
 """Variables that Python reads as it starts: with them it must be started."""
+
+
+FIRST = threading.Lock()
+"""Of several threads one starts the process."""
 
 
 def fits(root: Path, more: Mapping[str, str]) -> bool:
@@ -52,7 +57,9 @@ def run(
           tempfile.TemporaryFile() as err):  # fmt: skip
         request = json.dumps([[program, *argv], str(cwd), dict(env)]).encode()
         files = [nothing.fileno(), out.fileno(), err.fileno(), theirs.fileno()]
-        socket.send_fds(_loaded()[0], [request], files)
+        with FIRST:
+            loaded = _loaded()[0]
+        socket.send_fds(loaded, [request], files)
         theirs.close()
         code = ours.recv(16)
         if not code:

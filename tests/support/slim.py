@@ -36,12 +36,20 @@ UNSEEN = (
     *(f"usr/lib/x86_64-linux-gnu/{name}" for name in (
         "gconv", "libdb-5.3.so", "libgnutls.so*", "libhogweed.so*", "libidn2.so*", "libmvec.so*",
         "libnettle.so*", "libp11-kit.so*", "libtasn1.so*", "libunistring.so*",
-        "perl-base/unicore/lib", "security/pam_userdb.so")),
+        "perl-base/unicore/lib", "perl-base/unicore/To/NFKCCF.pl", "security/pam_userdb.so")),
     # What these libraries are for: inside a tree, packages come from a folder.
     *(f"usr/lib/apt/methods/{name}" for name in ("cdrom", "ftp", "http*", "mirror*", "rsh", "ssh")),
     *(f"usr/*bin/{name}" for name in (
         "blkdiscard", "blkzone", "csplit", "dir", "fsck.*", "fsfreeze", "fstrim", "losetup", "ls[bcfi]*", "mkfs.*",
-        "mkswap", "numfmt", "partx", "pinky", "ptx", "sfdisk", "swap*", "vdir", "wdctl", "zramctl")),
+        "mkswap", "numfmt", "partx", "pinky", "ptx", "sfdisk", "swap*", "vdir", "wdctl", "zramctl",
+        "addpart", "agetty", "b2sum", "base32", "basenc", "blockdev", "chage", "chcon", "chcpu", "chfn", "chgpasswd",
+        "chmem", "choom", "chrt", "chsh", "cksum", "cpgr", "cppw", "ctrlaltdel", "delpart", "diff3", "dircolors",
+        "dmesg", "expiry", "factor", "fincore", "fold", "gpasswd", "groupmems", "hardlink", "hwclock", "iconvconfig",
+        "infocmp", "ipc*", "isosize", "ldattach", "localedef", "logname", "lslocks", "lslogins", "lsmem", "lsns",
+        "namei", "newusers", "paste", "pathchk", "pldd", "readprofile", "resizepart", "rtcwake", "runcon",
+        "scriptlive", "scriptreplay", "sdiff", "setterm", "sha224sum", "sha384sum", "shred", "shuf", "stdbuf",
+        "sulogin", "tac", "tic", "toe", "tset", "tsort", "uclampset", "unexpand", "utmpdump", "vigr", "vipw",
+        "whereis", "wipefs")),
 )  # fmt: skip
 """What is left out, as patterns of paths: no maintainer script and no test reads it."""
 

@@ -14,19 +14,28 @@ from support.world import World
 
 
 def tree_of(world: World, tmp_path: Path, spec: str = "web") -> Any:
-    """The image of `/`, mounted."""
-    raw = tmp_path / "tree.img"
-    raw.unlink(missing_ok=True)
-    decompress(world.root / f"out/{spec}/{spec}.img.gz", raw)
+    """The image of `/`, mounted: as it was published if that is a raw one."""
     point = tmp_path / "tree"
     if point.exists():
         point.rmdir()
+    published = world.root / f"out/{spec}/{spec}.img"
+    if published.exists():
+        return mounted(published, point)
+    raw = tmp_path / "tree.img"
+    raw.unlink(missing_ok=True)
+    decompress(published.with_name(f"{spec}.img.gz"), raw)
     return mounted(raw, point)
 
 
 def only_root(world: World) -> None:
-    """Let the spec have one image, so that the whole tree is in it."""
-    world.edit("  /boot: {file: web-boot.img.gz, format: ext2}\n", "")
+    """Let the spec have one image, so that the whole tree is in it, and a raw one.
+
+    To compress it, and to take it apart again, is half of what a change of a layer takes.
+    """
+    world.edit("""\
+  /: {file: web.img.gz, format: ext4}
+  /boot: {file: web-boot.img.gz, format: ext2}
+""", "  /: {file: web.img, format: ext4, container: raw}\n")  # fmt: skip
 
 
 @contextmanager

@@ -290,7 +290,9 @@ from pathlib import Path
 from tasks.spec.load import load_spec
 from tasks.plan.entries import layer_entries
 from tasks.errors import BuildError
-import jsonschema, yaml
+from tasks.spec.schema import load_jsonschema
+load_jsonschema()
+import yaml
 for folder in sorted(Path({str(tmp_path)!r}).iterdir()):
     began = time.process_time()
     try:

@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 
@@ -16,6 +15,7 @@ from support.ci_doc import COMMAND, DOCS, PAGES, pages
 from tasks.ci import github, gitlab
 from tasks.ci.stages import Entry, Stages, told, waves
 from tasks.ci.template import Template
+from tasks.spec.schema import load_jsonschema
 
 
 def entry(name: str) -> Entry:
@@ -156,25 +156,31 @@ def published(name: str) -> Any:
     return json.loads((Path(found.origin).parent / f"builtin_schemas/{name}.json").read_text())
 
 
+def valid(document: Any, name: str) -> None:
+    """Raises ValidationError where a document is not what a published schema allows."""
+    load_jsonschema()
+    import jsonschema
+
+    jsonschema.Draft7Validator(published(name)).validate(document)
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_files_are_what_the_published_schemas_ask_for(printed: dict[str, str], name: str) -> None:
     document = yaml.safe_load(printed[name])
     if "gitlab" in name:
-        jsonschema.Draft7Validator(published("vendor/gitlab-ci")).validate(document)
+        valid(document, "vendor/gitlab-ci")
         return
     # To YAML 1.1, which PyYAML speaks, `on` is a truth value.
     document = {("on" if key is True else key): value for key, value in document.items()}
-    jsonschema.Draft7Validator(published("vendor/github-workflows")).validate(document)
-    jsonschema.Draft7Validator(published("custom/github-workflows-require-timeout")).validate(
-        document
-    )
+    valid(document, "vendor/github-workflows")
+    valid(document, "custom/github-workflows-require-timeout")
 
 
 def test_a_child_pipeline_is_what_the_published_schema_asks_for(printed: dict[str, str]) -> None:
     script = yaml.safe_load(printed["gitlab.yml"])["plan"]["script"][-1]
     head = script.partition("<<'END'\n")[2].partition("END\n")[0]
     child = yaml.safe_load(head + gitlab.jobs([WEB, DB], set()))
-    jsonschema.Draft7Validator(published("vendor/gitlab-ci")).validate(child)
+    valid(child, "vendor/gitlab-ci")
     assert all(job["extends"] == ".strata" for name, job in child.items() if "(" in name)
 
 

@@ -316,6 +316,7 @@ def test_what_is_no_keyring(content: bytes, fault: str) -> None:
     assert hint
 
 
+@pytest.mark.starts
 def test_keyring_with_windows_line_ends_verifies(tiny: World) -> None:
     key = tiny.repository.key
     assert isinstance(key, SigningKey)
@@ -324,6 +325,7 @@ def test_keyring_with_windows_line_ends_verifies(tiny: World) -> None:
     tiny.doit("lock", "spec=web")
 
 
+@pytest.mark.starts
 @pytest.mark.parametrize("around", ["before", "after", "mark"])
 def test_text_around_what_is_signed(tiny: World, around: str) -> None:
     """gpgv finds the signature good, and the keyring is not to blame."""
@@ -335,6 +337,7 @@ def test_text_around_what_is_signed(tiny: World, around: str) -> None:
     assert "keyring" not in said
 
 
+@pytest.mark.starts
 def test_keyring_that_apt_cannot_read_is_told_before_it_is_asked(tiny: World) -> None:
     (tiny.root / "specs/keys/test.gpg").write_bytes(b"\0\0\0\x20\x01\x01\0\x02KBXf" + bytes(40))
     tiny.refused("specs/web.yaml: repos.main.keyring: specs/keys/test.gpg is a keybox",

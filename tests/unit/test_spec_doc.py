@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from support import samples
@@ -26,6 +25,7 @@ from tasks.plan.lockfile import LockedRepo
 from tasks.plan.plan import make_plan
 from tasks.spec.load import load_spec
 from tasks.spec.model import Spec
+from tasks.spec.schema import load_jsonschema
 
 RULES: dict[str, Any] = json.loads(SCHEMA.read_text())
 
@@ -62,6 +62,9 @@ def test_field_says_what_it_means_with_an_example_and_what_it_rebuilds(path: str
     assert rules["examples"] != [rules.get("default")] or len(rules["enum"]) == 1, (
         f"{path}: its example says what holds without it"
     )
+    load_jsonschema()
+    import jsonschema
+
     for value in rules["examples"]:
         checker = jsonschema.Draft7Validator({**rules, "definitions": RULES["definitions"]})
         assert [one.message for one in checker.iter_errors(value)] == [], f"{path}: {value!r}"

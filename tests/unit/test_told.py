@@ -25,6 +25,7 @@ from tasks.session.bar import Bar, Doing, clock
 from tasks.session.chronicle import Chronicle
 from tasks.session.screen import Screen
 from tasks.session.told import Forecast, Told, about, guess, spent, wanted
+from tasks.spec.schema import load_jsonschema
 from tasks.stages.status import Installing
 from tasks.store import history
 
@@ -357,6 +358,7 @@ def test_a_log_gets_few_lines_with_times(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_events_are_of_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    load_jsonschema()
     from jsonschema import Draft202012Validator
 
     schema = json.loads((PROJECT / "docs/progress.schema.json").read_text())
