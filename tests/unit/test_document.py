@@ -329,7 +329,7 @@ TABLE: dict[str, Field] = {
     "/disks/*/partitions[]/name": Field(
         partition("name"), "disks.web.partitions[2].name", "UEFI specification 5.3.3; Strata's own",
         ["data", "a b", "größe", "_x", "A.b+c-d", "9", "a" * 36],
-        ["", "-a", ".a", " a", "a/b", "a:b", "a\n", "a'", "$(x)", "a" + "\u202e"],
+        ["", "-a", ".a", " a", "a ", "a/b", "a:b", "a\n", "a'", "$(x)", "a" + "\u202e"],
     ),
     "/disks/*/partitions[]/size": Field(
         partition("size"), "disks.web.partitions[2].size", "Strata's own, and as /definitions/size",
