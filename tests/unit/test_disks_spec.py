@@ -476,6 +476,8 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
                     "disks.web.partitions.root.grow: systemd-repart(8)", "table: gpt"),
     "growing vfat": (parts(ESP, PLAIN, {"name": "a", "mount": "/a", "format": "vfat", "grow": True}),
                      "disks.web.partitions.a.grow: a vfat cannot grow", "another format"),
+    "growing vfat of images": ({"images": {"/": {**IMAGE, "format": "vfat"}}, **parts(ESP, ROOT)},
+                               "disks.web.partitions.root.grow: a vfat cannot grow", "another format"),
     "growing swap": (parts(ESP, PLAIN, {**SWAP, "grow": True}),
                      "disks.web.partitions.swap.grow: this is swap", "remove"),
     "growing nothing": (parts(ESP, PLAIN, {"name": "a", "size": "1M", "grow": True}),
