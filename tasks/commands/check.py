@@ -45,7 +45,8 @@ def check(session: Session) -> None:
         for number, what in (
             (len(spec.repos), "repository"), (len(spec.layers), "layer"), (debs, ".deb"),
             (files, "file"),
-            (len(spec.images), "image"),
+            (len(spec.images), "image"), (len(spec.disks), "disk"), (len(spec.exports), "export"),
+            (len(spec.tests), "boot test"),
         )
         if number
     )  # fmt: skip

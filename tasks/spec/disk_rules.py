@@ -136,6 +136,12 @@ def _check_growing(disk: Disk, where: str) -> None:
             f"{here}: {growing[0].name} grows as well",
             "let one of them grow: the last takes all that a larger disk has",
         )
+    image = growing[0].image
+    if image is not None and image.format == "vfat":
+        raise BuildError(
+            f"{here}: a vfat cannot grow while it is mounted",
+            "let another partition grow, or give it another format",
+        )
     if disk.table == "mbr":
         raise BuildError(
             f"{here}: systemd-repart(8), which lets it grow at boot, knows no mbr",

@@ -186,11 +186,6 @@ def _check_fields(entry: Mapping[str, Any], kind: str, kind_type: str, where: st
             f"{where}: a filesystem that nothing of the tree is in: missing field 'mount'",
             "name its mount point, or a file as its source, or leave all but name and size out",
         )
-    if entry.get("grow") and "mount" in entry and entry.get("format") == "vfat":
-        raise BuildError(
-            f"{where}.grow: a vfat cannot grow while it is mounted",
-            "let another partition grow, or give it another format",
-        )
 
 
 def _instead(kind: str, field: str) -> str:

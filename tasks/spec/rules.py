@@ -305,14 +305,18 @@ def check_filesystem(image: Image, where: str) -> None:
     if len(image.label.encode()) > kind.label_length:
         raise BuildError(
             f"{where}.label: {image.format} takes {kind.label_length} characters",
-            "of UTF-8: an umlaut counts as two" if not image.label.isascii() else "",
+            "of UTF-8: an umlaut counts as two" if not image.label.isascii() else "shorten it",
         )
     if kind.label_form and image.label and not re.fullmatch(kind.label_form, image.label):
         raise BuildError(
             f"{where}.label: {image.label!r} is none for {image.format}", kind.label_hint
         )
     if image.uuid and (len(image.uuid) == 9) != kind.short_uuid:
-        raise BuildError(f"{where}.uuid: {image.uuid!r} is not of {image.format}'s form")
+        raise BuildError(
+            f"{where}.uuid: {image.uuid!r} is not of {image.format}'s form",
+            "write 4-4 hexadecimal digits, such as 1A2B-3C4D" if kind.short_uuid
+            else "write 8-4-4-4-12 hexadecimal digits",
+        )  # fmt: skip
     check_options(image.options, kind, f"{where}.options")
 
 

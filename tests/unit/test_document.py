@@ -102,6 +102,22 @@ def user(name: str) -> Callable[[Any], dict[str, Any]]:
     return lambda value: {"users": {"admin": {name: value}}}
 
 
+def disk(name: str, **more: Any) -> Callable[[Any], dict[str, Any]]:
+    files = {"web.qcow2": {"format": "qcow2"}}
+    return lambda value: {"disks": {"web": {"size": "4G", "files": files, **more, name: value}}}
+
+
+def partition(name: str, **more: Any) -> Callable[[Any], dict[str, Any]]:
+    """A partition behind those that a disk needs."""
+    needed: list[Any] = [{"name": "esp"}, {"name": "root", "mount": "/"}]
+    more = {"name": "more", "size": "1M", **more}
+    return lambda value: disk("partitions")([*needed, {**more, name: value}])
+
+
+def config(name: str) -> Callable[[Any], dict[str, Any]]:
+    return lambda value: {"exports": {"web-oci": {"format": "oci", "config": {name: value}}}}
+
+
 LONG = "a" * 63
 
 
@@ -245,7 +261,7 @@ TABLE: dict[str, Field] = {
         ["10.0.0.1", "apt.example.org", "host_1", "localhost", "::1"],
         ["", ".example.org", "*.example.org", "10.0.0.0/8", "http://h", "a b", "-x"],
     ),
-    "/images/propertyNames": Field(
+    "/definitions/mount": Field(
         lambda value: {"images": {"/": IMAGE, value: {"file": "b", "format": "ext2"}}}, "images",
         "hier(7), mount(8), fstab(5)",
         ["/boot", "/var/lib", "/.snapshots", "/home/@data", "/srv/größe", "/my disk", "/_x", "/a.b", "/a+b~c#d%e"],
@@ -262,23 +278,23 @@ TABLE: dict[str, Field] = {
         ["1", "1.0", "1.0-rc1", "v2.3~beta^1+x", "git", "date", "20261127", "a_b", "a" * 64],
         ["", "-1", ".1", "1 2", "1/2", "1:2", "größe", "a" * 65, "1\n", "$(x)", '"'],
     ),
-    "/images/*/label": Field(
+    "/definitions/label": Field(
         image("label"), "images./.label", "mke2fs(8): 16 bytes",
         ["root", "a" * 16, "My Disk #1", "größe", "-x", ".x", "a/b:c", "ä" * 8],
         ["", "a" * 17, "ä" * 9, "a\nb", "a\0", "\x7f"],
     ),
-    "/images/*/uuid": Field(
+    "/definitions/uuid": Field(
         image("uuid"), "images./.uuid", "RFC 9562; mkfs.fat(8) for vfat",
         ["00000000-0000-4000-8000-00000000ABCD", "6ba7b810-9dad-11d1-80b4-00c04fd430c8"],
         ["", "0000", "6ba7b8109dad11d180b400c04fd430c8", "{6ba7b810-9dad-11d1-80b4-00c04fd430c8}", "1A2B-3C4D",
          "6ba7b810-9dad-11d1-80b4-00c04fd430cg"],
     ),
-    "/images/*/options/oneOf/0": Field(
+    "/definitions/mkfs_options/oneOf/0": Field(
         image("options"), "images./.options", "mke2fs(8); tasks/formats/",
         ["-m 1 -i 8192", "", "-E stride=16,stripe_width=64", "-O ^64bit"],
         ["-m 1; reboot", "/dev/sda", "'-m 1'", "a\nb", "-m\t1"],
     ),
-    "/images/*/options/oneOf/1[]": Field(
+    "/definitions/mkfs_options/oneOf/1[]": Field(
         lambda value: {"images": {"/": {**IMAGE, "options": ["-m", value]}}}, "images./.options[1]",
         "mke2fs(8); tasks/formats/", ["1", "0.5"], ["", "1 2", "/x", "'1'"],
     ),
@@ -300,6 +316,82 @@ TABLE: dict[str, Field] = {
         image("size"), "images./.size", "truncate(1), and fractions as systemd.syntax(7) has them",
         ["4096", "4K", "512M", "1G", "1.5G", "1T", "512MiB", "1GB", 4096],
         ["", "0", "0M", "5 GB", "1,5G", "-1G", "1.5", "1P", "G", "1e9", "half"],
+    ),
+    "/disks/*/size": Field(
+        disk("size"), "disks.web.size", "Strata's own, and as /definitions/size",
+        ["fit", "1G", "2560M", "1.5G", 4 << 30, "1048576K"],
+        ["", "0", "rest", "Fit", "fit ", "5 GB", "-1G", "1P"],
+    ),
+    "/disks/*/slack": Field(
+        disk("slack", size="fit"), "disks.web.slack", "Strata's own, and as /definitions/size",
+        ["0", "1M", "1G", 0, 1 << 20], ["", "rest", "-1M", "1 M", "00"],
+    ),
+    "/disks/*/partitions[]/name": Field(
+        partition("name"), "disks.web.partitions[2].name", "UEFI specification 5.3.3; Strata's own",
+        ["data", "a b", "größe", "_x", "A.b+c-d", "9", "a" * 36],
+        ["", "-a", ".a", " a", "a ", "a/b", "a:b", "a\n", "a'", "$(x)", "a" + "\u202e"],
+    ),
+    "/disks/*/partitions[]/size": Field(
+        partition("size"), "disks.web.partitions[2].size", "Strata's own, and as /definitions/size",
+        ["rest", "1M", "1.5G", 1 << 20], ["", "0", "fit", "50%", "-1M"],
+    ),
+    "/disks/*/partitions[]/type": Field(
+        partition("type"), "disks.web.partitions[2].type",
+        "the Discoverable Partitions Specification; sfdisk(8)",
+        ["linux", "swap", "933ac7e1-2eb4-4f13-b844-0e14e2aef915", "933AC7E1-2EB4-4F13-B844-0E14E2AEF915"],
+        ["", "home", "8300", "{933ac7e1-2eb4-4f13-b844-0e14e2aef915}", "L"],
+    ),
+    "/definitions/file_name": Field(
+        lambda value: {"exports": {value: {"format": "tar"}}}, "exports",
+        "path_resolution(7); Strata's own, a word of SHA256SUMS",
+        ["web.tar", "Web_1.tar", "größe.tar", "web@2=x,y~z", "_a", "a" * 100],
+        ["", ".tar", "-a", "a/b", "a b", "..", "~a", "a\n", "$(x)", "a" * 101],
+    ),
+    "/definitions/cmdline": Field(
+        disk("cmdline"), "disks.web.cmdline",
+        "kernel-command-line(7), bootparam(7); grub's and systemd-boot's own languages left out",
+        ["", "quiet", "console=tty0 console=ttyS0,115200n8", "mitigations=auto,nosmt", "ip=[::1]:80",
+         "module_blacklist=a,b", "a  b", "rd.luks=0", "nfsroot=10.0.0.1:/srv/%s", "quiet " * 200 + "x"],
+        ["a;b", 'a="b c"', "a'b", "$x", "a\nb", "a\\b", "a|b", "a#b", "größe", " a", "{a}", "quiet " * 300 + "x"],
+    ),
+    "/definitions/words[]": Field(
+        lambda value: {"exports": {"web-oci": {"format": "oci", "config": {"cmd": [value]}}}},
+        "exports.web-oci.config.cmd[0]", "execve(2): any byte but NUL",
+        ["", "a b", "$(x)", "größe", "a\nb"], ["a\0"],
+    ),
+    "/exports/*/config/user": Field(
+        config("user"), "exports.web-oci.config.user", "the OCI image specification's config; useradd(8)",
+        ["root", "0", "www-data", "1000:1000", "_apt:nogroup", "www-data:4"],
+        ["", ":", "a:", ":a", "-x", "a b", "a:b:c", "größe", "a\n"],
+    ),
+    "/exports/*/config/env/propertyNames": Field(
+        lambda value: {"exports": {"web-oci": {"format": "oci", "config": {"env": {value: "x"}}}}},
+        "exports.web-oci.config.env", "environ(7), POSIX 8.1",
+        ["A", "_x", "a1"], ["", "1a", "a-b", "a=b", "a b"],
+    ),
+    "/exports/*/config/env/*": Field(
+        lambda value: {"exports": {"web-oci": {"format": "oci", "config": {"env": {"A": value}}}}},
+        "exports.web-oci.config.env.A", "environ(7): any byte but NUL", ["", "x y", 1, True], ["a\0b"],
+    ),
+    "/exports/*/config/labels/propertyNames": Field(
+        lambda value: {"exports": {"web-oci": {"format": "oci", "config": {"labels": {value: "x"}}}}},
+        "exports.web-oci.config.labels", "the OCI image specification's annotations",
+        ["org.opencontainers.image.vendor", "a", "io.k8s/x-y_z", "a" * 255],
+        ["", ".a", "a.", "a b", "a=b", "größe", "a" * 256],
+    ),
+    "/exports/*/config/labels/*": Field(
+        lambda value: {"exports": {"web-oci": {"format": "oci", "config": {"labels": {"a": value}}}}},
+        "exports.web-oci.config.labels.a", "JSON: any text", ["", "x y", "größe"], ["a\0b"],
+    ),
+    "/exports/*/config/workdir": Field(
+        config("workdir"), "exports.web-oci.config.workdir", "path_resolution(7)",
+        ["/", "/srv/www", "/srv/a b"], ["", "srv", "./x", "/a\n"],
+    ),
+    "/exports/*/config/ports[]": Field(
+        lambda value: {"exports": {"web-oci": {"format": "oci", "config": {"ports": [value]}}}},
+        "exports.web-oci.config.ports", "the OCI image specification's ExposedPorts",
+        ["80", "80/tcp", "53/udp", "9/sctp", 443, "65535"],
+        ["", "0", "http", "80/icmp", "80-90", "-1", "65536", 0, 65536],
     ),
     "/definitions/debconf[]": Field(
         item("debconf"), "debconf", "debconf-set-selections(1)",
