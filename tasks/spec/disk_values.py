@@ -7,6 +7,7 @@ that of dm-verity. What is wrong with the whole is told by disk_rules.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def _disk(
         partitions = list(_with_verity(partitions))
     open_ended = any(one.rest or (one.grow and one.size is None) for one in partitions)
     spare = SLACK if size is None and open_ended and not verity else 0
-    return Disk(
+    made = Disk(
         name=name,
         size=size,
         slack=size_in(disk["slack"]) if "slack" in disk else spare,
@@ -66,6 +67,7 @@ def _disk(
         verity=verity,
         files=tuple(_file(name, file) for name, file in sorted(disk["files"].items())),
     )
+    return _filling(made)
 
 
 def _default_partitions(
@@ -84,6 +86,17 @@ def _with_verity(partitions: Sequence[Partition]) -> Iterator[Partition]:
         yield one
         if one.kind == "filesystem" and one.mount == "/":
             yield Partition(name=f"{one.name}-verity", kind="verity")
+
+
+def _filling(disk: Disk) -> Disk:
+    """The same, where a vfat that takes the rest is made as large: it cannot grow when it runs."""
+    partitions = [
+        replace(one, image=replace(one.image, size=left(disk)))
+        if one.rest and one.image is not None and one.image.format == "vfat" and not one.image.file
+        else one
+        for one in disk.partitions
+    ]
+    return replace(disk, partitions=tuple(partitions))
 
 
 def left(disk: Disk) -> int | None:

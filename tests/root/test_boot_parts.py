@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from support import boot_trees, disks
+from support import boot_trees
 from support.boot_trees import KERNEL, LOADERS, RELEASE, SYSTEMD_BOOT, Machine
 from tasks.errors import BuildError
 from tasks.formats import fat
@@ -24,12 +24,12 @@ from tasks.stages import bios, esp, verity
 
 TEXTS = {"EFI/debian/grub.cfg": "search.fs_uuid 1-2 root\n"}
 
-ESP = disks.esp()
-ROOT = disks.filesystem("root", "/", rest=True)
+ESP = disk_specs.esp()
+ROOT = disk_specs.filesystem("root", "/", rest=True)
 
 
 def esp_job(machine: Machine, loader: str = "grub", size: int = 64 * MIB, **fields: Any) -> EspJob:
-    disk = disks.disk(ESP, ROOT, loader=loader, sector=fields.pop("sector", 512))
+    disk = disk_specs.disk(ESP, ROOT, loader=loader, sector=fields.pop("sector", 512))
     inputs = {"loader": loader, "size": size, "sector": disk.sector, "vendor": "debian"}
     return EspJob(
         stage=machine.stage("esp", **inputs), spec="specs/web.yaml", arch="amd64",

@@ -213,7 +213,7 @@ def test_fstab(tmp_path: Path) -> None:
     assert booting.rows(spec) == [
         (named("/"), "/", "ext4", "errors=remount-ro,x-systemd.growfs", 0, 1),
         (named("/boot/efi"), "/boot/efi", "vfat", "umask=0077", 0, 2),
-        (named("/srv/data"), "/srv/data", "xfs", "defaults,nofail", 0, 0),
+        (named("/srv/data"), "/srv/data", "xfs", "defaults,x-systemd.growfs,nofail", 0, 0),
         (f"UUID={guids.swap_uuid(spec, 'swap')}", "none", "swap", "sw,nofail", 0, 0),
     ]
     assert len(named("/boot/efi")) == len("UUID=1A2B-3C4D")
