@@ -145,21 +145,21 @@ class Boot:
         )
         how = "KVM" if rights.kvm else f"emulated, which is slow ({rights.why})"
         self.log.step(f"booting {self.title}: {machine.memory} MiB, {how}")
-        lines = Lines(self._shown)
+        lines = Lines(self.shown)
         began = time.monotonic()
         seen = (lines.add, lambda: lines.dead)
         with started(machine, rights, folder, where, self.log, seen) as running:
             try:
-                self._talk(running, began)
+                self.talk(running, began)
             except MachineStopped as stopped:
                 lines.end()
-                raise self._stopped(stopped) from stopped
+                raise self.stopped(stopped) from stopped
             finally:
                 if not interrupted():
                     self._look(running)
             lines.end()
 
-    def _shown(self, line: str) -> None:
+    def shown(self, line: str) -> None:
         """A line of the console: into the log, without secrets, and into what is kept."""
         line = self.log.line(line)
         self.room -= len(line) + 1
@@ -176,7 +176,7 @@ class Boot:
             with open(safe.creating(self.log.path.with_suffix(".png")), "wb") as file:
                 file.write(self.screen)
 
-    def _talk(self, running: RunningMachine, began: float) -> None:
+    def talk(self, running: RunningMachine, began: float) -> None:
         """Wait for the system, then run the scripts."""
         tests = list(zip(self.job.tests, self.job.scripts, strict=True))
         until = began + tests[0][0].timeout
@@ -256,7 +256,7 @@ class Boot:
             "make the test's timeout longer: an emulated machine is slow",
         )
 
-    def _stopped(self, stopped: MachineStopped) -> BuildError:
+    def stopped(self, stopped: MachineStopped) -> BuildError:
         """The error where no answer came."""
         shown = self.console[-SHOWN:]
         match stopped.why:
