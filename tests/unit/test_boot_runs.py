@@ -15,7 +15,7 @@ from unittest import mock
 
 import pytest
 
-from tasks.errors import BuildError
+from tasks.errors import BuildError, NoRoom
 from tasks.host import agent
 from tasks.host.console import Lines
 from tasks.host.log import Log
@@ -165,10 +165,14 @@ def test_a_machine_that_panics_is_not_waited_for(tmp_path: Path) -> None:
 def test_a_machine_that_ends_and_an_agent_that_does(tmp_path: Path) -> None:
     talk = Talk(tmp_path, job("true"))
     with talk.machine() as machine:
-        machine.process.kill()
+        machine.send(agent.END_ORDER)
         why = stopped(talk, machine)
         assert why.why == "ended"
         assert "may neither power it off nor reboot" in str(talk.boot.stopped(why))
+    talk = Talk(tmp_path, job("true"))
+    with talk.machine() as machine:
+        machine.process.kill()
+        assert "QEMU ended (exit status -9" in str(talk.boot.stopped(stopped(talk, machine)))
     talk = Talk(tmp_path, job("sleep 5"))
     with talk.machine() as machine:
         machine.opened = True
@@ -192,6 +196,17 @@ def test_the_port_that_starts_the_agent_is_plugged_in_until_it_is_there(tmp_path
         machine.turn()
         (plug,) = map(json.loads, talk.control[1].recv(4096).splitlines())
         assert (plug["execute"], plug["arguments"]["name"]) == ("device_add", agent.KNOCK)
+
+
+def test_a_full_scratch_is_named(tmp_path: Path) -> None:
+    talk = Talk(tmp_path, job("true"))
+    talk.log.places = {"scratch": tmp_path}
+    talk.log.began = {"scratch": 1 << 30}
+    with talk.machine() as machine:
+        talk.control[1].sendall(b'{"event": "BLOCK_IO_ERROR", "data": {"nospace": true}}\n')
+        error = talk.boot.stopped(stopped(talk, machine))
+    assert isinstance(error, NoRoom)
+    assert f"scratch {tmp_path}" in str(error)
 
 
 def test_nonsense_is_no_answer(tmp_path: Path) -> None:

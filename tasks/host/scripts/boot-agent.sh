@@ -17,6 +17,7 @@ while read -r order seconds size <&3; do
     case $order in
         wait)
             STRATA_STATE=$(timeout "$seconds" systemctl is-system-running --wait 2> /dev/null)
+            [ -n "$STRATA_STATE" ] || STRATA_STATE=$(systemctl is-system-running 2> /dev/null)
             export STRATA_STATE
             {
                 systemctl list-units --failed --no-legend --plain
