@@ -102,7 +102,12 @@ def test_the_credential_is_small_and_makes_a_unit_that_a_device_wants() -> None:
     text = base64.b64decode(words.partition("tmpfiles.extra=")[2]).decode()
     unit, folder, link = text.splitlines()
     content = base64.b64decode(unit.split()[-1]).decode()
-    says(content, "ExecStart=/bin/sh -c 'exec 3<>/dev/virtio-ports/strata.test", '"$$n"')
+    says(
+        content,
+        "ConditionPathExists=!/etc/initrd-release",
+        "ExecStart=/bin/sh -c 'exec 3<>/dev/virtio-ports/strata.test",
+        '"$$n"',
+    )
     says(folder, r"/run/systemd/system/dev-virtio\\x2dports-strata.knock.device.wants")
     says(link, "../strata-test.service")
     # Nothing outside of /run, which no disk has.
