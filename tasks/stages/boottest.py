@@ -148,7 +148,7 @@ class Boot:
         how = "KVM" if rights.kvm else f"emulated, which is slow ({rights.why})"
         self.log.step(f"booting {self.title}: {machine.memory} MiB, {how}")
         if self.log.path is not None:
-            remove(self.log.path.with_suffix(".png"))  # of a test that failed before
+            remove(self.log.path.with_suffix(".png"))  # of the test before this
         lines = Lines(self.shown)
         began = time.monotonic()
         seen = (lines.add, lambda: lines.dead)
@@ -171,12 +171,12 @@ class Boot:
             self.console.append(line)
 
     def _look(self, running: RunningMachine) -> None:
-        """The screen; where the test failed, beside its log."""
+        """The screen, beside the log, too."""
         try:
             self.screen = png_of(running.picture())
         except ValueError:
             return  # there is none to be had
-        if self.log.path is not None and not self.report:
+        if self.log.path is not None:
             with open(safe.creating(self.log.path.with_suffix(".png")), "wb") as file:
                 file.write(self.screen)
 
