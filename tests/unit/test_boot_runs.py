@@ -135,6 +135,15 @@ def test_a_script_may_say_that_failed_units_are_as_they_should_be(tmp_path: Path
     assert talk.boot.report["units"] == ["web.service failed"] * 1
 
 
+def test_what_a_script_leaves_running_holds_up_nothing(tmp_path: Path) -> None:
+    talk = Talk(tmp_path, job("(sleep 1.5; echo late; sleep 1) & echo left", "sleep 1; echo right"))
+    began = time.monotonic()
+    with talk.machine() as machine:
+        talk.boot.talk(machine, began)
+    assert time.monotonic() - began < 10
+    assert [one["output"] for one in talk.boot.report["scripts"]] == [["left"], ["right"]]
+
+
 def test_too_little_time_is_told_with_the_time(tmp_path: Path) -> None:
     talk = Talk(tmp_path, job("echo before; sleep 60", timeout=2))
     began = time.monotonic()

@@ -151,7 +151,7 @@ def test_the_agent_runs_scripts_and_tells_what_they_said(tmp_path: Path) -> None
     work = tmp_path / "work"
     text = agent.AGENT.read_text().replace("/dev/shm/strata-test", str(work))
     program = tmp_path / "agent"
-    program.write_text(f"exec 3<&0 4>&1\n{text.replace('>&3', '>&4')}")
+    program.write_text(f"exec 3<&0 4>&1\n{text.replace('>&3', '>&4').replace('3>&-', '3>&- 4>&-')}")
     orders = (
         agent.wait_order(5)
         + agent.run_order(b"echo $STRATA_STATE; echo no >&2; exit 3", 5)
