@@ -44,11 +44,14 @@ UNIT = "strata-test.service"
 
 # The job of a unit of type simple is over as soon as it runs: the agent waits for all others.
 # Without default dependencies it runs in a system that starts no further, too, and tells of it.
+# Where the initramfs has a systemd, as dracut's has, that one reads the credential, too: the agent
+# is for the system that comes after it (os-release(5), /etc/initrd-release).
 # A `$` is doubled for systemd.
 _UNIT = f"""\
 [Unit]
 Description=Boot test
 DefaultDependencies=no
+ConditionPathExists=!/etc/initrd-release
 [Service]
 Type=simple
 ExecStart=/bin/sh -c 'exec 3<>/dev/virtio-ports/{PORT}; read -r n <&3; \

@@ -49,3 +49,11 @@ def port_opened(message: dict[str, Any], port: str) -> bool | None:
     if message.get("event") != "VSERPORT_CHANGE" or not isinstance(data, dict):
         return None
     return bool(data.get("open")) if data.get("id") == port else None
+
+
+def no_room(message: dict[str, Any]) -> bool:
+    """Whether a message says that what the machine wrote had no room."""
+    data = message.get("data")
+    if message.get("event") != "BLOCK_IO_ERROR" or not isinstance(data, dict):
+        return False
+    return bool(data.get("nospace"))

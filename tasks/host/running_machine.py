@@ -21,7 +21,7 @@ from typing import IO
 from . import agent, qemu, qmp
 from .disk_machine import DiskMachine, prepared
 from .log import Log
-from .process import Process, check_signal, popen, running
+from .process import POLL, Process, check_signal, pause, popen, running
 
 TICK = 0.5
 """Seconds between two looks at the clock."""
@@ -31,6 +31,8 @@ KNOCK_EVERY = 8.0
 
 PICTURE_TIME = 20.0
 
+CLOSING_TIME = 5.0
+
 COMPLAINT = 2000
 """Characters of QEMU's own last words."""
 
@@ -38,8 +40,9 @@ COMPLAINT = 2000
 class MachineStopped(Exception):
     """No answer will come.
 
-    `why` is "late", "ended" (QEMU is no more), "dead" (the console shows so), "left" (the agent has
-    ended) or "nonsense" (what it says is no agent's); `detail` is what was seen, or "".
+    `why` is "late", "ended" (it was switched off), "failed" (QEMU did), "full" (there is no room
+    for what it writes), "dead" (the console shows so), "left" (the agent has ended) or "nonsense"
+    (what it says is no agent's); `detail` is what was seen, or "".
     """
 
     def __init__(self, why: str, detail: str = "") -> None:
@@ -65,6 +68,8 @@ class RunningMachine:
     messages: qmp.Messages = field(default_factory=qmp.Messages)
     came: list[agent.Answer] = field(default_factory=list)
     pending: dict[socket.socket, bytearray] = field(default_factory=dict)
+    said: IO[bytes] | None = None
+    """Where QEMU's own words go."""
     opened: bool = False
     """Whether the agent, or what fetches it, has opened its port."""
     left: bool = False
@@ -89,7 +94,7 @@ class RunningMachine:
             if time.monotonic() >= until:
                 raise MachineStopped("late")
             if not self.turn():
-                raise MachineStopped("ended")
+                raise self._ended()
             if self.came:
                 break
             if self.left:
@@ -100,6 +105,23 @@ class RunningMachine:
         if answer.kind != kind:
             raise MachineStopped("nonsense", f"{answer.kind} in place of {kind}")
         return answer
+
+    def _ended(self) -> MachineStopped:
+        """How QEMU ended: its sockets are closed before it does."""
+        until = time.monotonic() + CLOSING_TIME
+        while self.process.poll() is None and time.monotonic() < until:
+            pause(POLL)
+        status = self.process.poll()
+        if not status:
+            return MachineStopped("ended")
+        return MachineStopped("failed", f"exit status {status}: {self.complaint().strip()}")
+
+    def complaint(self) -> str:
+        """What QEMU itself has said."""
+        if self.said is None:
+            return ""
+        self.said.seek(0)
+        return self.said.read(COMPLAINT).decode("utf-8", "replace")
 
     def picture(self) -> bytes:
         """The screen as PPM, b"" where QEMU gives none."""
@@ -164,6 +186,9 @@ class RunningMachine:
                 self._plug()
             if message.get("id") == "knock" and "error" in message and not self.opened:
                 self._plug()
+            if qmp.no_room(message):
+                # QEMU has stopped the machine, and would wait for more room.
+                raise MachineStopped("full")
             if message.get("id") == "screen":
                 self.pictured = "return" in message
 
@@ -220,7 +245,6 @@ def started(
         process = popen(rights.command(words), stdout=said, stderr=said, files=files)
         for _ours, theirs in pairs.values():
             theirs.close()
-        stack.callback(_tell, said, log)
         running_one = RunningMachine(
             process=process,
             console=pairs["console"][0],
@@ -230,7 +254,9 @@ def started(
             dead=seen[1],
             screen=screen,
             screen_name=name,
+            said=said,
         )
+        stack.callback(_tell, running_one, log)
         with running(process):
             running_one.begin()
             yield running_one
@@ -245,8 +271,7 @@ PORTS = [
 ]  # fmt: skip
 
 
-def _tell(said: IO[bytes], log: Log) -> None:
+def _tell(machine: RunningMachine, log: Log) -> None:
     """What QEMU itself said into the log."""
-    said.seek(0)
-    for line in said.read(COMPLAINT).decode("utf-8", "replace").splitlines():
+    for line in machine.complaint().splitlines():
         log.line(f"QEMU: {line}")

@@ -21,11 +21,11 @@ from ..builder import Builder
 from ..errors import BuildError
 from ..formats import compress
 from ..formats.picture import png_of
-from ..host import agent, qemu, safe
+from ..host import agent, qemu, safe, space
 from ..host.console import Lines
 from ..host.disk_machine import DiskMachine
 from ..host.files import remove
-from ..host.log import Log, last_lines
+from ..host.log import STEP_MARK, Log, last_lines
 from ..host.process import interrupted
 from ..host.running_machine import MachineStopped, RunningMachine, started
 from ..plan import scripts
@@ -112,7 +112,9 @@ class Boot:
     report: dict[str, Any] = field(default_factory=dict)
     screen: bytes = b""
     doing: str = ""
-    """What it is at, as messages name it."""
+    """What was not done, as messages name it, if no more comes."""
+    timeout: int = 0
+    """Of what it is at, in seconds from the machine's start."""
 
     @property
     def title(self) -> str:
@@ -146,41 +148,44 @@ class Boot:
         )
         how = "KVM" if rights.kvm else f"emulated, which is slow ({rights.why})"
         self.log.step(f"booting {self.title}: {machine.memory} MiB, {how}")
-        lines = Lines(self._shown)
+        if self.log.path is not None:
+            remove(self.log.path.with_suffix(".png"))  # of the test before this
+        lines = Lines(self.shown)
         began = time.monotonic()
         seen = (lines.add, lambda: lines.dead)
         with started(machine, rights, folder, where, self.log, seen) as running:
             try:
-                self._talk(running, began)
+                self.talk(running, began)
             except MachineStopped as stopped:
                 lines.end()
-                raise self._stopped(stopped) from stopped
+                raise self.stopped(stopped) from stopped
             finally:
                 if not interrupted():
                     self._look(running)
             lines.end()
 
-    def _shown(self, line: str) -> None:
+    def shown(self, line: str) -> None:
         """A line of the console: into the log, without secrets, and into what is kept."""
-        line = self.log.line(line)
+        line = self._line(line)
         self.room -= len(line) + 1
         if self.room > 0:
             self.console.append(line)
 
     def _look(self, running: RunningMachine) -> None:
-        """The screen; where the test failed, beside its log."""
+        """The screen, beside the log, too."""
         try:
             self.screen = png_of(running.picture())
         except ValueError:
             return  # there is none to be had
-        if self.log.path is not None and "scripts" not in self.report:
+        if self.log.path is not None:
             with open(safe.creating(self.log.path.with_suffix(".png")), "wb") as file:
                 file.write(self.screen)
 
-    def _talk(self, running: RunningMachine, began: float) -> None:
+    def talk(self, running: RunningMachine, began: float) -> None:
         """Wait for the system, then run the scripts."""
         tests = list(zip(self.job.tests, self.job.scripts, strict=True))
-        until = began + tests[0][0].timeout
+        self.timeout = tests[0][0].timeout
+        until = began + self.timeout
         self.doing = "the system did not come up"
         hello = running.answer("hello", until)
         self.log.step("waiting until all is started")
@@ -203,6 +208,7 @@ class Boot:
                     f"mend them, or have {script.path} say `# strata: degraded` in a line of its "
                     "own if that is as it should be",
                 )
+            self.timeout = test.timeout
             results.append(self._ran(running, script, content, began + test.timeout))
         running.send(agent.END_ORDER)
         self.report = {
@@ -224,7 +230,7 @@ class Boot:
         running.send(agent.run_order(content, max(1, int(until - begun))))
         result = running.answer("result", until + GRACE)
         named = scripts.naming(agent.SCRIPT, script.path)
-        lines = [self.log.line(named(line)) for line in _lines(result.text)]
+        lines = [self._line(named(line)) for line in _lines(result.text)]
         if result.number and time.monotonic() >= until - 1:
             raise self._late(lines)
         if result.number:
@@ -234,7 +240,11 @@ class Boot:
 
     def _lines(self, text: bytes) -> list[str]:
         """What a machine said, into the log; as it is there, without secrets."""
-        return [self.log.line(line) for line in _lines(text)]
+        return [self._line(line) for line in _lines(text)]
+
+    def _line(self, text: str) -> str:
+        """One line that a machine said, which is no heading of the log's."""
+        return self.log.line(text.lstrip(STEP_MARK))
 
     # ------------------------------------------------------------ what went wrong
 
@@ -249,15 +259,13 @@ class Boot:
         )
 
     def _late(self, lines: Sequence[str]) -> BuildError:
-        seconds = sorted({one.timeout for one in self.job.tests})
-        given = " or ".join(map(str, seconds))
         return self._failure(
-            f"{self.doing} within its timeout, {given} s from the machine's start",
+            f"{self.doing} within its timeout, {self.timeout} s from the machine's start",
             lines,
             "make the test's timeout longer: an emulated machine is slow",
         )
 
-    def _stopped(self, stopped: MachineStopped) -> BuildError:
+    def stopped(self, stopped: MachineStopped) -> BuildError:
         """The error where no answer came."""
         shown = self.console[-SHOWN:]
         match stopped.why:
@@ -265,6 +273,11 @@ class Boot:
                 return self._late(shown)
             case "dead":
                 return self._failure(f"{self.doing}: it shows {stopped.detail!r}", shown)
+            case "full" if self.log.places:
+                full = space.full_places(self.log.places) or ["scratch"]
+                return space.no_room(self.title, self.log.places, full, self.log.began)
+            case "failed":
+                return self._failure(f"QEMU ended ({stopped.detail})", shown)
             case "nonsense":
                 return self._failure(f"{self.doing}: it said {stopped.detail}", shown)
             case "left":

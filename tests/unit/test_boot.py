@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from support import samples
 from support.world import says
 from tasks.commands.asked_machine import Wanted, need_free
+from tasks.commands.boot_disk import chosen, firmware_of
 from tasks.errors import BuildError
 from tasks.host import qemu
 from tasks.host.console import Shown
@@ -16,6 +19,7 @@ from tasks.host.sandbox_visit import NO_PROGRAM
 from tasks.host.terminal import Ends, Escapes, relay
 from tasks.host.visit import Visit, seen_env
 from tasks.rootfs.kernel import kernel
+from tasks.spec.disks import Disk, DiskFile
 from unit.test_largest import packed
 
 BOOTED = qemu.Booted(arch="amd64", memory=512, cpus=2, kernel="/k", initrd="/i", append="root=x",
@@ -106,6 +110,28 @@ def test_what_a_machine_is_unless_told() -> None:
     )
     assert (wanted.memory, wanted.cpus, wanted.append) == (2048, 1, ["quiet", "init=/bin/sh"])
     assert wanted.forwards[1:] == [(8080, 80), (8443, 443)]
+
+
+def test_which_disk_is_booted_and_under_what(tmp_path: Path) -> None:
+    images = {"/": samples.IMAGE}
+    spec = samples.load(tmp_path, repos=[samples.REPO], packages=["one"], images=images)
+    spec = replace(spec, arch="amd64")
+    with pytest.raises(BuildError, match="there are no disks"):
+        chosen(spec, "")
+    file = DiskFile(name="a.qcow2", format="qcow2")
+    first = Disk(name="a", size=None, firmware=("uefi", "bios"), files=(file,))
+    second = Disk(name="b", size=None, firmware=("bios",), files=(file,))
+    spec = replace(spec, disks=(first, second))
+    assert (chosen(spec, ""), chosen(spec, "b")) == (first, second)
+    with pytest.raises(BuildError, match=r"disk=c: .* has no such disk\n.*a, b"):
+        chosen(spec, "c")
+    assert firmware_of(spec, first, "") == "uefi"
+    assert firmware_of(spec, first, "uefi-secure") == "uefi-secure"
+    assert firmware_of(spec, second, "") == "bios"
+    with pytest.raises(BuildError, match=r"firmware=uefi: disk b .* is not made for it\n.*bios"):
+        firmware_of(spec, second, "uefi")
+    with pytest.raises(BuildError, match="no machine of arm64 has this firmware"):
+        firmware_of(replace(spec, arch="arm64"), second, "")
 
 
 # ---------------------------------------------------------------- terminals

@@ -102,7 +102,12 @@ def test_the_credential_is_small_and_makes_a_unit_that_a_device_wants() -> None:
     text = base64.b64decode(words.partition("tmpfiles.extra=")[2]).decode()
     unit, folder, link = text.splitlines()
     content = base64.b64decode(unit.split()[-1]).decode()
-    says(content, "ExecStart=/bin/sh -c 'exec 3<>/dev/virtio-ports/strata.test", '"$$n"')
+    says(
+        content,
+        "ConditionPathExists=!/etc/initrd-release",
+        "ExecStart=/bin/sh -c 'exec 3<>/dev/virtio-ports/strata.test",
+        '"$$n"',
+    )
     says(folder, r"/run/systemd/system/dev-virtio\\x2dports-strata.knock.device.wants")
     says(link, "../strata-test.service")
     # Nothing outside of /run, which no disk has.
@@ -146,7 +151,7 @@ def test_the_agent_runs_scripts_and_tells_what_they_said(tmp_path: Path) -> None
     work = tmp_path / "work"
     text = agent.AGENT.read_text().replace("/dev/shm/strata-test", str(work))
     program = tmp_path / "agent"
-    program.write_text(f"exec 3<&0 4>&1\n{text.replace('>&3', '>&4')}")
+    program.write_text(f"exec 3<&0 4>&1\n{text.replace('>&3', '>&4').replace('3>&-', '3>&- 4>&-')}")
     orders = (
         agent.wait_order(5)
         + agent.run_order(b"echo $STRATA_STATE; echo no >&2; exit 3", 5)

@@ -5,18 +5,22 @@
 set -u
 # /run may not have programs run from it.
 work=/dev/shm/strata-test
-mkdir -p -m 700 "$work" || exit 1
+[ -d "$work" ] || mkdir -m 700 "$work" || exit 1
 
 say() { # WORD STATUS FILE
-    echo "$1 $2 $(wc -c < "$3")" >&3
-    cat "$3" >&3
+    length=$(head -c 1048576 "$3" | wc -c)
+    echo "$1 $2 $length" >&3
+    # No more than was told, if it still grows.
+    head -c "$length" "$3" >&3
 }
 
 echo "hello $(systemctl --version 2> /dev/null | { read -r _ version _; echo "${version:-none}"; })" >&3
+cd /
 while read -r order seconds size <&3; do
     case $order in
         wait)
             STRATA_STATE=$(timeout "$seconds" systemctl is-system-running --wait 2> /dev/null)
+            [ -n "$STRATA_STATE" ] || STRATA_STATE=$(systemctl is-system-running 2> /dev/null)
             export STRATA_STATE
             {
                 systemctl list-units --failed --no-legend --plain
@@ -34,11 +38,22 @@ while read -r order seconds size <&3; do
             # A shell runs what has no `#!` line; the kernel does not.
             [ "$(head -c 4 "$work/script" | tr -d '\0')" = "$(printf '\177ELF')" ] ||
                 [ "$(head -c 2 "$work/script" | tr -d '\0')" = '#!' ] || by=/bin/sh
-            {
-                cd / && HOME=/root timeout -k 5 "$seconds" $by "$work/script" < /dev/null 2>&1 3>&-
-                echo $? > "$work/status"
-            } | { head -c 1048576 > "$work/output"; cat > /dev/null; }
-            say result "$(cat "$work/status")" "$work/output"
+            rm -f "$work/pipe" "$work/output"
+            mkfifo "$work/pipe"
+            # A MiB of it is kept, the rest only read; head(1) would hold back what it has.
+            (
+                (ulimit -f 2048; exec cat > "$work/output")
+                exec cat > /dev/null
+            ) < "$work/pipe" 2> /dev/null 3>&- &
+            reader=$!
+            HOME=/root timeout -k 5 "$seconds" $by "$work/script" < /dev/null > "$work/pipe" 2>&1 3>&-
+            status=$?
+            # What a script left running may hold the pipe open for ever.
+            (sleep 1; kill "$reader") > /dev/null 2>&1 3>&- &
+            patience=$!
+            wait "$reader"
+            kill "$patience"
+            say result "$status" "$work/output"
             ;;
         *) exit ;;
     esac
