@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from support import boot_trees
+from support import boot_trees, disk_specs
 from support.boot_trees import KERNEL, LOADERS, RELEASE, SYSTEMD_BOOT, Machine
 from tasks.errors import BuildError
 from tasks.formats import fat
