@@ -84,7 +84,11 @@ def cmdline(spec: Spec, disk: Disk) -> str:
             words.append(
                 f"systemd.verity_root_{name}=PARTUUID={guids.part_uuid(spec, disk, part.name)}"
             )
-    return " ".join([*words, "ro", disk.cmdline.strip()]).strip()
+    return " ".join([*words, "ro", _one_line(disk.cmdline)]).strip()
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s*[\r\n]+\s*", " ", text).strip()
 
 
 # ---------------------------------------------------------------- files
