@@ -281,6 +281,16 @@ def test_a_partition_that_is_too_small_says_what_it_takes(tmp_path: Path, size: 
     assert clean(raw)
 
 
+def test_a_file_without_end_is_not_copied(tmp_path: Path) -> None:
+    machine = boot_trees.machine(tmp_path)
+    boot_trees.fill(machine.tree, *SYSTEMD_BOOT, *KERNEL)
+    os.truncate(machine.tree / KERNEL[0], 1 << 42)
+    began = time.monotonic()
+    with pytest.raises(BuildError, match="does not hold the systemd-boot loader"):
+        made(machine, esp_job(machine, "systemd-boot"))
+    assert time.monotonic() - began < 60
+
+
 def test_what_is_private_stays_so(tmp_path: Path) -> None:
     machine = boot_trees.machine(tmp_path, private=True)
     boot_trees.fill(machine.tree, *LOADERS)
