@@ -338,5 +338,5 @@ def bios_modules(spec: Spec, disk: Disk) -> tuple[str, ...]:
 BIOS_MODULES: Sequence[str] = (
     "biosdisk", "normal", "configfile", "search", "search_fs_uuid", "linux", "test", "echo",
     "gzio", "xzio", "lzopio", "sleep", "serial", "terminal", "loadenv", "true", "minicmd",
-    "gfxterm", "all_video", "font", "png", "reboot", "halt", "ls", "cat", "regexp",
+    "gettext", "gfxterm", "all_video", "font", "png", "reboot", "halt", "ls", "cat", "regexp",
 )  # fmt: skip
