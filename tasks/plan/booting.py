@@ -270,7 +270,9 @@ def _row(spec: Spec, disk: Disk, one: Partition) -> Row | None:
         return None
     root = one.mount == "/"
     if root and disk.verity:
-        return Row(VERITY_ROOT, "/", image.format, "ro", 0, 0)
+        # It is mounted already, for reading, by the command line; with systemd.volatile=overlay
+        # a line here would have systemd-remount-fs(8) make what lies over it read-only, too.
+        return None
     options = "defaults"
     if root and image.format.startswith("ext"):
         options = "errors=remount-ro"
