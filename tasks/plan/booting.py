@@ -75,7 +75,11 @@ def cmdline(spec: Spec, disk: Disk) -> str:
             words.append(
                 f"systemd.verity_root_{name}=PARTUUID={guids.part_uuid(spec, disk, part.name)}"
             )
-    return " ".join([*words, "ro", disk.cmdline.strip()]).strip()
+    return " ".join([*words, "ro", _one_line(disk.cmdline)]).strip()
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s*[\r\n]+\s*", " ", text).strip()
 
 
 # ---------------------------------------------------------------- files
@@ -257,7 +261,9 @@ def _row(spec: Spec, disk: Disk, one: Partition) -> Row | None:
         return None
     root = one.mount == "/"
     if root and disk.verity:
-        return Row(VERITY_ROOT, "/", image.format, "ro", 0, 0)
+        # It is mounted already, for reading, by the command line; with systemd.volatile=overlay
+        # a line here would have systemd-remount-fs(8) make what lies over it read-only, too.
+        return None
     options = "defaults"
     if root and image.format.startswith("ext"):
         options = "errors=remount-ro"
@@ -326,5 +332,5 @@ def bios_modules(spec: Spec, disk: Disk) -> tuple[str, ...]:
 BIOS_MODULES: Sequence[str] = (
     "biosdisk", "normal", "configfile", "search", "search_fs_uuid", "linux", "test", "echo",
     "gzio", "xzio", "lzopio", "sleep", "serial", "terminal", "loadenv", "true", "minicmd",
-    "gfxterm", "all_video", "font", "png", "reboot", "halt", "ls", "cat", "regexp",
+    "gettext", "gfxterm", "all_video", "font", "png", "reboot", "halt", "ls", "cat", "regexp",
 )  # fmt: skip

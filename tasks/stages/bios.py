@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from ..builder import Builder
+from ..errors import BuildError
 from ..host import safe
 from ..host.sandbox import step
 from ..plan.top_jobs import BiosJob
-from .parts import WORK, keep, run_inside, tree_of, work_folder
+from ..spec.disks import BIOS_SIZE, MIB
+from .parts import WORK, keep, result, run_inside, tree_of, work_folder
 
 SECTOR = 512
 """Bytes, also on disks whose own are larger: boot.img and the core are made for these."""
@@ -19,7 +21,8 @@ def build(job: BiosJob, builder: Builder) -> None:
     tree = tree_of(job, builder, "disks: loader: grub for BIOS")
     boot = tree.need(f"{FOLDER}/boot.img", "grub-pc-bin")
     tree.need("/usr/bin/grub-mkimage", "grub-common")
-    with work_folder(job, builder, "bios") as work:
+    # What the tree's programs can write to holds nothing that is written to afterwards.
+    with work_folder(job, builder, "bios") as work, work_folder(job, builder, "raw") as folder:
         (work / "early.cfg").write_text(job.config)
         builder.log.step("making GRUB's core")
         made = step(
@@ -33,11 +36,17 @@ def build(job: BiosJob, builder: Builder) -> None:
             *job.modules,
             title="making GRUB's core",
         )
-        run_inside(job, builder, tree, work, [made], f"{job.stage.title}")
-        raw = work / "bios.img"
+        run_inside(job, builder, tree, work, [made], job.stage.title)
+        raw = folder / "bios.img"
         with open(safe.reading(boot), "rb") as file:
             first = file.read(SECTOR).ljust(SECTOR, b"\0")
-        with open(safe.reading(work / "core.img"), "rb") as file:
-            core = file.read()
+        with open(safe.reading(result(work, "core.img", tree, "grub-mkimage")), "rb") as file:
+            core = file.read(BIOS_SIZE + 1)
+        if len(core) > BIOS_SIZE:
+            raise BuildError(
+                f"{tree.where}: the tree's grub-mkimage made a core of more than "
+                f"{BIOS_SIZE // MIB} MiB, which no partition for it holds",
+                "see what a script or `files` puts in the place of grub-mkimage or its modules",
+            )
         raw.write_bytes(first + core + bytes(-len(core) % SECTOR))
         keep(job, builder, raw, {"sectors": (SECTOR + len(core) + SECTOR - 1) // SECTOR})

@@ -8,9 +8,11 @@ kernels, a UKI ───┘
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cmp_to_key
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ..builder import Builder
 from ..debian.ordering import compared
@@ -39,11 +41,15 @@ def build(job: EspJob, builder: Builder) -> None:
     epoch = max(epoch_of(job, builder), FIRST)
     private = etc.make(builder.scratch / f"{job.stage.entry}.etc")
     try:
-        with work_folder(job, builder, "esp") as folder, work_folder(job, builder, "made") as made:
-            filling = Filling(job=job, builder=builder, tree=tree, folder=folder, made=made)
+        with (
+            work_folder(job, builder, "esp") as folder,
+            work_folder(job, builder, "inside") as inside,
+            work_folder(job, builder, "made") as made,
+        ):
+            filling = Filling(job=job, builder=builder, tree=tree, folder=folder, inside=inside)
             filling.fill()
             kind = shape(job.size, job.disk.sector)
-            needed = kind.needed(folder)
+            needed = kind.needed(filling.sizes)
             if needed > job.size:
                 raise BuildError(
                     f"{job.spec}: {where}.partitions: an EFI system partition of "
@@ -118,14 +124,12 @@ class Shape:
             *("-s", str(self.cluster // self.sector)),
         ]
 
-    def needed(self, folder: Path) -> int:
-        """Bytes of a filesystem that holds all that is in a folder."""
-        found = sizes(folder)
+    def needed(self, found: Mapping[str, int]) -> int:
+        """Bytes of a filesystem that holds files of these sizes, by their paths."""
+        folders = {str(one) for path in found for one in PurePath(path).parents}
         # A folder takes 32 bytes for each 13 characters of a name: 16 KiB are more than enough.
-        data = sum(
-            max(1, -(-size // self.cluster)) if size >= 0 else -(-(16 << 10) // self.cluster)
-            for size in found.values()
-        )
+        data = sum(max(1, -(-size // self.cluster)) for size in found.values())
+        data += len(folders) * -(-(16 << 10) // self.cluster)
         clusters = max(data + 64, FAT16 + 64)
         table = -(-clusters * self.bits // 8 // self.sector) * self.sector
         return clusters * self.cluster + 2 * table + 64 * self.sector
@@ -155,8 +159,10 @@ class Filling:
     builder: Builder
     tree: Tree
     folder: Path
-    made: Path
-    """A folder for what the tree's own tools make."""
+    inside: Path
+    """Another that the tree's own tools write to: nothing else is written there."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Bytes of each file by its path."""
 
     @property
     def kernels(self) -> list[str]:
@@ -177,11 +183,18 @@ class Filling:
         target = self.folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text)
+        self.sizes[path] = target.stat().st_size
+
+    def _copy(self, source: Path, target: str) -> None:
+        """Copy a file; of those that are too large, only their sizes are wanted."""
+        self.sizes[target] = source.lstat().st_size
+        if sum(self.sizes.values()) <= self.job.size:
+            copy(source, self.folder / target)
 
     def _put(self, source: str, package: str, *targets: str) -> None:
         found = self.tree.need(source, package)
         for target in targets:
-            copy(found, self.folder / target)
+            self._copy(found, target)
 
     def _shim(self, *folders: str) -> None:
         """shim where firmware looks for a loader, and what it starts where its keys are wanted."""
@@ -197,14 +210,14 @@ class Filling:
             self._helper("fb", folder)
             entry = self.tree.find(f"{SHIM}/BOOT{arch.upper()}.CSV")
             if entry is not None:
-                copy(entry, self.folder / folder / f"BOOT{arch.upper()}.CSV")
+                self._copy(entry, f"{folder}/BOOT{arch.upper()}.CSV")
 
     def _helper(self, kind: str, folder: str) -> None:
         """One of shim's own helpers; what Ubuntu has under the plain name is signed as well."""
         name = f"{kind}{EFI[self.job.arch]}.efi"
         plain = self.tree.find(f"{SHIM}/{name}")
         if plain is not None and self.tree.find(f"{SHIM}/{name}.signed") is None:
-            copy(plain, self.folder / folder / name)
+            self._copy(plain, f"{folder}/{name}")
             return
         package = f"shim-helpers-{self.job.arch}-signed"
         self._put(f"{SHIM}/{name}.signed", package, f"{folder}/{name}")
@@ -229,7 +242,7 @@ class Filling:
             self._shim()
             # What shim starts has GRUB's name.
             for target in (f"EFI/BOOT/grub{arch}.efi", own):
-                copy(signed, self.folder / target)
+                self._copy(signed, target)
         else:
             boot = f"EFI/BOOT/BOOT{arch.upper()}.EFI"
             self._put(f"{SYSTEMD_BOOT}/{name}", "systemd-boot-efi", boot, own)
@@ -255,8 +268,8 @@ class Filling:
     def _uki(self) -> None:
         arch = EFI[self.job.arch]
         (release, *_others) = self._needed_kernels()
-        image = uki.make(self.job, self.builder, self.tree, self.made, release)
-        copy(image, self.folder / f"EFI/BOOT/BOOT{arch.upper()}.EFI")
+        image = uki.make(self.job, self.builder, self.tree, self.inside, release)
+        self._copy(image, f"EFI/BOOT/BOOT{arch.upper()}.EFI")
 
     def _needed_kernels(self) -> list[str]:
         found = self.kernels
@@ -268,11 +281,11 @@ class Filling:
         return found
 
 
+KERNEL = re.compile(r"vmlinuz-([0-9][A-Za-z0-9.+~_-]{0,120})")
+"""A kernel's file: what a tree calls it is a name on the partition, and a word of commands."""
+
+
 def kernels(tree: Tree) -> list[str]:
     """The releases of the kernels in /boot of a tree, the newest first."""
-    found = (name.removeprefix("vmlinuz-") for name in tree.names("/boot") if _kernel(name))
+    found = [name[1] for one in tree.names("/boot") if (name := KERNEL.fullmatch(one))]
     return sorted(found, key=cmp_to_key(compared), reverse=True)
-
-
-def _kernel(name: str) -> bool:
-    return name.startswith("vmlinuz-") and not vfat.unfit(name, 0o100644, 0)

@@ -90,7 +90,7 @@ def run_inside(
 ) -> None:
     """Run the tree's own programs in it, confined; what they write into the tree is thrown away.
 
-    The folder `work` is WORK there.
+    The folder `work` is WORK there: what is in it afterwards may be links to anywhere.
     """
     with builder.trees.passing(tree.lower) as upper:
         try:
@@ -111,6 +111,16 @@ def run_inside(
             ).run(*steps, log=builder.log, what=what)
         finally:
             remove(upper.path)
+
+
+def result(work: Path, name: str, tree: Tree, program: str) -> Path:
+    """A file that a program of the tree made; BuildError where something else is in its place."""
+    if not stat.S_ISREG(paths.mode_of(work / name)):
+        raise BuildError(
+            f"{tree.where}: the tree's own {program} ended well and made no file",
+            f"see what a script or `files` puts in the place of {program}",
+        )
+    return work / name
 
 
 def epoch_of(job: Job, builder: Builder) -> int:

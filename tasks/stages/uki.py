@@ -15,7 +15,7 @@ from ..host import safe
 from ..host.sandbox import Step, step
 from ..plan.booting import EFI
 from ..plan.top_jobs import EspJob
-from .parts import WORK, Tree, run_inside
+from .parts import WORK, Tree, result, run_inside
 
 STUB = "/usr/lib/systemd/boot/efi"
 
@@ -76,7 +76,7 @@ def make(job: EspJob, builder: Builder, tree: Tree, work: Path, release: str) ->
     )
     builder.log.step(f"making a unified kernel image of {release}")
     run_inside(job, builder, tree, work, steps, job.stage.title)
-    return work / "uki.efi"
+    return result(work, "uki.efi", tree, "ukify")
 
 
 def _dracut(target: str, release: str) -> Step:

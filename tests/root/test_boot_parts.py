@@ -184,6 +184,38 @@ def test_a_uki_is_made_by_the_trees_own_ukify_with_the_root_hash(tmp_path: Path)
     assert sorted(os.listdir(machine.builder.trees.folder)) == ["root", "t1"]
 
 
+HOSTILE = """\
+#!/bin/sh
+for one in uki.efi esp.img empty mke2fs.conf core.img bios.img; do
+  ln -sf SECRET /dev/.strata/part/$one
+done
+"""
+
+
+@pytest.mark.parametrize("program", ["ukify", "grub-mkimage"])
+def test_a_program_of_the_tree_gives_no_file_of_the_host(tmp_path: Path, program: str) -> None:
+    """A link in the place of what it was to make is not read, nor is anything written through it."""
+    secret = tmp_path / "secret"
+    secret.write_text("of the host")
+    machine = boot_trees.machine(tmp_path)
+    boot_trees.fill(machine.tree, *KERNEL, "etc/os-release", "usr/lib/grub/i386-pc/boot.img",
+                    "usr/lib/systemd/boot/efi/linuxx64.efi.stub")  # fmt: skip
+    boot_trees.with_program(machine.tree, "sh", "ln")
+    (machine.tree / "usr/bin" / program).write_text(HOSTILE.replace("SECRET", str(secret)))
+    (machine.tree / "usr/bin" / program).chmod(0o755)
+    with pytest.raises(BuildError, match=f"the tree's own {program} ended well and made no file"):
+        {"ukify": lambda: esp.build(esp_job(machine, "uki"), machine.builder),
+         "grub-mkimage": lambda: bios.build(bios_job(machine), machine.builder)}[program]()  # fmt: skip
+    assert secret.read_text() == "of the host"
+    assert sorted(os.listdir(machine.builder.scratch)) == ["trees"]
+
+
+def bios_job(machine: Machine, config: str = "") -> BiosJob:
+    modules = ("biosdisk", "part_gpt", "ext2", "normal", "search_fs_uuid")
+    return BiosJob(stage=machine.stage("bios"), spec="specs/web.yaml", arch="amd64",
+                   below=machine.below, config=config, modules=modules)  # fmt: skip
+
+
 DIGESTS = {"md5": "0" * 32, "sha256": "0" * 64, "size": 1}
 
 
@@ -249,6 +281,16 @@ def test_a_partition_that_is_too_small_says_what_it_takes(tmp_path: Path, size: 
     assert clean(raw)
 
 
+def test_a_file_without_end_is_not_copied(tmp_path: Path) -> None:
+    machine = boot_trees.machine(tmp_path)
+    boot_trees.fill(machine.tree, *SYSTEMD_BOOT, *KERNEL)
+    os.truncate(machine.tree / KERNEL[0], 1 << 42)
+    began = time.monotonic()
+    with pytest.raises(BuildError, match="does not hold the systemd-boot loader"):
+        made(machine, esp_job(machine, "systemd-boot"))
+    assert time.monotonic() - began < 60
+
+
 def test_what_is_private_stays_so(tmp_path: Path) -> None:
     machine = boot_trees.machine(tmp_path, private=True)
     boot_trees.fill(machine.tree, *LOADERS)
@@ -265,9 +307,7 @@ def test_grubs_core_for_bios(tmp_path: Path) -> None:
         machine = boot_trees.machine(tmp_path / f"{number}")
         boot_trees.with_program(machine.tree, "grub-mkimage")
         shutil.copytree("/usr/lib/grub/i386-pc", machine.tree / "usr/lib/grub/i386-pc")
-        job = BiosJob(stage=machine.stage("bios"), spec="specs/web.yaml", arch="amd64",
-                      below=machine.below, config="search.fs_uuid 1-2 root\n",
-                      modules=("biosdisk", "part_gpt", "ext2", "normal", "search_fs_uuid"))  # fmt: skip
+        job = bios_job(machine, "search.fs_uuid 1-2 root\n")
         bios.build(job, machine.builder)
         found.append(machine.file(job.stage).read_bytes())
         assert sorted(os.listdir(machine.builder.scratch)) == ["trees"]
@@ -281,8 +321,7 @@ def test_grubs_core_for_bios(tmp_path: Path) -> None:
 
 def test_a_tree_without_grub_for_bios(tmp_path: Path) -> None:
     machine = boot_trees.machine(tmp_path)
-    job = BiosJob(stage=machine.stage("bios"), spec="specs/web.yaml", arch="amd64",
-                  below=machine.below, config="")  # fmt: skip
+    job = bios_job(machine)
     with pytest.raises(BuildError, match=r"no file /usr/lib/grub/i386-pc/boot\.img") as caught:
         bios.build(job, machine.builder)
     assert "add grub-pc-bin to packages" in caught.value.hint
