@@ -27,7 +27,7 @@ TOOLS: dict[str, str] = {
 DISK_TOOLS: dict[str, str] = {
     "qemu-img": "qemu-utils", "veritysetup": "cryptsetup-bin", "mkswap": "util-linux",
     "mksquashfs": "squashfs-tools", "mkfs.erofs": "erofs-utils", "cpio": "cpio",
-    "mmd": "mtools", "skopeo": "skopeo",
+    "mmd": "mtools",
 }  # fmt: skip
 
 
@@ -47,7 +47,7 @@ TEST_TOOLS: dict[str, str] = {
     # What shared caches are kept in.
     "nginx": "nginx", "docker-registry": "docker-registry",
     # What looks at disks and exports.
-    "sgdisk": "gdisk", "sfdisk": "fdisk", "fsck.vfat": "dosfstools", "umoci": "umoci",
+    "skopeo": "skopeo", "sgdisk": "gdisk", "sfdisk": "fdisk", "fsck.vfat": "dosfstools", "umoci": "umoci",
     "unsquashfs": "squashfs-tools", "mdir": "mtools", "bmaptool": "bmap-tools",
 }  # fmt: skip
 
@@ -92,6 +92,11 @@ def missing_packages(groups: Sequence[Mapping[str, str]]) -> list[str]:
 
 if __name__ == "__main__":
     # ./doit asks before there is a .venv: this file needs nothing but the standard library.
-    TESTED = [TOOLS, TEST_TOOLS]
-    GROUPS = {"test": TESTED, "nightly": [*TESTED, NIGHTLY_TOOLS], "bench": [*TESTED, BENCH_TOOLS]}
+    TESTED = [TOOLS, DISK_TOOLS, TEST_TOOLS]
+    GROUPS = {
+        "disks": [TOOLS, DISK_TOOLS],
+        "test": TESTED,
+        "nightly": [*TESTED, NIGHTLY_TOOLS],
+        "bench": [*TESTED, BENCH_TOOLS],
+    }
     print(*missing_packages(GROUPS.get("".join(sys.argv[1:]), [TOOLS])))
