@@ -47,7 +47,8 @@ TEST_TOOLS: dict[str, str] = {
     # What shared caches are kept in.
     "nginx": "nginx", "docker-registry": "docker-registry",
     # What looks at disks and exports.
-    "skopeo": "skopeo", "sgdisk": "gdisk", "sfdisk": "fdisk", "fsck.vfat": "dosfstools", "umoci": "umoci",
+    "skopeo": "skopeo", "umoci": "umoci", "sgdisk": "gdisk", "sfdisk": "fdisk",
+    "fsck.vfat": "dosfstools",
     "unsquashfs": "squashfs-tools", "mdir": "mtools", "bmaptool": "bmap-tools",
 }  # fmt: skip
 
