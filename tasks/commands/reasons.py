@@ -13,7 +13,7 @@ from ..plan import causes
 from ..plan.cause import Cause, Made, Now
 from ..plan.changes import packages_of
 from ..plan.notes import notes, passwords
-from ..plan.stage import TREE, Plan, Stage, tools_of
+from ..plan.stage import STANDS_ON, TREE, Plan, Stage, tools_of
 from ..session.session import Session
 from ..store import history, made_of, pruned
 from ..store.record import FOLDERS, read_record
@@ -46,6 +46,8 @@ class Teller:
             )
             tools = [] if new else self._other_tools(stage)
             return self._keep(stage, [Cause(what="new", lines=(line,)), *tools])
+        if was.key == stage.key and not stage.kept:
+            return self._keep(stage, [Cause(what="needed", lines=("a file of it is made",))])
         if was.key == stage.key:
             return self._keep(stage, [*_lost(self.session, stage, was), *self._other_tools(stage)])
         old = Made(name=stage.name, inputs=was.inputs, notes=was.notes)
@@ -55,7 +57,7 @@ class Teller:
             # What is remembered vouches for its own form, not for that of what a stage was made of.
             line = "the inputs of its last build cannot be compared: they have another form"
             return self._keep(stage, [Cause(what="unknown", lines=(line,))])
-        moved = any(was.inputs.get(name) != stage.inputs.get(name) for name in causes.STANDS_ON)
+        moved = any(was.inputs.get(name) != stage.inputs.get(name) for name in STANDS_ON)
         tasks = {one.task for one in self.plan.closure([stage])} - {stage.task}
         below = {cause.text for task, one in self.told_of.items() if task in tasks for cause in one}
         found = causes.following(found, below, moved=moved)
@@ -105,7 +107,7 @@ class Teller:
 
 def _elsewhere(session: Session, stage: Stage) -> list[Cause]:
     """With which other tools another host has made it, as the shared caches know."""
-    if session.shared is None:
+    if session.shared is None or not stage.kept:
         return []
     like = session.likenesses[stage.entry]
     tools = session.shared.like(like)
@@ -132,7 +134,7 @@ def _was(session: Session, last: made_of.Build, stage: Stage) -> made_of.Stage |
     """What a stage of this task was in the spec's last build, as far as anything here tells."""
     if (known := last.stage(stage.task)) is not None:
         return known
-    for key in _keys(session, stage):
+    for key in _keys(session, stage) if stage.kept else ():
         path = session.cache.root / FOLDERS[stage.kind] / f"{stage.kind}-{key}.json"
         with contextlib.suppress(OSError, ValueError):
             inputs = read_record(path)["inputs"]

@@ -20,7 +20,7 @@ from .changes import Package, compared
 from .difference import one_line, packages_text
 from .lockfile import short_name
 from .settings_causes import settings
-from .stage import tools_of
+from .stage import STANDS_ON, tools_of
 
 AT_ONCE = 3
 """Packages that are told in one line, if it is no longer than WIDTH; more have a line each."""
@@ -28,9 +28,6 @@ AT_ONCE = 3
 WIDTH = 100
 
 BELOW = "what it stands on changed"
-
-STANDS_ON = ("parent", "filesystem", "verity", "parts", "disk", "blobs", "file")
-"""Inputs that are keys of other stages."""
 
 FOLLOWS = ("arch", "foreign", "epoch", "shown")
 """Inputs of each stage that are those of the one below, too: that one tells them."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ..host import strict
 from .keys import key
-from .stage import Plan, tools_of
+from .stage import STANDS_ON, TREE, Plan, tools_of
 
 FORMAT = 1
 
@@ -38,11 +38,17 @@ def likenesses(plan: Plan) -> dict[str, Likeness]:
         inputs = {
             name: value
             for name, value in stage.inputs.items()
-            if name not in ("tools", "tool_version", "parent")
+            if name not in ("tools", "tool_version", *STANDS_ON)
         }
         parent = below.get(str(stage.inputs.get("parent", "")))
-        digest = key([inputs, parent.name if parent else ""])
-        tools = {**(parent.tools if parent else {}), **tools_of(stage.inputs)}
+        # Of what has no parent, or more than that: what else it is made of.
+        parts = [below[one.key] for one in plan.below(stage) if one.kind not in TREE]
+        named = [parent.name if parent else "", *(one.name for one in parts)]
+        digest = key([inputs, named[0]] if not parts else [inputs, *named])
+        tools: dict[str, str] = {}
+        for one in [*([parent] if parent else []), *parts]:
+            tools |= one.tools
+        tools |= tools_of(stage.inputs)
         below[stage.key] = found[stage.entry] = Likeness(name=f"like-{digest}", tools=tools)
     return found
 

@@ -13,6 +13,10 @@ TREE = ("base", "layer")
 """Kinds of the stages that make the tree; all others are above it."""
 
 
+STANDS_ON = ("parent", "filesystem", "verity", "parts", "disk", "blobs")
+"""Inputs that are keys of other stages."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """One node of the graph; `inputs` is all that its key is made of, as JSON values."""
