@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from support.repository import make_deb
+from support.trees import only_root
 from support.world import SPEC, World, says
 
 pytestmark = pytest.mark.root
@@ -40,6 +41,7 @@ def content(world: World, layer: str, path: str) -> str:
 
 def test_own_packages_with_dependencies_from_the_repository(built: World) -> None:
     """The newer version of a repository's is not taken, nor ours below the layer that gives it."""
+    only_root(built)
     built.add(built.deb("agent", "2.0"), built.deb("user", depends="agent"))
     own(built, depends="delta, beta (>= 1)", scripts={"postinst": "id -u > /usr/share/agent/uid"})
     built.edit("  - name: app\n    packages: [beta]\n",
@@ -48,7 +50,7 @@ def test_own_packages_with_dependencies_from_the_repository(built: World) -> Non
     text = built.doit("lock", "spec=web").text
     built.build("lock=keep")
     assert built.results() == {"base": "hit", "packages": "hit", "app": "built", "top": "built",
-                               "/": "built", "/boot": "built"}  # fmt: skip
+                               "/": "built"}  # fmt: skip
     says(text, "+ agent 1.0 (app, debs/agent_1.0_all.deb)", "+ delta 1 (app, from main)")
     found = records(built, "app")
     assert set(found) == {"agent", "beta", "delta", "gamma"}

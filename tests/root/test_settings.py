@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support.trees import decompress, mounted
+from support.trees import mounted
 from support.world import World
 
 pytestmark = pytest.mark.root
@@ -162,11 +162,10 @@ def test_an_fstab_of_a_script_stays_unless_it_is_asked_for(built: World, tmp_pat
     built.write("scripts/app.sh", FOLDERS + "echo mine > /etc/fstab\n"
                 "mkdir -p /usr/lib; echo 'IMAGE_ID=theirs' > /usr/lib/os-release\n", 0o755)  # fmt: skip
     built.write("web.yaml", HEAD + "version: '1'\nimages:\n"
-                "  /: {file: web.img.gz, format: ext4}\n  /boot: {file: b.img, format: ext2}\n")  # fmt: skip
+                "  /: {file: web.img, format: ext4, container: raw}\n"
+                "  /boot: {file: b.img, format: ext2}\n")  # fmt: skip
     assert built.build()["settings"] == "built"
-    raw = tmp_path / "raw"
-    decompress(built.root / "out/web/web.img.gz", raw)
-    with mounted(raw, tmp_path / "root") as root:
+    with mounted(built.root / "out/web/web.img", tmp_path / "root") as root:
         assert (root / "etc/fstab").read_text() == "mine\n"
         release = (root / "usr/lib/os-release").read_text()
         assert release == 'IMAGE_ID="web"\nIMAGE_VERSION="1"\n'

@@ -443,6 +443,7 @@ def test_files_that_a_link_leads_away_are_refused(
 
 @pytest.mark.root
 def test_a_package_that_replaces_a_file_of_a_layer_below_is_refused(built: World) -> None:
+    only_root(built)
     path = "/usr/share/delta/version"
     built.edit("files: {/etc/motd: files/motd}",
                f"files: {{{path}: {{content: mine}}, /etc/delta.conf: {{content: mine}}}}")  # fmt: skip
@@ -461,6 +462,7 @@ def test_a_package_that_replaces_a_file_of_a_layer_below_is_refused(built: World
 @pytest.mark.root
 def test_a_file_that_goes_with_its_package_is_refused(built: World) -> None:
     """A new version has it no more; a script may remove it."""
+    only_root(built)
     path = "/usr/share/beta/version"
     built.edit("files: {/etc/motd: files/motd}", f"files: {{{path}: {{content: mine}}}}")
     built.edit("packages: [beta]", "packages: [beta=1]")
