@@ -42,6 +42,7 @@ from tasks.graph import (  # noqa: F401 - doit looks for task_* here
     task_prune,
     task_pull,
     task_push,
+    task_push_oci,
     task_report,
     task_reproduce,
     task_sbom,

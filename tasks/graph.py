@@ -408,6 +408,11 @@ def task_push() -> Task:
     return _plain("sharing", "push")
 
 
+def task_push_oci() -> Task:
+    """send a published OCI export to a registry (to=, export=)"""
+    return {"basename": "push-oci", **_plain("push_oci", "push_oci")}
+
+
 def task_pull() -> Task:
     """fetch what shared caches have of a spec"""
     return _plain("sharing", "pull")

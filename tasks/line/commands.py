@@ -158,6 +158,13 @@ COMMANDS = {
             more="cache=URL or STRATA_REMOTE; signed with the key in STRATA_SIGNING_KEY.",
         ),
         Command(
+            name="push-oci", takes=("to", "export"),
+            summary="send a published OCI export to a registry: to=HOST/NAME:TAG",
+            more="As in: strata push-oci web to=registry.example.org/team/web:1.0\n"
+            "By skopeo, with the login of `skopeo login` or REGISTRY_AUTH_FILE; layers that the "
+            "registry has\nare not sent again. export=NAME: which, of several. No root needed.",
+        ),
+        Command(
             name="pull", takes=SHARE, summary="fetch what shared caches have of a spec",
             more="cache=URL or STRATA_REMOTE; of those whom STRATA_TRUSTED_KEYS names.",
         ),

@@ -94,7 +94,7 @@ def _one_of(text: str, given: Mapping[str, str]) -> str:
         raise InvalidDodoFile(str(error)) from error
     if len(names) == 1:
         return names[0]
-    for command in {"shell", "boot"} & set(sys.argv[1:]):
+    for command in {"shell", "boot", "push-oci"} & set(sys.argv[1:]):
         raise InvalidDodoFile(f"{command} takes one spec, and spec= names {len(names)}")
     worst: dict[str, int] = {}
     # What a program reads stays what it can read.

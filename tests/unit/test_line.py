@@ -253,6 +253,7 @@ def test_each_command_is_a_task_or_the_lines_own() -> None:
     tasks = {
         line.partition("(")[0][9:] for line in graph.splitlines() if line.startswith("def task_")
     }
+    tasks = tasks - {"push_oci"} | {"push-oci"}  # doit's name of it; Python's has no dash
     own = {"list", "info", "clean", "forget", "completion", "help", "init"}
     assert set(COMMANDS) == tasks - set(STAGES) | own
     assert set(STAGES) == {"base", "layer", *GROUPS}
