@@ -71,7 +71,7 @@ def asked(plan: Plan, ends: Sequence[Stage], chosen: Sequence[str]) -> tuple[Sta
     """The stages that these tasks ask for outright; `ends` are those that a build wants."""
     every = plan.stages if "build" not in chosen else ends
     return tuple(
-        one for one in every if "build" in chosen or one.task in chosen or one.kind in chosen
+        one for one in every if "build" in chosen or one.task in chosen or one.group in chosen
     )
 
 

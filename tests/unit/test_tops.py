@@ -1,0 +1,451 @@
+"""What a change redoes of disks, exports and boot tests, by keys alone; and who is made of what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from support import samples
+from support.samples import REPO, record
+from tasks.fleet.schedule import schedule
+from tasks.plan.lockfile import Lock
+from tasks.plan.plan import make_plan
+from tasks.plan.stage import Host, Plan, Stage
+from tasks.session.told import Told, wanted
+from tasks.spec.model import Spec
+
+GRUB = ("shim-signed", "grub-efi-amd64-signed", "grub-pc-bin")
+
+KERNEL = "linux-image-6.1.0-9-amd64"
+
+PARTITIONS = [
+    {"name": "esp", "size": "256M", "mount": "/boot/efi"},
+    {"name": "root", "mount": "/", "size": "1G"},
+    {"name": "data", "size": "32M"},
+]
+
+IMAGE = {"file": "root.img.gz", "format": "ext4"}
+
+FILES: dict[str, Any] = {
+    "a.qcow2": {"format": "qcow2"},
+    "a.img.gz": {"format": "raw", "container": "gzip", "bmap": True},
+}
+
+
+def disk(loader: str, **fields: Any) -> dict[str, Any]:
+    """A disk with this loader, of which only GRUB boots by BIOS, too."""
+    found: dict[str, Any] = {
+        "size": "4G",
+        "loader": loader.partition("+")[0],
+        "firmware": ["uefi", "bios"] if loader == "grub" else ["uefi"],
+        "cmdline": "quiet",
+        "partitions": [dict(one) for one in PARTITIONS],
+        "files": dict(FILES),
+    }
+    return {**found, **({"verity": True} if loader.endswith("+verity") else {}), **fields}
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that a plan is made of; `fields` are the spec's, of which a change makes another spec."""
+
+    folder: Path
+    loader: str
+    fields: Mapping[str, Any]
+    lock: Lock
+    host: Mapping[str, Any]
+
+    @property
+    def spec(self) -> Spec:
+        return samples.load(self.folder, **self.fields)
+
+    @property
+    def plan(self) -> Plan:
+        spec = self.spec
+        return make_plan(spec, self.lock, self._host(spec))
+
+    def _host(self, spec: Spec) -> Host:
+        digests = {str(one.script): self.host.get("script", "1" * 64) for one in spec.tests}
+        settings = {"hostname": spec.settings.hostname}
+        made = samples.host(spec, tests=digests, settings=settings)
+        return replace(made, tools={**made.tools, **self.host.get("tools", {})})
+
+
+def case_of(folder: Path, loader: str, **fields: Any) -> Case:
+    """A spec with a disk, a test and an OCI image, whose loader and kernel come in layers apart."""
+    has = {
+        "grub": [record(one) for one in GRUB],
+        "systemd-boot": [record("systemd-boot")],
+        "uki": [record("systemd-boot-efi"), record("systemd-ukify"), record("dracut"),
+                record("systemd-cryptsetup")],
+    }[loader.partition("+")[0]]  # fmt: skip
+    (folder / "t.sh").write_text("#!/bin/sh\n")
+    lock = samples.lock(
+        [record("base"), record("systemd", "257.1-1")],
+        {
+            "loader": has,
+            "kernel": [record(KERNEL), record("initramfs-tools")],
+            "app": [record("nginx")],
+        },
+    )
+    known = {
+        "repos": [REPO],
+        "layers": [{"name": name, "packages": [name]} for name in ("loader", "kernel", "app")],
+        "hostname": "host",
+        "images": {"/": IMAGE},
+        "disks": {"server": disk(loader)},
+        "exports": {"web-oci": {"format": "oci"}},
+        "tests": [{"script": "t.sh"}],
+        **fields,
+    }
+    return Case(folder, loader, known, lock, {})
+
+
+# ---------------------------------------------------------------- changes
+
+Change = Callable[[Case], Case]
+
+
+def of_disk(**fields: Any) -> Change:
+    return lambda case: of_spec(disks={"server": {**case.fields["disks"]["server"], **fields}})(
+        case
+    )
+
+
+def of_spec(**fields: Any) -> Change:
+    return lambda case: replace(case, fields={**case.fields, **fields})
+
+
+def of_part(name: str, **fields: Any) -> Change:
+    parts = [{**one, **(fields if one["name"] == name else {})} for one in PARTITIONS]
+    return of_disk(partitions=parts)
+
+
+def of_file(name: str, **fields: Any) -> Change:
+    return of_disk(files={**FILES, name: {**FILES[name], **fields}})
+
+
+def of_package(layer: str, package: str = "") -> Change:
+    """The lock with the next version of one of a layer's packages, the first unless it is named."""
+
+    def change(case: Case) -> Case:
+        layers = []
+        for one in case.lock.layers:
+            rows = one.records
+            which = package or rows[0].package
+            if one.name == layer:
+                assert which in {row.package for row in rows}
+                rows = tuple(record(which, "2") if row.package == which else row for row in rows)
+            layers.append(replace(one, records=rows))
+        return replace(case, lock=replace(case.lock, layers=tuple(layers)))
+
+    return change
+
+
+def of_tool(name: str) -> Change:
+    return lambda case: replace(case, host={**case.host, "tools": {name: "2"}})
+
+
+def of_script(digest: str) -> Change:
+    """Another content of the tests' script."""
+    return lambda case: replace(case, host={**case.host, "script": digest})
+
+
+def of_export(**fields: Any) -> Change:
+    return of_spec(exports={"web-oci": {"format": "oci", **fields}})
+
+
+def of_image(**fields: Any) -> Change:
+    return of_spec(images={"/": {**IMAGE, **fields}})
+
+
+def of_base(case: Case) -> Case:
+    records = (record("base", "2"), *case.lock.base[1:])
+    return replace(case, lock=replace(case.lock, base=records))
+
+
+def changed(before: Plan, after: Plan) -> set[str]:
+    """The tasks whose keys differ."""
+    old, new = ({one.task: one.key for one in plan.stages} for plan in (before, after))
+    assert old.keys() == new.keys()
+    return {task for task in old if old[task] != new[task]}
+
+
+def redone(words: str, loader: str) -> set[str]:
+    """The tasks that such words stand for, of a disk with this loader.
+
+    After a layer's name, `^` is all of the tree above it. What ends in `?` is only redone where
+    the kernel or its command line is in it: in the ESP unless GRUB boots it, in the tree without
+    verity, whose root cannot say what it is booted with.
+    """
+    verity, found = loader.endswith("+verity"), set[str]()
+    for word in words.split():
+        if word.endswith("?") and (loader == "grub" if word == "esp?" else verity):
+            continue
+        word = word.removesuffix("?")
+        kind = word.partition(":")[0]
+        above = TREE[TREE.index(kind.removesuffix("^")) :] if kind.removesuffix("^") in TREE else []
+        for one in above:
+            found |= {one if one == "base" else f"layer:{one}", f"blob:{one}.gzip"}
+        found |= {
+            "disk": {"disk:server"},
+            "files": {"file:a.qcow2", "file:a.img.gz", "file:a.img.gz.bmap"},
+            "filesystem": {"filesystem:/", "image:/"}
+            | ({"verity:server", "esp:server"} if verity else set()),
+            "esp": {"esp:server"},
+            "bios": {"bios:server"} if loader == "grub" else set(),
+            "oci": {"export:web-oci"},
+            "tests": {"boot_test:server.uefi"}
+            | ({"boot_test:server.bios"} if loader == "grub" else set()),
+            "file": {word},
+            "image": {word},
+        }.get(kind, set())
+    return found
+
+
+TREE = ["base", "loader", "kernel", "app", "settings"]
+
+OTHER = "933ac7e1-2eb4-4f13-b844-0e14e2aef915"
+
+# (what changes, what is redone)
+CHANGES: dict[str, tuple[Change, str]] = {
+    "format of a file": (of_file("a.qcow2", format="vmdk"), "file:a.qcow2"),
+    "container of a file": (of_file("a.img.gz", container="zstd"), "file:a.img.gz"),
+    "level of a file": (of_file("a.img.gz", level="best"), "file:a.img.gz"),
+    "qemu-img's version": (of_tool("qemu-img"), "file:a.qcow2"),
+    "size of the disk": (of_disk(size="5G"), "disk files tests"),
+    "a disk as small as can be": (of_disk(size="fit"), "disk files tests"),
+    "size of a partition": (of_part("data", size="64M"), "disk files tests"),
+    "size of a filesystem's partition": (of_part("root", size="2G"), "disk files tests"),
+    "partition that takes the rest": (of_part("root", size="rest"), "disk files tests"),
+    "type of a partition": (of_part("data", type=OTHER), "disk files tests"),
+    "order of partitions": (of_disk(partitions=[*PARTITIONS[::2], PARTITIONS[1]]), "disk files tests"),
+    "size of the ESP": (of_part("esp", size="300M"), "esp disk files tests"),
+    "mkfs.vfat's version": (of_tool("mkfs.vfat"), "esp disk files tests"),
+    "loader's package": (of_package("loader"), "loader^ filesystem esp bios disk files oci tests"),
+    "kernel": (of_package("kernel", KERNEL), "kernel^ filesystem esp? disk files oci tests"),
+    "package of the top layer": (of_package("app"), "app^ filesystem esp? disk files oci tests"),
+    "package of the base": (of_base, "base^ filesystem esp bios disk files oci tests"),
+    "command line": (of_disk(cmdline="splash"), "settings^? filesystem? esp? disk files oci? tests"),
+    "a setting": (of_spec(hostname="b"), "settings^ filesystem esp? disk files oci tests"),
+    "level of an image": (of_image(level="best"), "image:/"),
+    "label of a filesystem": (of_image(label="root"), "filesystem disk files tests"),
+    "mke2fs's version": (of_tool("mke2fs"), "filesystem disk files tests"),
+    "what the image of OCI runs": (of_export(config={"cmd": ["sh"]}), "oci"),
+    "test's script": (of_script("2" * 64), "tests"),
+    "test's timeout": (of_spec(tests=[{"script": "t.sh", "timeout": 9}]), "tests"),
+    "QEMU's version": (of_tool("qemu-system-x86_64"), "tests"),
+    "version of a tool that is not used": (of_tool("mkfs.xfs"), ""),
+    "mirror": (of_spec(repos=[{**REPO, "uri": "http://elsewhere.example.org"}]), ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("loader", ["grub", "systemd-boot", "uki", "uki+verity"])
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_a_change_redoes(tmp_path: Path, name: str, loader: str) -> None:
+    change, words = CHANGES[name]
+    before = case_of(tmp_path, loader)
+    old, after = before.plan, change(before)
+    assert after != before
+    assert changed(old, after.plan) == redone(words, loader)
+
+
+@pytest.mark.parametrize("loader", ["grub", "uki+verity"])
+def test_names_are_kept_when_sizes_and_content_change(tmp_path: Path, loader: str) -> None:
+    """What is on machines out there finds its disks: GUIDs are of names alone."""
+    before = case_of(tmp_path, loader)
+    old = by_task(before.plan)["disk:server"].inputs
+    case = of_disk(size="9G", cmdline="x")(of_package("app")(before))
+    new = by_task(case.plan)["disk:server"].inputs
+    assert old["guid"] == new["guid"]
+    assert [one["guid"] for one in old["partitions"]] == [one["guid"] for one in new["partitions"]]
+    renamed = of_spec(disks={"other": before.fields["disks"]["server"]})(before).plan
+    assert by_task(renamed)["disk:other"].inputs["guid"] != old["guid"]
+    assert by_task(renamed)["filesystem:/"].key == by_task(before.plan)["filesystem:/"].key
+
+
+# ---------------------------------------------------------------- what is made of what
+
+
+def by_task(plan: Plan) -> dict[str, Stage]:
+    return {one.task: one for one in plan.stages}
+
+
+def names(stages: Iterable[Stage]) -> list[str]:
+    return [one.task for one in stages]
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return case_of(tmp_path, "grub").plan
+
+
+VERITY_PARTS = ["filesystem:/", "verity:server", "esp:server"]
+
+
+def test_a_disk_stands_on_its_parts_and_a_file_on_the_disk(plan: Plan) -> None:
+    found = by_task(plan)
+    parts = ["filesystem:/", "esp:server", "bios:server"]
+    assert sorted(names(plan.below(found["disk:server"]))) == sorted(parts)
+    assert names(plan.below(found["file:a.qcow2"])) == ["disk:server"]
+    # The cache keeps no disk: who makes a file of it needs the parts.
+    assert sorted(names(plan.parts(found["file:a.qcow2"]))) == sorted(parts)
+    assert names(plan.below(found["boot_test:server.bios"])) == ["file:a.qcow2"]
+    assert names(plan.parts(found["image:/"])) == ["filesystem:/"]
+    assert [one.kept for one in (found["disk:server"], found["esp:server"])] == [False, True]
+
+
+def test_grubs_parts_stand_on_the_loaders_layer_and_filesystems_on_the_whole_tree(
+    plan: Plan,
+) -> None:
+    found = by_task(plan)
+    lower = ["base", "layer:loader"]
+    assert names(plan.below(found["esp:server"])) == lower
+    assert names(plan.below(found["bios:server"])) == lower
+    assert names(plan.below(found["filesystem:/"])) == names(plan.tree)
+    assert found["esp:server"].tree == found["layer:loader"].key
+    assert found["filesystem:/"].tree == plan.layers[-1].key
+
+
+def test_of_verity_the_esp_knows_the_hash_and_the_disk_has_all(tmp_path: Path) -> None:
+    plan = case_of(tmp_path, "uki+verity").plan
+    found = by_task(plan)
+    assert names(plan.below(found["esp:server"])) == [*names(plan.tree), "verity:server"]
+    assert names(plan.below(found["verity:server"])) == ["filesystem:/"]
+    assert sorted(names(plan.below(found["disk:server"]))) == sorted(VERITY_PARTS)
+
+
+def test_all_that_something_is_made_of_stands_before_it(tmp_path: Path) -> None:
+    for loader in ("grub", "systemd-boot", "uki", "uki+verity"):
+        plan = case_of(tmp_path, loader).plan
+        order = names(plan.stages)
+        assert len({*order}) == len(order)
+        for one in plan.stages:
+            closure = plan.closure([one])
+            assert closure[-1] == one
+            assert names(closure) == sorted(names(closure), key=order.index)
+            assert {*names(plan.below(one)), *names(plan.parts(one))} <= {*names(closure)}
+        assert plan.closure(plan.ends) == plan.stages, "nothing is planned that nobody wants"
+
+
+def test_a_build_ends_with_what_is_published_and_tested(plan: Plan) -> None:
+    blobs = [f"blob:{one}.gzip" for one in TREE]
+    ends = names(plan.ends)
+    assert ends[: len(blobs)] == blobs
+    files = ["file:a.img.gz", "file:a.img.gz.bmap", "file:a.qcow2"]
+    assert ends[len(blobs) :] == ["image:/", *files, "export:web-oci", *names(plan.tests)]
+    assert sorted(names(plan.tests)) == ["boot_test:server.bios", "boot_test:server.uefi"]
+    published = [(one.name, one.folder) for one in plan.products]
+    assert published == [
+        ("root.img.gz", False), ("a.img.gz", False), ("a.img.gz.bmap", False), ("a.qcow2", False),
+        ("web-oci", True)]  # fmt: skip
+
+
+def test_two_disks_share_the_filesystem_and_have_parts_of_their_own(tmp_path: Path) -> None:
+    first = disk("grub")
+    second = {**first, "size": "5G", "files": {"b.qcow2": {"format": "qcow2"}}}
+    plan = case_of(tmp_path, "grub", disks={"server": first, "other": second}).plan
+    found = by_task(plan)
+    kinds = sorted(one.partition(":")[0] for one in found if ":" in one)
+    assert [kinds.count(kind) for kind in ("filesystem", "esp", "bios", "disk")] == [1, 2, 2, 2]
+    # One /etc/fstab serves whichever of them is booted.
+    assert found["esp:server"].key == found["esp:other"].key
+    assert found["bios:server"].key == found["bios:other"].key
+
+
+# ---------------------------------------------------------------- order and forecast
+
+
+def waves(plan: Plan, *there: str) -> list[list[str]]:
+    """What is to be made by a fleet, of which those that are ready at once stand together."""
+    entries = {by_task(plan)[task].entry for task in there}
+    todo = schedule({"web": plan}, lambda stages: {one.entry for one in stages} & entries)
+    found, ready = [], todo.ready()
+    while ready:
+        found.append(sorted(node.stage.task for node in ready))
+        ready = [one for node in ready for one in todo.done(node.stage.entry)]
+    assert todo.over
+    return found
+
+
+KEPT = ["image:/", "file:a.qcow2", "file:a.img.gz", "file:a.img.gz.bmap", "export:web-oci",
+        "boot_test:server.uefi", "boot_test:server.bios",
+        *(f"blob:{one}.gzip" for one in ("base", "loader", "kernel", "app", "settings"))]  # fmt: skip
+
+
+def test_a_fleet_writes_a_disk_with_each_file(plan: Plan) -> None:
+    found = waves(plan)
+    order = [task for wave in found for task in wave]
+    assert sorted(order) == sorted(one.task for one in plan.stages if one.kept)
+    assert order.index("file:a.qcow2") > order.index("filesystem:/")
+    assert found[-1] == ["boot_test:server.bios", "boot_test:server.uefi"]
+    assert found[0] == ["base"]
+    # GRUB's parts are ready beside the layers above the loader's.
+    assert {"bios:server", "esp:server", "layer:kernel"} <= {*found[2]}
+
+
+def test_of_a_fleet_what_is_there_takes_all_below_it_away(plan: Plan) -> None:
+    assert waves(plan, *KEPT) == []
+    assert waves(plan, *KEPT[:-5], *KEPT[-5:], "filesystem:/") == []
+    lacks = [one for one in KEPT if one != "file:a.qcow2"]
+    parts = ["filesystem:/", "esp:server", "bios:server"]
+    assert waves(plan, *lacks, *parts) == [["file:a.qcow2"]]
+    assert waves(plan, *(one for one in KEPT if not one.startswith("boot_test"))) == [
+        ["boot_test:server.bios", "boot_test:server.uefi"]
+    ]
+
+
+class Cached:
+    """A cache that has the entries of these tasks."""
+
+    def __init__(self, plan: Plan, tasks: Iterable[str]) -> None:
+        self.entries = {by_task(plan)[task].entry for task in tasks}
+
+    def get(self, stage: Stage) -> object | None:
+        return stage if stage.entry in self.entries else None
+
+
+def forecast(plan: Plan, folder: Path, *there: str, chosen: Sequence[str] = ("build",)) -> set[str]:
+    """The tasks that a run would do if those were in the cache."""
+    session: Any = SimpleNamespace(plan=plan, ends=plan.ends, cache=Cached(plan, there), shared=None,
+                                   state=folder, name="web")  # fmt: skip
+    told = Told(session)
+    told.chosen = chosen
+    return {*names(told.forecast.build)}
+
+
+def test_a_run_says_before_what_it_will_make(plan: Plan, tmp_path: Path) -> None:
+    assert forecast(plan, tmp_path) == {*names(plan.stages)}
+    assert forecast(plan, tmp_path, *KEPT) == set()
+    parts = ["filesystem:/", "esp:server", "bios:server"]
+    lacks = [one for one in KEPT if one != "file:a.qcow2"]
+    assert forecast(plan, tmp_path, *lacks, *parts) == {"file:a.qcow2", "disk:server"}
+    # Of a tree that is whole only the part that is lacking is made again.
+    assert forecast(plan, tmp_path, *lacks, *parts[:2], *names(plan.tree)) == {
+        "file:a.qcow2", "disk:server", "bios:server"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ("esp", {"base", "layer:loader", "esp:server"}),
+        ("esp:server", {"base", "layer:loader", "esp:server"}),
+        ("image", {"base", "layer:loader", "layer:kernel", "layer:app", "layer:settings",
+                   "filesystem:/", "image:/"}),
+    ],
+)  # fmt: skip
+def test_tasks_that_are_asked_for_by_name(plan: Plan, chosen: str, expected: set[str]) -> None:
+    assert {*names(wanted(plan, plan.ends, [chosen]))} == expected
+
+
+def test_boot_tests_are_asked_for_by_their_own_task(plan: Plan) -> None:
+    """`test` is Strata's own tests."""
+    found = names(wanted(plan, plan.ends, ["boot_test"]))
+    assert {"boot_test:server.uefi", "boot_test:server.bios", "file:a.qcow2"} <= {*found}
+    assert "file:a.img.gz" not in found
+    assert wanted(plan, plan.ends, ["test"]) == ()
