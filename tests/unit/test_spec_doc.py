@@ -5,11 +5,8 @@ A new field needs nothing here: its `examples` and `x-rebuilds` in the schema ar
 
 from __future__ import annotations
 
-import base64
-import copy
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +15,12 @@ import pytest
 from support import samples
 from support.samples import IMAGE, REPO, record
 from support.spec_doc import COMMAND, DOC, REBUILDS, SCHEMA, Field, fields, page, resolved, slug
+from support.spec_tried import changed, loaded
 from tasks.errors import BuildError
 from tasks.plan import inputs
 from tasks.plan.keys import resolution_inputs
 from tasks.plan.lockfile import LockedRepo
 from tasks.plan.plan import make_plan
-from tasks.spec.load import load_spec
 from tasks.spec.model import Spec
 from tasks.spec.schema import load_jsonschema
 
@@ -89,76 +86,6 @@ LEAST: dict[str, Any] = {
 
 WHERE = {"sources": {"apt_sources": True}, "fstab": {"fstab": True}}
 """What a spec must have beside LEAST for a word of REBUILDS to be true."""
-
-PLACES = {"files": "/etc/a", "images": "/boot"}
-"""The user's name in a mapping of LEAST at which a field is tried."""
-
-
-Pair = tuple[dict[str, Any], dict[str, Any]]
-
-
-def changed(document: dict[str, Any], path: str, value: Any) -> Iterator[Pair]:
-    """The document without and with a field; then also without one of those that may exclude it.
-
-    What it is in is there in both, by its own example if by nothing else.
-    """
-    made = copy.deepcopy(document)
-    at: Any = made
-    *above, last = re.findall(r"\w[\w-]*|\[\]|\*", path)
-    for number, step in enumerate(above):
-        here = ".".join(above[: number + 1]).replace(".[]", "[]")
-        if step in ("[]", "*"):
-            name: Any = 0 if step == "[]" else PLACES.get(above[number - 1], "")
-            name = name if step == "[]" or name in at else next(iter(at))
-            # A path may stand for a mapping that has no more than its source.
-            at[name] = {"source": at[name]} if isinstance(at[name], str) else at[name]
-            at = at[name]
-        else:
-            at = at.setdefault(step, copy.deepcopy(FIELDS[here].rules["examples"][0]))
-    whole = copy.deepcopy(made)
-    at.pop(last, None)
-    without = copy.deepcopy(made)
-    siblings = list(at)
-    at[last] = value
-    for before in (without, whole, document):
-        yield before, made
-        for name in siblings:
-            kept = at.pop(name)
-            yield before, made
-            at[name] = kept
-
-
-def write_files(folder: Path, value: Any) -> None:
-    """Something of its kind at each relative path in an example."""
-    if isinstance(value, (dict, list)):
-        for one in value.values() if isinstance(value, dict) else value:
-            write_files(folder, one)
-    elif isinstance(value, str) and re.fullmatch(r"\w[\w-]*(/[\w.-]+)+\.\w+|\w+/\w+", value):
-        path = folder / value
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.suffix:
-            path = path / "usr/local/bin/own"
-            path.parent.mkdir(parents=True, exist_ok=True)
-        key = b"\0\0\0\x0bssh-ed25519\0\0\0 " + value[:32].ljust(32).encode()
-        content = {
-            ".gpg": b"\x9b" + value.encode(), ".asc": b"\x9b" + value.encode(),
-            ".pub": b"ssh-ed25519 " + base64.b64encode(key) + b"\n",
-            ".debconf": f"own own/file string {value}\n".encode(),
-        }.get(path.suffix, f"#!/bin/sh\n# {value}\n".encode())  # fmt: skip
-        if not path.exists():
-            path.write_bytes(content)
-
-
-def loaded(folder: Path, document: dict[str, Any]) -> Spec | str:
-    path = folder / "web.yaml"
-    path.write_text(json.dumps(document))
-    write_files(folder, document)
-    try:
-        with samples.json_is_read_quickly(path):
-            return load_spec(path, schema=SCHEMA)
-    except BuildError as error:
-        return str(error)
-
 
 State = tuple[str, dict[str, str]]
 
@@ -242,7 +169,7 @@ ELSEWHERE = {"debs", "layers[].debs"}
 """Whose files are looked into by what makes the lock: test_own_debs.py."""
 
 LATER = {path for path in FIELDS if re.match(r"(disks|exports|tests)\b", path)}
-"""What the plan does not make stages of yet."""
+"""What stands above the tree: test_spec_doc_above.py."""
 
 
 @pytest.mark.parametrize("path", sorted(FIELDS.keys() - FRAMES - ELSEWHERE - LATER))
