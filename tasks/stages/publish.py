@@ -72,7 +72,8 @@ def _publish(to: Publication) -> bool:
     copies = [one for one in wanted if not _same(to, one)]
     changed = [name for name, content in contents.items() if not _holds(out / name, content)]
     needed = sum(min(one.size, holes.used(one.entry.path)) for one in copies)
-    space.need_room(to.places, "out", needed, f"publishing {counted(len(copies), 'file')}")
+    what = "image" if all(one.stage.kind == "image" for one in copies) else "file"
+    space.need_room(to.places, "out", needed, f"publishing {counted(len(copies), what)}")
     # All is written before anything gets its name: a full disk leaves the earlier build as it was.
     # SHA256SUMS comes last, so that a killed build's next one still knows what is stale, and then
     # build.json, which is no part of it.

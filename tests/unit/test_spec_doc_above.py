@@ -52,6 +52,7 @@ PLACES: tuple[dict[str, Any], ...] = (
                           "partitions": [ESP, ROOT]}}},
     {"disks": {name: {"size": "8G", "files": {f"{name}.img": {"format": "raw"}}, "partitions": [ESP, ROOT]}
                for name in ("server", "other")}},
+    {"disks": {"server": {"size": "fit", "files": FILES, "partitions": [ESP, ROOT]}}},
     {"exports": {"web.tar": {"format": "tar", "container": "gzip"}}},
     {"exports": {"web-oci": {"format": "oci", "config": {"cmd": ["sh"]}}}},
     {"exports": {"nb": {"format": "netboot"}}},
