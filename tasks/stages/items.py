@@ -128,8 +128,6 @@ def _copy(item: Item, temporary: Path, digest: hashlib._Hash) -> None:
             hashed.result()
 
 
-def _damaged(
-    item: Item, cache: Cache, progress: Callable[[str], None], what: str
-) -> DamagedEntry:
+def _damaged(item: Item, cache: Cache, progress: Callable[[str], None], what: str) -> DamagedEntry:
     cache.damaged(item.stage, progress)
     return DamagedEntry(f"{item.entry.path}: {what}; it is dropped", "run the same command again")

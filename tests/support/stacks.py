@@ -98,6 +98,7 @@ def unbundled(path: Path, facts: Any, to: Path) -> None:
 def stack(folder: Path, *fills: Fill, scratch: Path | None = None, private: bool = False) -> Stack:
     """Trees that these functions fill, one on the other, in a cache in a folder."""
     scratch = scratch or folder / "scratch"
+    folder.mkdir(exist_ok=True)
     (scratch / "trees").mkdir(parents=True)
     cache = Cache(folder / "cache", SeenFiles(folder / "seen.json"))
     log = Log(None)
@@ -199,3 +200,35 @@ def differing(one: dict[bytes, Line], other: dict[bytes, Line]) -> dict[bytes, t
     """What is not the same in both, by path."""
     return {name: (one.get(name), other.get(name)) for name in sorted(one.keys() | other.keys())
             if one.get(name) != other.get(name)}  # fmt: skip
+
+
+def newc(archive: bytes) -> dict[bytes, Line]:
+    """The same of a cpio of the "new" format (cpio(5)), which has hard links by their inode."""
+    found: dict[bytes, Line] = {}
+    inodes: dict[int, bytes] = {}
+    linked: dict[int, list[bytes]] = {}
+    at = 0
+    while True:
+        assert archive[at : at + 6] == b"070701"
+        numbers = [int(archive[at + 6 + 8 * one : at + 14 + 8 * one], 16) for one in range(13)]
+        inode, mode, uid, gid, links, when, size = numbers[:7]
+        begin = at + 110
+        name = archive[begin : begin + numbers[11] - 1]
+        begin += numbers[11]
+        begin += -begin % 4
+        content = archive[begin : begin + size]
+        at = begin + size + -size % 4
+        if name == b"TRAILER!!!":
+            assert not archive[at:].strip(b"\0")
+            break
+        name = name.removeprefix(b".").removeprefix(b"/")
+        if stat.S_ISREG(mode) and links > 1:
+            linked.setdefault(inode, []).append(name)
+            inodes[inode] = content or inodes.get(inode, b"")  # it comes with the last of them
+        device = os.makedev(numbers[9], numbers[10])
+        found[name] = (oct(mode), uid, gid, device, content, when, [])
+    for inode, names in linked.items():
+        for name in names:
+            told = inodes[inode] if name == min(names) else b"link to " + min(names)
+            found[name] = (*found[name][:4], told, *found[name][5:])
+    return found
