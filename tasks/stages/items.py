@@ -48,7 +48,7 @@ def entries(plan: Plan, cache: Cache) -> dict[str, Entry]:
 
 
 def _check_files(cache: Cache, stage: Stage, entry: Entry) -> None:
-    """DamagedEntry for a record whose files are of no form that ours are: each is a path in out/."""
+    """DamagedEntry for a record whose files are of another form: each is a path in out/."""
     from ..formats import bundle
 
     try:

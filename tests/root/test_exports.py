@@ -107,12 +107,11 @@ def export(format: str, container: str = "raw", **fields: Any) -> Export:
 OCI = export("oci", "gzip", config=OciConfig(user="33", cmd=("/bin/tool",), ports=("80/tcp",)))
 
 
-def said(*argv: str | Path, **how: Any) -> str:
-    done = subprocess.run(
-        argv, capture_output=True, text=True, errors="replace", check=False, **how
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def said(*argv: str | Path) -> str:
+    done = subprocess.run(argv, capture_output=True, check=False)
+    told = done.stdout.decode(errors="replace")
+    assert done.returncode == 0, told + done.stderr.decode(errors="replace")
+    return told
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +203,7 @@ def test_the_papers_of_an_image(whole: Stack, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", [".wh.x", "etc/.wh..wh..opq"])
 def test_a_name_that_would_be_a_mark_is_refused(tmp_path: Path, path: str) -> None:
-    made = stack(tmp_path, lambda tree: text(tree / path) and None)
+    made = stack(tmp_path, lambda tree: text(tree / path))
     with pytest.raises(
         BuildError, match=r"^specs/web\.yaml: exports: the tree has '.*\.wh\."
     ) as caught:
@@ -222,7 +221,9 @@ def test_a_damaged_tree_is_dropped(tmp_path: Path, number: int) -> None:
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     # As a disk loses a bit: nothing that is known of the file tells it.
-    whole.cache.memory.note(path, whole.cache.get(whole.below[number]).sha256)
+    entry = whole.cache.get(whole.below[number])
+    assert entry is not None
+    whole.cache.memory.note(path, entry.sha256)
     with pytest.raises(DamagedEntry, match=path.name):
         whole.blob(1)
     assert not path.exists()

@@ -14,8 +14,8 @@ from typing import Any
 from tasks.builder import Builder, Reach
 from tasks.formats import bundle
 from tasks.host.log import Log
-from tasks.plan.exports import SUFFIX
 from tasks.plan.containers import ENDING
+from tasks.plan.exports import SUFFIX
 from tasks.plan.keys import key
 from tasks.plan.stage import Stage
 from tasks.plan.top_jobs import BlobJob, ExportJob
@@ -29,7 +29,7 @@ from tasks.store.seen import SeenFiles
 
 EPOCH = 1_700_000_000
 
-Fill = Callable[[Path], None]
+Fill = Callable[[Path], object]
 
 
 @dataclass
