@@ -12,12 +12,42 @@ import re
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from ..errors import BuildError
+from ..host import strict
 
 NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}(/(?!\.)[A-Za-z0-9._-]{1,100}){0,4}")
 """Of a file in it: a plain path that leads nowhere else."""
+
+LARGEST = 1 << 46
+"""Bytes of a file in it."""
+
+BROKEN = (tarfile.TarError, ValueError, OverflowError, EOFError)
+"""What tarfile raises for what is no tar, or one that ends too early."""
+
+
+def listed(files: Any) -> dict[str, tuple[str, int]]:
+    """SHA-256 and size in bytes of each file by its name, as a record has what `write` found.
+
+    strict.Damaged for what leads out of a folder, or is of another form.
+    """
+    found: dict[str, tuple[str, int]] = {}
+    for name, told in strict.mapping(files, "its files").items():
+        if not NAME.fullmatch(name):
+            raise strict.Damaged(f"its files have no plain name: {name[:80]!r}")
+        given = strict.items(told, f"its file {name}")
+        if len(given) != 2:
+            raise strict.Damaged(f"its file {name}: expected a digest and a size")
+        named = dict(zip(("sha256", "size"), given, strict=True))
+        what = f"file {name}'s "
+        found[name] = (
+            strict.text(named, "sha256", strict.SHA256, what),
+            strict.number(named, "size", LARGEST, what),
+        )
+    folders = {name[: at.start()] for name in found for at in re.finditer("/", name)}
+    for name in sorted(folders & found.keys()):
+        raise strict.Damaged(f"its files have {name} as a file and as a folder")
+    return found
 
 
 def write(target: Path, files: Mapping[str, bytes | Path]) -> dict[str, list[str | int]]:
@@ -42,7 +72,10 @@ def write(target: Path, files: Mapping[str, bytes | Path]) -> dict[str, list[str
 
 
 def reader(bundle: IO[bytes], name: str) -> IO[bytes]:
-    """What one of its files holds; BuildError where there is none of this name."""
+    """What one of its files holds; strict.Damaged where there is none of this name.
+
+    To read it raises one of BROKEN where the bundle ends before it does.
+    """
     try:
         with tarfile.open(fileobj=bundle, mode="r:") as tar:
             for member in tar:
@@ -50,9 +83,9 @@ def reader(bundle: IO[bytes], name: str) -> IO[bytes]:
                     found = tar.extractfile(member)
                     assert found is not None
                     return found
-    except tarfile.TarError as error:
-        raise BuildError(f"a bundle is damaged: {error}", "run the same command again") from error
-    raise BuildError(f"a bundle has no {name}", "run the same command again")
+    except BROKEN as error:
+        raise strict.Damaged(f"the bundle is damaged: {error}") from error
+    raise strict.Damaged(f"the bundle has no {name}")
 
 
 class _Hashed(io.RawIOBase):

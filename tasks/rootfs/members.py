@@ -62,30 +62,31 @@ class Member(NamedTuple):
         return whole_blocks(sum(size for _offset, size in data) if data else self.info.size)
 
 
-def members(path: Path) -> Iterator[Member]:
-    """Each member of a tree's tarball but its root, in its order; TarError where it is damaged.
+def members(path: Path, *, root: bool = False) -> Iterator[Member]:
+    """Each member of a tree's tarball, in its order; TarError where it is damaged.
 
+    The tree's own folder, whose path is "", is among them only where `root` asks for it.
     One in zstd is known by what it begins with (RFC 8878); any other is read as it is.
     """
     with open(safe.reading(path), "rb") as packed:
         if os.pread(packed.fileno(), 4, 0) != ZSTD:
-            yield from _each(packed)
+            yield from _each(packed, root)
             return
         process = popen(["zstd", "-dcq"], stdin=packed, stdout=PIPE)
         with running(process):
             assert process.stdout is not None
-            yield from _each(process.stdout)
+            yield from _each(process.stdout, root)
             while process.stdout.read(1 << 20):
                 pass  # what pads the archive: else zstd would wait, and not end
             if process.wait() != 0:
                 raise tarfile.ReadError(f"{path.name} is damaged")
 
 
-def _each(packed: IO[bytes]) -> Iterator[Member]:
+def _each(packed: IO[bytes], root: bool) -> Iterator[Member]:
     with tarfile.open(fileobj=packed, mode="r|") as archive:
         for info in archive:
             name = named(info.name)
-            if name:
+            if name or (root and info.isdir()):
                 yield Member(name, info, functools.partial(archive.extractfile, info))
 
 

@@ -8,7 +8,6 @@ The OCI image specification's layer.md is the source of the form.
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from .facts import common
 
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 
-KEPT = (f"{ATTRIBUTE}security.", f"{ATTRIBUTE}user.")
+KEPT = tuple(f"{ATTRIBUTE}{name}" for name in ("security.", "user.", "system.posix_acl_"))
 """Extended attributes that mean something outside of this host's overlays."""
 
 
@@ -63,10 +62,12 @@ def _write(job: BlobJob, builder: Builder, raw: Path) -> None:
     below: set[str] | None = None
     with (
         raw.open("wb") as file,
-        tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT, bufsize=1 << 20) as out,
+        tarfile.open(
+            fileobj=file, mode="w|", format=tarfile.PAX_FORMAT, bufsize=1 << 20, encoding="utf-8"
+        ) as out,
     ):
         try:
-            for member in members(source):
+            for member in members(source, root=True):
                 folder, _slash, name = member.path.rpartition("/")
                 if name.startswith(WHITEOUT):
                     raise BuildError(
@@ -84,13 +85,17 @@ def _write(job: BlobJob, builder: Builder, raw: Path) -> None:
                     if member.path in below:
                         _empty(out, f"{member.path}/{OPAQUE}", member)
         except tarfile.TarError as error:
-            builder.cache.damaged(job.tree, builder.log.step)
-            raise DamagedEntry(f"{source}: {error}", "run the same command again") from error
+            raise _damaged(builder, job.tree, error) from error
+
+
+def _damaged(builder: Builder, tree: Stage, error: tarfile.TarError) -> DamagedEntry:
+    builder.cache.damaged(tree, builder.log.step)
+    return DamagedEntry(f"{builder.cache.file(tree)}: {error}", "run the same command again")
 
 
 def _copy(out: tarfile.TarFile, member: Member) -> None:
     info = member.info
-    made = tarfile.TarInfo(member.path)
+    made = tarfile.TarInfo(member.path or ".")
     for field in ("mode", "uid", "gid", "mtime", "type", "linkname", "devmajor", "devminor"):
         setattr(made, field, getattr(info, field))
     if info.type == tarfile.GNUTYPE_SPARSE or member.data:
@@ -100,6 +105,8 @@ def _copy(out: tarfile.TarFile, member: Member) -> None:
     made.pax_headers = {
         name: value for name, value in sorted(info.pax_headers.items()) if name.startswith(KEPT)
     }
+    if "mtime" in info.pax_headers:  # in full: as a number it would lose nanoseconds
+        made.pax_headers["mtime"] = info.pax_headers["mtime"]
     if not info.isreg():
         out.addfile(made)
         return
@@ -117,10 +124,13 @@ def _empty(out: tarfile.TarFile, path: str, like: Member) -> None:
 
 def _folders(job: BlobJob, builder: Builder) -> set[str]:
     """The folders of the trees below, gone by now or not."""
-    lower: Iterable[Stage] = (one for one in job.below if one != job.tree)
-    return {
-        member.path
-        for stage in lower
-        for member in members(builder.cache.require(stage).path)
-        if member.info.isdir()
-    }
+    found: set[str] = set()
+    for stage in job.below:
+        if stage == job.tree:
+            continue
+        try:
+            there = members(builder.cache.require(stage).path)
+            found.update(member.path for member in there if member.info.isdir())
+        except tarfile.TarError as error:
+            raise _damaged(builder, stage, error) from error
+    return found

@@ -19,12 +19,15 @@ from ..host import etc
 from ..host.sandbox import Overlay, Sandbox, Step
 from ..plan import fstab
 from ..plan.top_jobs import ExportJob
-from ..rootfs import clean, tarball
-from . import esp, oci, parts
+from ..rootfs import tarball
+from . import esp, lost, oci, parts
 from .facts import common
 
-NAMES = ("find", ".", "-print0"), ("sort", "--zero-terminated")
+NAMES = ("find", ".", "-print0"), ("env", "LC_ALL=C", "sort", "--zero-terminated")
 """The paths of the tree, in the order of their bytes."""
+
+XATTRS = ("security.*", "user.*", "system.posix_acl_*")
+"""Extended attributes that mean something outside of this host's overlays."""
 
 
 def build(job: ExportJob, builder: Builder) -> None:
@@ -98,29 +101,28 @@ def _epoch_of_trees(job: ExportJob, builder: Builder) -> list[int]:
 
 def _whole(job: ExportJob, builder: Builder, folder: Path, raw: Path) -> None:
     """One file of the whole tree."""
-    lower = builder.trees.lower(job.below, builder.log)
-    several = any(clean.has_several(str(builder.trees.folder / one)) for one in lower)
     makers = {"tar": _tar, "cpio": _cpio, "squashfs": _squashfs, "erofs": _erofs}
-    _on_tree(job, builder, folder, makers[job.export.format](job, raw, several))
+    lost.check(job, builder, job.export.format)
+    _on_tree(job, builder, folder, makers[job.export.format](job, raw))
 
 
-def _tar(_job: ExportJob, raw: Path, _several: bool) -> list[Step]:
+def _tar(_job: ExportJob, raw: Path) -> list[Step]:
     argv = [
         "tar", "--create", "--sort=name", "--numeric-owner", "--format=posix",
         "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
-        "--xattrs", "--xattrs-include=security.*", "--xattrs-include=user.*",
+        "--xattrs", *(f"--xattrs-include={name}" for name in XATTRS),
         *tarball.SPARSE, "--file", "-", ".",
     ]  # fmt: skip
     # Each filesystem lists extended attributes in an order of its own.
     return [_piped([argv, [*PYTHON, pax.__file__]], raw)]
 
 
-def _cpio(_job: ExportJob, raw: Path, _several: bool) -> list[Step]:
+def _cpio(_job: ExportJob, raw: Path) -> list[Step]:
     argv = ["cpio", "--quiet", "--create", "--null", "--format=newc", "--reproducible"]
     return [_piped([*map(list, NAMES), argv], raw)]
 
 
-def _squashfs(_job: ExportJob, raw: Path, _several: bool) -> list[Step]:
+def _squashfs(_job: ExportJob, raw: Path) -> list[Step]:
     return [
         Step(
             title="writing the squashfs",
@@ -143,7 +145,7 @@ def _squashfs(_job: ExportJob, raw: Path, _several: bool) -> list[Step]:
     ]
 
 
-def _erofs(job: ExportJob, raw: Path, _several: bool) -> list[Step]:
+def _erofs(job: ExportJob, raw: Path) -> list[Step]:
     uuid = fstab.uuid_of(job.stage.key)
     return [
         Step(
@@ -196,7 +198,8 @@ def _netboot(job: ExportJob, builder: Builder, folder: Path) -> Mapping[str, byt
     kernel = tree.need(f"/boot/vmlinuz-{release}", "the kernel")
     initrd = tree.need(f"/boot/initrd.img-{release}", "initramfs-tools or dracut")
     root = folder / "root.squashfs"
-    _on_tree(job, builder, folder, _squashfs(job, root, False))
+    lost.check(job, builder, "squashfs")
+    _on_tree(job, builder, folder, _squashfs(job, root))
     script = netboot_script(str(job.stage.inputs["live"]), job.export.cmdline)
     return {"vmlinuz": kernel, "initrd": initrd, "root.squashfs": root,
             "boot.ipxe": script.encode()}  # fmt: skip

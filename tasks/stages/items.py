@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from ..errors import DamagedEntry
-from ..host import safe
+from ..host import safe, strict
 from ..plan.stage import Plan, Product, Stage
 from ..store.cache import Cache
 from ..store.record import Entry
@@ -32,6 +32,7 @@ class Item:
 def entries(plan: Plan, cache: Cache) -> dict[str, Entry]:
     """The entries of all that is published, by their tasks; DamagedEntry where one is lost."""
     found: dict[str, Entry] = {}
+    folders = {one.stage.task for one in plan.products if one.folder}
     for stage in plan.ends:
         if stage.kind == "test":
             continue
@@ -40,8 +41,23 @@ def entries(plan: Plan, cache: Cache) -> dict[str, Entry]:
             raise DamagedEntry(
                 f"the cache has lost {cache.file(stage).name}", "run the same command again"
             )
+        if stage.task in folders:
+            _check_files(cache, stage, entry)
         found[stage.task] = entry
     return found
+
+
+def _check_files(cache: Cache, stage: Stage, entry: Entry) -> None:
+    """DamagedEntry for a record whose files are of another form: each is a path in out/."""
+    from ..formats import bundle
+
+    try:
+        bundle.listed(entry.facts.get("files"))
+    except strict.Damaged as error:
+        cache.drop(stage)
+        raise DamagedEntry(
+            f"{cache.record(stage)}: {error}; it is dropped", "run the same command again"
+        ) from error
 
 
 def items(plan: Plan, known: Mapping[str, Entry]) -> Iterator[Item]:
@@ -58,7 +74,9 @@ def of_product(plan: Plan, product: Product, known: Mapping[str, Entry]) -> Iter
             path=product.name, stage=stage, entry=entry, sha256=entry.sha256, size=entry.size
         )
         return
-    for name, (sha256, size) in sorted(entry.facts["files"].items()):
+    from ..formats import bundle
+
+    for name, (sha256, size) in sorted(bundle.listed(entry.facts["files"]).items()):
         yield Item(
             path=f"{product.name}/{name}",
             stage=stage,
@@ -82,10 +100,21 @@ def of_product(plan: Plan, product: Product, known: Mapping[str, Entry]) -> Iter
 
 def copy(item: Item, temporary: Path, cache: Cache, progress: Callable[[str], None]) -> None:
     """Write an item to a file, its SHA-256 checked on the way; DamagedEntry for another one."""
-    from ..formats import bundle, compress
+    from ..formats import bundle
 
     progress(f"publish: copying {item.path}")
     digest = hashlib.sha256()
+    try:
+        _copy(item, temporary, digest)
+    except (strict.Damaged, *bundle.BROKEN) as error:
+        raise _damaged(item, cache, progress, str(error)) from error
+    if digest.hexdigest() != item.sha256:
+        raise _damaged(item, cache, progress, "its SHA-256 is not its record's")
+
+
+def _copy(item: Item, temporary: Path, digest: hashlib._Hash) -> None:
+    from ..formats import bundle, compress
+
     with (
         ThreadPoolExecutor(1) as lane,
         open(safe.reading(item.entry.path), "rb") as source,
@@ -97,9 +126,8 @@ def copy(item: Item, temporary: Path, cache: Cache, progress: Callable[[str], No
             hashed = lane.submit(digest.update, block)
             write(block)
             hashed.result()
-    if digest.hexdigest() != item.sha256:
-        cache.damaged(item.stage, progress)
-        raise DamagedEntry(
-            f"{item.entry.path}: its SHA-256 is not its record's; it is dropped",
-            "run the same command again",
-        )
+
+
+def _damaged(item: Item, cache: Cache, progress: Callable[[str], None], what: str) -> DamagedEntry:
+    cache.damaged(item.stage, progress)
+    return DamagedEntry(f"{item.entry.path}: {what}; it is dropped", "run the same command again")
