@@ -132,7 +132,7 @@ def _was(session: Session, last: made_of.Build, stage: Stage) -> made_of.Stage |
     """What a stage of this task was in the spec's last build, as far as anything here tells."""
     if (known := last.stage(stage.task)) is not None:
         return known
-    for key in _keys(session, stage):
+    for key in _keys(session, stage) if stage.kept else ():
         path = session.cache.root / FOLDERS[stage.kind] / f"{stage.kind}-{key}.json"
         with contextlib.suppress(OSError, ValueError):
             inputs = read_record(path)["inputs"]
@@ -154,6 +154,8 @@ def _keys(session: Session, stage: Stage) -> list[str]:
 
 def _lost(session: Session, stage: Stage, was: made_of.Stage) -> list[Cause]:
     """Why a stage is not there that is what it was."""
+    if not stage.kept:
+        return [Cause(what="gone", lines=("no cache keeps it: it is written for its files",))]
     parts = {"record": session.cache.record(stage), "file": session.cache.file(stage)}
     lacking = [name for name, path in parts.items() if not os.path.lexists(path)]
     if len(lacking) < len(parts):
