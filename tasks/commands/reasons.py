@@ -156,6 +156,8 @@ def _keys(session: Session, stage: Stage) -> list[str]:
 
 def _lost(session: Session, stage: Stage, was: made_of.Stage) -> list[Cause]:
     """Why a stage is not there that is what it was."""
+    if not stage.kept:
+        return [Cause(what="gone", lines=("no cache keeps it: it is written for its files",))]
     parts = {"record": session.cache.record(stage), "file": session.cache.file(stage)}
     lacking = [name for name, path in parts.items() if not os.path.lexists(path)]
     if len(lacking) < len(parts):

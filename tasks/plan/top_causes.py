@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+from ..spec.sizes import shown
 from .cause import Cause, Pair, cause, moved_to
 
 PLAIN = ("size", "rest", "grow", "kind", "mount", "type", "guid", "uuid")
@@ -20,12 +22,18 @@ def _partitions(pair: Pair) -> list[Cause]:
             continue
         differ = [one for one in PLAIN if was[name].get(one) != now[name].get(one)]
         lines += [
-            f"partition {name}: {one} {moved_to(was[name].get(one), now[name].get(one))}"
+            f"partition {name}: {one} {_moved(one, was[name].get(one), now[name].get(one))}"
             for one in differ
         ]
     if not lines and list(was) != list(now):
         lines = ["partitions: another order"]
     return [cause("disk", f"{pair.stage}: {line}") for line in lines]
+
+
+def _moved(field: str, was: Any, now: Any) -> str:
+    if field == "size":
+        was, now = (shown(one) if isinstance(one, int) else one for one in (was, now))
+    return moved_to(was, now)
 
 
 def _named(what: str) -> Callable[[Pair], list[Cause]]:

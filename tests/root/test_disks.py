@@ -1,0 +1,360 @@
+"""Whole disks by way of `build`: what is published, what a change redoes, what other commands say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support.boot_trees import LOADERS
+from support.disk_worlds import BOOTED, FIRMWARE, PLAIN, disk_world
+from support.repository import Repository, Server
+from support.trees import decompress
+from support.world import World, says, stocked
+
+pytestmark = pytest.mark.root
+
+MIB = 1 << 20
+
+FILES = ["a.img", "a.img.bmap", "a.img.gz", "a.img.zst", "a.qcow2", "a.vhd", "a.vmdk"]
+
+
+@dataclass(frozen=True)
+class Server1:
+    """The checkout with the spec BOOTED, and what its first build said of each stage."""
+
+    world: World
+    first: Sequence[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def server_built(
+    tmp_path_factory: pytest.TempPathFactory, closure: list[Path], fast_scratch: dict[str, str]
+) -> Iterator[Server1]:
+    """Built once; whoever changes it leaves its spec as it was."""
+    with disk_world(tmp_path_factory.mktemp("disk"), closure, fast_scratch) as world:
+        world.build()
+        yield Server1(world, world.json()["stages"])
+
+
+@pytest.fixture
+def server(server_built: Server1) -> Iterator[World]:
+    """The same, as BOOTED has it; its cache has all of that, at least."""
+    yield server_built.world
+    server_built.world.write("web.yaml", BOOTED)
+
+
+@pytest.fixture(scope="module")
+def plain_built(
+    tmp_path_factory: pytest.TempPathFactory,
+    site: tuple[Repository, Server],
+    fast_scratch: dict[str, str],
+) -> World:
+    root = tmp_path_factory.mktemp("plain")
+    site[1].faults.clear()
+    world = stocked(root / "checkout", *site, root, fast_scratch, PLAIN)
+    world.build()
+    return world
+
+
+@pytest.fixture
+def plain(plain_built: World) -> Iterator[World]:
+    """The checkout with the spec PLAIN, built: each test writes a spec of its own from it."""
+    yield plain_built
+    plain_built.write("web.yaml", PLAIN)
+    assert plain_built.leftovers() == []
+
+
+def run(*words: str | Path, status: int = 0) -> str:
+    """What a program of others says; it must end with this status."""
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == status, f"{words}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def kinds(stages: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    return [(one["stage"], one["name"], one["result"]) for one in stages]
+
+
+def partitions(raw: Path) -> dict[str, dict[str, Any]]:
+    """What sfdisk(8) reads of a table, by name, or number where there is none."""
+    table: dict[str, Any] = json.loads(run("sfdisk", "--json", raw))["partitiontable"]
+    return {one.get("name", str(number)): one for number, one in enumerate(table["partitions"], 1)}
+
+
+def cut(raw: Path, one: dict[str, Any], to: Path, sector: int = 512) -> Path:
+    """A partition's bytes as a file of its own."""
+    with raw.open("rb") as file, to.open("wb") as target:
+        file.seek(one["start"] * sector)
+        left = one["size"] * sector
+        while left and (block := file.read(min(left, MIB))):
+            target.seek(len(block), 1) if not any(block) else target.write(block)
+            left -= len(block)
+        target.truncate(one["size"] * sector)
+    return to
+
+
+# ---------------------------------------------------------------- what is made
+
+
+def test_all_stages_of_a_disk_are_told(server_built: Server1) -> None:
+    tree = [("base", "base"), ("layer", "packages"), ("layer", "loader"), ("layer", "app"),
+            ("layer", "settings")]  # fmt: skip
+    above = [("filesystem", "/"), ("image", "/"), ("esp", "server"), ("bios", "server"),
+             ("disk", "server"), *(("file", name) for name in FILES)]  # fmt: skip
+    assert kinds(server_built.first) == [(*one, "built") for one in (*tree, *above)]
+    logs = {path.name for path in (server_built.world.root / "out/web/log").glob("*.log")}
+    assert {"filesystem-root.log", "esp-server.log", "disk-server.log", "file-a.img.log"} <= logs
+
+
+def test_each_file_is_the_same_disk(server_built: Server1, tmp_path: Path) -> None:
+    out = server_built.world.root / "out/web"
+    raw = out / "a.img"
+    assert raw.stat().st_size == 160 * MIB
+    whole = sha256(raw)
+    for name in ("a.img.gz", "a.img.zst"):
+        decompress(out / name, tmp_path / name)
+        assert sha256(tmp_path / name) == whole, name
+    for name, kind in (("a.qcow2", "qcow2"), ("a.vmdk", "vmdk")):
+        run("qemu-img", "check", "-f", kind, out / name)
+        run("qemu-img", "convert", "-f", kind, "-O", "raw", out / name, tmp_path / name)
+        assert sha256(tmp_path / name) == whole, name
+    vhd = out / "a.vhd"
+    with vhd.open("rb") as file:
+        assert hashlib.sha256(file.read(160 * MIB)).hexdigest() == whole
+        footer = file.read()
+    assert (len(footer), footer[:8]) == (512, b"conectix")
+    lines = (out / "SHA256SUMS").read_text().splitlines()
+    sums = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    assert sums["a.img"] == whole
+    assert {*FILES, "web.img.gz", "web.yaml", "packages.txt"} == {*sums}
+    assert all(sha256(out / name) == digest for name, digest in sums.items())
+
+
+def test_others_find_nothing_wrong_with_the_disk(server_built: Server1, tmp_path: Path) -> None:
+    out = server_built.world.root / "out/web"
+    raw = out / "a.img"
+    assert "No problems found" in run("sgdisk", "-v", raw)
+    run("sfdisk", "-V", raw)
+    parts = partitions(raw)
+    assert [*parts] == ["bios", "esp", "swap", "firmware", "data", "root"]
+    assert parts["esp"]["size"] * 512 == 34 * MIB
+    assert all(one["start"] * 512 % MIB == 0 for one in parts.values())
+    root = cut(raw, parts["root"], tmp_path / "root")
+    run("e2fsck", "-fn", root)
+    esp = cut(raw, parts["esp"], tmp_path / "esp")
+    run("fsck.vfat", "-n", esp)
+    config = run("mtype", "-i", esp, "::EFI/debian/grub.cfg")
+    fields = dict(line.split("=", 1) for line in
+                  run("blkid", "-p", "-o", "export", root).splitlines() if "=" in line)  # fmt: skip
+    assert f"search.fs_uuid {fields['UUID']} root" in config
+    fstab = run("debugfs", "-R", "cat /etc/fstab", root)
+    assert fields["UUID"] in fstab
+    says(fstab, "/boot/efi", "swap")
+    menu = run("debugfs", "-R", "cat /boot/grub/grub.cfg", root)
+    says(menu, f"root=UUID={fields['UUID']}", "quiet")
+    swap = cut(raw, parts["swap"], tmp_path / "swap")
+    assert "swap" in run("blkid", "-p", "-o", "value", "-s", "TYPE", swap)
+    firmware = cut(raw, parts["firmware"], tmp_path / "firmware").read_bytes()
+    assert firmware[: len(FIRMWARE)] == FIRMWARE
+    assert not any(firmware[len(FIRMWARE) :])
+    assert not any(cut(raw, parts["data"], tmp_path / "data").read_bytes())
+    core = cut(raw, parts["bios"], tmp_path / "core").read_bytes()
+    assert core.startswith(b"core")
+    assert fields["UUID"].encode() in core
+    assert raw.read_bytes()[:4] == b"boot"
+
+
+def test_an_image_is_the_filesystem_of_the_disk(server_built: Server1, tmp_path: Path) -> None:
+    """Made once: for the partition, and packed for `images`."""
+    out = server_built.world.root / "out/web"
+    decompress(out / "web.img.gz", tmp_path / "image")
+    image = (tmp_path / "image").read_bytes()
+    root = cut(out / "a.img", partitions(out / "a.img")["root"], tmp_path / "root").read_bytes()
+    assert root[: len(image)] == image
+    assert not any(root[len(image) :])
+    assert len(root) > len(image)
+
+
+def test_the_block_map_is_of_the_disk(server_built: Server1) -> None:
+    out = server_built.world.root / "out/web"
+    text = (out / "a.img.bmap").read_text()
+    assert f"<ImageSize> {160 * MIB} </ImageSize>" in text
+    mapped = int(text.partition("<MappedBlocksCount>")[2].partition("<")[0])
+    # Zeros of a partition are mapped, too: a device may hold something else there.
+    assert 80 * MIB < mapped * 4096 < 100 * MIB
+
+
+def test_metadata_has_the_disk(server_built: Server1) -> None:
+    world = server_built.world
+    told = yaml.safe_load((world.root / "out/web/web.yaml").read_text())
+    (disk,) = told["disks"]
+    assert (disk["name"], disk["table"], disk["loader"]) == ("server", "gpt", "grub")
+    assert [one["name"] for one in disk["files"]] == [name for name in FILES if "bmap" not in name]
+    for one in disk["files"]:
+        path = world.root / "out/web" / one["name"]
+        assert (one["size"], one["sha256"]) == (path.stat().st_size, sha256(path))
+    assert disk["key"] == told["keys"]["disk:server"]
+    assert {"mke2fs", "mkfs.vfat", "mcopy", "qemu-img", "isal", "zstd"} <= {*told["tools"]}
+
+
+# ---------------------------------------------------------------- what other commands say
+
+
+def test_what_is_there_is_not_made_again(server: World) -> None:
+    """A disk is in no cache: nothing asks for it as long as its files are there."""
+    assert server.doit("why", "spec=web").code == 0
+    found = server.build()
+    assert found.pop("server") in ("hit", "skipped")
+    assert {*found.values()} == {"hit"}
+    assert ("disk", "server", "skipped") in kinds(server.json()["stages"])
+    assert server.json()["published"] is False
+    assert ", 0 bad" in server.doit("verify").out
+
+
+def test_commands_know_the_stages_above_the_tree(server: World) -> None:
+    says(server.doit("list", "--all", "spec=web").out, "bios:server", "disk:server", "esp:server",
+         "file:a.qcow2", "filesystem:/")  # fmt: skip
+    keys = {one["stage"]: one["key"] for one in server.json()["stages"]}
+    told = server.doit("keys", "spec=web").out
+    assert all(key in told for key in keys.values())
+    # A disk is never up to date: doit's own status of that.
+    info = server.doit("info", "disk:server", "spec=web", check=False).out
+    says(info, "disk:server", "filesystem:/", "esp:server", "bios:server")
+    drawn = server.doit("graph", "spec=web").out
+    says(drawn, "filesystem /", "esp server", "disk server", "file a.qcow2")
+    for form in ("dot", "mermaid", "svg"):
+        says(server.doit("graph", "spec=web", f"format={form}").out, "disk server")
+    says(server.doit("sizes", "spec=web").out, "web:", "layer loader")
+    server.doit("report", "spec=web")
+    page = (server.root / "report/web.html").read_text()
+    assert all(name in page for name in ("a.qcow2", "a.img.gz", "esp", "filesystem"))
+    says(server.doit("check", "spec=web").out, "right")
+    says(server.doit("show", "spec=web").out, "disks:", "a.vmdk:")
+    says(server.doit("sbom", "spec=web").out, "shim-signed")
+
+
+def test_one_task_alone(server: World) -> None:
+    server.doit("file:a.qcow2", "spec=web")
+    server.doit("esp", "spec=web")
+    assert server.leftovers() == []
+
+
+# ---------------------------------------------------------------- what a change redoes
+
+
+def asked(world: World) -> dict[str, list[str]]:
+    """The causes of each stage that `why` says would be made, by its task."""
+    done = world.doit("why", "spec=web", "format=json", "lock=latest", check=False)
+    assert "ERROR" not in done.text, done.text
+    told: dict[str, Any] = json.loads(done.out)
+    assert done.code == (2 if told["redone"] else 0), done.text
+    return {f"{one['stage']} {one['name']}": [cause["text"] for cause in one["causes"]]
+            for one in told["stages"] if one["state"] == "built"}  # fmt: skip
+
+
+def redone(world: World) -> dict[str, list[str]]:
+    """The stages that a build made, with the causes that `why` gave before; both are the same."""
+    told = asked(world)
+    world.build()
+    made = [f"{stage} {name}" for stage, name, result in kinds(world.json()["stages"])
+            if result == "built"]  # fmt: skip
+    assert sorted(made) == sorted(told), told
+    return told
+
+
+def drop(world: World, name: str) -> None:
+    """Take a stage's entry from the cache."""
+    (key,) = (one["key"] for one in world.json()["stages"] if one["name"] == name)
+    found = [*world.root.glob(f"cache/images/*-{key}.*")]
+    assert len(found) == 2
+    for path in found:
+        path.unlink()
+
+
+SHIM = {
+    "shim-signed": {f"/{name}": f"{name} 2" * 100 for name in LOADERS[:-1]},
+}
+
+LAYERS = ["layer loader", "layer app"]
+
+FEW = "".join(line for line in BOOTED.splitlines(keepends=True)
+              if not any(name in line for name in ("a.img.gz", "a.img.zst", "a.vhd", "a.vmdk")))  # fmt: skip
+
+
+def test_a_file_that_is_gone_is_made_again_of_the_parts(server: World) -> None:
+    server.write("web.yaml", FEW)
+    server.build()
+    before = server.json()["files"]
+    drop(server, "a.qcow2")
+    found = redone(server)
+    assert found == {
+        "disk server": ["no cache keeps it: it is written for its files"],
+        "file a.qcow2": ["not in the cache any more"],
+    }
+    assert server.json()["files"] == before
+
+
+FILE_NAMES = ("a.img", "a.img.bmap", "a.qcow2")
+
+DISK = {"disk server", *(f"file {name}" for name in FILE_NAMES)}
+
+TOP = {"layer settings", "filesystem /", "image /", *DISK}
+
+
+def causes_of(found: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Those that are not only that what it stands on changed."""
+    own = {task: [one for one in causes if not one.startswith("what it stands on")]
+           for task, causes in found.items()}  # fmt: skip
+    return {task: causes for task, causes in own.items() if causes}
+
+
+def test_what_a_change_of_the_spec_redoes(server: World) -> None:
+    server.write("web.yaml", FEW)
+    server.build()
+    for old, new, expected, causes in (
+        ("a.qcow2: {format: qcow2}", "a.qcow2: {format: qcow2, container: gzip}", {"file a.qcow2", "disk server"},
+         {"file a.qcow2": ["file: container raw → gzip"],
+          "disk server": ["no cache keeps it: it is written for its files"]}),
+        ("size: 160M", "size: 168M", DISK, {"disk server": ["disk: size 160M → 168M"]}),
+        ("size: 34M", "size: 36M", {"esp server", *DISK},
+         {"esp server": ["esp: size 34M → 36M"],
+          "disk server": ["disk: partition esp: size 34M → 36M"]}),
+        ("cmdline: quiet", "cmdline: splash", TOP,
+         {"layer settings": ["settings: /boot/grub/grub.cfg is another",
+                             "settings: /etc/default/grub.d/strata.cfg is another"]}),
+    ):  # fmt: skip
+        server.edit(old, new)
+        found = redone(server)
+        assert {*found} == expected, new
+        assert causes_of(found) == causes
+        server.write("web.yaml", FEW)
+        assert {*server.build().values()} <= {"hit", "skipped"}, "the old ones are still there"
+
+
+def test_what_a_new_version_of_a_package_redoes(server: World) -> None:
+    """Last of all: the repository has them from then on."""
+    server.write("web.yaml", FEW)
+    server.build()
+    for name, expected in (
+        ("alpha", {"layer app", *TOP}),
+        ("shim-signed", {"layer loader", "layer app", "esp server", *TOP}),
+    ):
+        server.add(server.deb(name, "2", files={f"/usr/share/{name}": "2", **SHIM.get(name, {})}))
+        found = redone(server)
+        assert {*found} == expected, name
+        assert causes_of(found) == {
+            next(one for one in LAYERS if one in expected): [f"packages: {name} 1 → 2 (from main)"]
+        }
