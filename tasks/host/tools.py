@@ -46,6 +46,8 @@ TEST_TOOLS: dict[str, str] = {
     "gcc": "gcc", "gencat": "libc6-dev",
     # What shared caches are kept in.
     "nginx": "nginx", "docker-registry": "docker-registry",
+    # No command stands for it: UEFI of machines that boot disks.
+    "/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf",
     # What looks at disks and exports.
     "skopeo": "skopeo", "umoci": "umoci", "sgdisk": "gdisk", "sfdisk": "fdisk",
     "fsck.vfat": "dosfstools",
@@ -56,8 +58,6 @@ TEST_TOOLS: dict[str, str] = {
 # What `doit test all=1` needs beside those: nobody waits for its installation by day.
 NIGHTLY_TOOLS: dict[str, str] = {
     "chromium": "chromium",
-    # No command stands for it.
-    "/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf",
 }
 
 # What the rivals of `doit bench` need beside those.

@@ -10,6 +10,7 @@ from ..errors import BuildError
 from ..host import safe
 from .model import project_of
 from .rules import places
+from .words import short
 
 
 def file_size(path: Path, spec: Path, name: str, where: str) -> int:
@@ -22,11 +23,14 @@ def file_size(path: Path, spec: Path, name: str, where: str) -> int:
         descriptor = safe.inside(path, project_of(spec, name))
     except OSError as error:
         if error.errno == errno.EISDIR:
-            raise BuildError(f"{where}: {path} is no file", "name a file in it") from error
+            raise BuildError(
+                f"{where}: {short(str(path))} is no file", "name a file in it"
+            ) from error
         # The errors of `safe` say themselves what is not as it should be.
         outside = error.errno == safe.NOT_REGULAR
         hint = "copy it into the project" if outside else places(path, spec)
-        raise BuildError(f"{where}: {path} cannot be read: {error.strerror}", hint) from error
+        told = f"{where}: {short(str(path))} cannot be read: {short(str(error.strerror))}"
+        raise BuildError(told, short(hint)) from error
     try:
         size = os.fstat(descriptor).st_size
     finally:

@@ -48,7 +48,8 @@ def test_a_disk_boots_its_very_file_and_what_it_writes_is_lost(tmp_path: Path) -
     (tmp_path / "scratch/trees").mkdir(parents=True)
     by_shell = Program(by_shell=True, interpreter="/bin/sh")
     job = Job(
-        stage=TEST, spec="specs/web.yaml", arch="amd64", disk=Disk(name="web", size=None), file=FILE,
+        stage=TEST, spec="specs/web.yaml", arch="amd64", made_of=(FILE,),
+        disk=Disk(name="web", size=None), file=FILE,
         format="raw", container="raw", firmware="uefi",
         tests=tuple(BootTest(script=Path(name), disk="web", firmware=("uefi",), memory=256 << 20)
                     for name in ("0.sh", "1.sh")),

@@ -68,6 +68,28 @@ FULL |= {"include": ["part.yaml"], "vars": {"v": "x"}, "variants": {"staging": {
 FULL["images"]["/"]["max_size"] = "2G"
 
 FULL["base"]["debconf"] = ["a a/b string c"]
+FULL["disks"] = {"server": {
+    "size": "8G", "slack": "0", "table": "gpt", "firmware": ["uefi", "bios"], "loader": "grub",
+    "cmdline": "quiet", "sector": 512, "verity": False,
+    "partitions": [
+        {"name": "esp", "size": "64M", "mount": "/boot/efi"},
+        {"name": "fw", "source": "files/part.img", "type": "linux"},
+        {"name": "srv", "mount": "/srv", "size": "1G", "format": "ext4", "label": "s",
+         "uuid": "0b5de6c8-0000-4000-8000-000000000001", "options": "-m 1"},
+        {"name": "boot", "mount": "/boot", "size": "1G"},
+        {"name": "root", "mount": "/", "size": "rest", "grow": True},
+    ],
+    "files": {"a.qcow2": {"format": "qcow2"}, "a.img.gz": {
+        "format": "raw", "container": "gzip", "level": "best", "bmap": True}},
+}}  # fmt: skip
+FULL["exports"] = {
+    "oci": {"format": "oci", "container": "gzip", "level": "fast", "config": {
+        "user": "root", "cmd": ["sh"], "entrypoint": ["sh"], "env": {"A": "1"}, "labels": {"a": "b"},
+        "workdir": "/srv", "ports": ["80/tcp"]}},
+    "nb": {"format": "netboot", "cmdline": "quiet"},
+}  # fmt: skip
+FULL["tests"] = [{"script": "tests/up.sh", "disk": "server", "firmware": ["uefi"], "timeout": 60,
+                  "memory": "1G"}]  # fmt: skip
 FULL["docs"] = False
 
 MACHINE = {"groups", "users", "overlays", "units", "services", "scripts", "env", "remove",
@@ -76,6 +98,10 @@ MACHINE = {"groups", "users", "overlays", "units", "services", "scripts", "env",
 
 
 LEAVES = [*leaves(FULL), ("hashed_root_password",), ("debconf_file",)]
+
+
+NAMES = {"server", "a.qcow2", "a.img.gz", "oci", "nb"}
+"""The user's own in FULL, beside paths."""
 
 
 def properties(schema: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -94,7 +120,8 @@ def properties(schema: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, .
 
 def test_the_full_spec_has_every_field_of_the_schema() -> None:
     seen = {
-        tuple("*" if isinstance(step, int) or str(step).startswith("/") else step for step in path[:end])
+        tuple("*" if isinstance(step, int) or str(step).startswith("/") or step in NAMES else step
+              for step in path[:end])
         for path in LEAVES for end in range(1, len(path) + 1)
     }  # fmt: skip
     missing = {path for path in properties(json.loads(SCHEMA.read_text())) if path not in seen}
@@ -111,6 +138,9 @@ def loaded(folder: Path, document: Any) -> Spec | str:
     path.write_text(json.dumps(document))
     if not part.exists():
         part.write_text("{}")
+        for name in ("tests/up.sh", "files/part.img"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text("#!/bin/sh\n")
     try:
         return load_spec(path, schema=SCHEMA)
     except BuildError as error:
@@ -119,13 +149,15 @@ def loaded(folder: Path, document: Any) -> Spec | str:
 
 FREE = {"uri", "keyring", "debconf", "files", "KEY", "script", "root_password", "http", "https", "meta",
         "source", "content", "template", "debs", "debconf_file", "options", "hashed_root_password",
-        "label", "pins", "include", "vars", "variants"}  # fmt: skip
+        "label", "pins", "include", "vars", "variants", "cmd", "entrypoint", "A", "a", "workdir",
+        "cmdline"}  # fmt: skip
 """Fields that are paths, addresses or text: the rest becomes names, and words of commands."""
 
 
 def around(path: Path_) -> dict[str, Any]:
     """The least of FULL that has this field: each of some thousand values is in a spec of its own."""
     names = {"repos", "images", "packages", path[0]}
+    names |= {"disks"} if path[0] == "tests" else set()
     return copy.deepcopy({name: FULL[name] for name in FULL if name in names})
 
 
