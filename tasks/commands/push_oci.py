@@ -18,7 +18,7 @@ from ..host.tools import tool
 from ..session.session import Session
 from ..spec.disks import Export
 from ..spec.model import Spec
-from ..spec.words import printable
+from ..spec.words import printable, short
 
 HOST = r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[0-9A-Fa-f:]{2,39}\])(?::[0-9]{1,5})?"
 
@@ -65,21 +65,21 @@ class Place(NamedTuple):
 
 
 CAUSES = (
-    (r"unauthorized|authentication required|status:? 401", "it wants a login, or another one",
+    (r"unauthorized|authentication required|status ?code: 401", "it wants a login, or another one",
      "skopeo login {host}; REGISTRY_AUTH_FILE names the file of a login that is kept elsewhere"),
-    (r"denied|forbidden|status:? 403", "this login may not write {name}",
+    (r"denied|forbidden|status ?code: 403", "this login may not write {name}",
      "skopeo login {host} as somebody who may; with some registries the project is made first"),
     (r"no such host|server misbehaving|name resolution", "no such host is known",
      "look at the name in to=, and at this machine's DNS"),
     (r"connection refused", "nobody listens there",
      "is the registry up, and the port in to= its own?"),
-    (r"HTTP response to HTTPS client", "it speaks HTTP, not HTTPS",
+    (r"HTTP response to HTTPS client|does not look like a TLS", "it speaks HTTP, not HTTPS",
      "give it a certificate: without TLS a registry is only spoken to on this machine"),
     (r"x509:|certificate", "its certificate is not believed here",
      "put its CA into /etc/containers/certs.d/{host}/ca.crt"),
     (r"i/o timeout|deadline exceeded|no route to host|network is unreachable",
      "it does not answer", "is the network up, and is a proxy needed (https_proxy)?"),
-    (r"manifest invalid|unsupported manifest|unknown blob media type|status:? 415",
+    (r"manifest invalid|unsupported manifest|unknown blob media type|status ?code: 415",
      "it does not take OCI images", "container: gzip of the export is what most registries take"),
     (r"policy\.json", "skopeo has no policy of its own",
      "apt-get install golang-github-containers-common"),
@@ -108,12 +108,18 @@ def push_oci(session: Session) -> None:
             env=environment(),
             cwd=folder,
             what=f"pushing to {to}",
+            telling=_going,
         )
     except CommandFailed as error:
         raise explained(error, to, session.name) from error
     session.screen.moving("")
     session.screen.note(f"{export.name}: pushed to {to}")
     session.screen.line(f"{to.host}/{to.name}@{digest}")
+
+
+def _going(line: str) -> bool:
+    """Whether a line of skopeo's says how far it is, and nothing of what is wrong."""
+    return line.startswith(("Getting image", "Copying ", "Writing ", "Storing "))
 
 
 def place(text: str) -> Place:
@@ -192,4 +198,8 @@ def explained(error: CommandFailed, to: Place, spec: str) -> BuildError:
         if re.search(pattern, error.output, re.IGNORECASE):
             words = {"host": to.host, "name": to.name, "spec": spec}
             return BuildError(f"{to}: {what.format(**words)}", hint.format(**words))
-    return error
+    said = re.findall(r'level=fatal msg="((?:[^"\\]|\\.)*)"', error.output)
+    if not said:
+        return error
+    plain = re.sub(r"\\(.)", lambda one: " " if one[1] == "n" else one[1], said[-1]).strip()
+    return BuildError(f"{to}: skopeo cannot push: {short(plain)}")

@@ -56,9 +56,7 @@ TEST_TOOLS: dict[str, str] = {
 
 
 # What `doit test all=1` needs beside those: nobody waits for its installation by day.
-NIGHTLY_TOOLS: dict[str, str] = {
-    "chromium": "chromium",
-}
+NIGHTLY_TOOLS: dict[str, str] = {"chromium": "chromium", "podman": "podman"}
 
 # What the rivals of `doit bench` need beside those.
 BENCH_TOOLS: dict[str, str] = {"pigz": "pigz", "mkosi": "mkosi"}
