@@ -143,7 +143,7 @@ def prune(session: Session) -> None:
             session.screen.line("pruned 0 entries, 0.0 MB")
             return
         for plan in _plans(session):
-            for stage in plan.stages:
+            for stage in (one for one in plan.stages if one.kept):
                 needed |= {session.cache.file(stage), session.cache.record(stage)}
             records = [*plan.lock.base, *(r for layer in plan.lock.layers for r in layer.records)]
             needed |= {session.cache.deb(record.sha256) for record in records}

@@ -29,7 +29,7 @@ def push(session: Session) -> None:
     plan = session.plan
     sent = debs = 0
     with session.cache.used(session.screen.progress):
-        for stage in plan.stages:
+        for stage in (one for one in plan.stages if one.kept):
             if session.cache.intact(stage) is None:
                 here = session.cache.record(stage).exists()  # and counts for nothing in this run
                 if here:
@@ -54,10 +54,11 @@ def pull(session: Session) -> None:
     shared = _shared(session)
     shared.taking()
     plan = session.plan
-    lacking = [stage for stage in plan.stages if session.cache.intact(stage) is None]
+    kept = [stage for stage in plan.stages if stage.kept]
+    lacking = [stage for stage in kept if session.cache.intact(stage) is None]
     if lacking:
         session.exchange.have(lacking[0], lacking)
-    for stage in plan.stages:
+    for stage in kept:
         if stage.task not in session.results:
             here = session.cache.get(stage) is not None
             _say(session, stage, "hit" if here else "not there")

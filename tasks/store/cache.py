@@ -120,6 +120,8 @@ class Cache:
 
         The record must hold the very inputs of the stage: equal keys alone are not believed.
         """
+        if not stage.kept:
+            return None
         try:
             record = read_record(self.record(stage))
             path = self.file(stage)

@@ -50,7 +50,7 @@ disks:
     size: 64M
     loader: none
     partitions:
-      - {name: boot, mount: /boot, size: 4M}
+      - {name: boot, mount: /boot, size: 8M}
       - {name: root, mount: /, size: rest}
     files:
       a.qcow2: {format: qcow2}
