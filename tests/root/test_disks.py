@@ -478,14 +478,12 @@ def test_another_content_of_a_source_redoes_the_disk(plain: World) -> None:
 # ---------------------------------------------------------------- what is refused
 
 
-def test_a_file_below_the_esp_is_refused(plain: World) -> None:
+def test_a_file_below_the_esp_is_refused(server: World) -> None:
     """The loader alone is there: what the tree has would be hidden once it is mounted."""
-    plain.write("scripts/efi.sh", "#!/bin/sh\nmkdir -p /boot/efi\necho x > /boot/efi/mine\n", 0o755)
-    rows = "[{name: esp, size: 34M, mount: /boot/efi}, {name: root, mount: /, size: rest}]"
-    head = PLAIN.partition("disks:")[0] + "layers:\n  - {name: efi, script: scripts/efi.sh}\n"
-    disk = part("{c.img: {format: raw}}", rows, firmware="[uefi]")
-    plain.write("web.yaml", f"{head}disks:\n  server:\n{disk}")
-    plain.refused("/boot/efi", "mine")
+    script = "#!/bin/sh\nset -e\nmkdir -p /boot/efi/EFI\necho x > /boot/efi/EFI/mine\n"
+    server.write("scripts/efi.sh", script, 0o755)
+    server.edit("packages: [alpha]}", "packages: [alpha], script: scripts/efi.sh}")
+    server.refused("ERROR: ", "the tree has /boot/efi/EFI", "loader alone")
 
 
 @pytest.mark.parametrize(
