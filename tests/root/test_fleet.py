@@ -294,6 +294,38 @@ def test_a_fleet_that_is_interrupted_leaves_nothing_behind(tiny: World) -> None:
     assert tiny.leftovers() == []
 
 
+DISK = """\
+disks:
+  {name}:
+    size: 32M
+    loader: none
+    partitions:
+      - {{name: root, mount: /, size: rest}}
+    files:
+      {name}.raw: {{format: raw, bmap: true}}
+      {name}.qcow2: {{format: qcow2}}
+"""
+
+
+@pytest.mark.nightly
+def test_a_fleet_makes_disks_once_and_the_same(tiny: World, tmp_path: Path) -> None:
+    """Whoever makes a file writes the disk of its parts; no stage is made twice."""
+    spec = SMALL.partition("images:")[0] + DISK
+    names = many(tiny, 2, spec, SMALL_BASES[:1])
+    said = tiny.doit("fleet", "spec=all", "workers=2")
+    # A base, and of each spec the filesystem, with its own UUID, and three files.
+    once(told(tiny), 1 + 2 * 4)
+    assert "disk" not in {one["entry"].partition("-")[0] for one in told(tiny)}, said.text
+    alone = tiny.clone(tmp_path / "alone")
+    alone.doit("build", f"spec={','.join(names)}", "lock=frozen")
+    for name in names:
+        files = tiny.json(name)["files"]
+        assert {f"{name}.raw", f"{name}.raw.bmap", f"{name}.qcow2"} <= {*files}
+        assert files == alone.json(name)["files"]
+    assert tiny.leftovers() == []
+    says(tiny.doit("fleet", "spec=all").text, "2 specs, 11 stages: 0 to be made")
+
+
 def _group(pid: int) -> list[str]:
     """What still runs of a process group, without what nobody has waited for."""
     listed = ["ps", "-o", "stat=,args=", "-g", str(pid)]

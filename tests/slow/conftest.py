@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.disk_worlds import PLAIN
 from support.repository import Repository, Server, make_deb
 from support.traces import SMALL
 from support.world import World, stocked
@@ -37,6 +38,26 @@ def small(
     server.clear()
     yield world
     server.faults.clear()
+
+
+@pytest.fixture(scope="session")
+def plain_kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the first user of `plain_disk` made."""
+    return tmp_path_factory.mktemp("plain-built")
+
+
+@pytest.fixture
+def plain_disk(small: World, plain_kept: Path) -> World:
+    """The spec PLAIN, whose disk nothing boots, built; in files of its own."""
+    small.write("web.yaml", PLAIN)
+    names = ["cache", "out", ".doit", "specs/web.lock"]
+    if (plain_kept / "cache").exists():
+        subprocess.run(["cp", "-a", f"{plain_kept}/.", small.root], check=True)
+    else:
+        small.build()
+        subprocess.run(["cp", "-a", "--parents", *names, plain_kept], cwd=small.root, check=True)
+    small.server.clear()
+    return small
 
 
 @pytest.fixture(scope="session")

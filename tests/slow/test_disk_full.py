@@ -321,6 +321,64 @@ def test_image_does_not_fit_into_cache(
         recovers(locked, wanted, KEEP)
 
 
+# ---------------------------------------------------------------- disks
+
+DISK = """\
+disks:
+  server:
+    size: 64M
+    loader: none
+    partitions:
+      - {name: root, mount: /, size: rest}
+    files:
+      a.qcow2: {format: qcow2}
+"""
+
+
+@pytest.fixture
+def with_disk(bulky: World) -> World:
+    """The bulky spec with a disk in place of its image, locked, and its tree built."""
+    text = (bulky.root / "specs/web.yaml").read_text()
+    bulky.write("web.yaml", text.partition("images:")[0] + DISK)
+    bulky.doit("lock", "spec=web")
+    bulky.doit("layer", "spec=web")
+    return bulky
+
+
+@pytest.mark.parametrize(
+    ("place", "room", "drops", "said"),
+    [
+        ("cache", 3 * MIB, (), "filesystem:/: failed"),
+        pytest.param("scratch", 2 * MIB, (), "failed", marks=pytest.mark.nightly),
+        pytest.param(
+            "cache", 3 * MIB, ("file",), "file:a.qcow2: failed", marks=pytest.mark.nightly
+        ),
+        ("scratch", 2 * MIB, ("file",), "disk:server: failed"),
+        ("out", 2 * MIB, ("out",), "build: failed"),
+    ],
+)
+def test_a_disk_that_finds_no_room(
+    with_disk: World, tmp_path: Path, place: str, room: int, drops: tuple[str, ...], said: str
+) -> None:
+    """Its parts, itself, its file, what is published: nothing is left, and then it is the same."""
+    world = with_disk
+    world.doit("build", "spec=web", KEEP)
+    wanted = world.json()["files"]
+    kinds = drops or ("filesystem", "file")
+    for path in (one for kind in kinds for one in world.root.glob(f"cache/images/{kind}-*")):
+        path.unlink()
+    folder = {"cache": world.root / "cache", "out": world.root / "out",
+              "scratch": tmp_path / "scratch"}[place]  # fmt: skip
+    if place == "out":
+        forget(world, "out")
+    with small(folder, 48 * MIB):
+        with filled(folder, room):
+            fails(world, folder, place, said, words=[KEEP])
+        world.doit("build", "spec=web", KEEP)
+        assert world.json()["files"] == wanted
+        assert world.leftovers() == []
+
+
 # ---------------------------------------------------------------- out, .doit
 
 

@@ -337,6 +337,34 @@ def test_killed_while_packages_are_configured(built: World) -> None:
 # ---------------------------------------------------------------- in particular
 
 
+MOMENTS = [
+    "disk server: copying root",
+    "file a.qcow2: converting",
+    *(pytest.param(one, marks=pytest.mark.nightly) for one in (
+        "filesystem /: filling", "filesystem /boot: shrinking", "disk server: copying boot",
+        "file a.img.xz: packing", "file a.qcow2: packing", "publish: copying a.qcow2")),
+]  # fmt: skip
+"""What a build of a disk says that it does."""
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_while_a_disk_is_made(plain_disk: World, moment: str) -> None:
+    """By each signal, from the tree on; the disk in scratch is nobody's after it."""
+    world = plain_disk
+    before = world.json()["files"]
+    # By night each signal, by day the one that nothing handles.
+    for number in SIGNALS if NIGHTLY else SIGNALS[:1]:
+        _drop(world, *IMAGES)
+        run = Run(world, "build", "spec=web")
+        run.wait_for(moment)
+        check(world, run.kill(number), number, dirty=number != signal.SIGKILL)
+        world.doit("build", "spec=web")
+        assert world.json()["files"] == before
+        assert leftovers(world) == []
+        assert list(scratch(world).glob("build-*")) == []
+        assert distrusted(world) == []
+
+
 def test_a_second_signal_does_not_cut_the_clean_up_short(small: World) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         run = Run(small, "build", "spec=web")

@@ -9,12 +9,13 @@ import re
 import shutil
 import struct
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from support.disk_worlds import BOOTED, disk_world
 from support.tally import TALLY
 from support.traces import distrusted, leftovers
 from support.world import World, says
@@ -187,6 +188,60 @@ def test_a_build_finds_what_rotted_and_makes_it_again(small_built: World) -> Non
         assert ", 0 bad" in small_built.doit("verify").out
         assert set(small_built.build().values()) == {"hit"}
     assert seen == {*harms}
+
+
+def parts_rot(world: World, kinds: Sequence[str], harms: Sequence[str]) -> None:
+    """What disks are written of, and a file of one: found by `verify`, by builds, and made again."""
+    before = world.json()["files"]
+    entry = {one["stage"]: f"{one['stage']}-{one['key']}" for one in world.json()["stages"]}
+
+    def found(kind: str) -> Path:
+        names = world.root.glob(f"cache/images/{entry[kind]}.*")
+        (path,) = (one for one in names if one.suffix != ".json")
+        return path
+
+    for harm in harms:
+        victims = [found(kind) for kind in kinds]
+        for victim in victims:
+            HARMS[harm](victim)
+        TALLY["rot"] += len(victims)
+        build = world.doit("verify", check=False)
+        assert (build.code, build.text.count("; dropped")) == (1, len(victims)), build.text
+        assert [path for path in victims if os.path.lexists(path)] == [], harm
+        world.build()
+        assert world.json()["files"] == before, harm
+    # A build that writes the disk meets them without `verify`, one that publishes meets the file.
+    for kind in kinds:
+        if kind != "file":
+            for path in (found("file"), found("file").with_suffix(".json")):
+                path.unlink()
+        else:
+            shutil.rmtree(world.root / "out")
+        flip(found(kind), 0.5)
+        TALLY["rot"] += 1
+        first = world.doit("build", "spec=web", check=False)
+        assert "Traceback" not in first.text, kind
+        world.build()
+        assert world.json()["files"] == before, kind
+        assert leftovers(world) == []
+    assert ", 0 bad" in world.doit("verify").out
+    assert distrusted(world) == []
+
+
+def test_parts_of_a_disk_that_rotted_are_made_again(plain_disk: World) -> None:
+    parts_rot(plain_disk, ("filesystem", "file"), [*HARMS] if NIGHTLY else ["middle"])
+
+
+@pytest.mark.nightly
+def test_parts_of_a_disk_that_boots(
+    tmp_path: Path, closure: list[Path], fast_scratch: dict[str, str]
+) -> None:
+    with disk_world(tmp_path, closure, fast_scratch) as world:
+        few = [line for line in BOOTED.splitlines(keepends=True)
+               if not any(name in line for name in ("a.img:", "a.img.zst", "a.vhd", "a.vmdk"))]  # fmt: skip
+        world.write("web.yaml", "".join(few))
+        world.build()
+        parts_rot(world, ("filesystem", "esp", "bios", "file"), ["first byte", "truncated"])
 
 
 def test_a_folder_in_a_published_files_place_is_left_alone(small_built: World) -> None:

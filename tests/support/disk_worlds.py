@@ -50,7 +50,7 @@ disks:
     size: 64M
     loader: none
     partitions:
-      - {name: boot, mount: /boot, size: 4M}
+      - {name: boot, mount: /boot, size: 8M}
       - {name: root, mount: /, size: rest}
     files:
       a.qcow2: {format: qcow2}
@@ -76,7 +76,7 @@ def boot_debs(folder: Path) -> list[Path]:
         return {f"/{name}": name * 100 for name in names}
 
     boot = b"boot" * 127 + b"xx\x55\xaa"
-    core = {"/usr/lib/grub/i386-pc/boot.img": boot,
+    core: dict[str, str | bytes] = {"/usr/lib/grub/i386-pc/boot.img": boot,
             "/usr/lib/grub/i386-pc/kernel.img": b"core" * 8000,
             "/usr/bin/grub-mkimage": MKIMAGE}  # fmt: skip
     return [

@@ -37,13 +37,14 @@ KNOWN = re.compile(
       specs/(\w+\.(yaml|lock)|spec\.schema\.json|(keys|files|scripts)/[\w.]+)
     | cache/CACHEDIR\.TAG
     | cache/debs/([0-9a-f]{64}\.deb|\.lock)
-    | cache/(layers|images)/(base|layer|image)-[0-9a-f]{32}\.(json|tar\.zst|img\.gz)
-    | cache/locks/(prune|(base|layer|image)-[0-9a-f]{32})
+    | cache/layers/(base|layer)-[0-9a-f]{32}\.(json|tar\.zst)
+    | cache/images/(image|filesystem|esp|bios|verity|file)-[0-9a-f]{32}\.(json|img(\.gz|\.xz|\.zst)?|qcow2|vhd|vmdk|bmap|verity)
+    | cache/locks/(prune|(base|layer|image|filesystem|esp|bios|verity|file)-[0-9a-f]{32})
     | cache/index/(\.[0-9a-f]{16}\.lock|(live-[0-9a-f]{16}|snapshot-[0-9a-f-]{49})/[^/]+)
-    | out/\w+/([\w.-]+\.img\.gz|\w+\.yaml|packages\.txt|SHA256SUMS|(build|host)\.json|log/[\w.-]+\.log)
+    | out/\w+/([\w.-]+\.(img(\.gz|\.xz|\.zst)?|qcow2|vhd|vmdk|bmap)|\w+\.yaml|packages\.txt|SHA256SUMS|(build|host)\.json|log/[\w.-]+\.log)
     | \.doit/(\w+\.sqlite3|seen\.json|tools\.json|validated/[0-9a-f]{64}|resolved/[0-9a-f]{32}\.json
       |builds/\w+\.jsonl|made-of/\w+\.json|pruned\.json
-      |built/(base|layer|image)-[0-9a-f]{32}-[0-9a-f]{32}
+      |built/(base|layer|image|filesystem|esp|bios|verity|disk|file)-[0-9a-f]{32}-[0-9a-f]{32}
       |scratch/strata-\d+/(\.lock|CACHEDIR\.TAG))
     """,
     re.VERBOSE,
