@@ -6,6 +6,8 @@ blobs ─→ config, manifest, index ─→ a bundle
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -101,20 +103,29 @@ def _epoch_of_trees(job: ExportJob, builder: Builder) -> list[int]:
 
 def _whole(job: ExportJob, builder: Builder, folder: Path, raw: Path) -> None:
     """One file of the whole tree."""
-    makers = {"tar": _tar, "cpio": _cpio, "squashfs": _squashfs, "erofs": _erofs}
-    lost.check(job, builder, job.export.format)
-    _on_tree(job, builder, folder, makers[job.export.format](job, raw))
+    if job.export.format == "squashfs":
+        steps = _squashfs(job, builder, raw)
+    else:
+        makers = {"tar": _tar, "cpio": _cpio, "erofs": _erofs}
+        lost.check(job, builder, job.export.format)
+        steps = makers[job.export.format](job, raw)
+    _on_tree(job, builder, folder, steps)
 
 
 def _tar(_job: ExportJob, raw: Path) -> list[Step]:
+    return [_piped(_sorted_tar(XATTRS), raw)]
+
+
+def _sorted_tar(attributes: Sequence[str]) -> list[list[str]]:
+    """A pipeline that writes the tree as a tar, with the attributes of these names."""
     argv = [
         "tar", "--create", "--sort=name", "--numeric-owner", "--format=posix",
         "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
-        "--xattrs", *(f"--xattrs-include={name}" for name in XATTRS),
+        "--xattrs", *(f"--xattrs-include={name}" for name in attributes),
         *tarball.SPARSE, "--file", "-", ".",
     ]  # fmt: skip
     # Each filesystem lists extended attributes in an order of its own.
-    return [_piped([argv, [*PYTHON, pax.__file__]], raw)]
+    return [argv, [*PYTHON, pax.__file__]]
 
 
 def _cpio(_job: ExportJob, raw: Path) -> list[Step]:
@@ -122,27 +133,24 @@ def _cpio(_job: ExportJob, raw: Path) -> list[Step]:
     return [_piped([*map(list, NAMES), argv], raw)]
 
 
-def _squashfs(_job: ExportJob, raw: Path) -> list[Step]:
-    return [
-        Step(
-            title="writing the squashfs",
-            pipeline=[
-                [
-                    "mksquashfs",
-                    ".",
-                    str(raw),
-                    "-noappend",
-                    "-quiet",
-                    "-no-progress",
-                    "-reproducible",
-                    "-comp",
-                    "zstd",
-                    "-Xcompression-level",
-                    "3",
-                ]
-            ],
-        )
-    ]
+def _squashfs(job: ExportJob, builder: Builder, raw: Path) -> list[Step]:
+    """By a tar only where the order of attributes counts: mksquashfs takes no root from that."""
+    last = [
+        "-noappend", "-quiet", "-no-progress", "-reproducible",
+        "-comp", "zstd", "-Xcompression-level", "3",
+    ]  # fmt: skip
+    pipeline = [["mksquashfs", ".", str(raw), *last]]
+    if lost.check(job, builder, "squashfs"):
+        top = builder.trees.lower(job.below, builder.log)[0]
+        root = os.lstat(builder.trees.folder / top)
+        given = {"mode": f"{stat.S_IMODE(root.st_mode):o}", "uid": root.st_uid,
+                 "gid": root.st_gid, "time": int(root.st_mtime)}  # fmt: skip
+        like = [word for name, value in given.items() for word in (f"-root-{name}", str(value))]
+        tar = _sorted_tar(["security.*", "user.*", "trusted.*"])
+        argv = ["mksquashfs", "-", str(raw), "-tar", "-exports", *like, *last]
+        # It leaves what pads the archive, and who writes that would find nobody there.
+        pipeline = [*tar, ["sh", "-c", '"$@"; did=$?; cat >/dev/null; exit $did', "sh", *argv]]
+    return [Step(title="writing the squashfs", pipeline=pipeline)]
 
 
 def _erofs(job: ExportJob, raw: Path) -> list[Step]:
@@ -159,10 +167,13 @@ PYTHON = (sys.executable, "-I", "-S")
 
 
 def _piped(commands: Sequence[Sequence[str]], raw: Path) -> Step:
-    """A pipeline whose output is a file."""
+    """A pipeline whose output is a file, zeros as holes: cpio writes those of the tree out."""
     return Step(
         title="writing the archive",
-        pipeline=[*commands, ["dd", f"of={raw}", "bs=1M", "iflag=fullblock", "status=none"]],
+        pipeline=[
+            *commands,
+            ["dd", f"of={raw}", "bs=1M", "iflag=fullblock", "conv=sparse", "status=none"],
+        ],
     )
 
 
@@ -198,8 +209,7 @@ def _netboot(job: ExportJob, builder: Builder, folder: Path) -> Mapping[str, byt
     kernel = tree.need(f"/boot/vmlinuz-{release}", "the kernel")
     initrd = tree.need(f"/boot/initrd.img-{release}", "initramfs-tools or dracut")
     root = folder / "root.squashfs"
-    lost.check(job, builder, "squashfs")
-    _on_tree(job, builder, folder, _squashfs(job, root))
+    _on_tree(job, builder, folder, _squashfs(job, builder, root))
     script = netboot_script(str(job.stage.inputs["live"]), job.export.cmdline)
     return {"vmlinuz": kernel, "initrd": initrd, "root.squashfs": root,
             "boot.ipxe": script.encode()}  # fmt: skip
@@ -214,8 +224,11 @@ def netboot_script(live: str, cmdline: str) -> str:
     return (
         "#!ipxe\n"
         "# Made by Strata. Serve this folder by HTTP and chain to this script; the root is put\n"
-        "# into the machine's memory. `set base URL/` before it where it lies elsewhere.\n"
+        "# into the machine's memory. `set base http://SERVER/FOLDER/` before it where the root\n"
+        "# lies elsewhere, or where iPXE is older than 2024 and knows no ${cwduri}.\n"
         "isset ${base} || set base ${cwduri}\n"
+        "isset ${base} || echo set base http://SERVER/FOLDER/ before you chain to this script\n"
+        "isset ${base} || exit 1\n"
         f"kernel vmlinuz initrd=initrd {' '.join([root, *cmdline.split()])}\n"
         "initrd initrd\n"
         "boot\n"
