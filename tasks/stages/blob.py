@@ -7,7 +7,9 @@ The OCI image specification's layer.md is the source of the form.
 
 from __future__ import annotations
 
+import io
 import tarfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -62,13 +64,19 @@ def _write(job: BlobJob, builder: Builder, raw: Path) -> None:
     below: set[str] | None = None
     with (
         raw.open("wb") as file,
+        compress.sparse_copy(file) as write,
         tarfile.open(
-            fileobj=file, mode="w|", format=tarfile.PAX_FORMAT, bufsize=1 << 20, encoding="utf-8"
+            fileobj=_Holes(write),
+            mode="w|",
+            format=tarfile.PAX_FORMAT,
+            bufsize=1 << 20,
+            encoding="utf-8",
         ) as out,
     ):
         try:
             for member in members(source, root=True):
                 folder, _slash, name = member.path.rpartition("/")
+                _check_inside(job, member)
                 if name.startswith(WHITEOUT):
                     raise BuildError(
                         f"{job.spec}: exports: the tree has {member.path!r}, and names that begin "
@@ -91,6 +99,28 @@ def _write(job: BlobJob, builder: Builder, raw: Path) -> None:
 def _damaged(builder: Builder, tree: Stage, error: tarfile.TarError) -> DamagedEntry:
     builder.cache.damaged(tree, builder.log.step)
     return DamagedEntry(f"{builder.cache.file(tree)}: {error}", "run the same command again")
+
+
+class _Holes(io.RawIOBase):
+    """What tarfile writes to: zeros become holes, since files have theirs written out."""
+
+    def __init__(self, put: Callable[[bytes], None]) -> None:
+        self.put = put
+
+    def write(self, data: Any) -> int:
+        self.put(data)
+        return len(data)
+
+
+def _check_inside(job: BlobJob, member: Member) -> None:
+    """BuildError for a name that leads out: whoever unpacks the blob may follow it."""
+    linked = member.info.linkname.split("/") if member.info.islnk() else []
+    if ".." in (*member.path.split("/"), *linked):
+        raise BuildError(
+            f"{job.spec}: exports: the tarball of {job.tree.title} has {member.path!r}, which "
+            "leads out of it: Strata did not make it",
+            "remove it and its record from the cache, and see who may sign for it",
+        )
 
 
 def _copy(out: tarfile.TarFile, member: Member) -> None:
