@@ -88,6 +88,8 @@ def _export(
     if blobs:
         inputs |= {
             "blobs": [one.key for one in blobs],
+            # Its history has them; a layer's key does not.
+            "names": [one.name for one in blobs],
             "container": export.container,
             "config": asdict(export.config),
             "epoch": host.epoch,

@@ -19,9 +19,11 @@ MODULES = {"zlib-ng": "zlib_ng", "isal": "isal"}
 """Tools that are Python packages, by the module's name."""
 
 
-VERSION_ARGUMENT = {"mke2fs": "-V", "mkfs.xfs": "-V", "mkfs.vfat": "--help"}
+VERSION_ARGUMENT = {
+    "mke2fs": "-V", "mkfs.xfs": "-V", "mkfs.vfat": "--help", "mksquashfs": "-version",
+}  # fmt: skip
 
-LIBRARIES = {"xz": "liblzma5"}
+LIBRARIES = {"xz": "liblzma5", "mksquashfs": "libzstd1", "mkfs.erofs": "liblz4-1"}
 """Packages that do a tool's work and may be of another version than its own."""
 
 
