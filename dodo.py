@@ -11,32 +11,19 @@ the lock is, so their creators run after it.
 
 from __future__ import annotations
 
-from tasks.graph import (  # noqa: F401 - doit looks for task_* here
+from tasks.beside import (  # noqa: F401 - doit looks for task_* here
     task_audit,
-    task_base,
     task_bench,
-    task_bios,
-    task_blob,
     task_boot,
-    task_boot_test,
-    task_build,
     task_check,
     task_ci,
     task_diff,
-    task_disk,
     task_doctor,
-    task_esp,
-    task_export,
-    task_file,
-    task_filesystem,
     task_fleet,
     task_graph,
-    task_image,
     task_import,
     task_keygen,
     task_keys,
-    task_layer,
-    task_lock,
     task_outdated,
     task_provenance,
     task_prune,
@@ -51,8 +38,23 @@ from tasks.graph import (  # noqa: F401 - doit looks for task_* here
     task_sizes,
     task_test,
     task_verify,
-    task_verity,
     task_why,
+)
+from tasks.graph import (  # noqa: F401 - doit looks for task_* here
+    task_base,
+    task_bios,
+    task_blob,
+    task_boot_test,
+    task_build,
+    task_disk,
+    task_esp,
+    task_export,
+    task_file,
+    task_filesystem,
+    task_image,
+    task_layer,
+    task_lock,
+    task_verity,
 )
 from tasks.session.start import start
 

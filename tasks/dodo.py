@@ -3,6 +3,7 @@
 Importing it begins a run, as doit's reading of any dodo.py does: nothing else imports it.
 """
 
+from .beside import *  # noqa: F403 - its task creators are what doit looks for, too
 from .graph import *  # noqa: F403 - its task creators are what doit looks for
 from .session.start import start
 

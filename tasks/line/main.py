@@ -38,11 +38,14 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no types
 
     def setup(self, opt_values: dict[str, Any]) -> None:
         """Begin the run; doit's namespace of it."""
-        from .. import graph
+        from .. import beside, graph
         from ..session.start import start
 
         self.namespace = {
-            name: value for name, value in vars(graph).items() if name.startswith("task_")
+            name: value
+            for module in (graph, beside)
+            for name, value in vars(module).items()
+            if name.startswith("task_")
         }
         self.namespace["DOIT_CONFIG"] = start()
 

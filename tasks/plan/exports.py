@@ -28,7 +28,7 @@ SUFFIX = {"tar": ".tar", "cpio": ".cpio", "squashfs": ".squashfs", "erofs": ".er
           "netboot": ".tar", "oci": ".tar"}  # fmt: skip
 """Of the cache's file; of a folder it is a bundle."""
 
-NETBOOT = ("live-boot", "dracut-live")
+NETBOOT = ("live-boot",)
 """Packages of which one lets an initramfs take its root over HTTP."""
 
 

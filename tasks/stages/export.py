@@ -217,10 +217,8 @@ def _netboot(job: ExportJob, builder: Builder, folder: Path) -> Mapping[str, byt
 
 def netboot_script(live: str, cmdline: str) -> str:
     """What iPXE runs: kernel and initrd from where the script is, and where the root comes from."""
-    if live == "dracut-live":
-        root = "root=live:${base}root.squashfs rd.neednet=1 ip=dhcp"
-    else:
-        root = "boot=live components fetch=${base}root.squashfs"
+    assert live == "live-boot"
+    root = "boot=live components fetch=${base}root.squashfs"
     return (
         "#!ipxe\n"
         "# Made by Strata. Serve this folder by HTTP and chain to this script; the root is put\n"

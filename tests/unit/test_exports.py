@@ -153,14 +153,14 @@ def test_netboot_needs_an_initramfs_that_finds_its_root(tmp_path: Path) -> None:
     with pytest.raises(BuildError) as caught:
         make_plan(spec, lock, host)
     assert str(caught.value) == (
-        f"{spec.path}: exports.net: netboot needs live-boot or dracut-live in the tree, whose "
+        f"{spec.path}: exports.net: netboot needs live-boot in the tree, whose "
         "initramfs takes its root from a server\n  add to packages: live-boot"
     )
-    there = samples.lock([record("apt"), record("dracut-live")],
+    there = samples.lock([record("apt"), record("live-boot")],
                          {"packages": [record("one")], "app": [record("three")]})  # fmt: skip
     tree = make_plan(replace(spec, exports=()), there, host).tree
     (made,) = export_stages(spec, there, tree, host)
-    assert made.inputs["live"] == "dracut-live"
+    assert made.inputs["live"] == "live-boot"
 
 
 # ---------------------------------------------------------------- an image's papers
@@ -363,8 +363,7 @@ def test_a_damaged_bundle_is_dropped_when_it_is_copied(tmp_path: Path, at: int) 
 
 @pytest.mark.parametrize(
     ("live", "root"),
-    [("live-boot", "boot=live components fetch=${base}root.squashfs"),
-     ("dracut-live", "root=live:${base}root.squashfs rd.neednet=1 ip=dhcp")],
+    [("live-boot", "boot=live components fetch=${base}root.squashfs")],
 )  # fmt: skip
 def test_what_ipxe_runs(live: str, root: str) -> None:
     script = netboot_script(live, "console=ttyS0\tquiet")

@@ -249,7 +249,7 @@ def test_what_is_answered_without_a_run(words: str, monkeypatch: pytest.MonkeyPa
 
 def test_each_command_is_a_task_or_the_lines_own() -> None:
     """The help names what there is, and all of it."""
-    graph = (PROJECT / "tasks/graph.py").read_text()
+    graph = "".join((PROJECT / f"tasks/{name}.py").read_text() for name in ("graph", "beside"))
     tasks = {
         line.partition("(")[0][9:] for line in graph.splitlines() if line.startswith("def task_")
     }
