@@ -53,7 +53,6 @@ disks:
       - {name: root, mount: /, size: rest}
     files:
       a.qcow2: {format: qcow2}
-      a.img.xz: {format: raw, container: xz, level: fast}
       a.img.zst: {format: raw, container: zstd}
 """
 """A tree of 4 MB that is not configured, on a disk that nothing boots: two seconds for all."""
