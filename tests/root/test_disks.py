@@ -346,11 +346,12 @@ def test_what_a_change_of_the_spec_redoes(server: World) -> None:
     assert {*server.build().values()} <= {"hit", "skipped"}, "the old ones are still there"
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
         ("shim-signed", {"layer loader", "layer app", "esp server", *TOP}),
-        pytest.param("alpha", {"layer app", *TOP}, marks=pytest.mark.nightly),
+        ("alpha", {"layer app", *TOP}),
     ],
 )
 def test_what_a_new_version_of_a_package_redoes(
