@@ -354,7 +354,7 @@ def with_disk(bulky: World) -> World:
             "cache", 3 * MIB, ("file",), "file:a.qcow2: failed", marks=pytest.mark.nightly
         ),
         ("scratch", 2 * MIB, ("file",), "disk:server: failed"),
-        ("out", 2 * MIB, ("out",), "build: failed"),
+        pytest.param("out", 2 * MIB, ("out",), "build: failed", marks=pytest.mark.nightly),
     ],
 )
 def test_a_disk_that_finds_no_room(

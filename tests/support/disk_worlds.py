@@ -22,7 +22,7 @@ images:
   /: {file: web.img.gz, format: ext4}
 disks:
   server:
-    size: 160M
+    size: 128M
     firmware: [uefi, bios]
     cmdline: quiet
     partitions:
@@ -34,12 +34,11 @@ disks:
     files:
       a.img: {format: raw, bmap: true}
       a.img.gz: {format: raw, container: gzip}
-      a.img.zst: {format: raw, container: zstd}
       a.qcow2: {format: qcow2}
       a.vhd: {format: vhd}
       a.vmdk: {format: vmdk}
 """
-"""GRUB for both firmwares, a partition of each kind but verity, all formats and containers but xz."""
+"""GRUB for both firmwares, a partition of each kind but verity, all formats."""
 
 PLAIN = """\
 repos:
@@ -54,7 +53,7 @@ disks:
       - {name: root, mount: /, size: rest}
     files:
       a.qcow2: {format: qcow2}
-      a.img.xz: {format: raw, container: xz, level: fast}
+      a.img.zst: {format: raw, container: zstd}
 """
 """A tree of 4 MB that is not configured, on a disk that nothing boots: two seconds for all."""
 
