@@ -189,18 +189,27 @@ def booted(world: World, name: str, folder: Path) -> Iterator[Machine]:
         assert world.leftovers() == []
 
 
-def test_webserver_without_any_script_serves_and_lets_its_user_in(
-    shipped: World, tmp_path: Path
-) -> None:
-    """Of users, files, units, services, fstab and host keys, as the docs have it: all of it works."""
-    assert "script" not in (shipped.root / "specs/webserver.yaml").read_text().replace(
+@pytest.fixture(scope="module")
+def webserver(shipped: World) -> World:
+    """The web server, built."""
+    assert shipped.build(spec="webserver")["/boot"] == "built"
+    return shipped
+
+
+def test_webserver_without_any_script_is_whole(webserver: World, tmp_path: Path) -> None:
+    """That it serves, and lets its user in, is seen at night; by day a small disk boots."""
+    assert "script" not in (webserver.root / "specs/webserver.yaml").read_text().replace(
         "any script", ""
     )
-    assert shipped.build(spec="webserver")["/boot"] == "built"
-    check_images(shipped, "webserver", tmp_path)
-    check_again(shipped, "webserver")
-    key = shipped.root.parent / "id"
-    with booted(shipped, "webserver", tmp_path) as machine:
+    check_images(webserver, "webserver", tmp_path)
+    check_again(webserver, "webserver")
+
+
+@pytest.mark.nightly
+def test_webserver_serves_and_lets_its_user_in(webserver: World, tmp_path: Path) -> None:
+    """Of users, files, units, services, fstab and host keys, as the docs have it: all of it works."""
+    key = webserver.root.parent / "id"
+    with booted(webserver, "webserver", tmp_path) as machine:
         assert machine.waited(r"^hello from Strata|echo\S*: hello from Strata"), machine.console[
             -3000:
         ]
@@ -225,8 +234,9 @@ SERVICES = (
 )
 
 
-def test_units_that_cannot_be_as_wanted(shipped: World) -> None:
+def test_units_that_cannot_be_as_wanted(webserver: World) -> None:
     """On the layers that the web server has built."""
+    shipped = webserver
     text = (shipped.root / "specs/webserver.yaml").read_text()
     for wanted, *parts in SERVICES:
         shipped.write(

@@ -1,0 +1,86 @@
+"""The shipped specs with disks, built and booted by boot tests of their own, under each firmware."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+from collections.abc import Iterator
+
+import pytest
+
+from support.repository import Repository, Server
+from support.world import PROJECT, World, checkout
+
+pytestmark = [pytest.mark.root, pytest.mark.nightly]
+
+UP = """\
+#!/bin/sh
+# The system is up and whole; its root has grown to the end of the disk.
+set -eu
+test "$(systemctl is-system-running)" = running
+df -h / | tail -n 1
+test "$(df --output=size -B1M / | tail -n 1)" -gt ROOT
+GREP
+"""
+
+SECURE = """\
+#!/bin/sh
+set -eu
+state=$(od -An -tu1 -j4 /sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c)
+test $state = 1
+grep -q "\[integrity\]" /sys/kernel/security/lockdown
+"""
+
+DISKS = {
+    "disk": (3000, "findmnt /boot/efi", ["bios", "uefi", "uefi-secure"]),
+    "vm": (3000, "findmnt /boot/efi", ["uefi", "uefi-secure"]),
+    "appliance": (
+        100,
+        "findmnt -no OPTIONS / | grep -q ^ro; findmnt -no SOURCE / | grep -q /dev/",
+        ["uefi"],
+    ),
+}
+"""By spec: MiB that `/` has at the least, what else is to be seen there, firmware."""
+
+
+@pytest.fixture(scope="module")
+def disks(
+    tmp_path_factory: pytest.TempPathFactory, fast_scratch: dict[str, str]
+) -> Iterator[World]:
+    """A checkout with these specs, each with boot tests; ${mirror} is the host's own."""
+    folder = tmp_path_factory.mktemp("disks")
+    root = folder / "checkout"
+    checkout(root, None)
+    for name in ("files", "keys"):
+        shutil.copytree(PROJECT / "specs" / name, root / "specs" / name, dirs_exist_ok=True)
+    unused = Repository(folder / "unused")
+    with Server(folder) as server:
+        world = World(root, unused, server, folder, {**fast_scratch, "STRATA_MIRROR": ""})
+        for name, (size, seen, firmware) in DISKS.items():
+            tests = [{"script": f"tests/{name}.sh", "firmware": firmware, "timeout": 900}]
+            world.write(
+                f"tests/{name}.sh", UP.replace("ROOT", str(size)).replace("GREP", seen), 0o755
+            )
+            if "uefi-secure" in firmware:
+                secure = {"script": "tests/secure.sh", "firmware": ["uefi-secure"], "timeout": 900}
+                tests.append(secure)
+            text = (PROJECT / f"specs/{name}.yaml").read_text()
+            world.write(f"{name}.yaml", f"{text}tests: {json.dumps(tests)}\n")
+        world.write("tests/secure.sh", SECURE, 0o755)
+        yield world
+
+
+@pytest.mark.parametrize("name", DISKS)
+def test_shipped_disks_boot_under_each_firmware(disks: World, name: str) -> None:
+    results = disks.build(spec=name)
+    for firmware in DISKS[name][2]:
+        assert results[f"{name}.{firmware}"] == "built"
+        assert (disks.root / f"out/{name}/log/test-{name}.{firmware}.png").is_file()
+    for path in (disks.root / "cache/images").glob("test-*.tar"):
+        with tarfile.open(path) as tar:
+            report = tar.extractfile("report.json")
+            assert report is not None
+            assert json.loads(report.read())["state"] == "running"
+    again = disks.build("lock=keep", spec=name)
+    assert set(again.values()) <= {"hit", "skipped"}
