@@ -29,7 +29,7 @@ SECURE = """\
 set -eu
 state=$(od -An -tu1 -j4 /sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c)
 test $state = 1
-grep -q "\[integrity\]" /sys/kernel/security/lockdown
+grep -q "\\[integrity\\]" /sys/kernel/security/lockdown
 """
 
 DISKS = {
