@@ -46,8 +46,6 @@ class Teller:
             )
             tools = [] if new else self._other_tools(stage)
             return self._keep(stage, [Cause(what="new", lines=(line,)), *tools])
-        if was.key == stage.key and not stage.kept:
-            return self._keep(stage, [Cause(what="needed", lines=("a file of it is made",))])
         if was.key == stage.key:
             return self._keep(stage, [*_lost(self.session, stage, was), *self._other_tools(stage)])
         old = Made(name=stage.name, inputs=was.inputs, notes=was.notes)
