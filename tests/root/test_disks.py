@@ -323,6 +323,7 @@ def causes_of(found: dict[str, list[str]]) -> dict[str, list[str]]:
 AGAIN = "no cache keeps it: it is written for its files"
 
 
+@pytest.mark.nightly
 def test_what_a_change_of_the_spec_redoes(server: World) -> None:
     """One change after the other; all of them undone, nothing of the tree is made again."""
     server.write("web.yaml", FEW)

@@ -113,6 +113,7 @@ def test_another_spec_on_the_same_base_has_its_blob(world: World) -> None:
     assert len(shared) == 2
 
 
+@pytest.mark.nightly
 def test_reproduced(world: World) -> None:
     world.build()
     text = world.doit("reproduce", "spec=web").text
