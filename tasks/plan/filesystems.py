@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..formats import options
+from ..formats.footprint import MIB
 from ..formats.table import FILESYSTEMS
 from ..spec.images import Image
 from ..spec.model import Spec
@@ -14,6 +15,10 @@ from . import guids
 from .containers import ENDING, container_tools, keyed_level
 from .recipes import stage_of
 from .stage import Host, Stage
+
+ROOM = 16 * MIB
+"""Left free in what a disk has: it boots before its filesystems have taken their partitions' room,
+and then writes its random seed and its journal."""
 
 
 def image_tools(image: Image) -> set[str]:
@@ -34,10 +39,26 @@ def filesystems(spec: Spec) -> tuple[Image, ...]:
             found.setdefault(part.mount, part.image)
     if not spec.disks:
         return spec.images
+    booted = written_at_boot(spec)
     return tuple(
-        replace(one, uuid=one.uuid or guids.filesystem_uuid(spec, one.mount).lower())
+        replace(
+            one,
+            uuid=one.uuid or guids.filesystem_uuid(spec, one.mount).lower(),
+            free=ROOM if one.mount in booted and one.size is None and not one.free else one.free,
+        )
         for _mount, one in sorted(found.items())
     )
+
+
+def written_at_boot(spec: Spec) -> set[str]:
+    """The mount points of disks that a system writes to before these have taken their room."""
+    return {
+        part.mount
+        for disk in spec.disks
+        for part in disk.filesystems
+        if disk.loader != "none" and part.mount in ("/", "/var", "/var/log")
+        if not (disk.verity and part.mount == "/")
+    }
 
 
 def on_disks(spec: Spec) -> set[str]:
