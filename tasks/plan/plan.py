@@ -12,7 +12,7 @@ from ..errors import BuildError
 from ..spec import given
 from ..spec.model import Layer, Spec
 from . import boot_tests, booting, disks, exports, fstab, hostkeys, loaders
-from .filesystems import filesystems, image_tools
+from .filesystems import filesystems, image_tools, on_disks
 from .keys import identities
 from .lockfile import Lock, LockedLayer
 from .recipes import stage_of
@@ -109,7 +109,9 @@ def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:
         if not spec.disks:
             made_of = fstab.identified(made_of, parent.key, settings, host.epoch)
         # Asked for, it is an error where a script has made one; else that one stays.
-        text = fstab.text_of(made_of, booting.rows(spec))
+        # Of what disks have, their own rows say all: a root that verity checks has none.
+        beside = [one for one in made_of if one.mount not in on_disks(spec)]
+        text = fstab.text_of(beside, booting.rows(spec))
         settings["fstab"] = {"text": text, "asked": bool(spec.settings.fstab)}
     if boot := booting.entries(spec, lock):
         settings["boot"] = [one.identity() for one in boot]
