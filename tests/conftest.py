@@ -29,7 +29,7 @@ ORDER = ("slow", "root", "unit")
 
 TOGETHER = ("tests/unit/", "test_shipped.py", "test_same_bytes.py", "test_disk_full.py",
             "test_sandbox.py", "test_remote_faults.py", "test_page.py", "test_exported.py",
-            "test_pushing.py", "test_disks.py")  # fmt: skip
+            "test_pushing.py", "test_disks.py", "test_plain_disks.py")  # fmt: skip
 """Files of which one process does all tests: they share what they build, or count what the host has."""
 
 WATCHED = ("test_hostile.py", "test_hostile_links.py", "test_hostile_archives.py")

@@ -10,19 +10,18 @@ import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from ..errors import BuildError, printable
 from ..host import safe, strict
 from ..host.git import git
 from ..plan import lockfile
 from ..plan.changes import Package, in_image, packages_of
-from ..plan.difference import FORMS, File, Image, Side, difference, shown
+from ..plan.difference import FORMS, File, Side, difference, shown
 from ..plan.stage import TREE
 from ..session.session import Session
 from ..spec.load import is_spec
-from ..store.record import FOLDERS, read_record
-from .metadata import metadata
+from ..store.record import FOLDERS
+from .diff_builds import cached_images, cached_packages, installed, of_build, published, record
 
 SIDES = (
     "a lock, an out/ folder, its build.json, an image, a spec's name, a git revision "
@@ -195,11 +194,11 @@ def _build(session: Session, name: str, path: Path) -> Given:
         raise BuildError(f"{where}: this is no build.json: {reason}") from error
     tree = [(kind, key) for kind, _name, key in stages if kind in TREE]
     keys = {(kind, mount): key for kind, mount, key in stages}
-    about = _metadata(path.with_name(f"{Path(spec).name}.yaml"), digest)
-    images = _published(about) if about else _cached_images(session, keys)
+    about = of_build(path.with_name(f"{Path(spec).name}.yaml"), digest)
+    images = published(about) if about else cached_images(session, keys)
     packages = _of_lock(session, spec, digest)
     if packages is None:
-        packages = _installed(about) if about else _cached_packages(session, tree)
+        packages = installed(about) if about else cached_packages(session, tree)
     if packages is None:
         raise BuildError(
             f"{where}: its packages are not known: no {spec}.yaml of that build is beside it, and "
@@ -224,8 +223,8 @@ def of_stages(
         suites = {repo.name: repo.suite for repo in session.spec.repos}
         packages: dict[str, Package] | None = in_image(packages_of(lock, suites))
     else:
-        packages = _cached_packages(session, tree)
-    images = _cached_images(session, {(kind, mount): key for kind, mount, key in known})
+        packages = cached_packages(session, tree)
+    images = cached_images(session, {(kind, mount): key for kind, mount, key in known})
     return Given(side=Side(name=label, packages=packages, images=images), tree=tree)
 
 
@@ -236,7 +235,9 @@ def _image(session: Session, name: str, path: Path) -> Given:
         return Given(side=Side(name=str(path)), file=path, told=False)
     build = _build(session, name, beside)
     images = build.side.images or {}
-    mount = next((one for one, image in images.items() if image.file == path.name), None)
+    # A disk or an export is no filesystem of one mount point.
+    mounts = {one: image for one, image in images.items() if one.startswith("/")}
+    mount = next((one for one, image in mounts.items() if image.file == path.name), None)
     if mount is None or path.stat().st_size != images[mount].size:
         return Given(side=Side(name=str(path)), file=path, told=False)
     top = mount.rstrip("/") + "/"
@@ -261,88 +262,6 @@ def _of_lock(session: Session, spec: str, digest: str) -> dict[str, Package] | N
     if lockfile.digest(text) != digest:
         return None
     return in_image(packages_of(lockfile.parse(text, where=str(path))))
-
-
-def _metadata(path: Path, digest: str) -> dict[str, Any] | None:
-    """The NAME.yaml of the same build, or None."""
-    try:
-        told = metadata(path)
-        return told if told["lock"] == digest and told["images"] and told["installed"] else None
-    except (OSError, ValueError, LookupError):
-        return None
-
-
-def _installed(metadata: Mapping[str, Any]) -> dict[str, Package] | None:
-    try:
-        return {
-            str(name): Package(version=str(version))
-            for name, version in metadata["installed"].items()
-        }
-    except (LookupError, AttributeError):
-        return None
-
-
-def _published(metadata: Mapping[str, Any]) -> dict[str, Image] | None:
-    try:
-        return {
-            str(one["mount"]): Image(
-                file=str(one["container_name"]),
-                size=int(one["container_size"]),
-                raw=int(one["raw_size"]),
-                digest=str(one["raw_sha256"]),
-            )
-            for one in metadata["images"]
-        }
-    except (LookupError, TypeError, ValueError):
-        return None
-
-
-def _record(session: Session, kind: str, key: str) -> dict[str, Any]:
-    """A stage's record by its key; OSError or ValueError where the cache has none that is whole."""
-    return read_record(session.cache.root / FOLDERS[kind] / f"{kind}-{key}.json")
-
-
-def _cached_images(
-    session: Session, keys: Mapping[tuple[str, str], str]
-) -> dict[str, Image] | None:
-    found = {}
-    try:
-        for (kind, mount), key in keys.items():
-            if kind != "image":
-                continue
-            record = _record(session, kind, key)
-            raw, packed = record["facts"]["raw"], record["facts"]["packed"]
-            found[mount] = Image(
-                file=record["file"]["name"].partition(".")[2] or "img",
-                size=packed["size"],
-                raw=raw["size"],
-                digest=raw["sha256"],
-            )
-    except (OSError, ValueError):
-        return None
-    return found
-
-
-def _cached_packages(session: Session, tree: list[tuple[str, str]]) -> dict[str, Package] | None:
-    """Of the stages' records: what each was made of, and takes away."""
-    found: dict[str, Package] = {}
-    arch = ""
-    try:
-        for kind, key in tree:
-            record = _record(session, kind, key)
-            inputs = record["inputs"]
-            arch = str(inputs.get("arch", arch))  # the settings install nothing
-            for removed in inputs.get("removes", ()):
-                found.pop(lockfile.short_name(*lockfile.slot(removed, arch), arch), None)
-            for package, version, architecture, sha256 in inputs.get("records", ()):
-                found[lockfile.short_name(package, architecture, arch)] = Package(
-                    version=version,
-                    sha256=sha256,
-                    layer="base" if kind == "base" else record["name"],
-                )
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None
-    return found
 
 
 # ---------------------------------------------------------------- files
@@ -381,7 +300,7 @@ def _tarball(session: Session, kind: str, key: str) -> Path:
 def _has(session: Session, kind: str, key: str) -> bool:
     """Whether the cache has a tree, going by its record and its file's size."""
     try:
-        size = int(_record(session, kind, key)["file"]["size"])
+        size = int(record(session, kind, key)["file"]["size"])
         return _tarball(session, kind, key).lstat().st_size == size
     except (OSError, ValueError):
         return False

@@ -65,10 +65,15 @@ def nodes(session: Session, shared: Shared | None, *, several: bool) -> list[Nod
 
 def _state(session: Session, shared: Shared | None, stage: Stage) -> tuple[str, int | None]:
     """Whether the cache has it, or a shared one would give it; what its file takes on the disk."""
-    entry = session.cache.get(stage) if stage.kept else None
+    if not stage.kept:
+        # It is wanted for what is made of it alone.
+        above = [one for one in session.plan.tops if stage.task in one.on]
+        states = {_state(session, shared, one)[0] for one in above}
+        return (LACKING if LACKING in states else HIT), None
+    entry = session.cache.get(stage)
     if entry is not None:
         return HIT, holes.used(entry.path)
-    if stage.kept and shared is not None and shared.policy.pull and shared.where(stage):
+    if shared is not None and shared.policy.pull and shared.where(stage):
         return PULLED, None
     return LACKING, None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,3 +87,11 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 def place(request: pytest.FixtureRequest) -> Place:
     """An empty cache of each kind."""
     return shared_servers().place(request.param)
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that every user reaches, which pytest's own is not."""
+    with tempfile.TemporaryDirectory(prefix="strata-planted-") as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
-import struct
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +12,25 @@ import pytest
 import yaml
 
 from support.boot_trees import LOADERS
-from support.disk_worlds import BOOTED, FIRMWARE, PLAIN, disk_world
-from support.repository import Repository, Server
+from support.disk_looks import (
+    MIB,
+    causes_of,
+    cut,
+    kinds,
+    partitions,
+    redone,
+    run,
+    sha256,
+)
+from support.disk_worlds import BOOTED, FIRMWARE, disk_world
 from support.trees import decompress
-from support.world import World, says, stocked
+from support.world import World, says
 
 pytestmark = pytest.mark.root
 
-MIB = 1 << 20
-
-FILES = ["a.img", "a.img.bmap", "a.img.gz", "a.qcow2", "a.vhd", "a.vmdk"]
-
 
 @dataclass(frozen=True)
-class Server1:
+class Built:
     """The checkout with the spec BOOTED, and what its first build said of each stage."""
 
     world: World
@@ -39,78 +40,27 @@ class Server1:
 @pytest.fixture(scope="module")
 def server_built(
     tmp_path_factory: pytest.TempPathFactory, closure: list[Path], fast_scratch: dict[str, str]
-) -> Iterator[Server1]:
+) -> Iterator[Built]:
     """Built once; whoever changes it leaves its spec as it was."""
     with disk_world(tmp_path_factory.mktemp("disk"), closure, fast_scratch) as world:
         world.build()
-        yield Server1(world, world.json()["stages"])
+        yield Built(world, world.json()["stages"])
 
 
 @pytest.fixture
-def server(server_built: Server1) -> Iterator[World]:
+def server(server_built: Built) -> Iterator[World]:
     """The same, as BOOTED has it; its cache has all of that, at least."""
     yield server_built.world
     server_built.world.write("web.yaml", BOOTED)
 
 
-@pytest.fixture(scope="module")
-def plain_built(
-    tmp_path_factory: pytest.TempPathFactory,
-    site: tuple[Repository, Server],
-    fast_scratch: dict[str, str],
-) -> World:
-    root = tmp_path_factory.mktemp("plain")
-    site[1].faults.clear()
-    world = stocked(root / "checkout", *site, root, fast_scratch, PLAIN)
-    world.build()
-    return world
-
-
-@pytest.fixture
-def plain(plain_built: World) -> Iterator[World]:
-    """The checkout with the spec PLAIN, built: each test writes a spec of its own from it."""
-    yield plain_built
-    plain_built.write("web.yaml", PLAIN)
-    assert plain_built.leftovers() == []
-
-
-def run(*words: str | Path, status: int = 0) -> str:
-    """What a program of others says; it must end with this status."""
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == status, f"{words}: {done.stdout}{done.stderr}"
-    return done.stdout
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def kinds(stages: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
-    return [(one["stage"], one["name"], one["result"]) for one in stages]
-
-
-def partitions(raw: Path) -> dict[str, dict[str, Any]]:
-    """What sfdisk(8) reads of a table, by name, or number where there is none."""
-    table: dict[str, Any] = json.loads(run("sfdisk", "--json", raw))["partitiontable"]
-    return {one.get("name", str(number)): one for number, one in enumerate(table["partitions"], 1)}
-
-
-def cut(raw: Path, one: dict[str, Any], to: Path, sector: int = 512) -> Path:
-    """A partition's bytes as a file of its own."""
-    with raw.open("rb") as file, to.open("wb") as target:
-        file.seek(one["start"] * sector)
-        left = one["size"] * sector
-        while left and (block := file.read(min(left, MIB))):
-            target.write(block) if block.strip(b"\0") else target.seek(len(block), 1)
-            left -= len(block)
-        target.truncate(one["size"] * sector)
-    return to
+FILES = ["a.img", "a.img.bmap", "a.img.gz", "a.qcow2", "a.vhd", "a.vmdk"]
 
 
 # ---------------------------------------------------------------- what is made
 
 
-def test_all_stages_of_a_disk_are_told(server_built: Server1) -> None:
+def test_all_stages_of_a_disk_are_told(server_built: Built) -> None:
     tree = [("base", "base"), ("layer", "packages"), ("layer", "loader"), ("layer", "app"),
             ("layer", "settings")]  # fmt: skip
     above = [("filesystem", "/"), ("image", "/"), ("esp", "server"), ("bios", "server"),
@@ -120,7 +70,7 @@ def test_all_stages_of_a_disk_are_told(server_built: Server1) -> None:
     assert {"filesystem-root.log", "esp-server.log", "disk-server.log", "file-a.img.log"} <= logs
 
 
-def test_each_file_is_the_same_disk(server_built: Server1, tmp_path: Path) -> None:
+def test_each_file_is_the_same_disk(server_built: Built, tmp_path: Path) -> None:
     out = server_built.world.root / "out/web"
     raw = out / "a.img"
     assert raw.stat().st_size == 128 * MIB
@@ -143,7 +93,7 @@ def test_each_file_is_the_same_disk(server_built: Server1, tmp_path: Path) -> No
     assert all(sha256(out / name) == digest for name, digest in sums.items())
 
 
-def test_others_find_nothing_wrong_with_the_disk(server_built: Server1, tmp_path: Path) -> None:
+def test_others_find_nothing_wrong_with_the_disk(server_built: Built, tmp_path: Path) -> None:
     out = server_built.world.root / "out/web"
     raw = out / "a.img"
     assert "No problems found" in run("sgdisk", "-v", raw)
@@ -177,7 +127,7 @@ def test_others_find_nothing_wrong_with_the_disk(server_built: Server1, tmp_path
     assert raw.read_bytes()[:4] == b"boot"
 
 
-def test_an_image_is_the_filesystem_of_the_disk(server_built: Server1, tmp_path: Path) -> None:
+def test_an_image_is_the_filesystem_of_the_disk(server_built: Built, tmp_path: Path) -> None:
     """Made once: for the partition, and packed for `images`."""
     out = server_built.world.root / "out/web"
     decompress(out / "web.img.gz", tmp_path / "image")
@@ -188,7 +138,7 @@ def test_an_image_is_the_filesystem_of_the_disk(server_built: Server1, tmp_path:
     assert len(root) > len(image)
 
 
-def test_the_block_map_is_of_the_disk(server_built: Server1) -> None:
+def test_the_block_map_is_of_the_disk(server_built: Built) -> None:
     out = server_built.world.root / "out/web"
     text = (out / "a.img.bmap").read_text()
     assert f"<ImageSize> {128 * MIB} </ImageSize>" in text
@@ -197,7 +147,7 @@ def test_the_block_map_is_of_the_disk(server_built: Server1) -> None:
     assert 80 * MIB < mapped * 4096 < 100 * MIB
 
 
-def test_metadata_has_the_disk(server_built: Server1) -> None:
+def test_metadata_has_the_disk(server_built: Built) -> None:
     world = server_built.world
     told = yaml.safe_load((world.root / "out/web/web.yaml").read_text())
     (disk,) = told["disks"]
@@ -255,26 +205,6 @@ def test_one_task_alone(server: World) -> None:
 # ---------------------------------------------------------------- what a change redoes
 
 
-def asked(world: World) -> dict[str, list[str]]:
-    """The causes of each stage that `why` says would be made, by its task."""
-    done = world.doit("why", "spec=web", "format=json", "lock=latest", check=False)
-    assert "ERROR" not in done.text, done.text
-    told: dict[str, Any] = json.loads(done.out)
-    assert done.code == (2 if told["redone"] else 0), done.text
-    return {f"{one['stage']} {one['name']}": [cause["text"] for cause in one["causes"]]
-            for one in told["stages"] if one["state"] == "built"}  # fmt: skip
-
-
-def redone(world: World) -> dict[str, list[str]]:
-    """The stages that a build made, with the causes that `why` gave before; both are the same."""
-    told = asked(world)
-    world.build()
-    made = [f"{stage} {name}" for stage, name, result in kinds(world.json()["stages"])
-            if result == "built"]  # fmt: skip
-    assert sorted(made) == sorted(told), told
-    return told
-
-
 def drop(world: World, name: str) -> None:
     """Take a stage's entry from the cache."""
     (key,) = (one["key"] for one in world.json()["stages"] if one["name"] == name)
@@ -311,13 +241,6 @@ def test_a_file_that_is_gone_is_made_again_of_the_parts(server: World) -> None:
 DISK = {"disk server", "file a.qcow2"}
 
 TOP = {"layer settings", "filesystem /", "image /", *DISK}
-
-
-def causes_of(found: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Those that are not only that what it stands on changed."""
-    own = {task: [one for one in causes if not one.startswith("what it stands on")]
-           for task, causes in found.items()}  # fmt: skip
-    return {task: causes for task, causes in own.items() if causes}
 
 
 AGAIN = "no cache keeps it: it is written for its files"
@@ -372,120 +295,6 @@ def test_what_a_new_version_of_a_package_redoes(
 # ---------------------------------------------------------------- disks of other kinds
 
 
-def part(files: str, partitions: str = "", **fields: str) -> str:
-    """The disk `server` of PLAIN with other files, partitions and fields."""
-    rows = (
-        partitions or "[{name: boot, mount: /boot, size: 8M}, {name: root, mount: /, size: rest}]"
-    )
-    fields = {"size": "64M", "loader": "none", "partitions": rows, "files": files, **fields}
-    return "".join(f"    {name}: {value}\n" for name, value in fields.items())
-
-
-def with_disks(world: World, **disks: str) -> None:
-    head = PLAIN.partition("disks:")[0]
-    world.write("web.yaml", head + "disks:\n" + "".join(f"  {one}:\n{text}" for one, text in disks.items()))  # fmt: skip
-
-
-def test_the_same_bytes_from_the_lock_alone(plain: World, tmp_path: Path) -> None:
-    told = plain.doit("reproduce", "spec=web").out
-    says(told, "reproduced out/web/: 2 files")
-    decompress(plain.root / "out/web/a.img.zst", tmp_path / "raw")
-    run("qemu-img", "compare", "-f", "raw", "-F", "qcow2", tmp_path / "raw",
-        plain.root / "out/web/a.qcow2")  # fmt: skip
-    parts = partitions(tmp_path / "raw")
-    for name in ("boot", "root"):
-        run("e2fsck", "-fn", cut(tmp_path / "raw", parts[name], tmp_path / name))
-
-
-def test_a_shared_cache_has_all_but_the_disk(plain: World, tmp_path: Path) -> None:
-    cache = f"cache=file://{tmp_path}/shared"
-    said = plain.doit("push", "spec=web", cache).text
-    says(said, "filesystem /", "sent", "file a.qcow2", "sent")
-    assert "disk server" not in said
-    other = plain.clone(tmp_path / "other")
-    shutil.copy(plain.root / "specs/web.lock", other.root / "specs")
-    found = other.build(cache, "cache_trust=any")
-    assert found["a.qcow2"] == found["a.img.zst"] == "pulled"
-    assert {*found.values()} <= {"pulled", "skipped"}
-    assert other.json()["files"]["a.qcow2"] == plain.json()["files"]["a.qcow2"]
-    # What is pulled by hand has the parts as well.
-    pulled = plain.clone(tmp_path / "third")
-    says(pulled.doit("pull", "spec=web", cache, "cache_trust=any").text, "filesystem /boot")
-    (path,) = pulled.root.glob("cache/images/file-*.qcow2")
-    path.with_suffix(".json").unlink()
-    path.unlink()
-    assert pulled.build()["a.qcow2"] == "built"
-    assert pulled.json()["files"]["a.qcow2"] == plain.json()["files"]["a.qcow2"]
-
-
-def test_what_no_lock_needs_is_pruned(plain: World) -> None:
-    plain.edit("size: 64M", "size: 72M")
-    plain.build()
-    says(plain.doit("prune").out, "pruned 2 entries")
-    assert plain.doit("why", "spec=web").code == 0
-    plain.write("web.yaml", PLAIN)
-    found = plain.build()
-    assert (found["/"], found["/boot"], found["a.qcow2"]) == ("hit", "hit", "built")
-
-
-def test_two_disks_of_one_tree(plain: World) -> None:
-    root = "[{name: boot, mount: /boot}, {name: root, mount: /}]"
-    with_disks(plain, server=part("{a.qcow2: {format: qcow2}}"),
-               small=part("{b.img: {format: raw}}", root, size="fit", slack="0"))  # fmt: skip
-    found = [one for one in kinds(plain.json()["stages"]) if one[0] == "disk"]
-    plain.build()
-    stages = kinds(plain.json()["stages"])
-    assert [one for one in stages if one[0] == "disk"] == [
-        ("disk", "server", "skipped"), ("disk", "small", "built")], found  # fmt: skip
-    assert [one[2] for one in stages if one[0] == "filesystem"] == ["hit", "hit"]
-    raw = plain.root / "out/web/b.img"
-    assert raw.stat().st_size < 24 * MIB
-    assert [*partitions(raw)] == ["boot", "root"]
-    run("sfdisk", "-V", raw)
-
-
-@pytest.mark.parametrize(("sector", "table"), [("512", "mbr"), ("4096", "gpt")])
-def test_other_tables(plain: World, tmp_path: Path, sector: str, table: str) -> None:
-    plain.write("files/firmware.bin", "").write_bytes(FIRMWARE)
-    rows = ("[{name: swap, size: 4M, format: swap}, {name: firmware, source: files/firmware.bin}, "
-            "{name: boot, mount: /boot}, {name: root, mount: /, size: rest}]")  # fmt: skip
-    files = "{c.img: {format: raw}, c.img.xz: {format: raw, container: xz, level: fast}}"
-    with_disks(plain, server=part(files, rows, size="40M", sector=sector, table=table))
-    plain.build()
-    raw = plain.root / "out/web/c.img"
-    decompress(plain.root / "out/web/c.img.xz", tmp_path / "raw")
-    assert sha256(tmp_path / "raw") == sha256(raw)
-    if table == "mbr":
-        run("sfdisk", "--verify", raw)
-        found = [*partitions(raw).values()]
-        assert [one["type"] for one in found] == ["82", "83", "83", "83"]
-    else:
-        # sfdisk(8) of Debian 12 reads no other sectors in a file: UEFI 2.10, 5.3.
-        table_of = raw.read_bytes()[4096 : 6 * 4096]
-        assert table_of[:8] == b"EFI PART"
-        ends = [
-            struct.unpack_from("<QQ", table_of, 4096 + 128 * number + 32) for number in range(4)
-        ]
-        found = [{"start": first, "size": last + 1 - first} for first, last in ends]
-    root = cut(raw, found[3], tmp_path / "root", int(sector))
-    run("e2fsck", "-fn", root)
-    firmware = cut(raw, found[1], tmp_path / "firmware", int(sector))
-    assert firmware.read_bytes().startswith(FIRMWARE)
-    swap = cut(raw, found[0], tmp_path / "swap", int(sector))
-    assert run("blkid", "-p", "-o", "value", "-s", "TYPE", swap) == "swap\n"
-
-
-def test_another_content_of_a_source_redoes_the_disk(plain: World) -> None:
-    plain.write("files/firmware.bin", "one")
-    rows = "[{name: firmware, source: files/firmware.bin}, {name: boot, mount: /boot}, {name: root, mount: /, size: rest}]"
-    with_disks(plain, server=part("{c.img: {format: raw}}", rows))
-    plain.build()
-    plain.write("files/firmware.bin", "two")
-    found = redone(plain)
-    assert causes_of(found) == {"disk server": ["disk: source of partition firmware changed"]}
-    assert {*found} == {"disk server", "file c.img"}
-
-
 # ---------------------------------------------------------------- what is refused
 
 
@@ -495,39 +304,3 @@ def test_a_file_below_the_esp_is_refused(server: World) -> None:
     server.write("scripts/efi.sh", script, 0o755)
     server.edit("packages: [alpha]}", "packages: [alpha], script: scripts/efi.sh}")
     server.refused("ERROR: ", "the tree has /boot/efi/EFI", "loader alone")
-
-
-@pytest.mark.parametrize(
-    ("rows", "files", "said"),
-    [
-        ("[{name: root, mount: /, size: 1M}]", "{c.img: {format: raw}}", "too small"),
-        ('[{name: "a/../b", mount: /}]', "{c.img: {format: raw}}", "expected a name such as root"),
-        ('[{name: "a\\nb", mount: /}]', "{c.img: {format: raw}}", "expected a name such as root"),
-        ("[{name: root, mount: /}]", '{"../c.img": {format: raw}}', "c.img"),
-        ("[{name: root, mount: /}]", '{"-c.img": {format: raw}}', "-c.img"),
-        ("[{name: root, mount: /}, {name: s, source: ../../../../../../etc/passwd}]",
-         "{c.img: {format: raw}}", "etc/passwd"),
-        ("[{name: root, mount: /}, {name: s, source: files/link}]", "{c.img: {format: raw}}",
-         "files/link"),
-        ("[{name: root, mount: /}, {name: s, source: files/none}]", "{c.img: {format: raw}}",
-         "files/none"),
-    ],
-)  # fmt: skip
-def test_names_and_sources_that_lead_elsewhere(
-    plain: World, rows: str, files: str, said: str
-) -> None:
-    link = plain.root / "specs/files/link"
-    if not link.is_symlink():
-        link.symlink_to("/etc/passwd")
-    with_disks(plain, server=part(files, rows))
-    plain.refused(said)
-
-
-@pytest.mark.parametrize("name", ["Ünïcödé ☃"[:7], "a b.c_d+e-f", "x" * 36])
-def test_names_that_a_partition_may_have(plain: World, name: str) -> None:
-    rows = f'[{{name: boot, mount: /boot}}, {{name: "{name}", mount: /, size: rest}}]'
-    with_disks(plain, server=part("{d.img: {format: raw}}", rows))
-    plain.build()
-    raw = plain.root / "out/web/d.img"
-    assert [*partitions(raw)] == ["boot", name]
-    run("sgdisk", "-v", raw)

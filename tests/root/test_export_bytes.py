@@ -6,7 +6,7 @@ import os
 import stat
 import struct
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -215,12 +215,20 @@ def test_a_squashfs_by_a_tar_is_the_tree(place: Place, tmp_path: Path) -> None:
 FORMS = {"tar": ".tar", "squashfs": ".squashfs", "erofs": ".erofs", "cpio": ".cpio"}
 
 
-def test_the_same_bytes_on_another_filesystem(place: Place, tmp_path: Path, fast_scratch: Mapping[str, str]) -> None:  # fmt: skip
-    elsewhere = fast_scratch.get("STRATA_SCRATCH")
-    if elsewhere is None:
-        pytest.skip("no room in memory")
-    scratch = Path(elsewhere) / tmp_path.name
-    other = Place(tmp_path, order=-1, scratch=scratch)
+@pytest.fixture
+def in_memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a tmpfs, whose attributes and names come in another order."""
+    folder = tmp_path / "tmpfs"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256M", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_the_same_bytes_on_another_filesystem(
+    place: Place, tmp_path: Path, in_memory: Path
+) -> None:
+    other = Place(tmp_path, order=-1, scratch=in_memory / "scratch")
     for form, suffix in FORMS.items():
         made = [one.exported(form, suffix) for one in (place, other)]
         same = digest_of(made[0].open("rb")) == digest_of(made[1].open("rb"))

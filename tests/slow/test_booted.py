@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tarfile
 from collections.abc import Iterator
 
 import pytest
 
-from support.repository import Repository, Server
-from support.world import PROJECT, World, checkout
+from support.world import PROJECT, World, shipped_specs
 
 pytestmark = [pytest.mark.root, pytest.mark.nightly]
 
@@ -49,14 +47,7 @@ def disks(
     tmp_path_factory: pytest.TempPathFactory, fast_scratch: dict[str, str]
 ) -> Iterator[World]:
     """A checkout with these specs, each with boot tests; ${mirror} is the host's own."""
-    folder = tmp_path_factory.mktemp("disks")
-    root = folder / "checkout"
-    checkout(root, None)
-    for name in ("files", "keys"):
-        shutil.copytree(PROJECT / "specs" / name, root / "specs" / name, dirs_exist_ok=True)
-    unused = Repository(folder / "unused")
-    with Server(folder) as server:
-        world = World(root, unused, server, folder, {**fast_scratch, "STRATA_MIRROR": ""})
+    with shipped_specs(tmp_path_factory.mktemp("disks"), fast_scratch, "files", "keys") as world:
         for name, (size, seen, firmware) in DISKS.items():
             tests = [{"script": f"tests/{name}.sh", "firmware": firmware, "timeout": 900}]
             world.write(

@@ -18,9 +18,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support.repository import Repository, Server
 from support.trees import decompress, mounted
-from support.world import PROJECT, World, checkout, says
+from support.world import PROJECT, World, says, shipped_specs
 
 pytestmark = pytest.mark.root
 
@@ -31,21 +30,21 @@ def shipped(
 ) -> Iterator[World]:
     """A checkout with the shipped specs; ${mirror} is the host's own."""
     folder = tmp_path_factory.mktemp("shipped")
-    root = folder / "checkout"
-    checkout(root, None)
-    for name in ("minimal.yaml", "server.yaml", "layered.yaml", "webserver.yaml", "files", "scripts",
-                 "keys"):  # fmt: skip
-        source = PROJECT / "specs" / name
-        if source.is_dir():
-            shutil.copytree(source, root / "specs" / name)
-        else:
-            shutil.copy(source, root / "specs" / name)
-    # Nobody has the private half of the key that is shipped.
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "id"], check=True)
-    shutil.copy(folder / "id.pub", root / "specs/keys/admin.pub")
-    unused = Repository(folder / "unused")
-    with Server(folder) as server:
-        world = World(root, unused, server, folder, {**fast_scratch, "STRATA_MIRROR": ""})
+    names = (
+        "minimal.yaml",
+        "server.yaml",
+        "layered.yaml",
+        "webserver.yaml",
+        "files",
+        "scripts",
+        "keys",
+    )
+    with shipped_specs(folder, fast_scratch, *names) as world:
+        # Nobody has the private half of the key that is shipped.
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "id"], check=True
+        )
+        shutil.copy(folder / "id.pub", world.root / "specs/keys/admin.pub")
         yield world
 
 

@@ -6,13 +6,17 @@ import base64
 import copy
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from support import samples
 from support.spec_doc import SCHEMA, fields
 from tasks.errors import BuildError
+from tasks.plan import inputs
+from tasks.plan.lockfile import LockedRepo, Record
+from tasks.plan.plan import make_plan
+from tasks.plan.stage import Plan
 from tasks.spec.load import load_spec
 from tasks.spec.model import Spec
 
@@ -84,5 +88,26 @@ def loaded(folder: Path, document: dict[str, Any]) -> Spec | str:
     try:
         with samples.json_is_read_quickly(path):
             return load_spec(path, schema=SCHEMA)
+    except BuildError as error:
+        return str(error)
+
+
+def planned(
+    folder: Path, document: dict[str, Any], layers: Callable[[int], Record], base: Sequence[Record]
+) -> tuple[Spec, Plan] | str:
+    """The plan of a document, or the message of what is wrong; `layers` gives each its record."""
+    spec = loaded(folder, document)
+    if isinstance(spec, str):
+        return spec
+    found = {layer.name: [layers(number)] for number, layer in enumerate(spec.layers)}
+    repos = tuple(
+        LockedRepo(name=repo.name, release="a" * 64, date="", fields={"Origin": "Test"})
+        for repo in spec.repos
+    )
+    lock = samples.lock(list(base), found, repos=repos)
+    mirrors = {"mirror": "http://mirror.invalid"}
+    try:
+        host = inputs.host_inputs(spec, lock, mirrors, Path("none"), folder)
+        return spec, make_plan(spec, lock, host)
     except BuildError as error:
         return str(error)

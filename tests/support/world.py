@@ -236,6 +236,22 @@ def stocked(
     return world
 
 
+@contextlib.contextmanager
+def shipped_specs(folder: Path, env: Mapping[str, str], *names: str) -> Iterator[World]:
+    """A checkout with these of what specs/ ships; ${mirror} is the host's own."""
+    root = folder / "checkout"
+    checkout(root, None)
+    for name in names:
+        source = PROJECT / "specs" / name
+        if source.is_dir():
+            shutil.copytree(source, root / "specs" / name, dirs_exist_ok=True)
+        else:
+            shutil.copy(source, root / "specs" / name)
+    with Server(folder) as server:
+        yield World(root, Repository(folder / "unused"), server, folder,
+                    {**env, "STRATA_MIRROR": ""})  # fmt: skip
+
+
 @functools.cache
 def _tools() -> str:
     with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.reports import FULL, HOSTILE, build, checked, hostile, took
-from tasks.commands.diff import _cached_packages
+from tasks.commands.diff_builds import cached_packages
 from tasks.commands.report import _public, _worth_showing
 from tasks.plan.difference import File, Part
 from tasks.plan.stage import Stage
@@ -161,11 +161,11 @@ def test_a_past_builds_packages_are_those_of_its_records(tmp_path: Path) -> None
         with session.cache.put(stage, {"epoch": 1}) as temporary:
             temporary.write_bytes(b"")
         tree.append((kind, stage.key))
-    found = _cached_packages(session, tree)
+    found = cached_packages(session, tree)
     assert found is not None
     assert {name: (one.version, one.layer) for name, one in found.items()} == {
         "libc6": ("1", "base"), "libz:i386": ("2", "app")}  # fmt: skip
-    assert _cached_packages(session, [*tree, ("layer", "f" * 32)]) is None
+    assert cached_packages(session, [*tree, ("layer", "f" * 32)]) is None
 
 
 def test_what_is_not_for_everybody_is_not_named() -> None:

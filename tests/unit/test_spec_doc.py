@@ -12,15 +12,11 @@ from typing import Any
 
 import pytest
 
-from support import samples
+from support import spec_tried
 from support.samples import IMAGE, REPO, record
 from support.spec_doc import COMMAND, DOC, REBUILDS, SCHEMA, Field, fields, page, resolved, slug
 from support.spec_tried import changed, loaded
-from tasks.errors import BuildError
-from tasks.plan import inputs
 from tasks.plan.keys import resolution_inputs
-from tasks.plan.lockfile import LockedRepo
-from tasks.plan.plan import make_plan
 from tasks.spec.model import Spec
 from tasks.spec.schema import load_jsonschema
 
@@ -103,22 +99,11 @@ def planned(folder: Path, document: dict[str, Any]) -> State | str:
 
 
 def _planned(folder: Path, document: dict[str, Any]) -> State | str:
-    spec = loaded(folder, document)
-    if isinstance(spec, str):
-        return spec
-    layers = {layer.name: [record(f"p{number}")] for number, layer in enumerate(spec.layers)}
-    repos = tuple(
-        LockedRepo(name=repo.name, release="a" * 64, date="", fields={"Origin": "Test"})
-        for repo in spec.repos
-    )
     base = [record(name) for name in ("apt", "openssh-server", "systemd")]
-    lock = samples.lock(base, layers, repos=repos)
-    mirrors = {"mirror": "http://mirror.invalid"}
-    try:
-        host = inputs.host_inputs(spec, lock, mirrors, Path("none"), folder)
-        plan = make_plan(spec, lock, host)
-    except BuildError as error:
-        return str(error)
+    made = spec_tried.planned(folder, document, lambda number: record(f"p{number}"), base)
+    if isinstance(made, str):
+        return made
+    spec, plan = made
     keys = {f"layer {number}": stage.key for number, stage in enumerate(plan.layers)
             if stage.name != "settings"}  # fmt: skip
     keys |= {stage.name: stage.key for stage in plan.layers if stage.name == "settings"}
@@ -136,14 +121,6 @@ def observed(before: State, after: State) -> set[str]:
         if any(name.startswith(begins) for name in differs):
             return {*found, word}
     return found
-
-
-@pytest.fixture
-def planning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for specs, on a host that has every tool in version 1."""
-    monkeypatch.setattr(inputs, "tool_versions", lambda names, _memory: dict.fromkeys(names, "1"))
-    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
-    return tmp_path
 
 
 def tried(folder: Path, least: dict[str, Any], field: Field) -> set[str]:

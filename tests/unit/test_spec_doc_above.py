@@ -11,14 +11,9 @@ from typing import Any
 
 import pytest
 
-from support import samples
 from support.samples import REPO, record
 from support.spec_doc import SCHEMA, fields
-from support.spec_tried import changed, loaded
-from tasks.errors import BuildError
-from tasks.plan import inputs
-from tasks.plan.lockfile import LockedRepo
-from tasks.plan.plan import make_plan
+from support.spec_tried import changed, planned
 
 RULES: dict[str, Any] = json.loads(SCHEMA.read_text())
 
@@ -86,31 +81,12 @@ ABOVE = {
 
 def keys(folder: Path, document: dict[str, Any]) -> dict[str, str] | str:
     """Each stage's key, by its task."""
-    spec = loaded(folder, document)
-    if isinstance(spec, str):
-        return spec
-    layers = {layer.name: [record("one")] for layer in spec.layers}
-    repos = tuple(
-        LockedRepo(name=repo.name, release="a" * 64, date="", fields={"Origin": "Debian"})
-        for repo in spec.repos
-    )
     base = [replace(record(name), version="257.8-1") for name in PACKAGES]
-    lock = samples.lock(base, layers, repos=repos)
-    mirrors = {"mirror": "http://mirror.invalid"}
-    try:
-        host = inputs.host_inputs(spec, lock, mirrors, Path("none"), folder)
-        plan = make_plan(spec, lock, host)
-    except BuildError as error:
-        return str(error)
+    made = planned(folder, document, lambda _number: record("one"), base)
+    if isinstance(made, str):
+        return made
+    _spec, plan = made
     return {stage.task.replace("boot_test:", "test:"): stage.key for stage in plan.stages}
-
-
-@pytest.fixture
-def planning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for specs, on a host that has every tool in version 1."""
-    monkeypatch.setattr(inputs, "tool_versions", lambda names, _memory: dict.fromkeys(names, "1"))
-    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
-    return tmp_path
 
 
 def tried(folder: Path, path: str, value: Any) -> set[str]:
