@@ -25,9 +25,8 @@ TOOLS: dict[str, str] = {
 
 # What disks and exports need beside those: a spec without them needs none of it.
 DISK_TOOLS: dict[str, str] = {
-    "qemu-img": "qemu-utils", "veritysetup": "cryptsetup-bin", "mkswap": "util-linux",
+    "qemu-img": "qemu-utils", "veritysetup": "cryptsetup-bin",
     "mksquashfs": "squashfs-tools", "mkfs.erofs": "erofs-utils", "cpio": "cpio",
-    "mmd": "mtools",
 }  # fmt: skip
 
 
@@ -48,10 +47,13 @@ TEST_TOOLS: dict[str, str] = {
     "nginx": "nginx", "docker-registry": "docker-registry",
     # No command stands for it: UEFI of machines that boot disks.
     "/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf",
+    # The tree's own, of trees that are made of the host's programs.
+    "grub-mkimage": "grub-common", "/usr/lib/grub/i386-pc/boot.img": "grub-pc-bin",
     # What looks at disks and exports.
     "skopeo": "skopeo", "umoci": "umoci", "sgdisk": "gdisk", "sfdisk": "fdisk",
     "fsck.vfat": "dosfstools",
-    "unsquashfs": "squashfs-tools", "mdir": "mtools", "bmaptool": "bmap-tools",
+    "mkswap": "util-linux", "unsquashfs": "squashfs-tools", "mdir": "mtools",
+    "bmaptool": "bmap-tools",
 }  # fmt: skip
 
 

@@ -13,15 +13,17 @@ from typing import Any
 from ..spec.disks import MIB, Disk, DiskFile, Partition
 from ..spec.model import Spec
 from . import guids, loaders
-from .containers import container_tools, keyed_level
+from .containers import ENDING, container_tools, keyed_level
 from .layout import CORE
 from .lockfile import Lock
 from .recipes import stage_of
 from .stage import Host, Product, Stage
-from .suffixes import suffix
 
 ESP_SIZE = {"grub": 64 * MIB, "systemd-boot": 256 * MIB, "uki": 256 * MIB}
 """Of an EFI system partition whose size the spec leaves out."""
+
+SUFFIX = {"raw": ".img", "qcow2": ".qcow2", "vhd": ".vhd", "vmdk": ".vmdk", "bmap": ".bmap"}
+"""Of a cache's file, by the format of a disk's."""
 
 FORMAT_TOOL = {"raw": "", "qcow2": "qemu-img", "vhd": "", "vmdk": "qemu-img", "bmap": ""}
 """What decides the bytes of a format, beside Strata."""
@@ -174,4 +176,6 @@ def _file(file: DiskFile, disk: Stage, host: Host) -> Stage:
         "level": keyed_level(file.container, file.level),
         **_tools(host, *_file_tools(file)),
     }
-    return stage_of("file", file.name, suffix(file.format, file.container), inputs, on=[disk])
+    return stage_of(
+        "file", file.name, SUFFIX[file.format] + ENDING[file.container], inputs, on=[disk]
+    )

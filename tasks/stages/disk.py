@@ -1,7 +1,7 @@
 """A whole disk, in scratch: the table, boot code and all that lies in partitions, holes between.
 
     cache files of the parts ─┐
-    files of the project ─────┼─→ layout ─→ scratch/ENTRY.disk, scratch/ENTRY.made
+    files of the project ─────┼─→ layout ─→ scratch/ENTRY.disk, scratch/ENTRY.spans
     table, GRUB, swap headers ┘
 
 It is no entry of the cache: what is published of it is (stages/file.py), and each of its parts.
@@ -15,7 +15,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..builder import Builder
@@ -37,38 +37,17 @@ def path(scratch: Path, stage: Stage) -> Path:
     return scratch / f"{stage.entry}.disk"
 
 
-def _told(scratch: Path, stage: Stage) -> Path:
-    return scratch / f"{stage.entry}.made"
+def _spans(scratch: Path, stage: Stage) -> Path:
+    return scratch / f"{stage.entry}.spans"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Made:
-    """What is known of a disk that was made.
+def spans(builder: Builder, stage: Stage) -> list[tuple[int, int]]:
+    """Begin and end of all that belongs to a part of a disk that was made, in order.
 
-    `spans` are begin and end of all that belongs to a part of it, in order: between these, and only
-    there, it does not matter what a device holds that gets the disk. `private` and `doubtful` are
-    as the records of its parts have them.
+    Between these, and only there, it does not matter what a device holds that gets the disk.
     """
-
-    spans: tuple[tuple[int, int], ...]
-    private: bool
-    doubtful: bool
-
-
-def written(builder: Builder, stage: Stage) -> Path:
-    """The file of a disk that was made; BuildError where there is none."""
-    found = path(builder.scratch, stage)
-    if not found.is_file():
-        raise BuildError(f"{found}: disk {stage.name} is not there", "run the same command again")
-    return found
-
-
-def made(builder: Builder, stage: Stage) -> Made:
-    """What is known of it; BuildError where there is none."""
-    written(builder, stage)
-    told = json.loads(_told(builder.scratch, stage).read_bytes())
-    spans = tuple((begin, end) for begin, end in told["spans"])
-    return Made(spans=spans, private=told["private"], doubtful=told["doubtful"])
+    told = json.loads(_spans(builder.scratch, stage).read_bytes())
+    return [(begin, end) for begin, end in told]
 
 
 def ensured(job: DiskJob, builder: Builder) -> Path:
@@ -77,12 +56,6 @@ def ensured(job: DiskJob, builder: Builder) -> Path:
         if not path(builder.scratch, job.stage).is_file():
             build(job, builder)
     return path(builder.scratch, job.stage)
-
-
-def drop(builder: Builder, stage: Stage) -> None:
-    """Remove a disk's file, and what is known of it."""
-    files.remove(path(builder.scratch, stage))
-    files.remove(_told(builder.scratch, stage))
 
 
 # ---------------------------------------------------------------- the stage
@@ -99,16 +72,11 @@ def build(job: DiskJob, builder: Builder) -> None:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CLOEXEC)
             try:
                 os.ftruncate(descriptor, disk.layout.size)
-                spans = _joined(sorted(_write(disk, builder, descriptor)))
+                found = _joined(sorted(_write(disk, builder, descriptor)))
             finally:
                 os.close(descriptor)
-            told = Made(
-                spans=spans,
-                private=any(bool(entry.facts.get("private")) for entry in disk.parts.values()),
-                doubtful=any(entry.doubtful for entry in disk.parts.values()),
-            )
-            with files.written(_told(builder.scratch, job.stage), sync=False) as beside:
-                beside.write_text(json.dumps(asdict(told)), encoding="ascii")
+            with files.written(_spans(builder.scratch, job.stage), sync=False) as beside:
+                beside.write_text(json.dumps(found), encoding="ascii")
 
 
 def _joined(found: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

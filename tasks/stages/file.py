@@ -115,7 +115,7 @@ def _vhd(job: FileJob, builder: Builder, disk: Path, target: Path) -> None:
 
 def _bmap(job: FileJob, builder: Builder, disk: Path, target: Path) -> None:
     builder.log.step("mapping blocks")
-    spans = disks.made(builder, job.disk.stage).spans
+    spans = disks.spans(builder, job.disk.stage)
     with disk.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         target.write_text(bmap.text_of(file.fileno(), size, spans), encoding="ascii")

@@ -67,7 +67,7 @@ class Made:
         cache = self.builder.cache
         record = json.loads(cache.record(job.stage).read_text())
         assert sorted(one.name for one in self.builder.scratch.iterdir()) == [
-            self.path.name, self.path.with_suffix(".made").name,
+            self.path.name, self.path.with_suffix(".spans").name,
         ]  # fmt: skip
         return cache.file(job.stage), record
 
@@ -76,7 +76,7 @@ def made(folder: Path, **fields: Any) -> Made:
     builder = disks.builder(folder)
     job = server(builder, **fields)
     stage_disk.build(job, builder)
-    return Made(builder, job, stage_disk.written(builder, job.stage))
+    return Made(builder, job, stage_disk.path(builder.scratch, job.stage))
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_other_disks_of_the_same_parts(tmp_path: Path, fields: dict[str, Any]) -
         kept = tuple(one for one in job.disk.partitions if one.name not in ("bios", "free"))
         job = replace(job, disk=replace(job.disk, partitions=kept))
     stage_disk.build(job, builder)
-    path = stage_disk.written(builder, job.stage)
+    path = stage_disk.path(builder.scratch, job.stage)
     found = path.read_bytes()
     assert found.count(ROOT) == found.count(ESP) == found.count(DATA) == 1
     sector = fields.get("sector", 512)
@@ -147,7 +147,7 @@ def test_the_same_bytes_and_holes_in_another_folder_from_files_with_other_holes(
         subprocess.run(["fallocate", "--dig-holes", builder.cache.file(one)], check=True)
         builder.cache.memory.forget(builder.cache.file(one))
     stage_disk.build(job, builder)
-    again = stage_disk.written(builder, job.stage)
+    again = stage_disk.path(builder.scratch, job.stage)
     stage_disk.build(job, builder)  # in the place of the first
     ranges = []
     for path in (whole.path, again):
@@ -177,8 +177,7 @@ def test_a_part_that_rotted_is_dropped(tmp_path: Path) -> None:
             stage_disk.build(job, builder)
         assert not path.exists()
         assert list(builder.scratch.iterdir()) == []
-        with pytest.raises(BuildError, match=r"disk server is not there"):
-            stage_disk.written(builder, job.stage)
+        assert not stage_disk.path(builder.scratch, job.stage).exists()
 
 
 def test_a_file_of_the_project_is_what_the_plan_saw(tmp_path: Path) -> None:
@@ -239,26 +238,17 @@ def test_no_room(tmp_path: Path) -> None:
         subprocess.run(["umount", tight], check=True)
 
 
-def test_what_is_known_of_a_disk_is_by_its_parts(tmp_path: Path) -> None:
+def test_what_is_known_of_a_file_is_by_the_disks_parts(tmp_path: Path) -> None:
     builder = disks.builder(tmp_path / "build")
     job = server(builder)
     builder.cache.accepts = lambda _stage, _record: True
-    stage_disk.build(job, builder)
-    assert not stage_disk.made(builder, job.stage).private
     secret = replace(job, parts={**job.parts, "esp": disks.put(builder, "2", ESP, private=True)})
-    stage_disk.build(secret, builder)
-    found = stage_disk.made(builder, job.stage)
-    assert (found.private, found.doubtful) == (True, False)
     foreign = replace(job, parts={**job.parts, "esp": disks.put(builder, "3", ESP, doubtful=True)})
-    stage_disk.build(foreign, builder)
-    found = stage_disk.made(builder, job.stage)
-    assert (found.private, found.doubtful) == (False, True)
-    one = file_job(foreign, "raw")
-    stage_file.build(one, builder)
-    record = json.loads(builder.cache.record(one.stage).read_text())
-    assert record["trust"] == "any"
-    stage_disk.drop(builder, job.stage)
-    assert list(builder.scratch.iterdir()) == []
+    for made, private, trust in ((job, False, None), (secret, True, None), (foreign, False, "any")):
+        one = file_job(made, "raw")
+        stage_file.build(one, builder)
+        record = json.loads(builder.cache.record(one.stage).read_text())
+        assert (record["facts"]["private"], record.get("trust")) == (private, trust)
 
 
 # ---------------------------------------------------------------- files
@@ -372,10 +362,10 @@ def test_a_file_of_a_disk_that_is_not_there_yet_or_too_large(tmp_path: Path) -> 
     builder = disks.builder(tmp_path / "build")
     job = server(builder)
     with pytest.raises(BuildError, match="disk server is not there"):
-        stage_disk.written(builder, job.stage)
+        stage_disk.path(builder.scratch, job.stage)
     one = file_job(job, "raw")
     stage_file.build(one, builder)
-    disk = stage_disk.written(builder, job.stage)
+    disk = stage_disk.path(builder.scratch, job.stage)
     assert builder.cache.require(one.stage).path.read_bytes() == disk.read_bytes()
     os.truncate(disk, 3 << 40)
     with pytest.raises(BuildError, match=r"disks\.server: 3072 GiB are more than a VHD holds"):

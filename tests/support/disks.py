@@ -11,8 +11,9 @@ from typing import Any
 from support.entries import IMAGE_FACTS
 from tasks.builder import Builder, Reach
 from tasks.host.log import Log
+from tasks.plan.containers import ENDING
+from tasks.plan.disks import SUFFIX
 from tasks.plan.stage import Stage
-from tasks.plan.suffixes import suffix
 from tasks.plan.top_jobs import DiskJob, FileJob
 from tasks.rootfs.overlay import Trees
 from tasks.spec.disks import Disk, DiskFile, Partition
@@ -122,7 +123,11 @@ def file_job(of: DiskJob, format: str, container: str = "raw", level: str = "def
     file = DiskFile(name=f"server.{format}", format=format, container=container, level=level)
     return FileJob(
         stage=stage(
-            "file", file.name, suffix(format, container), container=container, disk=of.stage.key
+            "file",
+            file.name,
+            SUFFIX[format] + ENDING[container],
+            container=container,
+            disk=of.stage.key,
         ),
         spec=of.spec,
         arch=of.arch,

@@ -7,7 +7,6 @@ import pytest
 from support.disks import MIB, disk, part
 from tasks.errors import BuildError
 from tasks.plan.layout import Layout, TooSmall, lay
-from tasks.plan.suffixes import suffix
 
 GIB = 1 << 30
 
@@ -126,11 +125,3 @@ def test_what_an_mbr_does_not_tell_of() -> None:
     assert lay(disk(part("a", rest=True), size=1 << 41, table="mbr"), {}).size == 1 << 41
     with pytest.raises(BuildError, match="2097152 MiB at the most, and this disk takes 2097153"):
         lay(disk(part("a", rest=True), size=(1 << 41) + MIB, table="mbr"), {})
-
-
-def test_how_files_are_called() -> None:
-    assert suffix("raw", "gzip") == ".img.gz"
-    assert suffix("qcow2", "raw") == ".qcow2"
-    assert suffix("vmdk", "xz") == ".vmdk.xz"
-    with pytest.raises(KeyError):
-        suffix("raw", "bzip2")
