@@ -62,8 +62,8 @@ class Chronicle:
             self._failed[stage.task] = (began, time.monotonic())
             raise
 
-    def close(self) -> None:
-        """Write the run down, once; one that never had a plan is none."""
+    def close(self, *, planned: bool) -> None:
+        """Write the run down, once; one that never had a plan is none, and gets none here."""
         session = self.session
         session.screen.event(
             "done",
@@ -72,7 +72,7 @@ class Chronicle:
             published=self.changed,
         )
         session.screen.events = False  # that is the last one
-        if not self.building:
+        if not self.building or not planned:
             return
         self.building = False
         with contextlib.suppress(BuildError, OSError):

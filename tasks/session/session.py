@@ -389,8 +389,10 @@ class Session(Asked):
         """Remove the scratch folder and keep what was learned of files; a second time is fine."""
         self.screen.close()
         closing()
-        self.exchange.cancel()
-        self.chronicle.close()
+        # What was not there before is not begun now: a signal may have come amid an import.
+        if "exchange" in self.__dict__:
+            self.exchange.cancel()
+        self.chronicle.close(planned="plan" in self.__dict__)
         with contextlib.suppress(OSError):
             self.cache.memory.save()
         self.stack.close()
