@@ -49,6 +49,7 @@ def boot_disk(session: Session, wanted: Wanted) -> NoReturn:
             disk=path,
             format=file.format,
             memory=wanted.memory,
+            sector=disk.sector,
             # With two, emulated, a kernel may meet code that the other one is just patching.
             cpus=wanted.cpus if rights.kvm or wanted.cpus_given else 1,
             forwards=wanted.forwards,

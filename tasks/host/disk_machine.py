@@ -28,7 +28,7 @@ VHD_FOOTER = 512
 class DiskMachine:
     """What a machine is made of; `format` is the file's: raw, qcow2, vhd or vmdk.
 
-    `memory` is in MiB, `forwards` are (ours, its) ports of TCP.
+    `memory` is in MiB, `sector` in bytes, `forwards` are (ours, its) ports of TCP.
     """
 
     arch: str
@@ -37,6 +37,7 @@ class DiskMachine:
     format: str
     memory: int
     cpus: int
+    sector: int = 512
     forwards: Sequence[tuple[int, int]] = ()
     network: bool = False
 
@@ -115,10 +116,15 @@ def argv(
     return [
         *words,
         *qemu.network(machine.forwards, machine.network),
-        "-device", "virtio-blk-pci,drive=overlay,bootindex=0",
+        "-device", "virtio-blk-pci,drive=overlay,bootindex=0" + _sectors(machine.sector),
         # No more than a picture is made of it.
         "-device", "VGA" if machine.arch == "amd64" else "virtio-gpu-pci",
     ]  # fmt: skip
+
+
+def _sectors(size: int) -> str:
+    """What is said of a disk whose sectors have not the usual size."""
+    return f",logical_block_size={size},physical_block_size={size}" if size != 512 else ""
 
 
 def disk_nodes(disk: str, overlay: str, form: str, size: int) -> list[dict[str, Any]]:

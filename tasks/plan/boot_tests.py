@@ -14,6 +14,7 @@ from ..errors import BuildError
 from ..host import firmware, qemu, safe
 from ..host.agent import SYSTEMD
 from ..host.files import sha256_of
+from ..spec.boot_tests import SCRIPT_LIMIT
 from ..spec.disks import BootTest, Disk
 from ..spec.model import Spec
 from . import scripts
@@ -24,9 +25,6 @@ from .stage import Host, Stage
 from .top_jobs import TestJob
 
 SUFFIX = ".tar"
-
-SCRIPT_LIMIT = 8 << 20
-"""Bytes of a script: it goes into the machine by a serial port."""
 
 
 def tests_of(spec: Spec, disk: Disk, name: str) -> tuple[BootTest, ...]:

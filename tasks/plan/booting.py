@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import cmp_to_key
 
 from ..debian.ordering import compared
+from ..errors import BuildError
 from ..formats.table import FILESYSTEMS
 from ..spec.disks import Disk, Partition
 from ..spec.model import Spec
@@ -204,18 +205,30 @@ GRUB_CMDLINE_LINUX={shlex.quote(grub_words(disk.cmdline))}
 
 
 def growing(spec: Spec) -> list[Entry]:
-    """Files of repart.d(5) for what grows at boot, of the first disk on which something does.
+    """Files of repart.d(5) for what grows at boot; BuildError where two disks need others.
 
     A file stands for the first partition of its type that no other one stands for, so there is one
     for each partition of that type. Those that have no room behind them stay as they are.
     """
+    first: tuple[Disk, list[Entry], str] | None = None
     for disk in spec.disks:
         types = [guids.type_of(one, disk.table, spec.arch) for one in disk.partitions]
         for grown, kind in zip(disk.partitions, types, strict=True):
-            if grown.grow:
-                same = [number for number, one in enumerate(types) if one == kind]
-                return [_repart(disk.partitions[number], number, kind) for number in same]
-    return []
+            if not grown.grow:
+                continue
+            same = [number for number, one in enumerate(types) if one == kind]
+            found = [_repart(disk.partitions[number], number, kind) for number in same]
+            if first is None:
+                first = (disk, found, kind)
+            elif (len(found), kind) != (len(first[1]), first[2]):
+                raise BuildError(
+                    f"{spec.path}: disks.{disk.name}.partitions.{grown.name}.grow: the files of "
+                    f"systemd-repart(8) in the one tree name {len(first[1])} partitions of type "
+                    f"{first[2]}, as disks.{first[0].name} has, and this disk has {len(found)} of "
+                    f"type {kind}",
+                    "let both have the same, or put one of the two into a variant",
+                )
+    return first[1] if first else []
 
 
 def _repart(partition: Partition, number: int, kind: str) -> Entry:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..spec.disks import MIB, Disk, DiskFile, Partition
+from ..spec.disk_values import left
+from ..spec.disks import Disk, DiskFile, Partition
 from ..spec.model import Spec
 from . import guids, loaders
 from .containers import ENDING, container_tools, keyed_level
@@ -18,9 +19,6 @@ from .layout import CORE
 from .lockfile import Lock
 from .recipes import stage_of
 from .stage import Host, Product, Stage
-
-ESP_SIZE = {"grub": 64 * MIB, "systemd-boot": 256 * MIB, "uki": 256 * MIB}
-"""Of an EFI system partition whose size the spec leaves out."""
 
 SUFFIX = {"raw": ".img", "qcow2": ".qcow2", "vhd": ".vhd", "vmdk": ".vmdk", "bmap": ".bmap"}
 """Of a cache's file, by the format of a disk's."""
@@ -119,12 +117,14 @@ def _esp(
     hashes: Stage | None,
 ) -> Stage:
     below = tree[: loaders.layer_of(disk, spec, lock, "esp", host.files)]
+    size = part.size or left(disk)
+    assert size is not None  # as spec.disk_rules has it
     inputs = {
         **loaders.esp_inputs(
             spec,
             disk,
             lock,
-            size=part.size or ESP_SIZE[disk.loader],
+            size=size,
             serial=guids.esp_serial(spec, disk),
             verity=hashes,
         ),

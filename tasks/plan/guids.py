@@ -155,12 +155,3 @@ def type_of(partition: Partition, table: str, arch: str) -> str:
     if partition.mount == "/boot" and partition.image and partition.image.format == "vfat":
         return BOOT
     return MOUNTS.get(partition.mount, LINUX)
-
-
-def verity_names(spec: Spec, disk: Disk) -> tuple[str, str]:
-    """(UUID, salt) of a disk's hash tree: the salt is 64 hex digits, as veritysetup(8) takes it.
-
-    A salt is no secret. It is of the names alone: the same tree has the same root hash each time.
-    """
-    uuid = _named("verity", spec.name, disk.name)
-    return uuid, hashlib.sha256(uuid.encode()).hexdigest()

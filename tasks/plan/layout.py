@@ -13,7 +13,7 @@ from ..errors import BuildError
 from ..formats import bootsector, gpt, mbr
 from ..spec.disks import MIB, Disk, Partition
 
-CORE = "bios"
+CORE = "/core"
 """What GRUB's core is called among the parts of a disk with an MBR, where no partition holds it."""
 
 

@@ -11,7 +11,6 @@ from ..errors import BuildError
 from ..spec.disks import Disk
 from ..spec.model import Spec
 from . import booting
-from .booting import EFI
 from .lockfile import Lock, Record
 from .stage import Stage
 
@@ -91,20 +90,7 @@ def lacking(disk: Disk, spec: Spec, lock: Lock) -> BuildError | None:
     where = f"{spec.path}: disks.{disk.name}"
     locked = {record.package: record for record in lock.installed()}
     found: list[Need] = []
-    for one in disk.partitions:
-        if one.grow and disk.table != "gpt":
-            return BuildError(
-                f"{where}.partitions.{one.name}.grow: systemd-repart makes partitions of a GPT "
-                f"larger, and the table is {disk.table}",
-                "let it be `table: gpt`, or leave grow out",
-            )
     if disk.loader != "none":
-        if spec.arch not in EFI:
-            return BuildError(
-                f"{where}.loader: {disk.loader} is for {' and '.join(EFI)}, and the image is of "
-                f"{spec.arch}",
-                "let it be `loader: none`, and put a loader on it by `source`",
-            )
         if spec.base.variant == "extract":
             return BuildError(
                 f"{where}.loader: in a tree of `variant: extract` no package is configured, so "
@@ -213,9 +199,14 @@ def layer_of(
         count -= 1
     for number, layer in enumerate(lock.layers, 1):
         rows = (files or {}).get(layer.name, ())
-        if any(str(row[0]).startswith(PLACES[part]) for row in rows):
+        if any(_merged(str(row[0])).startswith(PLACES[part]) for row in rows):
             count = max(count, number)
     return count + 1
+
+
+def _merged(path: str) -> str:
+    """A path below /lib as it is in a tree whose /lib is a link to /usr/lib."""
+    return f"/usr{path}" if path.startswith(("/lib", "/bin", "/sbin")) else path
 
 
 # ---------------------------------------------------------------- what keys are made of

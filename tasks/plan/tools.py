@@ -23,7 +23,11 @@ VERSION_ARGUMENT = {
     "mke2fs": "-V", "mkfs.xfs": "-V", "mkfs.vfat": "--help", "mksquashfs": "-version",
 }  # fmt: skip
 
-LIBRARIES = {"xz": "liblzma5", "mksquashfs": "libzstd1", "mkfs.erofs": "liblz4-1"}
+LIBRARIES = {
+    "xz": "liblzma5", "mksquashfs": "libzstd1", "mkfs.erofs": "liblz4-1",
+    # Of a qcow2's clusters; a vmdk's are Strata's own.
+    "qemu-img": "libzstd1",
+}  # fmt: skip
 """Packages that do a tool's work and may be of another version than its own."""
 
 

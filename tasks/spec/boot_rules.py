@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import BuildError
+from .disk_values import left
 from .disks import Disk
 from .partitions import ESP_MOUNTS, ESP_SIZE
 from .sizes import shown
@@ -99,9 +100,10 @@ def _check_esp(disk: Disk, where: str) -> None:
         )
     least = ESP_SIZE["systemd-boot"]
     for one in found:
-        if disk.loader == "systemd-boot" and one.size is not None and one.size < least:
+        size = one.size or left(disk)
+        if disk.loader == "systemd-boot" and size is not None and size < least:
             raise BuildError(
-                f"{where}.partitions.{one.name}.size: {shown(one.size)} are too small: with "
+                f"{where}.partitions.{one.name}.size: {shown(size)} are too small: with "
                 "systemd-boot it holds each kernel and its initrd, and new ones beside them",
                 f"write {shown(least)} or more, or leave size out",
             )

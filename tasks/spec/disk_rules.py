@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from ..errors import BuildError
+from ..formats.table import FILESYSTEMS
 from .boot_rules import check_boot
+from .disk_filesystems import check_filesystems, place
 from .disks import MIB, Disk, DiskFile, Partition
 from .model import Spec
 from .partitions import ESP_MOUNTS
 from .project_files import file_size
-from .rules import LARGEST, check_filesystem
+from .rules import LARGEST
 from .sizes import shown
 
 GPT_NAME = 36
@@ -37,7 +39,7 @@ def check_disks(spec: Spec) -> None:
         _check_table(disk, where)
         _check_growing(disk, where)
         _check_sizes(spec, disk, where)
-        _check_filesystems(spec, disk, where)
+        check_filesystems(spec, disk, where)
         for file in disk.files:
             _check_file(disk, file, f"{where}.files.{file.name}")
         _check_beside_images(spec, disk, where)
@@ -47,10 +49,6 @@ def check_disks(spec: Spec) -> None:
 
 
 # ---------------------------------------------------------------- one disk
-
-
-def _place(where: str, partition: Partition) -> str:
-    return f"{where}.partitions.{partition.name}"
 
 
 def _check_names(disk: Disk, where: str) -> None:
@@ -80,7 +78,7 @@ def _check_mounts(disk: Disk, where: str) -> None:
     for one in disk.partitions:
         if not one.mount:
             continue
-        here = f"{_place(where, one)}.mount"
+        here = f"{place(where, one)}.mount"
         if one.mount in seen:
             raise BuildError(
                 f"{here}: {one.mount!r} is where {seen[one.mount]} is mounted",
@@ -130,7 +128,7 @@ def _check_growing(disk: Disk, where: str) -> None:
     growing = [one for one in disk.partitions if one.grow]
     if not growing:
         return
-    here = f"{_place(where, growing[-1])}.grow"
+    here = f"{place(where, growing[-1])}.grow"
     if growing[1:]:
         raise BuildError(
             f"{here}: {growing[0].name} grows as well",
@@ -164,12 +162,19 @@ def _check_sizes(spec: Spec, disk: Disk, where: str) -> None:
     rest = [one for one in disk.partitions if one.rest]
     if rest[1:]:
         raise BuildError(
-            f"{_place(where, rest[1])}.size: {rest[0].name} takes the rest already",
+            f"{place(where, rest[1])}.size: {rest[0].name} takes the rest already",
             "give one of them a size",
         )
     for one in disk.partitions:
-        _check_holds(spec, one, _place(where, one))
+        _check_holds(spec, one, place(where, one))
     _check_slack(disk, where)
+    given = sum(one.size or 0 for one in disk.partitions)
+    if given > LARGEST:
+        raise BuildError(
+            f"{where}.partitions: they have {shown(given)} together, and a disk has "
+            f"{shown(LARGEST)} at the most",
+            "make one smaller",
+        )
     if disk.size is None:
         return
     if disk.size % MIB:
@@ -208,6 +213,13 @@ def _check_holds(spec: Spec, partition: Partition, where: str) -> None:
                 f"images.{partition.mount}.size is {shown(wanted)}",
                 "make it larger, or leave one of the two out",
             )
+        least = FILESYSTEMS[partition.image.format].smallest
+        if least > partition.size:
+            raise BuildError(
+                f"{where}.size: {shown(partition.size)} are too small: no {partition.image.format} "
+                f"has less than {shown(least)}",
+                "make it larger, or choose another format",
+            )
 
 
 def _check_slack(disk: Disk, where: str) -> None:
@@ -228,13 +240,6 @@ def _check_slack(disk: Disk, where: str) -> None:
             f"{where}.slack: no partition takes it: none has size: rest",
             "give one size: rest, or remove slack",
         )
-
-
-def _check_filesystems(spec: Spec, disk: Disk, where: str) -> None:
-    """Those that the disk alone has: those of `images` are looked at there."""
-    for one in disk.filesystems:
-        if one.image is not None and one.image not in spec.images:
-            check_filesystem(one.image, _place(where, one))
 
 
 def _check_file(disk: Disk, file: DiskFile, where: str) -> None:
@@ -284,7 +289,7 @@ def _check_beside_images(spec: Spec, disk: Disk, where: str) -> None:
     for one in disk.filesystems:
         if one.mount not in cut:
             raise BuildError(
-                f"{_place(where, one)}.mount: it takes what is at {one.mount} out of `/`, and "
+                f"{place(where, one)}.mount: it takes what is at {one.mount} out of `/`, and "
                 "`images` would lack it",
                 f"add images.{one.mount}, or put one of the two into a variant",
             )

@@ -29,9 +29,9 @@ from ..host.log import STEP_MARK, Log, last_lines
 from ..host.process import interrupted
 from ..host.running_machine import MachineStopped, RunningMachine, started
 from ..plan import scripts
-from ..plan.boot_tests import SCRIPT_LIMIT
 from ..plan.entries import Script
 from ..plan.top_jobs import TestJob
+from ..spec.boot_tests import SCRIPT_LIMIT
 from ..store.record import Entry
 from .facts import common
 
@@ -145,6 +145,7 @@ class Boot:
             format=job.format,
             memory=max(one.memory for one in job.tests) >> 20,
             cpus=cpus,
+            sector=job.disk.sector,
         )
         how = "KVM" if rights.kvm else f"emulated, which is slow ({rights.why})"
         self.log.step(f"booting {self.title}: {machine.memory} MiB, {how}")

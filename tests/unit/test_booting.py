@@ -14,10 +14,11 @@ from support import disk_specs as disks
 from support import samples
 from support.disk_specs import esp, filesystem
 from support.samples import record
+from tasks.errors import BuildError
 from tasks.plan import booting, guids
 from tasks.plan.entries import Entry
 from tasks.plan.lockfile import Lock, LockedRepo
-from tasks.spec.disks import Disk, Partition
+from tasks.spec.disks import MIB, Disk, Partition
 from tasks.spec.model import Spec
 
 KERNELS = [
@@ -52,7 +53,7 @@ def test_names_stay_when_content_changes_and_differ_by_what_they_name(tmp_path: 
         guids.partition_guid(spec, other, "root"),
         guids.filesystem_uuid(spec, "/"),
         guids.swap_uuid(spec, "swap"),
-        guids.verity_names(spec, one)[0],
+        guids.verity_uuid(spec, one),
     ]
     assert len({*found}) == len(found)
     assert all(uuid.UUID(text).version == 5 for text in found)
@@ -231,3 +232,19 @@ def test_without_disks_there_is_nothing(tmp_path: Path) -> None:
     spec = disks.spec_of(tmp_path, [])
     assert booting.entries(spec, LOCK) == []
     assert booting.rows(spec) == []
+
+
+def test_disks_of_one_tree_that_grow_in_different_ways_are_refused(tmp_path: Path) -> None:
+    """The tree has one set of repart.d's files: by another's, a disk would stay as it is."""
+    root = filesystem("root", "/", grow=True)
+    disk = disks.disk(esp(), root)
+    same = disks.disk(esp(), Partition(name="x", kind="swap", size=MIB), root, name="same")
+    spec = disks.spec_of(tmp_path, [disk, same])
+    assert [path for path in by_path(spec) if "repart" in path] == ["/etc/repart.d/11-root.conf"]
+    typed = disks.disk(esp(), filesystem("root", "/", grow=True, type=guids.LINUX), name="typed")
+    behind = disks.disk(esp(), filesystem("e", "/e"), filesystem("d", "/d", grow=True), name="a")
+    beside = disks.disk(esp(), filesystem("d", "/d", grow=True), name="b")
+    for one, other, name in ((disk, typed, "typed"), (behind, beside, "b")):
+        with pytest.raises(BuildError, match=rf"disks\.{name}\.partitions\.\w+\.grow: ") as caught:
+            by_path(disks.spec_of(tmp_path, [one, other]))
+        assert "variant" in caught.value.hint

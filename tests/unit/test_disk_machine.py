@@ -8,6 +8,7 @@ import re
 import struct
 import subprocess
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,9 @@ def test_a_disks_machine_has_nothing_of_the_hosts_and_writes_to_the_overlay_alon
     secure = " ".join(argv(machine(), RIGHTS, nodes, board, secure=True))
     says(secure, "q35,smm=on,pflash0=code", "driver=cfi.pflash01,property=secure,value=on")
     assert "smm" not in " ".join(words)
+    assert "block_size" not in " ".join(words)
+    large = " ".join(argv(replace(machine(), sector=4096), RIGHTS, nodes, board, secure=False))
+    says(large, "drive=overlay,bootindex=0,logical_block_size=4096,physical_block_size=4096")
 
 
 def test_a_vhd_is_as_large_as_its_footer_says() -> None:

@@ -181,7 +181,7 @@ def test_kinds_types_and_sizes_of_partitions(tmp_path: Path) -> None:
             {"name": "more swap", "type": "swap", "size": "1G"},
             {"name": "fw", "source": "firmware.bin", "type": "linux"},
             {"name": "later", "size": "16M", "type": "E6D6D379-F507-44C2-A23C-238F2A3DF928"},
-            {"name": "data", "mount": "/srv", "size": "100M", "format": "btrfs", "label": "d",
+            {"name": "data", "mount": "/srv", "size": "200M", "format": "btrfs", "label": "d",
              "uuid": "6BA7B810-9dad-11d1-80b4-00c04fd430c8", "options": "-m dup"},
             PLAIN,
         ],
@@ -214,6 +214,8 @@ def test_a_vfat_that_takes_the_rest_is_made_as_large(tmp_path: Path) -> None:
     sizes = {p.mount: p.image.size for p in found.partitions if p.image}
     assert sizes == {"/": None, "/srv": left(found)}
     assert left(found) == 3 * GIB - 2 * MIB - 64 * MIB
+    esp = one(tmp_path, partitions=[root, {**ESP, "size": "rest"}])
+    assert left(esp) == 3 * GIB - 2 * MIB
     unknown = one(tmp_path, partitions=[ESP, {"name": "var", "mount": "/var"}, PLAIN])
     assert left(unknown) is None
     assert [p.image.size for p in unknown.partitions if p.image] == [None, None]
@@ -505,6 +507,38 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
                         "disks.web.slack: no partition takes it", "size: rest"),
     "small for its image": ({"images": {"/": {**IMAGE, "size": "2G"}}, **parts(ESP, {**PLAIN, "size": "1G"})},
                             "disks.web.partitions.root.size: 1G are too small: images./.size is 2G", "larger"),
+    "small for xfs": (parts(ESP, {**PLAIN, "format": "xfs", "size": "299M"}),
+                      "disks.web.partitions.root.size: 299M are too small: no xfs has less than 300M", "larger"),
+    "small for btrfs, fit": (parts(ESP, {**PLAIN, "format": "btrfs", "size": "100M"}, size="fit"),
+                             "disks.web.partitions.root.size: 100M are too small: no btrfs", "another format"),
+    "huge partition of a fit disk": (parts(ESP, PLAIN, {"name": "a", "size": "999999999999T"}, size="fit"),
+                                     "disks.web.partitions: they have ", "smaller"),
+    "huge partitions together": (parts(ESP, PLAIN, *({"name": n, "size": "9T"} for n in "ab"), size="fit"),
+                                 "disks.web.partitions: they have ", "smaller"),
+    "huge esp": (parts({**ESP, "size": "3T"}, PLAIN, size="4T"),
+                 "disks.web.partitions.esp.size: 3T: a vfat has 2T at the most", "smaller"),
+    "huge vfat": (parts(ESP, PLAIN | {"size": "1G"}, {"name": "a", "mount": "/a", "format": "vfat", "size": "rest"}, size="4T"),
+                  "disks.web.partitions.a.size: 4193214M: a vfat has 2T at the most", "another format"),
+    "rest of a fit disk for an esp": (parts({**ESP, "size": "rest"}, {**PLAIN, "size": "1G"}, size="fit"),
+                                      "disks.web.partitions.esp.size: rest: a vfat is made as large", "give it a size"),
+    "rest beside what has no size": (parts(ESP, {"name": "root", "mount": "/"},
+                                           {"name": "a", "mount": "/a", "format": "vfat", "size": "rest"}),
+                                     "disks.web.partitions.a.size: rest: a vfat is made as large", "each other"),
+    "rest that is too small for kernels": (parts({**ESP, "size": "rest"}, {**PLAIN, "size": "4000M"}, loader="systemd-boot"),
+                                           "disks.web.partitions.esp.size: 94M are too small", "write 256M"),
+    "vfat of images in a larger one": ({"images": {"/": IMAGE, "/a": {"file": "b", "format": "vfat"}},
+                                        **parts(ESP, PLAIN, {"name": "a", "mount": "/a", "size": "100M"})},
+                                       "disks.web.partitions.a.size: 100M, and images./a.size is none of its own", "100M"),
+    # Sectors.
+    "vfat of 4096": (parts(ESP, ROOT | {"grow": False}, {"name": "a", "mount": "/a", "format": "vfat", "size": "64M"},
+                           sector=4096),
+                     "disks.web.partitions.a: its vfat has sectors of 512 bytes, and the disk of 4096", "options: -S 4096"),
+    "xfs of 4096": (parts(ESP, {**ROOT, "format": "xfs"}, sector=4096),
+                    "disks.web.partitions.root: its xfs has sectors of 512 bytes", "options: -s size=4096"),
+    "ext of 1024 on 4096": (parts(ESP, {**ROOT, "options": "-b1024"}, sector=4096),
+                            "disks.web.partitions.root.options: blocks of 1024 bytes, and the disk has sectors", "-b 4096"),
+    "xfs of images on 4096": ({"images": {"/": {**IMAGE, "format": "xfs"}}, **a_disk(sector=4096)},
+                              "images./: its xfs has sectors of 512 bytes", "remove sector"),
     # Tables.
     "five of an mbr": (parts(*({"name": f"p{n}", "size": "1M"} for n in range(4)), PLAIN, table="mbr", firmware=["bios"]),
                        "disks.web.partitions: 5 are more than the 4 that the table mbr has", "table: gpt"),
@@ -635,6 +669,13 @@ GOOD: dict[str, dict[str, Any]] = {
     "four of an mbr": parts(ESP, SWAP, {"name": "a", "mount": "/a"}, PLAIN, table="mbr"),
     "2 TiB of an mbr": a_disk(size="2T", table="mbr"),
     "4096 by uefi": a_disk(sector=4096),
+    "filesystems for 4096": parts(
+        ESP, {"name": "a", "mount": "/a", "format": "vfat", "size": "64M", "options": "-S 4096"},
+        {"name": "x", "mount": "/x", "format": "xfs", "options": "-s size=4096"},
+        {"name": "b", "mount": "/b", "format": "btrfs"}, {**PLAIN, "options": "-b 4096"}, sector=4096),
+    "vfat as large as images have it": {
+        "images": {"/": IMAGE, "/a": {"file": "b", "format": "vfat", "size": "100M"}},
+        **parts(ESP, PLAIN, {"name": "a", "mount": "/a", "size": "100M"})},
     "compressed qcow2": a_disk(files={"a": {"format": "qcow2", "container": "gzip", "level": "best"}}),
     "largest vhd": a_disk(size="2040G", files={"a": {"format": "vhd"}}),
     "boot below": parts({"name": "esp", "mount": "/boot/efi"}, {"name": "boot", "mount": "/boot"}, ROOT),

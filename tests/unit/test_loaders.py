@@ -73,18 +73,6 @@ def test_what_a_release_cannot_do_is_refused_with_the_one_that_can(tmp_path: Pat
         assert "252.1-1" in message
 
 
-def test_an_architecture_without_efi_is_refused(tmp_path: Path) -> None:
-    message, hint = said(tmp_path, disks.disk(), locked(), arch="s390x")
-    assert "disks.server.loader: grub is for amd64 and arm64" in message
-    assert "loader: none" in hint
-
-
-def test_what_an_mbr_has_does_not_grow(tmp_path: Path) -> None:
-    message, hint = said(tmp_path, disks.disk(table="mbr"), locked(*KERNEL, *GRUB))
-    assert "disks.server.partitions.root.grow: " in message
-    assert "table: gpt" in hint
-
-
 def test_ubuntus_kernel_has_another_name(tmp_path: Path) -> None:
     repo = replace(locked().repos[0], fields={"Origin": "Ubuntu"})
     lock = replace(locked(*GRUB, "initramfs-tools"), repos=(repo,))
@@ -113,6 +101,8 @@ def layered(*layers: tuple[str, ...]) -> Lock:
         ((GRUB, ("grub-pc-bin",), ("more",)), {}, 2, 3),
         ((GRUB, ("app",), ("shim-signed=2",)), {}, 4, 1),
         ((GRUB, ("app",)), {"l2": [["/usr/lib/shim/shimx64.efi.signed", "file", "", 420, "0:0"]]}, 3, 1),
+        # In a tree whose /lib is a link, as /usr/lib/grub.
+        ((GRUB, ("app",)), {"l2": [["/lib/grub/i386-pc/boot.img", "file", "", 420, "0:0"]]}, 3, 3),
         ((GRUB, ("app",)), {"l2": [["/etc/motd", "file", "", 420, "0:0"]]}, 2, 1),
     ],
 )  # fmt: skip

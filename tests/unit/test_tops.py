@@ -449,3 +449,17 @@ def test_boot_tests_are_asked_for_by_their_own_task(plan: Plan) -> None:
     assert {"boot_test:server.uefi", "boot_test:server.bios", "file:a.qcow2"} <= {*found}
     assert "file:a.img.gz" not in found
     assert wanted(plan, plan.ends, ["test"]) == ()
+
+
+def test_a_partition_of_an_mbr_may_have_the_name_of_what_lies_before_it(tmp_path: Path) -> None:
+    """GRUB's core lies in no partition there: nothing of the spec's may have its place."""
+    parts = [{"name": "bios", "mount": "/", "size": "rest"}]
+    plan = case_of(
+        tmp_path, "grub", tests=[],
+        disks={"server": disk("grub", table="mbr", firmware=["bios"], partitions=parts)},
+    ).plan  # fmt: skip
+    keys = {one.key: f"{one.kind}:{one.name}" for one in plan.stages}
+    made = next(one for one in plan.stages if one.kind == "disk")
+    assert {name: keys[key] for name, key in made.inputs["parts"].items()} == {
+        "bios": "filesystem:/", "/core": "bios:server",
+    }  # fmt: skip
