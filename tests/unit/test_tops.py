@@ -455,7 +455,7 @@ def test_a_partition_of_an_mbr_may_have_the_name_of_what_lies_before_it(tmp_path
     """GRUB's core lies in no partition there: nothing of the spec's may have its place."""
     parts = [{"name": "bios", "mount": "/", "size": "rest"}]
     plan = case_of(
-        tmp_path, "grub", tests=[],
+        tmp_path, "grub",
         disks={"server": disk("grub", table="mbr", firmware=["bios"], partitions=parts)},
     ).plan  # fmt: skip
     keys = {one.key: f"{one.kind}:{one.name}" for one in plan.stages}
