@@ -1,7 +1,7 @@
 """`doit bench`: Strata and its rivals build the same image from one local mirror, in turn.
 
     rounds=N    how often each way is measured (3); medians are told
-    only=LIST   of ours, rivals, growth (all of them); a comma between
+    only=LIST   of ours, rivals, growth, disks (all of them); a comma between
 
 Results are kept in .doit/bench/results.json, part by part, and told in docs/performance.md and its
 figures.
@@ -25,15 +25,16 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
 
+import disks  # noqa: E402
 from floors import floors  # noqa: E402
 from measure import Run, folder_bytes, in_turn, run  # noqa: E402
 from mirror import Mirror  # noqa: E402
 from ours import GROWTH, MORE, PROJECT, SERVER, Checkout, spec, top  # noqa: E402
-from report import write_report  # noqa: E402
+from report import write_disks, write_report  # noqa: E402
 from support.repository import Server  # noqa: E402
 
 STATE = PROJECT / ".doit/bench"
-PARTS = ("ours", "rivals", "growth")
+PARTS = ("ours", "rivals", "growth", "disks")
 
 
 def growth_specs() -> dict[str, dict[str, Any]]:
@@ -279,6 +280,22 @@ def main() -> int:
     STATE.mkdir(parents=True, exist_ok=True)
     kept = STATE / "results.json"
     results: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    if "disks" in parts:
+        with work_folder() as work:
+            for name, runs in in_turn(arguments.rounds, disks.cases(work, STATE)).items():
+                results[name] = [one.as_json() for one in runs]
+            results["disk files"] = disks.sizes(work)
+        write_disks(results, PROJECT / "docs")
+        parts.remove("disks")
+    if parts:
+        measure_mirrored(parts, arguments.rounds, results)
+        write_report(results, PROJECT / "docs")
+    kept.write_text(json.dumps(results, indent=1))
+    return 0
+
+
+def measure_mirrored(parts: list[str], rounds: int, results: dict[str, Any]) -> None:
+    """What is built from the local mirror, into `results`."""
     mirror = make_mirror(parts)
     with work_folder() as work, Server(mirror.folder) as server:
         urls = {"mirror": f"{server.url}/debian", "security_mirror": f"{server.url}/security"}
@@ -288,7 +305,7 @@ def main() -> int:
             ways |= {f"ours: {name}": way for name, way in ours_cases(ours, mirror).items()}
         if "rivals" in parts:
             ways |= rival_cases(work, mirror, server.url)
-        for name, runs in in_turn(arguments.rounds, ways).items():
+        for name, runs in in_turn(rounds, ways).items():
             results[name] = [one.as_json() for one in runs]
         if "ours" in parts:
             results["waterfall"] = waterfall(ours)
@@ -299,9 +316,6 @@ def main() -> int:
             results["growth"] = growth(work, mirror, urls)
     results["commit"] = subprocess.run(["git", "-C", PROJECT, "rev-parse", "--short", "HEAD"],
                                        capture_output=True, text=True, check=False).stdout.strip()  # fmt: skip
-    kept.write_text(json.dumps(results, indent=1))
-    write_report(results, PROJECT / "docs")
-    return 0
 
 
 def waterfall(ours: Checkout) -> list[dict[str, Any]]:

@@ -14,6 +14,8 @@ from measure import median
 
 BEGIN, END = "<!-- bench: begin -->\n", "<!-- bench: end -->\n"
 
+DISKS = "<!-- bench disks: begin -->\n", "<!-- bench disks: end -->\n"
+
 GOALS = {
     "cold": "faster than the expert's script", "nothing, lock=keep": "0.30",
     "nothing, lock=latest": "1", "repository moved": "3", "image option": "5",
@@ -261,13 +263,44 @@ def page(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def disks_table(results: Mapping[str, Any]) -> list[str]:
+    """Medians of whole disks, ours and mkosi's, with the CPU's seconds and the largest on disk."""
+    files = results.get("disk files", {})
+    lines = [
+        f"Medians of {len(results['ours: disk'])} rounds at commit {results['commit']}; {machine()}. "
+        f"Files (as they take room): Strata's {files.get('ours', 0) / 1e6:.0f} MB, mkosi's "
+        f"{files.get('mkosi', 0) / 1e6:.0f} MB.",
+        "",
+        "| case | Strata | mkosi 25 | CPU, s | mkosi's | most on disk | mkosi's |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for case in ("", ", nothing", ", a format", ", a package"):
+        ours, theirs = (results[f"{who}: disk{case}"] for who in ("ours", "mkosi"))
+        mine, other = seconds(ours), seconds(theirs)
+        cells = [f"{median([float(one['cpu']) for one in runs]):.0f}" for runs in (ours, theirs)]
+        cells += [
+            f"{median([float(one['disk']) for one in runs]) / 1e6:.0f} MB"
+            for runs in (ours, theirs)
+        ]
+        lines.append(f"| {case.removeprefix(', ') or 'cold'} | **{_told(mine)}** | "
+                     f"{_told(other)} ({_ratio(other, mine)}) | {' | '.join(cells)} |")  # fmt: skip
+    return lines
+
+
+def write_disks(results: Mapping[str, Any], docs: Path) -> None:
+    """Write the page's part about disks; the rest stays."""
+    _put(docs / "performance.md", DISKS, "\n".join(["", *disks_table(results), "", ""]))
+
+
+def _put(path: Path, marks: tuple[str, str], text: str) -> None:
+    before, _, rest = path.read_text().partition(marks[0])
+    _, _, after = rest.partition(marks[1])
+    path.write_text(f"{before}{marks[0]}{text}{marks[1]}{after}")
+
+
 def write_report(results: Mapping[str, Any], docs: Path) -> None:
     """Write the page's measured part and its figures; what else the page says stays."""
-    path = docs / "performance.md"
-    text = path.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}{page(results)}{END}{after}")
+    _put(docs / "performance.md", (BEGIN, END), page(results))
     (docs / "performance-cases.svg").write_text(bar_chart(results))
     if results.get("waterfall"):
         (docs / "performance-waterfall.svg").write_text(waterfall_chart(results["waterfall"]))

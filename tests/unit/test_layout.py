@@ -6,7 +6,7 @@ import pytest
 
 from support.disks import MIB, disk, part
 from tasks.errors import BuildError
-from tasks.plan.layout import Layout, TooSmall, lay
+from tasks.plan.layout import CORE, Layout, TooSmall, lay
 
 GIB = 1 << 30
 
@@ -27,7 +27,7 @@ def test_the_rest_is_what_the_others_and_the_second_table_leave() -> None:
 
 
 def test_an_mbr_has_nothing_at_the_end() -> None:
-    found = lay(disk(part("root", rest=True), size=64 * MIB, table="mbr"), {"bios": 102_912})
+    found = lay(disk(part("root", rest=True), size=64 * MIB, table="mbr"), {CORE: 102_912})
     assert places(found) == [("root", 1, 63)]
     assert found.core == 512
     assert lay(disk(part("root", rest=True), size=64 * MIB, table="mbr"), {}).core is None
@@ -111,9 +111,9 @@ def test_grubs_core_and_its_place() -> None:
         lay(disk(*parts, size=64 * MIB), {"bios": 1024 + MIB})
     assert (caught.value.name, caught.value.needs) == ("bios", MIB + 512)
     old = disk(part("root", rest=True), size=64 * MIB, table="mbr")
-    assert lay(old, {"bios": MIB}).core == 512
+    assert lay(old, {CORE: MIB}).core == 512
     with pytest.raises(TooSmall, match=r"^1023\.5 KiB are too small: .* 1 MiB\n") as caught:
-        lay(old, {"bios": MIB + 512})
+        lay(old, {CORE: MIB + 512})
     assert caught.value.hint.startswith("use a GPT")
 
 

@@ -463,7 +463,7 @@ GETOPT: dict[str, tuple[str, list[str]]] = {
 }  # fmt: skip
 
 
-ROUNDS = 20_000 if os.environ.get("STRATA_TEST_NIGHTLY", "1") == "1" else 4_000
+ROUNDS = 20_000 if os.environ.get("STRATA_TEST_NIGHTLY", "1") == "1" else 1_500
 """How many lines of options are drawn, the same ones in each run."""
 
 
