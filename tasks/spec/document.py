@@ -140,17 +140,10 @@ def parse(path: Path, raw: bytes, *, part: bool = False) -> Document:
     import yaml
 
     try:
-        if (node := _by_libyaml(path, raw)) is not None:
-            reader = loader(path, b"")
-        else:
-            reader = loader(path, raw)
-            node = reader.get_node() if reader.check_node() else None
-        if node is not None and reader.check_node():
-            mark = reader.peek_event().start_mark
-            raise BuildError(
-                f"{path}:{mark.line + 1}:{mark.column + 1}: a second document begins here",
-                "a spec is one: remove the `---` or `...` between them",
-            )
+        node = _by_libyaml(path, raw)
+        reader = loader(path, b"" if node is not None else raw)
+        if node is None:
+            node = _only_document(path, reader)
         values = None if node is None else reader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -178,6 +171,18 @@ def parse(path: Path, raw: bytes, *, part: bool = False) -> Document:
         )
     check_size(path, values)
     return Document(path=path, values=values, node=node)
+
+
+def _only_document(path: Path, reader: Any) -> yaml.Node | None:
+    """The nodes of the one document by PyYAML's own parser, None for none; BuildError for two."""
+    node: yaml.Node | None = reader.get_node() if reader.check_node() else None
+    if node is not None and reader.check_node():
+        mark = reader.peek_event().start_mark
+        raise BuildError(
+            f"{path}:{mark.line + 1}:{mark.column + 1}: a second document begins here",
+            "a spec is one: remove the `---` or `...` between them",
+        )
+    return node
 
 
 def _by_libyaml(path: Path, raw: bytes) -> yaml.Node | None:
