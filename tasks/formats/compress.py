@@ -26,6 +26,7 @@ from isal import isal_zlib
 from zlib_ng import zlib_ng
 
 from ..errors import BuildError
+from ..host import safe
 from ..host.process import PIPE, check_signal, popen, running
 
 CONTAINERS = ("gzip", "zstd", "xz", "raw")
@@ -110,7 +111,7 @@ def compress(
     if threads is None:
         threads = min(len(os.sched_getaffinity(0)), MOST_THREADS)
     with (
-        source.open("rb") as image,
+        open(safe.reading(source), "rb") as image,
         target.open("wb", buffering=BLOCK) as out,
         Digester() as raw,
         Digester() as packed,

@@ -12,7 +12,7 @@ from ..errors import BuildError
 from ..host import firmware, strict
 from ..host.files import remove, sha256_of, write_text
 from ..host.process import capture
-from ..host.tools import EMULATORS, TOOLS, tool
+from ..host.tools import DISK_TOOLS, EMULATORS, TOOLS, tool
 from .keys import checksum
 
 MODULES = {"zlib-ng": "zlib_ng", "isal": "isal"}
@@ -24,9 +24,9 @@ VERSION_ARGUMENT = {
 }  # fmt: skip
 
 LIBRARIES = {
-    "xz": "liblzma5", "mksquashfs": "libzstd1", "mkfs.erofs": "liblz4-1",
-    # Of a qcow2's clusters; a vmdk's are Strata's own.
-    "qemu-img": "libzstd1",
+    "xz": ("liblzma5",), "mksquashfs": ("libzstd1",), "mkfs.erofs": ("liblz4-1",),
+    # Of a qcow2's clusters, and of a vmdk's grains.
+    "qemu-img": ("libzstd1", "zlib1g"),
 }  # fmt: skip
 """Packages that do a tool's work and may be of another version than its own."""
 
@@ -100,7 +100,7 @@ def _ask_version(name: str, path: str) -> str:
         import isal
 
         return str(isal.ISAL_VERSION)
-    found = _packaged({**EMULATORS, **TOOLS}.get(name, name), path)
+    found = _packaged({**EMULATORS, **DISK_TOOLS, **TOOLS}.get(name, name), path)
     if not found and name in firmware.PACKAGES:
         return f"sha256:{sha256_of(Path(path))[:16]}"
     if not found:
@@ -109,8 +109,10 @@ def _ask_version(name: str, path: str) -> str:
         if match is None:
             raise BuildError(f"{name} does not tell its version (exit status {status})")
         found = f"{match[0]} sha256:{sha256_of(Path(path))[:16]}"
-    library = _dpkg("--show", "--showformat", "${Version}\n", LIBRARIES.get(name, ""))
-    return f"{found}, {LIBRARIES[name]} {library[0]}" if library else found
+    for package in LIBRARIES.get(name, ()):
+        library = _dpkg("--show", "--showformat", "${Version}\n", package)
+        found += f", {package} {library[0]}" if library else ""
+    return found
 
 
 def _packaged(package: str, path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence, Set
@@ -12,10 +13,12 @@ LINKS = 40
 
 
 def mode_of(path: Path) -> int:
-    """st_mode of what is there itself, 0 for nothing."""
+    """st_mode of what is there itself, 0 for nothing: nor is there what no folder could hold."""
     try:
         return path.lstat().st_mode
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            raise
         return 0
 
 

@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from ..builder import Builder
-from ..errors import BuildError, DamagedEntry
+from ..errors import BuildError, DamagedEntry, printable
 from ..formats import compress
 from ..plan.stage import Stage
 from ..plan.top_jobs import BlobJob
 from ..rootfs.members import ATTRIBUTE, Member, members
 from .facts import common
+
+SPARSE_LIMIT = 8 << 30
+"""Bytes of the largest file with holes that a blob takes."""
 
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 
@@ -86,6 +89,7 @@ def _write(job: BlobJob, builder: Builder, raw: Path) -> None:
                 if member.gone:
                     _empty(out, "/".join(filter(None, [folder, WHITEOUT + name])), member)
                     continue
+                _check_holes(job, member)
                 _copy(out, member)
                 if member.opaque:
                     below = _folders(job, builder) if below is None else below
@@ -120,6 +124,19 @@ def _check_inside(job: BlobJob, member: Member) -> None:
             f"{job.spec}: exports: the tarball of {job.tree.title} has {member.path!r}, which "
             "leads out of it: Strata did not make it",
             "remove it and its record from the cache, and see who may sign for it",
+        )
+
+
+def _check_holes(job: BlobJob, member: Member) -> None:
+    """BuildError for a file of so many holes that whoever takes the image would write them all."""
+    sparse = member.info.type == tarfile.GNUTYPE_SPARSE or member.data
+    if sparse and member.info.size > SPARSE_LIMIT:
+        raise BuildError(
+            f"{job.spec}: exports: {printable('/' + member.path)} has "
+            f"{member.info.size / (1 << 30):.0f} GiB, most of it holes, which a layer of OCI "
+            "writes out",
+            "remove it, or make it smaller (of /var/log/lastlog and faillog: a user of a smaller "
+            "uid)",
         )
 
 

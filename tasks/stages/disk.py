@@ -26,7 +26,7 @@ from ..plan import layout
 from ..plan.layout import Layout, TooSmall
 from ..plan.stage import Stage
 from ..plan.top_jobs import DiskJob
-from ..spec.disks import Partition
+from ..spec.disks import MIB, Partition
 from ..store.record import Entry
 
 _WRITING = threading.Lock()
@@ -165,6 +165,12 @@ def _write(disk: _Disk, builder: Builder, target: int) -> Iterator[tuple[int, in
     for offset, content in _pieces(disk):
         extents.write(target, content, offset)
         yield offset, offset + len(content)
+    for slot in disk.layout.slots:
+        if slot.kind in ("swap", "empty"):
+            # Holes, so that no file is larger; a map has them written, or signs of what a used
+            # device had there would be found beside our own, and be believed.
+            yield slot.first, slot.first + min(MIB, slot.size)
+            yield slot.end - min(MIB, slot.size), slot.end
     for name, entry in sorted(disk.parts.items()):
         with open(safe.reading(entry.path), "rb") as file:
             log.step(f"copying {name}, {entry.size / 1e6:.0f} MB")

@@ -18,6 +18,7 @@ from ..builder import Builder
 from ..errors import BuildError
 from ..formats import bundle, compress, pax
 from ..host import etc
+from ..host.process import capture
 from ..host.sandbox import Overlay, Sandbox, Step
 from ..plan import fstab
 from ..plan.top_jobs import ExportJob
@@ -158,9 +159,18 @@ def _erofs(job: ExportJob, raw: Path) -> list[Step]:
     return [
         Step(
             title="writing the erofs",
-            pipeline=[["mkfs.erofs", "-zlz4", "-Eforce-inode-extended", "-U", uuid, str(raw), "."]],
+            pipeline=[[*EROFS, *_one_worker(), "-U", uuid, str(raw), "."]],
         )
     ]
+
+
+EROFS = ("mkfs.erofs", "-zlz4", "-Eforce-inode-extended")
+
+
+def _one_worker() -> list[str]:
+    """Since 1.8 it compresses by a thread for each CPU: their number would show in the bytes."""
+    _status, out, err = capture(["mkfs.erofs", "--help"])
+    return ["--workers=1"] if "--workers" in out + err else []
 
 
 PYTHON = (sys.executable, "-I", "-S")

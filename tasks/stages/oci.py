@@ -50,7 +50,7 @@ class Image:
 
 def layout(image: Image) -> dict[str, bytes]:
     """The files of an image's folder but for the layers' blobs, by path."""
-    config, manifest = _json(_config(image)), b""
+    config = _json(_config(image))
     manifest = _json(_manifest(image, config))
     index = {
         "schemaVersion": 2,

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from .described import host_text, metadata, packages_text
 from .limit import check_sizes
 from .papers import known_files
 from .publication import Publication
+from .way import clear_way, drop_empty, shown_in
 
 OWN = re.compile(rf"SHA256SUMS(\.sig)?|(build|host)\.json|{OWN_TEMPORARY.pattern}")
 """What each build writes into out/NAME/, beside what build.json lists."""
@@ -78,32 +79,38 @@ def _publish(to: Publication) -> bool:
     # SHA256SUMS comes last, so that a killed build's next one still knows what is stale, and then
     # build.json, which is no part of it.
     published = bool(stale or copies or changed)
-    with contextlib.ExitStack() as last, contextlib.ExitStack() as first:
-        # No sync: it is rewritten by every build, and says nothing that a build relies on.
-        report = last.enter_context(written(out / "build.json", sync=False))
-        if not _holds(out / "host.json", told := host_text(to).encode()):
-            first.enter_context(written(out / "host.json", sync=False)).write_bytes(told)
-        for name in changed:
-            stack = last if name in ("SHA256SUMS", "SHA256SUMS.sig") else first
-            stack.enter_context(written(out / name)).write_bytes(contents[name])
-        for one in copies:
-            items.copy(one, first.enter_context(written(out / one.path)), to.cache, to.progress)
-        report.write_text(
-            _build_json(to, {**sums, **signatures}, published, beside.told), encoding="utf-8"
-        )
-        first.close()
-        for name in stale:
-            remove(out / name)
-        _drop_empty(out, stale)
+    stale = clear_way(out, stale, [*contents, *(one.path for one in wanted)])
+    content = _build_json(to, {**sums, **signatures}, published, beside.told)
+    _write(to, copies, {name: contents[name] for name in changed}, content, stale)
     for one in copies:
         to.cache.memory.note(out / one.path, one.sha256)
     return published
 
 
-def _shown(out: Path, path: Path) -> str:
-    """A path as a user knows it: relative to the checkout that has this folder of out/."""
-    root = out.parent.parent
-    return str(path.relative_to(root) if root in path.parents else path)
+def _write(
+    to: Publication,
+    copies: Sequence[items.Item],
+    changed: Mapping[str, bytes],
+    report_text: str,
+    stale: Sequence[str],
+) -> None:
+    """Write files and texts, and give all of them their names at once; then what is stale goes."""
+    out = to.out
+    with contextlib.ExitStack() as last, contextlib.ExitStack() as first:
+        # No sync: it is rewritten by every build, and says nothing that a build relies on.
+        report = last.enter_context(written(out / "build.json", sync=False))
+        if not _holds(out / "host.json", told := host_text(to).encode()):
+            first.enter_context(written(out / "host.json", sync=False)).write_bytes(told)
+        for name, text in changed.items():
+            stack = last if name in ("SHA256SUMS", "SHA256SUMS.sig") else first
+            stack.enter_context(written(out / name)).write_bytes(text)
+        for one in copies:
+            items.copy(one, first.enter_context(written(out / one.path)), to.cache, to.progress)
+        report.write_text(report_text, encoding="utf-8")
+        first.close()
+        for name in stale:
+            remove(out / name)
+        drop_empty(out, stale)
 
 
 def _stale(to: Publication, names: set[str]) -> list[str]:
@@ -115,7 +122,7 @@ def _stale(to: Publication, names: set[str]) -> list[str]:
         if _is_published(to.cache, path, known[name]):
             found.append(name)
         elif os.path.lexists(path):
-            to.say(f"{_shown(to.out, path)}: another file than Strata published; left alone")
+            to.say(f"{shown_in(to.out, path)}: another file than Strata published; left alone")
     return found
 
 
@@ -138,21 +145,13 @@ def clean(out: Path, cache: Cache, say: Callable[[str], None]) -> None:
             wanted += [folder / name for name in names if own.fullmatch(name)]
     for path in wanted:
         remove(path)
-    _drop_empty(out, known)
+    drop_empty(out, known)
     for folder in (out / "log/reproduce", out / "log", out):
         with contextlib.suppress(OSError), safe.at(folder) as here:
             here.rmdir()
     with contextlib.suppress(FileNotFoundError):
         for name in sorted(os.listdir(out)):
-            say(f"{_shown(out, out / name)}: it is not Strata's; left alone")
-
-
-def _drop_empty(out: Path, names: Iterable[str]) -> None:
-    """Remove the folders of exports in which nothing is left of what was published."""
-    folders = {parent for name in names for parent in Path(name).parents if parent != Path()}
-    for folder in sorted(folders, key=lambda one: -len(one.parts)):
-        with contextlib.suppress(OSError), safe.at(out / folder) as here:
-            here.rmdir()
+            say(f"{shown_in(out, out / name)}: it is not Strata's; left alone")
 
 
 def _same(to: Publication, item: items.Item) -> bool:
