@@ -21,6 +21,7 @@ from tasks.errors import BuildError, DamagedEntry, NoRoom
 from tasks.formats import compress, qcow2
 from tasks.host import holes
 from tasks.host.log import Log
+from tasks.plan.layout import CORE
 from tasks.plan.top_jobs import DiskJob
 from tasks.stages import disk as stage_disk
 from tasks.stages import file as stage_file
@@ -122,7 +123,8 @@ def test_other_disks_of_the_same_parts(tmp_path: Path, fields: dict[str, Any]) -
     job = server(builder, **fields)
     if fields.get("table") == "mbr":  # the core lies in no partition there, and four is the most
         kept = tuple(one for one in job.disk.partitions if one.name not in ("bios", "free"))
-        job = replace(job, disk=replace(job.disk, partitions=kept))
+        parts = {CORE if name == "bios" else name: one for name, one in job.parts.items()}
+        job = replace(job, disk=replace(job.disk, partitions=kept), parts=parts)
     stage_disk.build(job, builder)
     path = stage_disk.path(builder.scratch, job.stage)
     found = path.read_bytes()
@@ -216,7 +218,7 @@ def test_what_is_too_small_is_named(tmp_path: Path) -> None:
     core = disks.put(builder, "core", grub(2048))
     with pytest.raises(BuildError, match=r"^specs/web\.yaml: disks\.server\.table: 1023\.5 KiB are too "
                        r"small: GRUB's core, .* takes 1 MiB\n  use a GPT"):  # fmt: skip
-        stage_disk.build(disk_job(old, {"bios": core, "root": few.parts["root"]}), builder)
+        stage_disk.build(disk_job(old, {CORE: core, "root": few.parts["root"]}), builder)
     small = replace(few.disk, partitions=(part("esp", MIB, "esp"), *few.disk.partitions[2:]))
     with pytest.raises(BuildError, match=r"disks\.server\.partitions\.esp\.size: 1 MiB are too"):
         stage_disk.build(replace(few, disk=small), builder)
@@ -346,6 +348,12 @@ def test_a_device_that_held_something_gets_the_disk_by_its_map(whole: Made, tmp_
         device[:MIB].rstrip(b"\xa5")
         == disk[: 34 * 512].ljust(36864, b"\0")[: len(device[:MIB].rstrip(b"\xa5"))]
     )
+    # Signs of what was there: btrfs and LUKS have theirs beyond the first page, RAID at the end.
+    for number, size in ((2, 8 * MIB), (4, 3 * MIB)):
+        place = starts[number]
+        for begin in (place, place + size - MIB):
+            assert device[begin : begin + MIB] == disk[begin : begin + MIB]
+        assert device[place + MIB : place + size - MIB].strip(b"\xa5") == b""
     (tmp_path / "device").write_bytes(device)
     assert "No problems found" in said("sgdisk", "-v", tmp_path / "device")
     assert device.count(b"\xa5" * 4096) > 40 * 256

@@ -212,6 +212,19 @@ def test_a_name_that_would_be_a_mark_is_refused(tmp_path: Path, path: str) -> No
     assert os.listdir(made.builder.scratch) == ["trees"]
 
 
+def test_a_file_of_holes_that_nobody_could_take_is_refused(tmp_path: Path) -> None:
+    def fill(tree: Path) -> None:
+        base(tree)
+        (tree / "var/log").mkdir(parents=True)
+        with (tree / "var/log/lastlog").open("wb") as file:
+            file.truncate(9 << 30)
+
+    whole = stack(tmp_path, fill)
+    with pytest.raises(BuildError, match=r"exports: /var/log/lastlog has 9 GiB, most of it holes"):
+        whole.blob(0)
+    assert os.listdir(whole.builder.scratch) == ["trees"]
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_damaged_tree_is_dropped(tmp_path: Path, number: int) -> None:
     """Whichever it is: what is below is read for the folders that it has."""

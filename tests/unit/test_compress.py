@@ -243,3 +243,11 @@ def test_interrupt_ends_a_command_that_hangs() -> None:
     with pytest.raises(KeyboardInterrupt), piped(bytearray().extend, ["sleep", "60"]):
         raise KeyboardInterrupt
     assert time.monotonic() - begin < 30
+
+
+def test_a_link_in_the_place_of_what_is_compressed_is_not_followed(tmp_path: Path) -> None:
+    """A cache may be a folder where others write, and what it leads to be root's alone."""
+    (tmp_path / "secret").write_text("root's\n")
+    (tmp_path / "entry").symlink_to(tmp_path / "secret")
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        compress(tmp_path / "entry", tmp_path / "packed", container="raw")

@@ -45,6 +45,14 @@ def test_debians_revision_is_in_a_version(tmp_path: Path) -> None:
     assert tool_versions(names, tmp_path / "tools.json") == found
 
 
+def test_what_a_tool_compresses_by_is_in_its_version(tmp_path: Path) -> None:
+    """Of qemu-img both: a qcow2's clusters are of the one, a vmdk's grains of the other."""
+    found = tool_versions(["qemu-img", "mksquashfs"], tmp_path / "tools.json")
+    assert re.fullmatch(r"[^,]+, libzstd1 \d[^,]*, zlib1g \d[^,]*", found["qemu-img"])
+    assert re.fullmatch(r"[^,]+, libzstd1 \d[^,]*", found["mksquashfs"])
+    assert "sha256" not in found["qemu-img"]
+
+
 def test_a_tool_of_no_package_is_known_by_its_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
