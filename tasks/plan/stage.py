@@ -45,6 +45,12 @@ class Stage:
         return self.kind != "disk"
 
     @property
+    def beside(self) -> bool:
+        """Whether others of its kind are made at the same time: parts of the tree stand on each
+        other, a disk goes to scratch, and a boot test has memory and seconds for itself alone."""
+        return self.kept and self.kind not in (*TREE, "test")
+
+    @property
     def group(self) -> str:
         """The doit task of all of its kind: `test` is Strata's own tests."""
         return "boot_test" if self.kind == "test" else self.kind
@@ -200,6 +206,14 @@ class Plan:
         for stage in self.stages:
             found |= tools_of(stage.inputs)
         return dict(sorted(found.items()))
+
+
+def each_once(stages: Iterable[Stage]) -> list[Stage]:
+    """Of stages with one key the first: two disks of a spec may have the same boot loader."""
+    found: dict[str, Stage] = {}
+    for one in stages:
+        found.setdefault(one.entry, one)
+    return list(found.values())
 
 
 def tools_of(inputs: Mapping[str, Any]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from ..errors import BuildError, CommandFailed
 from ..host import space
 from ..host.process import need_root
 from ..host.tools import tool
-from ..plan.stage import Stage
+from ..plan.stage import Stage, each_once
 from .headings import begin, placed
 from .needs import need_arch, need_host, tools_needed
 
@@ -98,7 +98,7 @@ def make_beside(session: Session, stage: Stage, build: Callable[[Any, Builder], 
         return  # doit looked before it was made beside another
     lacking = [
         other
-        for other in session.plan.tops
+        for other in each_once((stage, *session.plan.tops))
         if other != stage
         and other.kind == stage.kind
         # Made of the very same, which is there by now.
