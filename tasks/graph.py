@@ -55,7 +55,7 @@ def task_lock() -> Task:
     def work() -> None:
         from .commands.lock import told as lock_told
         from .commands.lock import update
-        from .session.needs import need_arch, need_root_first
+        from .session.needs import need_arch, need_root_first, need_tests_first
 
         session = _session()
         if Reporter.selected_of(NEEDS_ROOT):
@@ -85,6 +85,7 @@ def task_lock() -> Task:
                 session.screen.line(f"  {line}")
         if Reporter.selected_of(NEEDS_ROOT):
             session.told.plan(Reporter.chosen)
+            need_tests_first(session)
 
     return {"actions": [action(work)], "uptodate": [False]}
 

@@ -13,6 +13,11 @@ TREE = ("base", "layer")
 """Kinds of the stages that make the tree; all others are above it."""
 
 
+ABSENT = "lacking"
+"""Version of what this host has not got, and only boot tests need: nothing is made under such a
+key, so that no cache has it."""
+
+
 STANDS_ON = ("parent", "filesystem", "verity", "parts", "disk", "blobs")
 """Inputs that are keys of other stages."""
 
@@ -205,7 +210,7 @@ class Plan:
         found: dict[str, str] = {}
         for stage in self.stages:
             found |= tools_of(stage.inputs)
-        return dict(sorted(found.items()))
+        return {name: version for name, version in sorted(found.items()) if version != ABSENT}
 
 
 def each_once(stages: Iterable[Stage]) -> list[Stage]:
