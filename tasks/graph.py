@@ -18,7 +18,7 @@ from doit import create_after
 from doit.exceptions import InvalidDodoFile
 
 from .errors import BuildError
-from .plan.stage import TREE, Plan, Stage
+from .plan.stage import Plan, Stage
 from .session.actions import Task, action
 from .session.reporter import Reporter
 from .session.session import Session
@@ -55,7 +55,7 @@ def task_lock() -> Task:
     def work() -> None:
         from .commands.lock import told as lock_told
         from .commands.lock import update
-        from .session.needs import need_arch, need_root_first
+        from .session.needs import need_arch, need_root_first, need_tests_first
 
         session = _session()
         if Reporter.selected_of(NEEDS_ROOT):
@@ -85,6 +85,7 @@ def task_lock() -> Task:
                 session.screen.line(f"  {line}")
         if Reporter.selected_of(NEEDS_ROOT):
             session.told.plan(Reporter.chosen)
+            need_tests_first(session)
 
     return {"actions": [action(work)], "uptodate": [False]}
 
@@ -120,10 +121,10 @@ def _stage(stage: Stage, below: list[str], make: Callable[[Stage], None]) -> Tas
             "uptodate": [False],
             "setup": list(below),
         }
+    # No targets: stages with one key have one file, and doit takes a file from one task alone.
     return {
         "doc": f"key {stage.key}",
         "actions": [action(lambda: make(stage))],
-        "targets": [str(_session().cache.file(stage))],
         "uptodate": [InCache(stage)],
         "setup": list(below),
     }
@@ -174,12 +175,11 @@ def _stages(group: str) -> Iterator[Task]:
     for stage in plan.stages:
         if stage.group in groups:
             every = Reporter.selected("build") or Reporter.selected(stage.group)
-            beside = every and stage.kept and stage.kind not in TREE
             below = [one.task for one in plan.below(stage)]
             yield {
                 "basename": stage.group,
                 **({"name": stage.name} if stage.kind != "base" else {}),
-                **_stage(stage, below, _make_beside if beside else _make),
+                **_stage(stage, below, _make_beside if every and stage.beside else _make),
             }
 
 

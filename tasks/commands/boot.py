@@ -42,6 +42,11 @@ def boot(session: Session) -> NoReturn:
             "disk= boots a disk" if spec.disks else f"{spec.path} has no disks, which have one",
         )
     images = sorted(session.plan.images, key=lambda one: str(one.inputs["mount"]))
+    if not images:
+        raise BuildError(
+            f"{spec.path}: there is nothing to boot: it has neither images nor disks",
+            "add an image of / to images, or a disk to disks",
+        )
     if images[0].inputs["mount"] != "/":
         raise BuildError(f"{spec.path}: images: there is none of /", "boot needs the image of /")
     machine = qemu.machine_of(spec.arch, str(spec.path))

@@ -79,10 +79,11 @@ def chosen(spec: Spec, name: str) -> Disk:
 def firmware_of(spec: Spec, disk: Disk, name: str) -> str:
     """The firmware to boot it under: the disk's first unless one is asked for.
 
+    What a disk without a loader starts from is not known here: any that its architecture has.
     BuildError for one that neither the disk nor its architecture is made for.
     """
     made_for = [*disk.firmware, *(["uefi-secure"] if "uefi" in disk.firmware else [])]
-    if name and name not in made_for:
+    if disk.firmware and name and name not in made_for:
         raise BuildError(
             f"firmware={printable(name)}: disk {disk.name} of {spec.path} is not made for it",
             f"it is for {', '.join(dict.fromkeys(made_for))}",

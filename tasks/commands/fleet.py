@@ -18,6 +18,7 @@ from ..host import space
 from ..host.files import write_text
 from ..host.process import need_root
 from ..remote.signing import TRUSTED_KEYS
+from ..session.needs import need_test
 from ..session.session import Session
 from ..spec.load import chosen_specs, find_spec
 from ..spec.words import counted
@@ -47,6 +48,8 @@ def fleet(session: Session) -> None:
         one.exchange.pulled |= session.exchange.pulled
     for one in sessions.values():
         lend_debs(session, one, todo, near=near)
+    for node in todo.nodes.values():
+        need_test(sessions[node.spec], node.stage)
     _say_plan(session, sessions, todo)
     with _publishing(sessions) as publishing:
         for name in plans:

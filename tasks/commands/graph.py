@@ -44,7 +44,7 @@ def graph(session: Session) -> None:
 def nodes(session: Session, shared: Shared | None, *, several: bool) -> list[Node]:
     """The stages of one spec, the lowest first; of `several`, images say whose they are."""
     plan = session.plan
-    published = {one.stage.entry: one.name for one in plan.products}
+    published = {one.stage.task: one.name for one in plan.products}
     found = []
     below = ""
     for stage in plan.stages:
@@ -52,7 +52,7 @@ def nodes(session: Session, shared: Shared | None, *, several: bool) -> list[Nod
             parts = [one.entry for one in plan.below(stage)]
             below = parts[-1] if parts else ""
         state, size = _state(session, shared, stage)
-        file = published.get(stage.entry, "")
+        file = published.get(stage.task, "")
         makes = (f"{session.name}/{file}" if several else file,) if file else ()
         found.append(
             Node(entry=stage.entry, title=stage.title, key=stage.key, below=below, state=state,

@@ -12,7 +12,7 @@ from ..ci.stages import Entry, Stages, told
 from ..errors import BuildError
 from ..host import safe, strict
 from ..plan import lockfile
-from ..plan.stage import Stage
+from ..plan.stage import Stage, each_once
 from ..session.session import Session
 from ..spec.load import chosen_specs
 
@@ -108,5 +108,5 @@ def stages_of(session: Session) -> Stages:
     return Stages(
         spec=session.name,
         tree=tuple(map(entry, plan.tree)),
-        images=tuple(map(entry, (one for one in plan.tops if one.kept))),
+        images=tuple(map(entry, each_once(one for one in plan.tops if one.kept))),
     )

@@ -8,12 +8,14 @@ import os
 import time
 from dataclasses import dataclass, field
 
+from ..errors import BuildError
 from ..host import strict
 from ..plan import causes
 from ..plan.cause import Cause, Made, Now
 from ..plan.changes import packages_of
 from ..plan.notes import notes, passwords
 from ..plan.stage import STANDS_ON, TREE, Plan, Stage, tools_of
+from ..session.needs import need_test
 from ..session.session import Session
 from ..store import history, made_of, pruned
 from ..store.record import FOLDERS, read_record
@@ -32,7 +34,8 @@ class Teller:
 
     def told(self, stage: Stage) -> list[Cause]:
         """Why a stage would be built."""
-        found = [*self._own(stage), *_elsewhere(self.session, stage)]
+        session = self.session
+        found = [*self._own(stage), *_elsewhere(session, stage), *_unable(session, stage)]
         return found or [Cause(what="unknown", lines=("what it is made of is another",))]
 
     def _own(self, stage: Stage) -> list[Cause]:
@@ -115,6 +118,15 @@ def _elsewhere(session: Session, stage: Stage) -> list[Cause]:
         if tools[name] != like.tools[name]
     ]
     return [Cause(what="tools", lines=(line,)) for line in lines]
+
+
+def _unable(session: Session, stage: Stage) -> list[Cause]:
+    """That a boot test would be the end of a build."""
+    try:
+        need_test(session, stage)
+    except BuildError as error:
+        return [Cause(what="test", lines=(f"a build would end here: {error.message}",))]
+    return []
 
 
 def _published_tools(session: Session) -> dict[str, str]:

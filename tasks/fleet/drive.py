@@ -21,6 +21,7 @@ from ..plan.stage import Result, Stage, tools_of
 from ..remote.configured import REMOTE
 from ..remote.remotes import AT_ONCE
 from ..repos.fetch import fetch
+from ..session.needs import need_test
 from ..session.session import Session
 from ..version import VERSION
 from .cluster import LOOK, Cluster
@@ -94,7 +95,12 @@ def addresses(session: Session) -> str:
 
 
 def errand_of(session: Session, stage: Stage, *, near: bool) -> Errand:
-    """What a worker is told of a stage of this session's spec; BuildError as `Session.job` has."""
+    """What a worker is told of a stage of this session's spec.
+
+    BuildError as `Session.job` has, and for a boot test that this host could not run: its key has
+    the versions of what this host has.
+    """
+    need_test(session, stage)
     shared = session.shared
     reach = session.reach(session.plan.lock)
     mode = ""

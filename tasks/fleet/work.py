@@ -19,7 +19,7 @@ from typing import Any
 
 from ..builder import Builder, Reach
 from ..errors import BuildError, DamagedEntry, NoRoom
-from ..host import arches, holes, space, trials
+from ..host import arches, firmware, holes, space, trials
 from ..host.files import remove
 from ..host.log import Log
 from ..host.process import need_root
@@ -217,6 +217,11 @@ def _check(errand: Errand, machine: Machine) -> None:
         for name in tools_needed(stage):
             tool(name)
         wanted = tools_of(stage.inputs)
+        if stage.kind == "test":
+            package = firmware.package_of(
+                errand.job.arch, stage.inputs["firmware"], errand.job.spec
+            )
+            wanted[package] = stage.inputs["firmware_version"]
         here = tool_versions(sorted(wanted), machine.state / "tools.json")
     except BuildError as error:
         raise Unfit(error.message, error.hint) from error

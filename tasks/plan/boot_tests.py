@@ -15,13 +15,14 @@ from ..host import firmware, qemu, safe
 from ..host.agent import SYSTEMD
 from ..host.files import sha256_of
 from ..spec.boot_tests import SCRIPT_LIMIT
+from ..host.tools import tool
 from ..spec.disks import BootTest, Disk
 from ..spec.model import Spec
 from . import scripts
 from .entries import Script
 from .lockfile import Lock
 from .recipes import stage_of
-from .stage import Host, Stage
+from .stage import ABSENT, Host, Stage, tools_of
 from .top_jobs import TestJob
 
 SUFFIX = ".tar"
@@ -74,10 +75,23 @@ def _script(test: BootTest, spec: Spec) -> Script:
     return Script(path=str(path), where=where, program=program, source=path)
 
 
-def check(spec: Spec, lock: Lock) -> None:
-    """BuildError unless a spec's tests can run in what is locked."""
-    if not spec.tests:
-        return
+def check(stage: Stage, spec: Spec, lock: Lock) -> None:
+    """BuildError unless a test can run: in what is locked, and on this host.
+
+    It is no part of the plan, which others need that run no test.
+    """
+    check_locked(spec, lock)
+    tool(_machine(spec).program)
+    firmware.find(spec.arch, stage.inputs["firmware"], _where(spec))
+    if ABSENT in (stage.inputs["firmware_version"], *tools_of(stage.inputs).values()):
+        raise BuildError(
+            f"{_where(spec)}: what boots {stage.name} was installed while this ran",
+            "run the same command again",
+        )
+
+
+def check_locked(spec: Spec, lock: Lock) -> None:
+    """BuildError unless tests can run in what is locked, whatever the host is."""
     found = [one.version for one in lock.installed() if one.package == "systemd"]
     match = re.match(r"(?:[0-9]+:)?([0-9]{1,6})", found[0]) if found else None
     if match is not None and int(match[1]) >= SYSTEMD:
@@ -86,7 +100,7 @@ def check(spec: Spec, lock: Lock) -> None:
     raise BuildError(
         f"{_where(spec)}: {has}: a boot test needs systemd {SYSTEMD} or later, by which scripts "
         "come into the machine",
-        "test an image of Debian 12, Ubuntu 23.04 or later, or leave out tests"
+        "test an image of Debian 12, Ubuntu 23.04 or later; test=off leaves out tests"
         if found
         else "add the package systemd-sysv",
     )

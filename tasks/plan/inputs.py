@@ -37,12 +37,11 @@ def host_inputs(
 ) -> Host:
     """All that the plan needs of the host."""
     version = image_version(spec, lock, project)
+    # Of what boots disks, what lacks here is the tests' fault alone, where they are run.
+    tools = tool_versions(tools_for(spec), memory, boot_tests.tools(spec))
     return Host(
         version=version,
-        tools={
-            name: versions.keyed(name, version)
-            for name, version in tool_versions(tools_for(spec), memory).items()
-        },
+        tools={name: versions.keyed(name, found) for name, found in tools.items()},
         files={
             layer.name: [entry.identity() for entry in layer_entries(layer, spec)]
             for layer in spec.layers

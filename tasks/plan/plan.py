@@ -94,7 +94,6 @@ def make_plan(spec: Spec, lock: Lock, host: Host) -> Plan:
     """The stages of a build; BuildError for what a disk needs of the tree and the lock lacks."""
     check_answers(spec, lock)
     loaders.check(spec, lock)
-    boot_tests.check(spec, lock)
     base = stage_of("base", "base", ".tar.zst", base_inputs(spec, lock, host))
     layers: list[Stage] = []
     parent = base

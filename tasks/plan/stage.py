@@ -13,6 +13,11 @@ TREE = ("base", "layer")
 """Kinds of the stages that make the tree; all others are above it."""
 
 
+ABSENT = "lacking"
+"""Version of what this host has not got, and only boot tests need: nothing is made under such a
+key, so that no cache has it."""
+
+
 STANDS_ON = ("parent", "filesystem", "verity", "parts", "disk", "blobs")
 """Inputs that are keys of other stages."""
 
@@ -43,6 +48,12 @@ class Stage:
     def kept(self) -> bool:
         """Whether the cache keeps it: a whole disk is written in scratch, for its files."""
         return self.kind != "disk"
+
+    @property
+    def beside(self) -> bool:
+        """Whether others of its kind are made at the same time: parts of the tree stand on each
+        other, a disk goes to scratch, and a boot test has memory and seconds for itself alone."""
+        return self.kept and self.kind not in (*TREE, "test")
 
     @property
     def group(self) -> str:
@@ -199,7 +210,15 @@ class Plan:
         found: dict[str, str] = {}
         for stage in self.stages:
             found |= tools_of(stage.inputs)
-        return dict(sorted(found.items()))
+        return {name: version for name, version in sorted(found.items()) if version != ABSENT}
+
+
+def each_once(stages: Iterable[Stage]) -> list[Stage]:
+    """Of stages with one key the first: two disks of a spec may have the same boot loader."""
+    found: dict[str, Stage] = {}
+    for one in stages:
+        found.setdefault(one.entry, one)
+    return list(found.values())
 
 
 def tools_of(inputs: Mapping[str, Any]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..host.files import remove, sha256_of, write_text
 from ..host.process import capture
 from ..host.tools import DISK_TOOLS, EMULATORS, TOOLS, tool
 from .keys import checksum
+from .stage import ABSENT
 
 MODULES = {"zlib-ng": "zlib_ng", "isal": "isal"}
 """Tools that are Python packages, by the module's name."""
@@ -34,10 +36,11 @@ LIBRARIES = {
 DPKG_STATUS = Path("/var/lib/dpkg/status")
 
 
-def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
+def tool_versions(names: list[str], memory: Path, spare: Collection[str] = ()) -> dict[str, str]:
     """Each tool's version with Debian's revision, or with a digest where it is no package's.
 
-    Asked only when the command's file or dpkg's status has changed since the last time.
+    Asked only when the command's file or dpkg's status has changed since the last time. BuildError
+    for one that the host lacks, unless it is a `spare` one: that is ABSENT.
     """
     known: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
@@ -46,7 +49,13 @@ def tool_versions(names: list[str], memory: Path) -> dict[str, str]:
     changed = False
     installed = _mark(DPKG_STATUS) if DPKG_STATUS.exists() else ""
     for name in names:
-        path = _file_of(name)
+        try:
+            path = _file_of(name)
+        except BuildError:
+            if name not in spare:
+                raise
+            asked[name] = ABSENT
+            continue
         mark = _mark(Path(path)) + ("" if name in MODULES else installed)
         entry = known.get(name)
         # With a digest: a version that rotted would give all stages other keys, and other UUIDs.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import BuildError
 from ..host import space
 from ..host.process import check_signal
-from ..plan.stage import Stage
+from ..plan.stage import Stage, each_once
 
 if TYPE_CHECKING:
     from .session import Session
@@ -41,7 +41,7 @@ class Exchange:
             return False
         asked = [
             one
-            for one in {one.key: one for one in (stage, *beside)}.values()
+            for one in each_once((stage, *beside))
             if one.key not in self._asked and cache.intact(one) is None
         ]
         self._asked |= {one.key for one in asked}

@@ -14,9 +14,9 @@ from ..errors import BuildError, CommandFailed
 from ..host import space
 from ..host.process import need_root
 from ..host.tools import tool
-from ..plan.stage import Stage
+from ..plan.stage import Stage, each_once
 from .headings import begin, placed
-from .needs import need_arch, need_host, tools_needed
+from .needs import need_arch, need_host, need_test, tools_needed
 
 RUNS = ("base", "layer", "bios", "esp")
 """Kinds of stages in which programs of the tree run."""
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 def make(session: Session, stage: Stage, build: Callable[[Any, Builder], None]) -> None:
     """Build a stage unless another run makes it meanwhile, note the result, say a line."""
     need_root(f"building {stage.name}")
+    need_test(session, stage)
     for name in tools_needed(stage):
         tool(name)
     if not stage.kept:
@@ -98,7 +99,7 @@ def make_beside(session: Session, stage: Stage, build: Callable[[Any, Builder], 
         return  # doit looked before it was made beside another
     lacking = [
         other
-        for other in session.plan.tops
+        for other in each_once((stage, *session.plan.tops))
         if other != stage
         and other.kind == stage.kind
         # Made of the very same, which is there by now.

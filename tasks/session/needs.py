@@ -10,6 +10,7 @@ from ..errors import BuildError
 from ..formats.table import FILESYSTEMS
 from ..host import space
 from ..host.scratch import scratch_folder
+from ..plan import boot_tests
 from ..plan.stage import TREE, Stage, tools_of
 from ..plan.tools import MODULES
 
@@ -82,6 +83,24 @@ def need_root_first(session: Session) -> None:
     may = os.access(session.root, os.W_OK)
     here = "" if may else f", and this user may not write to {session.root} (Permission denied)"
     raise BuildError(f"building {lacking} needs root{here}", "run the same command with sudo")
+
+
+def need_tests_first(session: Session) -> None:
+    """BuildError, before anything is made, if a boot test is to run that cannot."""
+    if not session.spec.tests:
+        return
+    try:
+        build = session.told.forecast.build
+    except BuildError:
+        return  # told by the stage that needs it
+    for stage in build:
+        need_test(session, stage)
+
+
+def need_test(session: Session, stage: Stage) -> None:
+    """BuildError for a boot test that cannot run; nothing for any other stage."""
+    if stage.kind == "test":
+        boot_tests.check(stage, session.spec, session.plan.lock)
 
 
 def loops(stage: Stage) -> bool:

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..errors import BuildError
-from ..plan.stage import Plan, Stage
+from ..plan.stage import Plan, Stage, each_once
 from ..spec.words import counted
 from ..store import history
 
@@ -80,10 +80,6 @@ def guess(tree: Sequence[float], images: Sequence[float], cpus: int) -> float:
     return sum(tree) + max(max(images, default=0.0), sum(images) / max(1, cpus))
 
 
-BESIDE = ("image", "filesystem", "file", "blob")
-"""Kinds of stages that are made side by side."""
-
-
 class Told:
     """Of one run: what has been said of it so far."""
 
@@ -116,7 +112,7 @@ class Told:
             pull += come
             below = {one.task: one for way in without if way not in come for one in plan.below(way)}
             ways = [one for task, one in below.items() if task not in seen]
-        lacking = [one for one in self.wanted if one in lacking]
+        lacking = each_once(one for one in self.wanted if one in lacking)
         build = tuple(one for one in lacking if one not in pull)
         return Forecast(
             wanted=self.wanted,
@@ -161,8 +157,8 @@ class Told:
                 return None
             times[stage.task] = seconds
         return guess(
-            [times[one.task] for one in build if one.kind not in BESIDE],
-            [times[one.task] for one in build if one.kind in BESIDE],
+            [times[one.task] for one in build if not one.beside],
+            [times[one.task] for one in build if one.beside],
             len(os.sched_getaffinity(0)),
         )
 

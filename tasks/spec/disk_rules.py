@@ -46,6 +46,11 @@ def check_disks(spec: Spec) -> None:
     holding = [disk for disk in spec.disks if disk.filesystems]
     for one, other in pairwise(holding):
         _check_agreement(spec, one, other)
+    # A disk between two of these may have none.
+    esps = [(disk, found) for disk in holding if (found := disk.of_kind("esp")) is not None]
+    for disk, esp in esps[1:]:
+        _check_same(spec, esps[0][0], disk, "partitions: mount point of the EFI system partition",
+                    esps[0][1].mount, esp.mount)  # fmt: skip
 
 
 # ---------------------------------------------------------------- one disk
@@ -298,13 +303,17 @@ def _check_beside_images(spec: Spec, disk: Disk, where: str) -> None:
 def _check_agreement(spec: Spec, one: Disk, other: Disk) -> None:
     """BuildError where two disks say different things of the one tree that both have."""
     for field, was, now in _common(one, other):
-        if was != now:
-            raise BuildError(
-                f"{spec.path}: disks.{other.name}.{field}: {now}, and of disks.{one.name} it is "
-                f"{was}: both hold the same tree",
-                "let them agree, or put one of them into a variant, or into a spec of its own "
-                "that includes what they share",
-            )
+        _check_same(spec, one, other, field, was, now)
+
+
+def _check_same(spec: Spec, one: Disk, other: Disk, field: str, was: object, now: object) -> None:
+    if was != now:
+        raise BuildError(
+            f"{spec.path}: disks.{other.name}.{field}: {now}, and of disks.{one.name} it is "
+            f"{was}: both hold the same tree",
+            "let them agree, or put one of them into a variant, or into a spec of its own "
+            "that includes what they share",
+        )
 
 
 def _common(one: Disk, other: Disk) -> Iterator[tuple[str, object, object]]:
@@ -314,9 +323,6 @@ def _common(one: Disk, other: Disk) -> Iterator[tuple[str, object, object]]:
     yield "cmdline", repr(one.cmdline), repr(other.cmdline)
     for what in ("mount points", "grow"):
         yield f"partitions: {what}", _told(one, what), _told(other, what)
-    esps = [found.mount for disk in (one, other) if (found := disk.of_kind("esp")) is not None]
-    if len(esps) == 2:
-        yield "partitions: mount point of the EFI system partition", esps[0], esps[1]
     for first, second in zip(one.filesystems, other.filesystems, strict=True):
         if first.image is None or second.image is None:
             continue

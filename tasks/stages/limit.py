@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..errors import BuildError
 from ..formats.footprint import MIB
-from ..plan.stage import Plan
+from ..plan.stage import Plan, Stage
 from ..spec.model import Spec
 from ..store.cache import Cache
 from ..store.record import Entry
@@ -24,9 +24,16 @@ def check_sizes(spec: Spec, plan: Plan, entries: Sequence[Entry], cache: Cache) 
         raise BuildError(
             f"{spec.path}: images.{image.mount}.max_size: the filesystem has {_shown(size)}, more "
             f"than the {_shown(image.max_size)} that it may have; nothing was published\n"
-            + _most(plan, stage.name, stage.inputs["below"], cache),
+            + _most(plan, stage.name, _below(plan, stage), cache),
             "leave out packages or files, or make max_size larger",
         )
+
+
+def _below(plan: Plan, stage: Stage) -> Sequence[str]:
+    """Mount points below an image's, or, of one that is only packed, below its filesystem's."""
+    made = next(one for one in (stage, *plan.below(stage)) if "below" in one.inputs)
+    found: Sequence[str] = made.inputs["below"]
+    return found
 
 
 def _shown(size: int) -> str:

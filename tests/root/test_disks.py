@@ -23,6 +23,7 @@ from support.disk_looks import (
     sha256,
 )
 from support.disk_worlds import BOOTED, FIRMWARE, disk_world
+from support.lacking import without
 from support.trees import decompress
 from support.world import World, says
 
@@ -236,6 +237,50 @@ def test_a_file_that_is_gone_is_made_again_of_the_parts(server: World) -> None:
         "file a.qcow2": ["not in the cache any more"],
     }
     assert server.json()["files"] == before
+
+
+OTHER = BOOTED.partition("  server:\n")[2].partition("    files:\n")[0].replace("128M", "120M")
+
+
+def test_two_disks_with_the_same_loader(server: World) -> None:
+    """Their EFI system partitions and GRUB's cores have one key each, and are made once."""
+    two = FEW + f"  other:\n{OTHER}    files: {{b.qcow2: {{format: qcow2}}}}\n"
+    assert two.count("34M") == two.count("cmdline: quiet") == 2
+    server.write("web.yaml", two.replace("34M", "35M"))
+    server.build()
+    stages = kinds(server.json()["stages"])
+    for kind in ("esp", "bios"):
+        found = {name: result for one, name, result in stages if one == kind}
+        assert {*found} == {"server", "other"}
+    assert sorted(result for kind, _name, result in stages if kind == "esp") == ["built", "hit"]
+    assert [result for kind, _name, result in stages if kind == "disk"] == ["built", "built"]
+    assert {"a.qcow2", "b.qcow2"} <= {*server.json()["files"]}
+    server.doit("clean", "spec=web")
+    assert not (server.root / "out/web/b.qcow2").exists()
+    assert {*server.build().values()} <= {"hit", "skipped"}
+
+
+def test_a_host_that_cannot_boot_a_disk(server: World) -> None:
+    """What boots disks is needed by a test that is run, and by nothing else."""
+    server.write("tests/up.sh", "true\n")
+    server.write("web.yaml", FEW + "tests: [{script: tests/up.sh}]\n")
+    run_without = without("/usr/bin/qemu-system-x86_64", "/usr/share/OVMF")
+    told = run_without(server, ["build", "spec=web"])
+    assert told.code != 0
+    says(told.text, "the host has no command qemu-system-x86_64", "apt-get install qemu-system-x86")
+    assert "file a.qcow2" not in told.text, "it is said before anything is made"
+    for words in (["build", "spec=web", "test=off"], ["keys", "spec=web"], ["list", "spec=web"],
+                  ["graph", "spec=web"], ["prune", "dry=1"]):  # fmt: skip
+        done = run_without(server, words)
+        assert done.code == 0, done.text
+    assert server.json()["test"] == "off"
+    assert [one[2] for one in kinds(server.json()["stages"]) if one[0] == "test"] == ["skipped"] * 2
+    tools = yaml.safe_load((server.root / "out/web/web.yaml").read_text())["tools"]
+    assert "qemu-system-x86_64" not in tools
+    why = run_without(server, ["why", "spec=web"])
+    says(why.text, "test", "server.bios", "a build would end here: the host has no command")
+    # What is published is the same where the host has them.
+    assert server.doit("reproduce", "spec=web").code == 0
 
 
 DISK = {"disk server", "file a.qcow2"}

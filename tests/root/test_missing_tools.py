@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from support.lacking import prefixed, without
 from support.refusals import refused
-from support.world import Build, World, says
-
-
-def _prefixed(*prefix: str) -> Callable[[World, Sequence[str]], Build]:
-    """A way to run doit: as the last words of another command."""
-
-    def run(world: World, words: Sequence[str]) -> Build:
-        done = subprocess.run(
-            [*prefix, sys.executable, "-m", "doit", *words], cwd=world.root, text=True, check=False,
-            capture_output=True, env=world.environment(), stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        return Build(done.returncode, done.stdout, done.stderr)
-
-    return run
-
-
-def _without(path: str) -> Callable[[World, Sequence[str]], Build]:
-    """A way to run doit: in a mount namespace where this command is hidden."""
-    return _prefixed(
-        "unshare", "--mount", "sh", "-ec", 'mount --bind /dev/null "$0"; exec "$@"', path
-    )
+from support.world import World, says
 
 
 @pytest.mark.root
 def test_not_root(fresh: World, site_lock: str) -> None:
     # A user namespace without a map: this process is nobody, and may still read and write here.
     fresh.write("web.lock", site_lock)
-    says(refused(fresh, "build", "spec=web", run=_prefixed("unshare", "--user")),
+    says(refused(fresh, "build", "spec=web", run=prefixed("unshare", "--user")),
          "lock: failed", "ERROR: building / needs root", "sudo")  # fmt: skip
 
 
@@ -61,15 +39,15 @@ def test_missing_tool(request: pytest.FixtureRequest, path: str, name: str, pack
     world: World = request.getfixturevalue("built" if late else "fresh")
     world.edit("packages: [beta]", "packages: [beta, delta]")
     world.doit("lock", "spec=web")
-    says(refused(world, "build", "spec=web", run=_without(path)),
+    says(refused(world, "build", "spec=web", run=without(path)),
          f"ERROR: the host has no command {name}", f"apt-get install {package}")  # fmt: skip
 
 
 @pytest.mark.root
 def test_missing_gpgv(fresh: World) -> None:
     if Path("/usr/bin/sqv").exists():  # apt 3 asks that one, which it depends on
-        assert _without("/usr/bin/gpgv")(fresh, ["lock", "spec=web"]).code == 0
+        assert without("/usr/bin/gpgv")(fresh, ["lock", "spec=web"]).code == 0
         return
-    says(refused(fresh, "build", "spec=web", run=_without("/usr/bin/gpgv")),
+    says(refused(fresh, "build", "spec=web", run=without("/usr/bin/gpgv")),
          "repos.main (", "this host has nothing to check its signature with",
          "apt-get install gpgv")  # fmt: skip

@@ -120,6 +120,52 @@ def test_two_disks_of_one_tree(plain: World) -> None:
     run("sfdisk", "-V", raw)
 
 
+def test_files_with_one_key_are_made_once(plain: World) -> None:
+    """A block map is of the disk alone, and so is a file of what it is called."""
+    with_disks(plain, server=part("{d.img: {format: raw, bmap: true}, d.img.gz: {format: raw, container: "
+                                  "gzip, bmap: true}, e.img.gz: {format: raw, container: gzip}}"))  # fmt: skip
+    said = plain.doit("build", "spec=web").out
+    says(said, "4 of 10 stages to build")
+    names = ["d.img", "d.img.bmap", "d.img.gz", "d.img.gz.bmap", "e.img.gz"]
+    found = {name: result for _kind, name, result in kinds(plain.json()["stages"])}
+    assert sorted(found[one] for one in names) == ["built"] * 3 + ["hit"] * 2, found
+    sums = plain.json()["files"]
+    assert {*names} <= {*sums}
+    assert (sums["d.img.bmap"], sums["d.img.gz"]) == (sums["d.img.gz.bmap"], sums["e.img.gz"])
+    for name in names:
+        assert sha256(plain.root / "out/web" / name) == sums[name]
+    assert plain.doit("why", "spec=web").code == 0
+    says(plain.doit("graph", "spec=web").out, "d.img.bmap, d.img.gz.bmap")
+    says(plain.doit("reproduce", "spec=web").out, "reproduced out/web/: 5 files")
+    plain.doit("info", "file:d.img.gz.bmap", "spec=web")
+    plain.doit("clean", "spec=web")
+    assert not (plain.root / "out/web").exists()
+    assert {result for one, result in plain.build().items() if one in names} == {"hit"}
+
+
+def test_a_fleet_makes_what_has_one_key_once(plain: World) -> None:
+    with_disks(plain, server=part("{f.img: {format: raw, bmap: true}, f.img.gz: {format: raw, container: "
+                                  "gzip, bmap: true}}", size="68M"))  # fmt: skip
+    plain.doit("lock", "spec=web")
+    said = plain.doit("fleet", "spec=web", "workers=2").out
+    says(said, "3 to be made", "built 3 stages")
+    sums = plain.json()["files"]
+    assert sums["f.img.bmap"] == sums["f.img.gz.bmap"]
+
+
+def test_an_image_of_a_disks_mount_point_may_be_too_large(plain: World) -> None:
+    with_disks(plain, server=part("{a.qcow2: {format: qcow2}}"))
+    spec = plain.root / "specs/web.yaml"
+    images = """\
+images:
+  /: {file: g.img.gz, format: ext4, max_size: 1M}
+  /boot: {file: g-boot.img.gz, format: ext4}
+"""
+    spec.write_text(spec.read_text().replace("disks:\n", images + "disks:\n"))
+    plain.refused("images./.max_size: the filesystem has", "more than the 1.0 MiB",
+                  "the largest folders of the image", "make max_size larger")  # fmt: skip
+
+
 @pytest.mark.parametrize(("sector", "table"), [("512", "mbr"), ("4096", "gpt")])
 def test_other_tables(plain: World, tmp_path: Path, sector: str, table: str) -> None:
     plain.write("files/firmware.bin", "").write_bytes(FIRMWARE)

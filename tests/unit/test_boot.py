@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from support import samples
 from support.world import says
 from tasks.commands.asked_machine import Wanted, need_free
+from tasks.commands.boot import boot
 from tasks.commands.boot_disk import chosen, firmware_of
 from tasks.errors import BuildError
 from tasks.host import qemu
@@ -132,6 +135,23 @@ def test_which_disk_is_booted_and_under_what(tmp_path: Path) -> None:
         firmware_of(spec, second, "uefi")
     with pytest.raises(BuildError, match="no machine of arm64 has this firmware"):
         firmware_of(replace(spec, arch="arm64"), second, "")
+    # Without a loader, the disk's owner alone knows what starts it.
+    bare = replace(first, firmware=(), loader="none")
+    assert [firmware_of(spec, bare, one) for one in ("", "uefi", "bios", "uefi-secure")] == [
+        "uefi", "uefi", "bios", "uefi-secure"]  # fmt: skip
+    with pytest.raises(BuildError, match=r"cbios: no machine of amd64 .*\n.*it has bios, uefi"):
+        firmware_of(spec, bare, "cbios")
+
+
+def test_a_spec_of_exports_alone_has_nothing_to_boot(tmp_path: Path) -> None:
+    spec = samples.load(
+        tmp_path, repos=[samples.REPO], packages=["one"], exports={"x": {"format": "tar"}}
+    )
+    session: Any = SimpleNamespace(spec=spec, plan=SimpleNamespace(images=()), variables={})
+    with pytest.raises(
+        BuildError, match=r"nothing to boot: it has neither images nor disks\n.*add"
+    ):
+        boot(session)
 
 
 # ---------------------------------------------------------------- terminals

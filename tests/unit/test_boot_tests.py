@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,11 +13,16 @@ import pytest
 from support import samples
 from support.samples import IMAGE, REPO, record
 from tasks.errors import BuildError
-from tasks.host import agent
+from tasks.fleet import work
+from tasks.host import agent, firmware
 from tasks.plan import boot_tests
-from tasks.plan.stage import Host, Stage
+from tasks.plan.inputs import host_inputs
+from tasks.plan.plan import make_plan
+from tasks.plan.stage import Host, Plan, Stage
 from tasks.spec.disks import BootTest, Disk, DiskFile
 from tasks.spec.model import Spec
+from tasks.version import VERSION
+from unit.test_tops import case_of
 
 DISK = Disk(
     name="server",
@@ -106,16 +113,84 @@ def test_an_image_that_takes_no_scripts(
     records = [replace(record("systemd"), **locked)] if locked else []
     lock = samples.lock([record("apt"), *records], {"packages": [record("one")]})
     with pytest.raises(BuildError) as error:
-        boot_tests.check(spec, lock)
+        boot_tests.check(stages(spec)["server.uefi"], spec, lock)
     assert all(part in str(error.value) for part in parts), str(error.value)
-    boot_tests.check(replace(spec, tests=()), lock)
 
 
 @pytest.mark.parametrize("version", ["252.39-1~deb12u2", "257.8-1~deb13u2"])
 def test_an_image_that_takes_them(spec: Spec, version: str) -> None:
     locked = replace(record("systemd"), version=version)
-    boot_tests.check(spec, samples.lock([record("apt"), locked], {"packages": [record("one")]}))
+    lock = samples.lock([record("apt"), locked], {"packages": [record("one")]})
+    boot_tests.check_locked(spec, lock)
     assert int(version[:3]) >= agent.SYSTEMD
+
+
+def test_what_boots_disks_is_needed_where_a_test_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host without it plans all the same, and makes nothing under the key that comes of that."""
+    case = case_of(tmp_path, "grub")
+    spec, lock, memory = case.spec, case.lock, tmp_path / "tools.json"
+    hide = shutil.which
+
+    def planned() -> Plan:
+        mirrors = {"mirror": "http://mirror.invalid/debian"}
+        return make_plan(spec, lock, host_inputs(spec, lock, mirrors, memory, tmp_path))
+
+    there = planned()
+    monkeypatch.setattr(
+        "tasks.host.tools.shutil.which",
+        lambda name, path: None if name.startswith("qemu-system") else hide(name, path=path),
+    )
+    no_qemu = planned()
+    nowhere = {
+        name: replace(one, files=(("/none", ""),)) for name, one in firmware.FIRMWARE.items()
+    }
+    monkeypatch.setattr(firmware, "FIRMWARE", nowhere)
+    lacking = planned()
+    for plan in (no_qemu, lacking):
+        other = {
+            one.task
+            for one, was in zip(plan.stages, there.stages, strict=True)
+            if one.key != was.key
+        }
+        assert other == {one.task for one in plan.tests}
+    assert {one for one in there.tools if one.startswith("qemu-system")}
+    assert not {one for one in lacking.tools if one.startswith("qemu-system")}
+    uefi = next(one for one in lacking.tests if one.inputs["firmware"] == "uefi")
+    with pytest.raises(
+        BuildError, match=r"no command qemu-system-x86_64\n.*apt-get install qemu-system-x86"
+    ):
+        boot_tests.check(uefi, spec, lock)
+    monkeypatch.setattr("tasks.host.tools.shutil.which", hide)
+    with pytest.raises(BuildError, match=r"no firmware uefi for amd64.*\n.*apt-get install ovmf"):
+        boot_tests.check(uefi, spec, lock)
+    monkeypatch.undo()
+    with pytest.raises(BuildError, match=r"installed while this ran\n.*run the same command again"):
+        boot_tests.check(uefi, spec, lock)
+    boot_tests.check(next(one for one in there.tests if one.name == uefi.name), spec, lock)
+
+
+def test_a_worker_with_another_firmware_makes_no_test(
+    spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be found for ever under the key of the firmware that it was not run with."""
+    monkeypatch.setattr(work, "need_root", lambda _what: None)
+    job = SimpleNamespace(stage=stages(spec)["server.uefi"], arch="amd64", spec="specs/web.yaml")
+    errand: Any = SimpleNamespace(job=job, version=VERSION)
+    machine: Any = SimpleNamespace(state=tmp_path)
+    with pytest.raises(work.Unfit, match=r"ovmf is .* there, and the plan was made for 2022"):
+        work._check(errand, machine)
+
+
+def test_an_image_that_takes_no_scripts_is_planned(tmp_path: Path) -> None:
+    case = case_of(tmp_path, "grub")
+    old = replace(case.lock, base=tuple(
+        replace(one, version="247.3-7") if one.package == "systemd" else one for one in case.lock.base
+    ))  # fmt: skip
+    plan = replace(case, lock=old).plan
+    with pytest.raises(BuildError, match=r"systemd 247.*\n.*test=off"):
+        boot_tests.check(plan.tests[0], case.spec, old)
 
 
 def test_scripts_and_machines_that_there_are_not(spec: Spec) -> None:

@@ -343,6 +343,16 @@ def two(**fields: Any) -> dict[str, Any]:
     return {"disks": {"a": disk(), "b": other}}
 
 
+def three() -> dict[str, Any]:
+    """Disks with an EFI system partition each, of which one amid them has none."""
+    efi = {"name": "esp", "mount": "/efi"}
+    between = disk(firmware=["bios"], partitions=[{"name": "bios"}, ROOT])
+    every = {"a": disk(partitions=[efi, ROOT]), "b": between, "c": disk()}
+    return {"disks": {
+        name: {**one, "files": {f"{name}.qcow2": {"format": "qcow2"}}} for name, one in every.items()
+    }}  # fmt: skip
+
+
 def export(**fields: Any) -> dict[str, Any]:
     return {"exports": {"x": fields}}
 
@@ -577,6 +587,9 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
                         "disks.b.partitions.root.format: 'xfs', and of disks.a it is 'ext4'", "agree"),
     "two esp mounts": (two(partitions=[{"name": "esp", "mount": "/efi"}, ROOT]),
                        "disks.b.partitions: mount point of the EFI system partition: /efi, and", "agree"),
+    "esp mounts of the first and last": (
+        three(), "disks.c.partitions: mount point of the EFI system partition: /boot/efi, and of disks.a it is "
+        "/efi", "agree"),
     # Exports.
     "compressed squashfs": (export(format="squashfs", container="gzip"),
                             "exports.x.container: gzip: squashfs compresses by itself", "remove the field"),
