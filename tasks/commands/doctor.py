@@ -10,12 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import BuildError
-from ..host import trials
+from ..host import firmware, trials
 from ..host.scratch import scratch_folder, scratch_root
-from ..host.tools import TOOLS, tool
+from ..host.tools import DISK_TOOLS, EMULATORS, TOOLS, tool
+from ..plan.boot_tests import tools
 from ..plan.filesystems import filesystems
+from ..plan.plan import tools_for
+from ..plan.tools import MODULES
 from ..session.needs import mounted, need_arch
 from ..session.session import Session
+from ..spec.model import Spec
 
 # ---------------------------------------------------------------- the host
 
@@ -60,10 +64,33 @@ def doctor(session: Session) -> None:
             say(True, f"programs of {session.spec.arch}")
         except BuildError as error:
             say(False, error.message, error.hint)
+        lacking = _lacking(session.spec)
+        for_tests = lacking & tools(session.spec)
+        for names, what in (
+            (lacking - for_tests, "host tools for all that the spec makes"),
+            (for_tests, "what boots its disks, for its tests (test=off leaves these out)"),
+        ):
+            advice = f"apt-get install {' '.join(sorted({_package(one) for one in names}))}"
+            say(not names, what, advice, needed=names is not for_tests)
     mirrors = session.mirrors
     say("mirror" in mirrors, "a mirror for ${mirror}", "set STRATA_MIRROR", needed=False)
     if missing:
         raise BuildError(f"this host lacks: {', '.join(missing)}")
+
+
+def _lacking(spec: Spec) -> set[str]:
+    """The tools, and packages of firmware, that stages of a spec want and this host lacks."""
+    found = set()
+    for name in set(tools_for(spec)) - MODULES.keys():
+        try:
+            _ = firmware.file_of(name) if name in firmware.PACKAGES else tool(name)
+        except BuildError:
+            found.add(name)
+    return found
+
+
+def _package(name: str) -> str:
+    return {**DISK_TOOLS, **EMULATORS, **TOOLS}.get(name, name)
 
 
 def _try_host(session: Session, say: Callable[..., None]) -> None:

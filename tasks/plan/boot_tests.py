@@ -14,8 +14,8 @@ from ..errors import BuildError
 from ..host import firmware, qemu, safe
 from ..host.agent import SYSTEMD
 from ..host.files import sha256_of
-from ..spec.boot_tests import SCRIPT_LIMIT
 from ..host.tools import tool
+from ..spec.boot_tests import SCRIPT_LIMIT
 from ..spec.disks import BootTest, Disk
 from ..spec.model import Spec
 from . import scripts
