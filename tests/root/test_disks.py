@@ -279,7 +279,7 @@ def test_a_host_that_cannot_boot_a_disk(server: World) -> None:
     assert "qemu-system-x86_64" not in tools
     why = run_without(server, ["why", "spec=web"])
     says(why.text, "test", "server.bios", "a build would end here: the host has no command")
-    says(run_without(server, ["doctor", "spec=web"]).text, "ok   host tools for all that the spec makes",
+    says(run_without(server, ["doctor", "spec=web"]).text, "ok host tools for all that the spec makes",
          "note what boots its disks", "apt-get install ovmf qemu-system-x86")  # fmt: skip
     doctor = without("/usr/bin/qemu-img")(server, ["doctor", "spec=web"])
     assert doctor.code == 1
