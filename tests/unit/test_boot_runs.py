@@ -15,6 +15,7 @@ from unittest import mock
 
 import pytest
 
+from support.world import says
 from tasks.errors import BuildError, NoRoom
 from tasks.host import agent
 from tasks.host.console import Lines
@@ -56,8 +57,11 @@ class Talk:
         self.console, self.control = socket.socketpair(), socket.socketpair()
 
     @contextlib.contextmanager
-    def machine(self, state: str = "running") -> Iterator[RunningMachine]:
-        """The agent, on a socket in place of a port, with a systemctl that says `state`."""
+    def machine(self, state: str = "running", first: str = "") -> Iterator[RunningMachine]:
+        """The agent, on a socket in place of a port, with a systemctl that says `state`.
+
+        `first` is done in its shell before it begins.
+        """
         binaries = self.folder / "bin"
         binaries.mkdir(exist_ok=True)
         (binaries / "systemctl").write_text(
@@ -72,7 +76,9 @@ class Talk:
             text = agent.AGENT.read_text()
             program = self.folder / "agent"
             work = self.folder / "work"
-            program.write_text("exec 3<&0\n" + text.replace("/dev/shm/strata-test", str(work)))
+            program.write_text(
+                f"exec 3<&0\n{first}\n" + text.replace("/dev/shm/strata-test", str(work))
+            )
             stack.enter_context(mock.patch.object(agent, "SCRIPT", f"{work}/script"))
             process = popen(["/bin/dash", str(program)], stdin=theirs.fileno(),
                             env={"PATH": f"{binaries}:/usr/bin:/bin"})  # fmt: skip
@@ -86,9 +92,9 @@ class Talk:
                 )  # fmt: skip
                 process.kill()
 
-    def failed(self, state: str = "running") -> str:
+    def failed(self, state: str = "running", first: str = "") -> str:
         """The error that it ends with."""
-        with self.machine(state) as machine, pytest.raises(BuildError) as error:
+        with self.machine(state, first) as machine, pytest.raises(BuildError) as error:
             self.boot.talk(machine, time.monotonic())
         return str(error.value)
 
@@ -133,6 +139,52 @@ def test_a_script_may_say_that_failed_units_are_as_they_should_be(tmp_path: Path
     with talk.machine("degraded") as machine:
         talk.boot.talk(machine, time.monotonic())
     assert talk.boot.report["units"] == ["web.service failed"] * 1
+
+
+FULL = "trap '' XFSZ; ulimit -S -f 1"
+"""For a shell whose files take 512 bytes, and then fail to be written as where there is no room."""
+
+
+def test_a_script_that_does_not_get_there_whole_is_not_run(tmp_path: Path) -> None:
+    """As where /dev/shm is full."""
+    ends = "exit 3\n"
+    whole = "echo begun\n" + "# so that its end is cut off\n" * 40
+    said = Talk(tmp_path, job(whole + ends)).failed(first=FULL)
+    assert "tests/0.sh failed (exit status 125)" in said
+    assert f"was not run: of its {len(whole + ends)} bytes 512 could be kept in" in said
+    assert "begun" not in said
+    # What was not kept is no order: the next script is run.
+    talk = Talk(tmp_path, job("exit 0"))
+    with talk.machine(first=FULL) as machine:
+        until = time.monotonic() + 60
+        machine.answer("hello", until)
+        machine.send(agent.run_order(whole.encode() * 200, 5) + agent.run_order(b"echo next", 5))
+        assert machine.answer("result", until).number == 125
+        assert machine.answer("result", until).text == b"next\n"
+
+
+@pytest.mark.parametrize("tool", ["mkfifo", "chmod"])
+def test_a_script_without_a_place_for_its_output_is_not_run(tmp_path: Path, tool: str) -> None:
+    said = Talk(tmp_path, job("echo begun")).failed(first=f"{tool}() {{ return 1; }}")
+    says(said, "tests/0.sh failed (exit status 125)", "nothing more can be made in")
+    assert "begun" not in said
+
+
+def test_what_a_script_that_was_run_before_left_is_not_run_in_anothers_place(
+    tmp_path: Path,
+) -> None:
+    """A program that still runs can be removed, but not written to."""
+    first = "#!/bin/sh\ncp /bin/sleep $0.new; mv $0.new $0; $0 20 > /dev/null 2>&1 &\nsleep 0.5\n"
+    talk = Talk(tmp_path, job(first, "echo second"))
+    with talk.machine() as machine:
+        talk.boot.talk(machine, time.monotonic())
+    assert talk.boot.report["scripts"][1]["output"] == ["second"]
+
+
+def test_failed_units_are_told_where_no_file_can_be_written(tmp_path: Path) -> None:
+    talk = Talk(tmp_path, job("true"))
+    said = talk.failed("degraded", first=FULL.replace("1", "0"))
+    says(said, "units of the system failed", "web.service failed")
 
 
 def test_what_a_script_leaves_running_holds_up_nothing(tmp_path: Path) -> None:
