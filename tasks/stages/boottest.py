@@ -20,7 +20,7 @@ from typing import Any
 from ..builder import Builder
 from ..errors import BuildError
 from ..formats import compress
-from ..formats.picture import png_of
+from ..formats.picture import LARGEST_PPM, png_of
 from ..host import agent, qemu, safe, space
 from ..host.console import Lines
 from ..host.disk_machine import DiskMachine
@@ -175,7 +175,7 @@ class Boot:
     def _look(self, running: RunningMachine) -> None:
         """The screen, beside the log, too."""
         try:
-            self.screen = png_of(running.picture())
+            self.screen = png_of(running.picture(LARGEST_PPM))
         except ValueError:
             return  # there is none to be had
         if self.log.path is not None:

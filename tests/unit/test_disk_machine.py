@@ -16,7 +16,7 @@ import pytest
 from support.world import says
 from tasks.errors import BuildError
 from tasks.formats import qcow2, vmdk
-from tasks.formats.picture import png_of
+from tasks.formats.picture import LARGEST_PPM, png_of
 from tasks.host import agent, firmware, qemu, qmp
 from tasks.host.console import Lines, Shown
 from tasks.host.disk_headers import virtual_size
@@ -296,6 +296,7 @@ def test_a_console_is_lines_and_what_a_machine_dies_by() -> None:
 
 
 def test_a_picture_is_the_same_as_png() -> None:
+    assert len(b"P6\n8192 8192\n255\n") + 8192 * 8192 * 3 <= LARGEST_PPM < 1 << 28
     pixels = bytes(range(2 * 3 * 3))
     png = png_of(b"P6\n2 3\n255\n" + pixels)
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
