@@ -78,6 +78,8 @@ class RunningMachine:
     opened: bool = False
     """Whether the agent, or what fetches it, has opened its port."""
     left: bool = False
+    up: bool = False
+    """Whether the agent has told of all that starts: what is shown since may be anybody's words."""
     pictured: bool | None = None
     knocked: float = 0.0
 
@@ -93,22 +95,23 @@ class RunningMachine:
     def answer(self, kind: str, until: float) -> agent.Answer:
         """The agent's next answer, of this kind, before time.monotonic() is `until`.
 
-        MachineStopped where none will come.
+        MachineStopped where none will come; once it is up, a machine is not dead by what it shows.
         """
         while not self.came:
             if time.monotonic() >= until:
-                raise MachineStopped("late")
+                raise MachineStopped("late", self.dead())
             if not self.turn():
                 raise self._ended()
             if self.came:
                 break
             if self.left:
                 raise MachineStopped("left")
-            if dead := self.dead():
+            if not self.up and (dead := self.dead()):
                 raise MachineStopped("dead", dead)
         answer = self.came.pop(0)
         if answer.kind != kind:
             raise MachineStopped("nonsense", f"{answer.kind} in place of {kind}")
+        self.up = self.up or kind == "state"
         return answer
 
     def _ended(self) -> MachineStopped:

@@ -259,11 +259,12 @@ class Boot:
             "\n".join(filter(None, [hint, place])),
         )
 
-    def _late(self, lines: Sequence[str]) -> BuildError:
+    def _late(self, lines: Sequence[str], dead: str = "") -> BuildError:
         return self._failure(
-            f"{self.doing} within its timeout, {self.timeout} s from the machine's start",
+            f"{self.doing} within its timeout, {self.timeout} s from the machine's start"
+            + (f"; it shows {dead!r}" if dead else ""),
             lines,
-            "make the test's timeout longer: an emulated machine is slow",
+            "" if dead else "make the test's timeout longer: an emulated machine is slow",
         )
 
     def stopped(self, stopped: MachineStopped) -> BuildError:
@@ -271,7 +272,7 @@ class Boot:
         shown = self.console[-SHOWN:]
         match stopped.why:
             case "late":
-                return self._late(shown)
+                return self._late(shown, stopped.detail)
             case "dead":
                 return self._failure(f"{self.doing}: it shows {stopped.detail!r}", shown)
             case "full" if self.log.places:

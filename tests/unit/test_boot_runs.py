@@ -223,6 +223,26 @@ def test_a_machine_that_panics_is_not_waited_for(tmp_path: Path) -> None:
     assert "Unable to mount root fs" in said
 
 
+def test_once_all_is_started_a_machine_is_not_dead_by_what_it_shows(tmp_path: Path) -> None:
+    """By the end of its time it may be the reason, and is told."""
+    panic = b"[ 1.1] Kernel panic - not syncing: VFS\r\n"
+    talk = Talk(tmp_path, job("sleep 1; echo done"))
+
+    def shown(line: str) -> str:
+        if "running tests/0.sh" in line:
+            talk.console[1].sendall(panic)
+        return line
+
+    talk.log.mask = shown
+    with talk.machine() as machine:
+        talk.boot.talk(machine, time.monotonic())
+    assert talk.lines.dead == "Kernel panic - not syncing"
+    assert talk.boot.report["scripts"][0]["output"] == ["done"]
+    late = str(talk.boot.stopped(MachineStopped("late", talk.lines.dead)))
+    says(late, "was not done within its timeout", "it shows 'Kernel panic - not syncing'")
+    assert "timeout longer" not in late
+
+
 def test_a_machine_that_ends_and_an_agent_that_does(tmp_path: Path) -> None:
     talk = Talk(tmp_path, job("true"))
     with talk.machine() as machine:

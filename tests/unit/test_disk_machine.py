@@ -295,6 +295,52 @@ def test_a_console_is_lines_and_what_a_machine_dies_by() -> None:
     assert Shown(b"login: ").add(b"\x1b[1mlog\x1b[0min: ")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[   12.345678] Kernel panic - not syncing: Attempted to kill init!\n",
+        b"[    1.1][    T1] Kernel panic - not syncing: VFS\r\n",
+        b"Kernel panic - not syncing: VFS\r\n",
+        b"\r\nweb-1 login: [   99.100000] Kernel panic - not syncing: sysrq\r\n",
+        b"23%\rKernel panic - not syncing: sysrq\r\n",
+        b"[DEPEND] Dependency failed.\r\n\x1b[?7h\x1b[1G\x1b[0JYou are in emergency mode. After logging in\r\n",
+        b"Starting\x1b[1GYou are in rescue mode. After",
+        b"\x1bP+q544e\x1b\\You are in emergency mode. After\r\n",
+        b"\r\n\r\nEntering emergency mode. Exit the shell to continue.\r\n",
+        b"\r\ngrub rescue> ",
+        b"Boot failed: not a bootable disk\r\n\r\nNo bootable device.\r\n",
+        b"BdsDxe: failed to load\r\nBdsDxe: No bootable option or device was found.\r\n",
+    ],
+)
+def test_what_a_machine_dies_by(text: bytes) -> None:
+    for step in (1, 3, len(text)):
+        lines = Lines(lambda _line: None)
+        for at in range(0, len(text), step):
+            lines.add(text[at : at + step])
+        assert lines.dead
+        assert lines.dead.encode() in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[   12.3] watch[99]: looks for Kernel panic - not syncing\n",
+        b"[   12.3] watch[99]: [   1.1] Kernel panic - not syncing\n",
+        b"[   12.3] watch[99]: Kernel panic - not syncing\n",
+        b"[  OK  ] Started tell when You are in emergency mode.\r\n",
+        b"note: No bootable device, BdsDxe: No bootable option, grub> \r\n",
+        b"x" * 5000 + b"\x00" * 3192 + b"Kernel panic - not syncing\n",
+    ],
+)
+def test_what_only_names_it(text: bytes) -> None:
+    for step in (1, 4096, len(text)):
+        lines = Lines(lambda _line: None)
+        for at in range(0, len(text), step):
+            lines.add(text[at : at + step])
+        lines.end()
+        assert lines.dead == ""
+
+
 def test_a_picture_is_the_same_as_png() -> None:
     assert len(b"P6\n8192 8192\n255\n") + 8192 * 8192 * 3 <= LARGEST_PPM < 1 << 28
     pixels = bytes(range(2 * 3 * 3))
