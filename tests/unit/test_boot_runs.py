@@ -27,7 +27,7 @@ from tasks.plan.scripts import Program
 from tasks.plan.stage import Stage
 from tasks.plan.top_jobs import TestJob as Job
 from tasks.spec.disks import BootTest, Disk
-from tasks.stages.boottest import Boot, tarball
+from tasks.stages.boottest import Boot, says_degraded, tarball
 
 STAGE = Stage(kind="test", name="web.uefi", key="0" * 32, inputs={}, suffix=".tar")
 
@@ -132,6 +132,69 @@ def test_what_fails_is_told_with_what_it_said(
     assert all(part in said for part in parts), said
     assert f"is in {tmp_path}/test.log" in said
     assert talk.boot.report == {}
+
+
+def test_only_a_comment_at_a_scripts_head_says_that_failed_units_are_right() -> None:
+    for text in (
+        b"# strata: degraded",
+        b"#!/bin/sh\n\n# What is tested.\n  \n#strata:degraded \r\nset -e\n",
+    ):
+        assert says_degraded(text)
+    for text in (
+        b"",
+        b"#!/bin/sh\ncat > /root/test.sh <<EOF\n# strata: degraded\nEOF\n",
+        b"true\n# strata: degraded\n",
+        b"# strata: degraded or so\n",
+        b"# no strata: degraded\n",
+        b"\x7fELF\n# strata: degraded\n",
+    ):
+        assert not says_degraded(text), text
+
+
+def test_a_script_with_such_a_line_elsewhere_takes_no_failed_unit(tmp_path: Path) -> None:
+    talk = Talk(tmp_path, job("cat <<EOF\n# strata: degraded\nEOF\n"))
+    says(talk.failed("degraded"), "units of the system failed", "in a comment at its head")
+
+
+BY_FILE = "$(cat {folder}/state || echo running)"
+"""A state that scripts can change."""
+
+
+@pytest.mark.parametrize(
+    ("state", "what"),
+    [
+        ("degraded", "units failed while the scripts ran"),
+        ("maintenance", "the system is 'maintenance' (systemctl is-system-running) after its scripts"),
+    ],
+)  # fmt: skip
+def test_a_unit_that_fails_while_scripts_run_fails_the_test(
+    tmp_path: Path, state: str, what: str
+) -> None:
+    talk = Talk(tmp_path, job("# strata: degraded\ntrue", f"echo {state} > {tmp_path}/state"))
+    said = talk.failed(BY_FILE.format(folder=tmp_path))
+    says(said, f"disk web under uefi: {what}", "web.service failed")
+    assert ("have tests/1.sh say `# strata: degraded`" in said) is (state == "degraded")
+    assert talk.boot.report == {}
+
+
+def test_it_does_not_where_each_script_says_so_and_the_report_has_it(tmp_path: Path) -> None:
+    script = f"# strata: degraded\necho degraded > {tmp_path}/state"
+    talk = Talk(tmp_path, job("# strata: degraded\ntrue", script))
+    with talk.machine(BY_FILE.format(folder=tmp_path)) as machine:
+        talk.boot.talk(machine, time.monotonic())
+    report = talk.boot.report
+    assert (report["state"], report["units"]) == ("running", [])
+    assert report["after"] == {"state": "degraded", "units": ["web.service failed"]}
+
+
+def test_a_machine_that_is_switched_off_by_its_last_script_fails(tmp_path: Path) -> None:
+    talk = Talk(tmp_path, job("true"))
+    with talk.machine() as machine, mock.patch.object(agent, "wait_order") as order:
+        order.side_effect = [b"wait 5 0\n", agent.END_ORDER]
+        why = stopped(talk, machine)
+        assert why.why == "ended"
+        said = str(talk.boot.stopped(why))
+    says(said, "what state the scripts left the system in was not told", "nor reboot it")
 
 
 def test_a_script_may_say_that_failed_units_are_as_they_should_be(tmp_path: Path) -> None:
@@ -239,7 +302,7 @@ def test_once_all_is_started_a_machine_is_not_dead_by_what_it_shows(tmp_path: Pa
     assert talk.lines.dead == "Kernel panic - not syncing"
     assert talk.boot.report["scripts"][0]["output"] == ["done"]
     late = str(talk.boot.stopped(MachineStopped("late", talk.lines.dead)))
-    says(late, "was not done within its timeout", "it shows 'Kernel panic - not syncing'")
+    says(late, "within its timeout", "it shows 'Kernel panic - not syncing'")
     assert "timeout longer" not in late
 
 
