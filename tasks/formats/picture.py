@@ -12,6 +12,9 @@ import zlib
 LARGEST = 8192
 """Pixels of a side."""
 
+LARGEST_PPM = 3 * LARGEST * LARGEST + 64
+"""Bytes of a PPM of so many, with its header."""
+
 
 def png_of(ppm: bytes) -> bytes:
     """The PNG (RFC 2083) of a PPM (ppm(5)) of eight bits a colour; ValueError for another file."""

@@ -10,18 +10,15 @@ import contextlib
 import json
 import os
 import shutil
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import BuildError
 from . import firmware, qemu, safe
+from .disk_headers import virtual_size
 from .log import Log
 from .process import run
-
-VHD_FOOTER = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +71,12 @@ def prepared(
     overlay, variables = folder / "overlay.qcow2", folder / "variables.fd"
     lent = Lent()
     try:
-        size = virtual_size(machine.disk, machine.format)
+        disk = safe.reading(machine.disk)
+        name = lent.add(disk)
+        size = virtual_size(disk, machine.disk.name, machine.format)
         run(["qemu-img", "create", "-q", "-f", "qcow2", str(overlay), str(size)], log=log, typed="",
             what="making an overlay")  # fmt: skip
-        nodes = disk_nodes(
-            lent.add(safe.reading(machine.disk)), lent.add(_writable(overlay)), machine.format, size
-        )
+        nodes = disk_nodes(name, lent.add(_writable(overlay)), machine.format, size)
         board = []
         if found.variables is not None:
             shutil.copyfile(found.variables, variables)
@@ -134,8 +131,8 @@ def disk_nodes(disk: str, overlay: str, form: str, size: int) -> list[dict[str, 
         case "vhd":
             # QEMU's own driver takes the size from cylinders and heads, which may be more.
             top |= {"driver": "raw", "offset": 0, "size": size}
-        case "qcow2":
-            # Whatever file it names below it is not looked at.
+        case "qcow2" | "vmdk":
+            # Whatever file it names below it is not opened.
             top |= {"driver": form, "backing": None}
         case _:
             top |= {"driver": form}
@@ -164,30 +161,3 @@ def firmware_nodes(code: str, variables: str) -> list[dict[str, Any]]:
         {"node-name": "code", "driver": "file", "filename": code, "read-only": True},
         {"node-name": "variables", "driver": "file", "filename": variables},
     ]
-
-
-def virtual_size(path: Path, form: str) -> int:
-    """Bytes of the disk that a file holds; BuildError where it is no file of that format.
-
-    qcow2: QEMU's docs/interop/qcow2.txt; vmdk: VMware's Virtual Disk Format 5.0, sparse extents;
-    vhd: Microsoft's Virtual Hard Disk Image Format Specification, the footer. Not by qemu-img,
-    which would follow as root what a header names.
-    """
-    with open(safe.reading(path), "rb") as file:
-        head = file.read(512)
-        size = file.seek(0, os.SEEK_END)
-        try:
-            if form == "raw":
-                return size
-            if form == "qcow2" and head[:4] == b"QFI\xfb":
-                return int(struct.unpack_from(">Q", head, 24)[0])
-            if form == "vmdk" and head[:4] == b"KDMV":
-                return 512 * int(struct.unpack_from("<Q", head, 12)[0])
-            if form == "vhd" and size > VHD_FOOTER:
-                file.seek(size - VHD_FOOTER)
-                foot = file.read(VHD_FOOTER)
-                if foot[:8] == b"conectix":
-                    return int(struct.unpack_from(">Q", foot, 48)[0])
-        except struct.error:
-            pass
-    raise BuildError(f"{path.name} is no disk of the format {form}", "build it again")

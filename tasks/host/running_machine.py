@@ -11,14 +11,12 @@ import contextlib
 import os
 import select
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
-from . import agent, qemu, qmp
+from . import agent, qemu, qmp, safe
 from .disk_machine import DiskMachine, prepared
 from .log import Log
 from .process import POLL, Process, check_signal, pause, popen, running
@@ -34,7 +32,13 @@ PICTURE_TIME = 20.0
 CLOSING_TIME = 5.0
 
 COMPLAINT = 2000
-"""Characters of QEMU's own last words."""
+"""Bytes of QEMU's own last words that are kept."""
+
+DRAINED = 64
+"""Times that a socket is read whose other end is gone: more than any has room for."""
+
+WAITING = 16
+"""Answers that may have come before they are asked for: an agent gives one to each order."""
 
 
 class MachineStopped(Exception):
@@ -68,11 +72,14 @@ class RunningMachine:
     messages: qmp.Messages = field(default_factory=qmp.Messages)
     came: list[agent.Answer] = field(default_factory=list)
     pending: dict[socket.socket, bytearray] = field(default_factory=dict)
-    said: IO[bytes] | None = None
-    """Where QEMU's own words go."""
+    said: socket.socket | None = None
+    """Where QEMU's own words come from."""
+    last_words: bytes = b""
     opened: bool = False
     """Whether the agent, or what fetches it, has opened its port."""
     left: bool = False
+    up: bool = False
+    """Whether the agent has told of all that starts: what is shown since may be anybody's words."""
     pictured: bool | None = None
     knocked: float = 0.0
 
@@ -88,22 +95,23 @@ class RunningMachine:
     def answer(self, kind: str, until: float) -> agent.Answer:
         """The agent's next answer, of this kind, before time.monotonic() is `until`.
 
-        MachineStopped where none will come.
+        MachineStopped where none will come; once it is up, a machine is not dead by what it shows.
         """
         while not self.came:
             if time.monotonic() >= until:
-                raise MachineStopped("late")
+                raise MachineStopped("late", self.dead())
             if not self.turn():
                 raise self._ended()
             if self.came:
                 break
             if self.left:
                 raise MachineStopped("left")
-            if dead := self.dead():
+            if not self.up and (dead := self.dead()):
                 raise MachineStopped("dead", dead)
         answer = self.came.pop(0)
         if answer.kind != kind:
             raise MachineStopped("nonsense", f"{answer.kind} in place of {kind}")
+        self.up = self.up or kind == "state"
         return answer
 
     def _ended(self) -> MachineStopped:
@@ -117,21 +125,27 @@ class RunningMachine:
         return MachineStopped("failed", f"exit status {status}: {self.complaint().strip()}")
 
     def complaint(self) -> str:
-        """What QEMU itself has said."""
-        if self.said is None:
-            return ""
-        self.said.seek(0)
-        return self.said.read(COMPLAINT).decode("utf-8", "replace")
+        """What QEMU itself has said last; to be asked for once it has ended."""
+        for _turn in range(DRAINED):
+            if self.said is None or not (data := _received(self.said)):
+                break
+            self._take(self.said, data)
+        return self.last_words.decode("utf-8", "replace")
 
-    def picture(self) -> bytes:
-        """The screen as PPM, b"" where QEMU gives none."""
+    def picture(self, most: int) -> bytes:
+        """The screen as PPM; b"" where QEMU gives none, or one of more than `most` bytes."""
         self.pictured = None
         self._order(qmp.order("screendump", mark="screen", filename=self.screen_name))
         until = time.monotonic() + PICTURE_TIME
         with contextlib.suppress(MachineStopped):
             while self.pictured is None and time.monotonic() < until and self.turn():
                 pass
-        return self.screen.read_bytes() if self.pictured else b""
+        if not self.pictured:
+            return b""
+        try:
+            return safe.read_bytes(self.screen, most)
+        except OSError:
+            return b""
 
     def turn(self) -> bool:
         """Carry what there is to carry, for a moment; False once QEMU has ended."""
@@ -141,7 +155,8 @@ class RunningMachine:
             self.knocked = time.monotonic()
             self._order(qmp.order("device_del", mark="knock", id="knock"))
         poll = select.poll()
-        ends = {one.fileno(): one for one in (self.console, self.control, self.port)}
+        said = [self.said] if self.said is not None else []
+        ends = {one.fileno(): one for one in (self.console, self.control, self.port, *said)}
         for number, one in ends.items():
             writes = select.POLLOUT if self.pending.get(one) else 0
             poll.register(number, select.POLLIN | writes)
@@ -171,9 +186,14 @@ class RunningMachine:
         if one is self.console:
             self.shown(data)
             return
+        if one is self.said:
+            self.last_words = (self.last_words + data)[-COMPLAINT:]
+            return
         try:
             if one is self.port:
                 self.came += self.answers.add(data)
+                if len(self.came) > WAITING:
+                    raise ValueError(f"{len(self.came)} answers that nobody has asked for")
                 return
             messages = self.messages.add(data)
         except ValueError as error:
@@ -232,16 +252,17 @@ def started(
         words, lent = stack.enter_context(prepared(machine, rights, folder, where, log))
         stack.callback(screen.unlink, missing_ok=True)
         name = lent.add(os.open(screen, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        said = stack.enter_context(tempfile.TemporaryFile())
-        pairs = {one: socket.socketpair() for one in ("console", "control", "port")}
+        pairs = {one: socket.socketpair() for one in ("console", "control", "port", "said")}
         for ours, theirs in pairs.values():
             ours.setblocking(False)
             stack.callback(ours.close)
             stack.callback(theirs.close)
-        for one, (_ours, theirs) in pairs.items():
-            words += ["-chardev", f"socket,id={one},fd={theirs.fileno()}"]
+        said = pairs["said"][1].fileno()
+        given = {one: theirs.fileno() for one, (_ours, theirs) in pairs.items() if one != "said"}
+        for one, number in given.items():
+            words += ["-chardev", f"socket,id={one},fd={number}"]
         words += PORTS + agent.smbios() + lent.words
-        files = [*lent.numbers, *(theirs.fileno() for _ours, theirs in pairs.values())]
+        files = [*lent.numbers, *given.values()]
         process = popen(rights.command(words), stdout=said, stderr=said, files=files)
         for _ours, theirs in pairs.values():
             theirs.close()
@@ -254,7 +275,7 @@ def started(
             dead=seen[1],
             screen=screen,
             screen_name=name,
-            said=said,
+            said=pairs["said"][0],
         )
         stack.callback(_tell, running_one, log)
         with running(process):

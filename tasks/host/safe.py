@@ -219,8 +219,10 @@ def _regular(place: Path, flags: int, path: Path) -> int:
 def read_bytes(path: Path, limit: int) -> bytes:
     """A small regular file's content; EFBIG for one that has more than `limit` bytes."""
     with open(reading(path), "rb") as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
+        size = os.fstat(file.fileno()).st_size
+        # It may grow while it is read, and of /proc's the size is not known before.
+        content = file.read(limit + 1) if size <= limit else b""
+    if max(size, len(content)) > limit:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return content
 

@@ -70,7 +70,9 @@ def pack(tree: Path, target: Path, log: Log, *, rare: Rare = RARE, size: int = 0
             pax.sort_xattrs(reader.stdout, writer.stdin)
             writer.stdin.close()
         reader.stdout.close()
-        status = writer.wait() or reader.wait()
+        # Both: where they write in that file is where it is read.
+        ended = (writer.wait(), reader.wait())
+        status = ended[0] or ended[1]
         said.seek(0)
         for line in said.read().decode("utf-8", "replace").splitlines():
             log.line(line)

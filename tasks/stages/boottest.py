@@ -20,7 +20,7 @@ from typing import Any
 from ..builder import Builder
 from ..errors import BuildError
 from ..formats import compress
-from ..formats.picture import png_of
+from ..formats.picture import LARGEST_PPM, png_of
 from ..host import agent, qemu, safe, space
 from ..host.console import Lines
 from ..host.disk_machine import DiskMachine
@@ -44,8 +44,8 @@ SHOWN = 40
 GRACE = 15
 """Seconds that a script which is stopped inside has to say so."""
 
-DEGRADED = re.compile(rb"^#\s*strata:\s*degraded\s*$", re.MULTILINE)
-"""A line of a script by which units that failed do not fail its test."""
+DEGRADED = re.compile(rb"#\s*strata:\s*degraded")
+"""A comment at a script's head by which units that failed do not fail its test."""
 
 GOOD = ("running", "degraded")
 
@@ -175,7 +175,7 @@ class Boot:
     def _look(self, running: RunningMachine) -> None:
         """The screen, beside the log, too."""
         try:
-            self.screen = png_of(running.picture())
+            self.screen = png_of(running.picture(LARGEST_PPM))
         except ValueError:
             return  # there is none to be had
         if self.log.path is not None:
@@ -183,7 +183,7 @@ class Boot:
                 file.write(self.screen)
 
     def talk(self, running: RunningMachine, began: float) -> None:
-        """Wait for the system, then run the scripts."""
+        """Wait for the system, run the scripts, and look whether they left it well."""
         tests = list(zip(self.job.tests, self.job.scripts, strict=True))
         self.timeout = tests[0][0].timeout
         until = began + self.timeout
@@ -199,18 +199,15 @@ class Boot:
                 units,
                 "see what it waits for, or give it more time (timeout)",
             )
-        results = []
+        results, strict = [], ""
         for test, script in tests:
             content = content_of(script)
-            if state.word == "degraded" and not DEGRADED.search(content):
-                raise self._failure(
-                    "units of the system failed",
-                    units,
-                    f"mend them, or have {script.path} say `# strata: degraded` in a line of its "
-                    "own if that is as it should be",
-                )
+            strict = strict or (script.path if not says_degraded(content) else "")
+            if state.word == "degraded" and strict:
+                raise self._units_failed("units of the system failed", units, strict)
             self.timeout = test.timeout
             results.append(self._ran(running, script, content, began + test.timeout))
+        after = self._after(running, began + self.timeout, strict)
         running.send(agent.END_ORDER)
         self.report = {
             "disk": self.job.disk.name,
@@ -219,7 +216,29 @@ class Boot:
             "state": state.word,
             "units": units if state.word != "running" else [],
             "scripts": results,
+            "after": after,
         }
+
+    def _after(self, running: RunningMachine, until: float, strict: str) -> dict[str, Any]:
+        """What the report has of the state that the scripts left; BuildError where it is not good.
+
+        `strict` is a script that takes no failed unit, "" where there is none.
+        """
+        self.doing = "what state the scripts left the system in was not told"
+        self.log.step("asking for the state that the scripts left")
+        now = time.monotonic()
+        running.send(agent.wait_order(max(1, int(until - now))))
+        state = running.answer("state", max(until, now) + GRACE)
+        units = self._lines(state.text)
+        if state.word not in GOOD:
+            raise self._failure(
+                f"the system is {state.word!r} (systemctl is-system-running) after its scripts",
+                units,
+                "a test may neither power it off nor reboot it, nor go to another target",
+            )
+        if state.word == "degraded" and strict:
+            raise self._units_failed("units failed while the scripts ran", units, strict)
+        return {"state": state.word, "units": units if state.word != "running" else []}
 
     def _ran(
         self, running: RunningMachine, script: Script, content: bytes, until: float
@@ -259,11 +278,20 @@ class Boot:
             "\n".join(filter(None, [hint, place])),
         )
 
-    def _late(self, lines: Sequence[str]) -> BuildError:
+    def _units_failed(self, what: str, units: Sequence[str], script: str) -> BuildError:
         return self._failure(
-            f"{self.doing} within its timeout, {self.timeout} s from the machine's start",
+            what,
+            units,
+            f"mend them, or have {script} say `# strata: degraded` in a comment at its head, "
+            "before all else, if that is as it should be",
+        )
+
+    def _late(self, lines: Sequence[str], dead: str = "") -> BuildError:
+        return self._failure(
+            f"{self.doing} within its timeout, {self.timeout} s from the machine's start"
+            + (f"; it shows {dead!r}" if dead else ""),
             lines,
-            "make the test's timeout longer: an emulated machine is slow",
+            "" if dead else "make the test's timeout longer: an emulated machine is slow",
         )
 
     def stopped(self, stopped: MachineStopped) -> BuildError:
@@ -271,7 +299,7 @@ class Boot:
         shown = self.console[-SHOWN:]
         match stopped.why:
             case "late":
-                return self._late(shown)
+                return self._late(shown, stopped.detail)
             case "dead":
                 return self._failure(f"{self.doing}: it shows {stopped.detail!r}", shown)
             case "full" if self.log.places:
@@ -296,6 +324,16 @@ def content_of(script: Script) -> bytes:
     if script.source is None:
         return script.content
     return safe.read_bytes(script.source, SCRIPT_LIMIT)
+
+
+def says_degraded(content: bytes) -> bool:
+    """Whether a script says so: in a comment before the first line that is another."""
+    for line in map(bytes.strip, content.split(b"\n")):
+        if DEGRADED.fullmatch(line):
+            return True
+        if line and not line.startswith(b"#"):
+            break
+    return False
 
 
 def _lines(text: bytes) -> list[str]:

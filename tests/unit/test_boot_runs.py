@@ -15,6 +15,7 @@ from unittest import mock
 
 import pytest
 
+from support.world import says
 from tasks.errors import BuildError, NoRoom
 from tasks.host import agent
 from tasks.host.console import Lines
@@ -26,7 +27,7 @@ from tasks.plan.scripts import Program
 from tasks.plan.stage import Stage
 from tasks.plan.top_jobs import TestJob as Job
 from tasks.spec.disks import BootTest, Disk
-from tasks.stages.boottest import Boot, tarball
+from tasks.stages.boottest import Boot, says_degraded, tarball
 
 STAGE = Stage(kind="test", name="web.uefi", key="0" * 32, inputs={}, suffix=".tar")
 
@@ -56,8 +57,11 @@ class Talk:
         self.console, self.control = socket.socketpair(), socket.socketpair()
 
     @contextlib.contextmanager
-    def machine(self, state: str = "running") -> Iterator[RunningMachine]:
-        """The agent, on a socket in place of a port, with a systemctl that says `state`."""
+    def machine(self, state: str = "running", first: str = "") -> Iterator[RunningMachine]:
+        """The agent, on a socket in place of a port, with a systemctl that says `state`.
+
+        `first` is done in its shell before it begins.
+        """
         binaries = self.folder / "bin"
         binaries.mkdir(exist_ok=True)
         (binaries / "systemctl").write_text(
@@ -72,7 +76,9 @@ class Talk:
             text = agent.AGENT.read_text()
             program = self.folder / "agent"
             work = self.folder / "work"
-            program.write_text("exec 3<&0\n" + text.replace("/dev/shm/strata-test", str(work)))
+            program.write_text(
+                f"exec 3<&0\n{first}\n" + text.replace("/dev/shm/strata-test", str(work))
+            )
             stack.enter_context(mock.patch.object(agent, "SCRIPT", f"{work}/script"))
             process = popen(["/bin/dash", str(program)], stdin=theirs.fileno(),
                             env={"PATH": f"{binaries}:/usr/bin:/bin"})  # fmt: skip
@@ -86,9 +92,9 @@ class Talk:
                 )  # fmt: skip
                 process.kill()
 
-    def failed(self, state: str = "running") -> str:
+    def failed(self, state: str = "running", first: str = "") -> str:
         """The error that it ends with."""
-        with self.machine(state) as machine, pytest.raises(BuildError) as error:
+        with self.machine(state, first) as machine, pytest.raises(BuildError) as error:
             self.boot.talk(machine, time.monotonic())
         return str(error.value)
 
@@ -128,11 +134,120 @@ def test_what_fails_is_told_with_what_it_said(
     assert talk.boot.report == {}
 
 
+def test_only_a_comment_at_a_scripts_head_says_that_failed_units_are_right() -> None:
+    for text in (
+        b"# strata: degraded",
+        b"#!/bin/sh\n\n# What is tested.\n  \n#strata:degraded \r\nset -e\n",
+    ):
+        assert says_degraded(text)
+    for text in (
+        b"",
+        b"#!/bin/sh\ncat > /root/test.sh <<EOF\n# strata: degraded\nEOF\n",
+        b"true\n# strata: degraded\n",
+        b"# strata: degraded or so\n",
+        b"# no strata: degraded\n",
+        b"\x7fELF\n# strata: degraded\n",
+    ):
+        assert not says_degraded(text), text
+
+
+def test_a_script_with_such_a_line_elsewhere_takes_no_failed_unit(tmp_path: Path) -> None:
+    talk = Talk(tmp_path, job("cat <<EOF\n# strata: degraded\nEOF\n"))
+    says(talk.failed("degraded"), "units of the system failed", "in a comment at its head")
+
+
+BY_FILE = "$(cat {folder}/state || echo running)"
+"""A state that scripts can change."""
+
+
+@pytest.mark.parametrize(
+    ("state", "what"),
+    [
+        ("degraded", "units failed while the scripts ran"),
+        ("maintenance", "the system is 'maintenance' (systemctl is-system-running) after its scripts"),
+    ],
+)  # fmt: skip
+def test_a_unit_that_fails_while_scripts_run_fails_the_test(
+    tmp_path: Path, state: str, what: str
+) -> None:
+    talk = Talk(tmp_path, job("# strata: degraded\ntrue", f"echo {state} > {tmp_path}/state"))
+    said = talk.failed(BY_FILE.format(folder=tmp_path))
+    says(said, f"disk web under uefi: {what}", "web.service failed")
+    assert ("have tests/1.sh say `# strata: degraded`" in said) is (state == "degraded")
+    assert talk.boot.report == {}
+
+
+def test_it_does_not_where_each_script_says_so_and_the_report_has_it(tmp_path: Path) -> None:
+    script = f"# strata: degraded\necho degraded > {tmp_path}/state"
+    talk = Talk(tmp_path, job("# strata: degraded\ntrue", script))
+    with talk.machine(BY_FILE.format(folder=tmp_path)) as machine:
+        talk.boot.talk(machine, time.monotonic())
+    report = talk.boot.report
+    assert (report["state"], report["units"]) == ("running", [])
+    assert report["after"] == {"state": "degraded", "units": ["web.service failed"]}
+
+
+def test_a_machine_that_is_switched_off_by_its_last_script_fails(tmp_path: Path) -> None:
+    talk = Talk(tmp_path, job("true"))
+    with talk.machine() as machine, mock.patch.object(agent, "wait_order") as order:
+        order.side_effect = [b"wait 5 0\n", agent.END_ORDER]
+        why = stopped(talk, machine)
+        assert why.why == "ended"
+        said = str(talk.boot.stopped(why))
+    says(said, "what state the scripts left the system in was not told", "nor reboot it")
+
+
 def test_a_script_may_say_that_failed_units_are_as_they_should_be(tmp_path: Path) -> None:
     talk = Talk(tmp_path, job("#!/bin/sh\n# strata: degraded\ntest $STRATA_STATE = degraded\n"))
     with talk.machine("degraded") as machine:
         talk.boot.talk(machine, time.monotonic())
     assert talk.boot.report["units"] == ["web.service failed"] * 1
+
+
+FULL = "trap '' XFSZ; ulimit -S -f 1"
+"""For a shell whose files take 512 bytes, and then fail to be written as where there is no room."""
+
+
+def test_a_script_that_does_not_get_there_whole_is_not_run(tmp_path: Path) -> None:
+    """As where /dev/shm is full."""
+    ends = "exit 3\n"
+    whole = "echo begun\n" + "# so that its end is cut off\n" * 40
+    said = Talk(tmp_path, job(whole + ends)).failed(first=FULL)
+    assert "tests/0.sh failed (exit status 125)" in said
+    assert f"was not run: of its {len(whole + ends)} bytes 512 could be kept in" in said
+    assert "begun" not in said
+    # What was not kept is no order: the next script is run.
+    talk = Talk(tmp_path, job("exit 0"))
+    with talk.machine(first=FULL) as machine:
+        until = time.monotonic() + 60
+        machine.answer("hello", until)
+        machine.send(agent.run_order(whole.encode() * 200, 5) + agent.run_order(b"echo next", 5))
+        assert machine.answer("result", until).number == 125
+        assert machine.answer("result", until).text == b"next\n"
+
+
+@pytest.mark.parametrize("tool", ["mkfifo", "chmod"])
+def test_a_script_without_a_place_for_its_output_is_not_run(tmp_path: Path, tool: str) -> None:
+    said = Talk(tmp_path, job("echo begun")).failed(first=f"{tool}() {{ return 1; }}")
+    says(said, "tests/0.sh failed (exit status 125)", "nothing more can be made in")
+    assert "begun" not in said
+
+
+def test_what_a_script_that_was_run_before_left_is_not_run_in_anothers_place(
+    tmp_path: Path,
+) -> None:
+    """A program that still runs can be removed, but not written to."""
+    first = "#!/bin/sh\ncp /bin/sleep $0.new; mv $0.new $0; $0 20 > /dev/null 2>&1 &\nsleep 0.5\n"
+    talk = Talk(tmp_path, job(first, "echo second"))
+    with talk.machine() as machine:
+        talk.boot.talk(machine, time.monotonic())
+    assert talk.boot.report["scripts"][1]["output"] == ["second"]
+
+
+def test_failed_units_are_told_where_no_file_can_be_written(tmp_path: Path) -> None:
+    talk = Talk(tmp_path, job("true"))
+    said = talk.failed("degraded", first=FULL.replace("1", "0"))
+    says(said, "units of the system failed", "web.service failed")
 
 
 def test_what_a_script_leaves_running_holds_up_nothing(tmp_path: Path) -> None:
@@ -169,6 +284,26 @@ def test_a_machine_that_panics_is_not_waited_for(tmp_path: Path) -> None:
         said = str(talk.boot.stopped(why))
     assert "the system did not come up: it shows 'Kernel panic - not syncing'" in said
     assert "Unable to mount root fs" in said
+
+
+def test_once_all_is_started_a_machine_is_not_dead_by_what_it_shows(tmp_path: Path) -> None:
+    """By the end of its time it may be the reason, and is told."""
+    panic = b"[ 1.1] Kernel panic - not syncing: VFS\r\n"
+    talk = Talk(tmp_path, job("sleep 1; echo done"))
+
+    def shown(line: str) -> str:
+        if "running tests/0.sh" in line:
+            talk.console[1].sendall(panic)
+        return line
+
+    talk.log.mask = shown
+    with talk.machine() as machine:
+        talk.boot.talk(machine, time.monotonic())
+    assert talk.lines.dead == "Kernel panic - not syncing"
+    assert talk.boot.report["scripts"][0]["output"] == ["done"]
+    late = str(talk.boot.stopped(MachineStopped("late", talk.lines.dead)))
+    says(late, "within its timeout", "it shows 'Kernel panic - not syncing'")
+    assert "timeout longer" not in late
 
 
 def test_a_machine_that_ends_and_an_agent_that_does(tmp_path: Path) -> None:

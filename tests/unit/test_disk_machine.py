@@ -15,10 +15,12 @@ import pytest
 
 from support.world import says
 from tasks.errors import BuildError
-from tasks.formats.picture import png_of
+from tasks.formats import qcow2, vmdk
+from tasks.formats.picture import LARGEST_PPM, png_of
 from tasks.host import agent, firmware, qemu, qmp
 from tasks.host.console import Lines, Shown
-from tasks.host.disk_machine import DiskMachine, argv, disk_nodes, firmware_nodes, virtual_size
+from tasks.host.disk_headers import virtual_size
+from tasks.host.disk_machine import DiskMachine, argv, disk_nodes, firmware_nodes
 
 RIGHTS = qemu.Rights(user=61200, group=None, kvm=False, why="")
 
@@ -55,6 +57,11 @@ def test_a_vhd_is_as_large_as_its_footer_says() -> None:
     assert (disk["driver"], disk["size"], disk["read-only"]) == ("raw", 4096, True)
 
 
+def size_of(path: Path, form: str) -> int:
+    with path.open("rb") as file:
+        return virtual_size(file.fileno(), path.name, form)
+
+
 @pytest.mark.parametrize("form", ["raw", "qcow2", "vmdk", "vhd"])
 def test_the_size_of_a_disk_is_what_qemu_says(tmp_path: Path, form: str) -> None:
     """Of the files that QEMU itself makes."""
@@ -68,12 +75,87 @@ def test_the_size_of_a_disk_is_what_qemu_says(tmp_path: Path, form: str) -> None
     subprocess.run(
         ["qemu-img", "convert", "-O", driver, *options.get(form, []), raw, path], check=True
     )
-    assert virtual_size(path, form) == size
+    assert size_of(path, form) == size
     if form != "raw":
         for content in (b"", b"QFI\xfb", b"KDMV", b"x" * 4096):
             path.write_bytes(content)
             with pytest.raises(BuildError, match=f"no disk of the format {form}"):
-                virtual_size(path, form)
+                size_of(path, form)
+
+
+def made(path: Path, form: str, *words: str | Path) -> Path:
+    """A disk of 1 MiB, as QEMU makes it."""
+    subprocess.run(["qemu-img", "create", "-q", "-f", form, *words, path, "1M"], check=True)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["-b", "/dev/null", "-F", "raw", "-u"], "it names a file below it"),
+        (["-o", "data_file=data"], "it has the incompatible features 0x4"),
+        (["-o", "extended_l2=on"], "it has the incompatible features 0x10"),
+        (["-o", "compat=0.10"], "it is of version 2"),
+    ],
+)  # fmt: skip
+def test_a_qcow2_of_another_kind_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = made(tmp_path / "disk", "qcow2", *words)
+    with pytest.raises(BuildError, match=f"disk is no qcow2 of Strata's: {why}\\n.*build it again"):
+        size_of(path, "qcow2")
+
+
+def test_a_qcow2_that_is_encrypted_is_refused(tmp_path: Path) -> None:
+    """By its header: LUKS itself, as qemu-img makes it, first measures how fast an idle host is."""
+    path = made(tmp_path / "disk", "qcow2")
+    content = path.read_bytes()
+    path.write_bytes(content[:32] + struct.pack(">I", 2) + content[36:])
+    with pytest.raises(BuildError, match=r"disk is no qcow2 of Strata's: it is encrypted"):
+        size_of(path, "qcow2")
+
+
+def test_stratas_own_qcow2_and_vmdk_are_taken(tmp_path: Path) -> None:
+    for form, options in (("qcow2", qcow2.OPTIONS), ("vmdk", vmdk.OPTIONS)):
+        path = made(tmp_path / f"disk.{form}", form, "-o", ",".join(options))
+        assert size_of(path, form) == 1 << 20
+
+
+def test_a_vmdk_that_names_other_files_is_refused(tmp_path: Path) -> None:
+    """Without a capacity QEMU itself takes its descriptor for a list of files: any of the host's."""
+    parent = made(tmp_path / "parent", "vmdk")
+    child = made(tmp_path / "child", "vmdk", "-b", parent, "-F", "vmdk")
+    whole = bytearray(made(tmp_path / "disk", "vmdk").read_bytes())
+    assert size_of(tmp_path / "disk", "vmdk") == 1 << 20
+    line = re.search(rb'(?m)^RW [0-9]+ SPARSE ".*"\n', whole)
+    assert line is not None
+    two = whole.replace(line[0], line[0] + b'RW 8 FLAT "/etc/shadow" 0\n', 1)
+    empty = whole[:12] + bytes(8) + whole[20:]
+    moved = whole[:28] + struct.pack("<Q", 40) + whole[36:]
+    for content, why in (
+        (child.read_bytes(), "names a file below it"), (two, "has 2 extents"),
+        (empty, "holds nothing itself"), (moved, "has its descriptor elsewhere"),
+        (whole[:512], "has 0 extents"),
+    ):  # fmt: skip
+        path = tmp_path / "tried"
+        path.write_bytes(content)
+        with pytest.raises(BuildError, match=f"tried is no vmdk of Strata's: it {why}\n.*again"):
+            size_of(path, "vmdk")
+
+
+@pytest.mark.parametrize("form", ["qcow2", "vmdk"])
+def test_what_lies_below_a_disk_is_not_opened(tmp_path: Path, form: str) -> None:
+    """As QEMU opens what is given to it."""
+    below = made(tmp_path / "below", form)
+    disk = made(tmp_path / "disk", form, "-b", below, "-F", form)
+    below.unlink()
+    (node,) = [one for one in disk_nodes("", "", form, 1 << 20) if one["node-name"] == "disk"]
+    node |= {"file": {"driver": "file", "filename": str(disk), "read-only": True}}
+    done = subprocess.run(["qemu-io", "-r", "-c", "read -P 0 0 512", "json:" + json.dumps(node)],
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert "read 512/512 bytes" in done.stdout
 
 
 def test_firmware_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +303,54 @@ def test_a_console_is_lines_and_what_a_machine_dies_by() -> None:
     assert Shown(b"login: ").add(b"\x1b[1mlog\x1b[0min: ")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[   12.345678] Kernel panic - not syncing: Attempted to kill init!\n",
+        b"[    1.1][    T1] Kernel panic - not syncing: VFS\r\n",
+        b"Kernel panic - not syncing: VFS\r\n",
+        b"\r\nweb-1 login: [   99.100000] Kernel panic - not syncing: sysrq\r\n",
+        b"23%\rKernel panic - not syncing: sysrq\r\n",
+        b"[DEPEND] Dependency failed.\r\n\x1b[?7h\x1b[1G\x1b[0JYou are in emergency mode. After logging in\r\n",
+        b"Starting\x1b[1GYou are in rescue mode. After",
+        b"\x1bP+q544e\x1b\\You are in emergency mode. After\r\n",
+        b"\r\n\r\nEntering emergency mode. Exit the shell to continue.\r\n",
+        b"\r\ngrub rescue> ",
+        b"Boot failed: not a bootable disk\r\n\r\nNo bootable device.\r\n",
+        b"BdsDxe: failed to load\r\nBdsDxe: No bootable option or device was found.\r\n",
+    ],
+)
+def test_what_a_machine_dies_by(text: bytes) -> None:
+    for step in (1, 3, len(text)):
+        lines = Lines(lambda _line: None)
+        for at in range(0, len(text), step):
+            lines.add(text[at : at + step])
+        assert lines.dead
+        assert lines.dead.encode() in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[   12.3] watch[99]: looks for Kernel panic - not syncing\n",
+        b"[   12.3] watch[99]: [   1.1] Kernel panic - not syncing\n",
+        b"[   12.3] watch[99]: Kernel panic - not syncing\n",
+        b"[  OK  ] Started tell when You are in emergency mode.\r\n",
+        b"note: No bootable device, BdsDxe: No bootable option, grub> \r\n",
+        b"x" * 5000 + b"\x00" * 3192 + b"Kernel panic - not syncing\n",
+    ],
+)
+def test_what_only_names_it(text: bytes) -> None:
+    for step in (1, 4096, len(text)):
+        lines = Lines(lambda _line: None)
+        for at in range(0, len(text), step):
+            lines.add(text[at : at + step])
+        lines.end()
+        assert lines.dead == ""
+
+
 def test_a_picture_is_the_same_as_png() -> None:
+    assert len(b"P6\n8192 8192\n255\n") + 8192 * 8192 * 3 <= LARGEST_PPM < 1 << 28
     pixels = bytes(range(2 * 3 * 3))
     png = png_of(b"P6\n2 3\n255\n" + pixels)
     assert png[:8] == b"\x89PNG\r\n\x1a\n"

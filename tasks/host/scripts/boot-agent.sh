@@ -14,6 +14,15 @@ say() { # WORD STATUS FILE
     head -c "$length" "$3" >&3
 }
 
+tell() { # WORD STATUS TEXT: without a file, for which there may be no room
+    echo "$1 $2 $(printf %s "$3" | wc -c)" >&3
+    printf %s "$3" >&3
+}
+
+refuse() { # WHY
+    tell result 125 "the script was not run: $1: $(df -h "$work" | tail -n 1)"
+}
+
 echo "hello $(systemctl --version 2> /dev/null | { read -r _ version _; echo "${version:-none}"; })" >&3
 cd /
 while read -r order seconds size <&3; do
@@ -22,24 +31,32 @@ while read -r order seconds size <&3; do
             STRATA_STATE=$(timeout "$seconds" systemctl is-system-running --wait 2> /dev/null)
             [ -n "$STRATA_STATE" ] || STRATA_STATE=$(systemctl is-system-running 2> /dev/null)
             export STRATA_STATE
-            {
+            tell state "${STRATA_STATE:-unknown}" "$({
                 systemctl list-units --failed --no-legend --plain
                 [ "$STRATA_STATE" = running ] || systemctl list-jobs --no-legend
                 systemctl list-units --failed --no-legend --plain | while read -r unit _; do
                     systemctl status --no-pager --lines=20 "$unit"
                 done
-            } 2>&1 | head -c 65536 > "$work/state"
-            say state "${STRATA_STATE:-unknown}" "$work/state"
+            } 2>&1 | head -c 65536)"
             ;;
         run)
-            head -c "$size" <&3 > "$work/script"
-            chmod 700 "$work/script"
+            rm -rf "$work/script" "$work/pipe" "$work/output"
+            # All of it is read, whether it can be kept or not: what comes next is an order.
+            head -c "$size" <&3 | (cat > "$work/script"; exec cat > /dev/null)
+            # Cut off, it could still end with 0.
+            kept=$(wc -c < "$work/script")
+            if [ "${kept:-0}" -ne "$size" ]; then
+                refuse "of its $size bytes ${kept:-0} could be kept in $work"
+                continue
+            fi
+            if ! chmod 700 "$work/script" || ! mkfifo "$work/pipe"; then
+                refuse "nothing more can be made in $work"
+                continue
+            fi
             by=
             # A shell runs what has no `#!` line; the kernel does not.
             [ "$(head -c 4 "$work/script" | tr -d '\0')" = "$(printf '\177ELF')" ] ||
                 [ "$(head -c 2 "$work/script" | tr -d '\0')" = '#!' ] || by=/bin/sh
-            rm -f "$work/pipe" "$work/output"
-            mkfifo "$work/pipe"
             # A MiB of it is kept, the rest only read; head(1) would hold back what it has.
             (
                 (ulimit -f 2048; exec cat > "$work/output")
