@@ -79,6 +79,8 @@ class DiskJob(Job):
     parts: Mapping[str, Stage]
     sources: Mapping[str, Path] = field(default_factory=dict)
     """Files that partitions of kind `source` hold."""
+    held: Mapping[str, bytes] = field(default_factory=dict)
+    """What these have, for a machine without the project: by the partition's name."""
     uuids: Mapping[str, str] = field(default_factory=dict)
     """Of swap partitions."""
 
