@@ -97,7 +97,7 @@ def case_of(folder: Path, loader: str, **fields: Any) -> Case:
         "repos": [REPO],
         "layers": [{"name": name, "packages": [name]} for name in ("loader", "kernel", "app")],
         "hostname": "host",
-        "images": {"/": IMAGE},
+        "images": {"/": {**IMAGE, "pack": "direct"}},
         "disks": {"server": disk(loader)},
         "exports": {"web-oci": {"format": "oci"}},
         "tests": [{"script": "t.sh"}],
@@ -161,7 +161,7 @@ def of_export(**fields: Any) -> Change:
 
 
 def of_image(**fields: Any) -> Change:
-    return of_spec(images={"/": {**IMAGE, **fields}})
+    return of_spec(images={"/": {**IMAGE, "pack": "direct", **fields}})
 
 
 def of_base(case: Case) -> Case:
