@@ -87,10 +87,12 @@ class DiskJob(Job):
 
 @dataclass(frozen=True, kw_only=True)
 class FileJob(Job):
-    """A disk in a format that people take; with format "bmap" the block map of the raw disk."""
+    """A disk in a format that people take; with format "bmap" the block map of `raw`."""
 
     disk: DiskJob
     file: DiskFile
+    raw: Stage | None = None
+    """Of a block map: the file that it goes with, whose facts have its text."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from ..host import etc
 from ..host.files import remove
 from ..host.process import capture
 from ..plan.top_jobs import VerityJob
+from ..store.stale import made_of
 from .parts import keep, work_folder
 from .sound import sound
 
@@ -56,6 +57,7 @@ def build(job: VerityJob, builder: Builder) -> None:
                     f"{job.stage.title}: veritysetup", f"failed: {error.strip() or out.strip()}"
                 )
             facts = {"root_hash": found[1], "uuid": job.uuid, "salt": job.salt}
+            facts |= made_of((job.filesystem, filesystem))
             keep(job, builder, raw, facts)
     finally:
         remove(private)

@@ -61,9 +61,12 @@ class Made:
         return self.path.read_bytes()
 
     def file(self, format: str, container: str = "raw") -> tuple[Path, dict[str, Any]]:
-        """A file of it, and its record."""
-        job = file_job(self.job, format, container)
+        """A file of it, and its record; of a map that of the raw one."""
+        job = file_job(self.job, format.replace("bmap", "raw"), container, bmap=format == "bmap")
         stage_file.build(job, self.builder)
+        if format == "bmap":
+            job = disks.map_job(job)
+            stage_file.build(job, self.builder)
         cache = self.builder.cache
         record = json.loads(cache.record(job.stage).read_text())
         assert sorted(one.name for one in self.builder.scratch.iterdir()) == [
@@ -350,6 +353,35 @@ def test_a_device_that_held_something_gets_the_disk_by_its_map(whole: Made, tmp_
     assert "No problems found" in said("sgdisk", "-v", tmp_path / "device")
     assert device.count(b"\xa5" * 4096) > 40 * 256
     assert record["facts"]["disk"] == {"size": 64 * MIB}
+
+
+def test_a_map_is_of_the_very_file_that_it_goes_with(whole: Made, tmp_path: Path) -> None:
+    """As of one that came from elsewhere, made of a filesystem that has other bytes each time."""
+    other = made(tmp_path / "elsewhere")
+    root = other.job.parts["root"]
+    other.builder.cache.drop(root)
+    disks.put(other.builder, "root", content(9 * MIB + 4096, 9))
+    stage_disk.build(other.job, other.builder)
+    pulled, _record = other.file("bmap")
+    raw = file_job(whole.job, "raw", bmap=True)
+    mine, record = whole.file("bmap")
+    assert pulled.name == mine.name, "one key"
+    assert record["facts"]["made_of"] == {
+        raw.stage.entry: whole.builder.cache.require(raw.stage).sha256
+    }
+    taken = disks.map_job(raw).stage
+    facts = json.loads(other.builder.cache.record(taken).read_text())["facts"]
+    cache = whole.builder.cache
+    cache.drop(taken)
+    with cache.put(taken, facts) as target:
+        target.write_bytes(pulled.read_bytes())
+    assert cache.get(taken) is None
+    with pytest.raises(DamagedEntry, match="the cache has no whole file-"):
+        cache.require(taken)
+    with cache.building(taken, lambda _text: None) as entry:
+        assert entry is None
+    path, _record = whole.file("bmap")
+    said("bmaptool", "copy", "--bmap", path, whole.path, tmp_path / "copy")
 
 
 def test_bmaptool_believes_a_map(whole: Made, tmp_path: Path) -> None:
