@@ -16,13 +16,11 @@ import pytest
 
 from support import boot_trees, disk_specs
 from support.boot_trees import KERNEL, LOADERS, RELEASE, SYSTEMD_BOOT, Machine
-from tasks.errors import BuildError, DamagedEntry
+from tasks.errors import BuildError
 from tasks.formats import fat
-from tasks.plan.top_jobs import BiosJob, DiskJob, EspJob, VerityJob
+from tasks.plan.top_jobs import BiosJob, EspJob, VerityJob
 from tasks.spec.disks import MIB
 from tasks.stages import bios, esp, verity
-from tasks.stages import disk as stage_disk
-from tasks.store.stale import made_of
 
 TEXTS = {"EFI/debian/grub.cfg": "search.fs_uuid 1-2 root\n"}
 
@@ -361,38 +359,6 @@ def test_a_hash_tree_is_the_same_each_time_and_verifies(tmp_path: Path) -> None:
     bad = tmp_path / "bad.img"
     bad.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     assert subprocess.run([*good[:2], bad, *good[3:]], capture_output=True).returncode != 0
-
-
-def test_a_hash_tree_of_another_filesystem_counts_no_more(tmp_path: Path) -> None:
-    """Nor does the uki that has its root hash: the same keys, and no disk of the two would boot."""
-    machine = boot_trees.machine(tmp_path)
-    cache = machine.builder.cache
-    job = verity_job(machine, bytes(3 * MIB))
-    verity.build(job, machine.builder)
-    boot_trees.fill(machine.tree, "usr/lib/systemd/boot/efi/linuxx64.efi.stub", *KERNEL)
-    hashes = cache.require(job.stage)
-    first = hashes.facts["root_hash"]
-    esp_stage = machine.stage("esp")
-    facts = {"raw": DIGESTS, "packed": DIGESTS, "uuid": "", **made_of((job.stage, hashes))}
-    with cache.put(esp_stage, facts) as target:
-        target.write_bytes(b"a uki with the root hash")
-    assert cache.intact(esp_stage) is not None
-    # It rots, and is made again, or it comes from elsewhere.
-    cache.drop(job.filesystem)
-    assert cache.intact(job.stage) is not None, "of what is not there nothing is known"
-    job = verity_job(machine, b"x" * (3 * MIB))
-    assert [cache.get(one) for one in (job.stage, esp_stage)] == [None, None]
-    disk = disk_specs.disk(ESP, ROOT)
-    parts = {"root": job.filesystem, "root-verity": job.stage, "esp": esp_stage}
-    writing = DiskJob(stage=machine.stage("disk"), spec="specs/web.yaml", arch="amd64", disk=disk, guid="",
-                      guids={}, types={}, parts=parts)  # fmt: skip
-    with pytest.raises(DamagedEntry, match="run the same command again"):
-        stage_disk.build(writing, machine.builder)
-    for stage in (job.stage, esp_stage):
-        with cache.building(stage, lambda _text: None) as entry:
-            assert entry is None
-    verity.build(job, machine.builder)
-    assert cache.require(job.stage).facts["root_hash"] != first
 
 
 def test_a_filesystem_of_part_of_a_block_is_refused(tmp_path: Path) -> None:

@@ -355,35 +355,6 @@ def test_a_device_that_held_something_gets_the_disk_by_its_map(whole: Made, tmp_
     assert record["facts"]["disk"] == {"size": 64 * MIB}
 
 
-def test_a_map_is_of_the_very_file_that_it_goes_with(whole: Made, tmp_path: Path) -> None:
-    """As of one that came from elsewhere, made of a filesystem that has other bytes each time."""
-    other = made(tmp_path / "elsewhere")
-    root = other.job.parts["root"]
-    other.builder.cache.drop(root)
-    disks.put(other.builder, "root", content(9 * MIB + 4096, 9))
-    stage_disk.build(other.job, other.builder)
-    pulled, _record = other.file("bmap")
-    raw = file_job(whole.job, "raw", bmap=True)
-    mine, record = whole.file("bmap")
-    assert pulled.name == mine.name, "one key"
-    assert record["facts"]["made_of"] == {
-        raw.stage.entry: whole.builder.cache.require(raw.stage).sha256
-    }
-    taken = disks.map_job(raw).stage
-    facts = json.loads(other.builder.cache.record(taken).read_text())["facts"]
-    cache = whole.builder.cache
-    cache.drop(taken)
-    with cache.put(taken, facts) as target:
-        target.write_bytes(pulled.read_bytes())
-    assert cache.get(taken) is None
-    with pytest.raises(DamagedEntry, match="the cache has no whole file-"):
-        cache.require(taken)
-    with cache.building(taken, lambda _text: None) as entry:
-        assert entry is None
-    path, _record = whole.file("bmap")
-    said("bmaptool", "copy", "--bmap", path, whole.path, tmp_path / "copy")
-
-
 def test_bmaptool_believes_a_map(whole: Made, tmp_path: Path) -> None:
     path, _record = whole.file("bmap")
     said("bmaptool", "copy", "--bmap", path, whole.path, tmp_path / "copy")
