@@ -112,8 +112,11 @@ class InCache:
         return f"the cache has {self.stage.entry}"
 
 
-def _stage(stage: Stage, below: list[str], make: Callable[[Stage], None]) -> Task:
-    """One stage's task; `below` are all that it stands on, since its tree is made of all."""
+def _stage(stage: Stage, below: list[str], held: list[str], make: Callable[[Stage], None]) -> Task:
+    """One stage's task; `below` are all that it stands on, since its tree is made of all.
+
+    Of these `held` come first, whatever the cache has: only then is known whether that counts.
+    """
     if not stage.kept:  # made for those that are made of it, who alone ask for it
         return {
             "doc": f"key {stage.key}",
@@ -126,7 +129,8 @@ def _stage(stage: Stage, below: list[str], make: Callable[[Stage], None]) -> Tas
         "doc": f"key {stage.key}",
         "actions": [action(lambda: make(stage))],
         "uptodate": [InCache(stage)],
-        "setup": list(below),
+        "setup": [one for one in below if one not in held],
+        **({"task_dep": held} if held else {}),
     }
 
 
@@ -179,7 +183,12 @@ def _stages(group: str) -> Iterator[Task]:
             yield {
                 "basename": stage.group,
                 **({"name": stage.name} if stage.kind != "base" else {}),
-                **_stage(stage, below, _make_beside if every and stage.beside else _make),
+                **_stage(
+                    stage,
+                    below,
+                    [one.task for one in plan.held(stage)],
+                    _make_beside if every and stage.beside else _make,
+                ),
             }
 
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from ..errors import BuildError
+from ..formats.table import FILESYSTEMS
 from ..host.files import read_sha256
 from ..host.log import Log
 from ..host.process import need_root
 from ..plan.filesystems import filesystems
 from ..plan.stage import Plan, Stage, other_tools
+from ..rootfs.drawn import KEPT
 from ..session.making import make
 from ..session.session import Session
+from ..spec.images import Image
 from ..spec.words import counted
 from ..stages import items
 from ..stages.make import build
@@ -36,7 +39,7 @@ def reproduce(session: Session) -> None:
         log = fresh.log("compare.log", "compare")
         differences: list[str] = []
         compared = 0
-        drawn = Drawn()
+        drawn, others = Drawn(), Others(plan=plan)
         with session.cache.used(session.screen.progress), log as said:
             for stage in plan.tree:
                 make(fresh, stage, build)
@@ -44,6 +47,7 @@ def reproduce(session: Session) -> None:
                 new = fresh.cache.require(stage)
                 drawn.add(new)
                 found = compare_trees(old, new, drawn, fresh, said)
+                others.note(stage, found, may=old is None and kept(drawn))
                 differences += _told(session, stage, found, old is not None)
             for stage in plan.tops:
                 if stage.kind == "test":
@@ -51,7 +55,14 @@ def reproduce(session: Session) -> None:
                 make(fresh, stage, build)
                 if not stage.kept:
                     continue
-                found, known = _above(session, fresh, stage, drawn, said)
+                if stage.kind in ("image", "filesystem"):
+                    made = _filesystem(session, stage)
+                    found, known = _image(session, fresh, stage, made, drawn, said)
+                    may = not known and (kept(drawn) or bool(FILESYSTEMS[made.format].varies))
+                    others.note(stage, found, may=may)
+                else:
+                    found, known = _above(session, fresh, stage, others)
+                    others.note(stage, found)
                 differences += _told(session, stage, found, known)
                 compared += stage.kind in ("image", "file", "export")
     if differences:
@@ -64,33 +75,80 @@ def reproduce(session: Session) -> None:
     session.screen.line(f"reproduced {_out(session)}/: {counted(compared, what)}{but}")
 
 
-def _above(
-    session: Session, fresh: Session, stage: Stage, drawn: Drawn, log: Log
+@dataclass(kw_only=True)
+class Others:
+    """The stages that had other bytes, and are the same in what counts: drawn, or a kernel's."""
+
+    plan: Plan
+    found: dict[str, Stage] = field(default_factory=dict)
+    """By their tasks."""
+
+    def note(self, stage: Stage, verdict: Verdict, *, may: bool = False) -> None:
+        """Remember a stage of which this is told, or of which nothing is known and it `may` be."""
+        if verdict.same and (verdict.text or may):
+            self.found[stage.task] = stage
+
+    def followed(self, stage: Stage) -> str:
+        """Names those that a stage is made of, the lowest of each way alone; "" for none."""
+        below = [one for one in self.plan.closure([stage]) if one.task in self.found]
+        of = [one for one in below if one != stage and not self.lower(one)]
+        return ", ".join(one.title for one in of)
+
+    def lower(self, stage: Stage) -> bool:
+        """Whether something that it is made of is one, too."""
+        closure = self.plan.closure([stage])
+        return any(one.task in self.found for one in closure if one != stage)
+
+
+def kept(drawn: Drawn) -> bool:
+    """Whether something that packages drew is in a tree."""
+    return any(one.done == KEPT for one in drawn.notices)
+
+
+def _filesystem(session: Session, stage: Stage) -> Image:
+    return next(one for one in filesystems(session.spec) if one.mount == stage.name)
+
+
+def _image(
+    session: Session, fresh: Session, stage: Stage, made: Image, drawn: Drawn, log: Log
 ) -> tuple[Verdict, bool]:
-    """How a stage above the tree differs from what is published or cached; if that is known."""
+    """How a filesystem differs from what is published or cached; if that is known."""
     new = fresh.cache.require(stage)
     products = [one for one in session.plan.products if one.stage == stage]
-    if stage.kind in ("image", "filesystem"):
-        made = next(one for one in filesystems(session.spec) if one.mount == stage.name)
-        old = session.cache.intact(stage)
-        path = session.out / products[0].name if products else old.path if old else None
-        if path is None:
-            return SAME, False
-        made = made if products else replace(made, container="raw")
-        return compare_images(path, new, made, drawn, fresh, log), True
+    old = session.cache.intact(stage)
+    path = session.out / products[0].name if products else old.path if old else None
+    if path is None:
+        return SAME, False
+    made = made if products else replace(made, container="raw")
+    return compare_images(path, new, made, drawn, fresh, log), True
+
+
+def _above(session: Session, fresh: Session, stage: Stage, others: Others) -> tuple[Verdict, bool]:
+    """The same of any other stage above the tree: by its bytes, unless others decide these."""
+    new = fresh.cache.require(stage)
+    products = [one for one in session.plan.products if one.stage == stage]
+    followed = others.followed(stage)
     if not products:
         old = session.cache.intact(stage)
         same = old is None or old.sha256 == new.sha256
-        return (SAME if same else Verdict(same=False, text="other bytes")), old is not None
+        return (SAME if same else _follows("other bytes", followed)), old is not None
     known = {one.task: fresh.cache.require(one) for one in session.plan.closure([stage])
              if one.kept}  # fmt: skip
+    found = SAME
     for item in items.of_product(session.plan, products[0], known):
         path = session.out / item.path
-        if not path.is_file():
+        # What is named by its digest has another name.
+        if not path.is_file() and not (followed and item.path.endswith(item.sha256)):
             return Verdict(same=False, text=f"{item.path} is missing"), True
-        if read_sha256(path) != item.sha256:
-            return Verdict(same=False, text=f"{item.path} has other bytes"), True
-    return SAME, True
+        if found.same and (not path.is_file() or read_sha256(path) != item.sha256):
+            found = _follows(f"{item.path} has other bytes", followed)
+    return found, True
+
+
+def _follows(text: str, followed: str) -> Verdict:
+    if not followed:
+        return Verdict(same=False, text=text)
+    return Verdict(same=True, text=f"{text}, which follows from {followed}")
 
 
 def _out(session: Session) -> str:

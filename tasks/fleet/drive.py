@@ -25,7 +25,7 @@ from ..session.needs import need_test
 from ..session.session import Session
 from ..version import VERSION
 from .cluster import LOOK, Cluster
-from .parcel import BUILT, FAILED, THERE, UNFIT, Errand, Outcome
+from .parcel import BUILT, FAILED, THERE, UNFIT, Errand, Outcome, carrying
 from .schedule import Node, Schedule
 
 GRACE = 20.0
@@ -107,9 +107,10 @@ def errand_of(session: Session, stage: Stage, *, near: bool) -> Errand:
     if shared is not None:
         mode = ("both" if shared.policy.pull else "push") if shared.policy.push else "pull"
     like = session.likenesses[stage.entry]
+    job = session.job(stage)
     return Errand(
         version=VERSION,
-        job=session.job(stage),
+        job=job if near else carrying(job, session.root),
         caches=addresses(session) if shared is not None else "",
         mode=mode,
         trust=session.variables.get("cache_trust", ""),
@@ -319,7 +320,9 @@ class Drive:
 
 def _needs(stage: Stage) -> object:
     """What a worker must have for a stage: which could not make one cannot make its like."""
-    return stage.kind, tuple(sorted(tools_of(stage.inputs).items()))
+    inputs = stage.inputs
+    own = tuple(inputs.get(name) for name in ("arch", "firmware", "firmware_version"))
+    return stage.kind, own, tuple(sorted(tools_of(inputs).items()))
 
 
 def _own(session: Session, stage: Stage) -> Stage:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from ..errors import BuildError
+from ..host import safe
 from ..plan.job import Job
 from ..plan.job_json import dump, load
+from ..plan.top_jobs import FileJob
 
 MODULE = "strata.fleet.work"
 """Where a worker finds what makes a stage: the name under which Strata is installed."""
@@ -38,6 +42,35 @@ class Parcel:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.text,)
+
+
+HELD_LIMIT = 64 << 20
+"""Bytes of the project's files that a disk's job carries: the scheduler has all jobs in memory."""
+
+
+def carrying(job: Job, root: Path) -> Job:
+    """The same for a machine without the project: a disk's files of it go along, from below `root`.
+
+    BuildError for one that cannot be read, or where they are too large for that.
+    """
+    if not isinstance(job, FileJob) or not job.disk.sources:
+        return job
+    disk, held, left = job.disk, dict[str, bytes](), HELD_LIMIT
+    for name, path in sorted(disk.sources.items()):
+        where = f"{job.spec}: disks.{disk.disk.name}.partitions.{name}.source"
+        try:
+            with open(safe.inside(path, root), "rb") as file:
+                held[name] = file.read(left + 1)
+        except OSError as error:
+            raise BuildError(f"{where}: {path} cannot be read: {error.strerror}") from error
+        left -= len(held[name])
+        if left < 0:
+            raise BuildError(
+                f"{where}: {path}: workers elsewhere are sent {HELD_LIMIT >> 20} MiB of a disk's "
+                "files at the most",
+                "build the disk here, with the same cache=: all else that it is made of is there",
+            )
+    return replace(job, disk=replace(disk, held=held))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,12 +19,12 @@ from typing import Any
 
 from ..builder import Builder, Reach
 from ..errors import BuildError, DamagedEntry, NoRoom
-from ..host import arches, firmware, holes, space, trials
+from ..host import arches, holes, space, trials
 from ..host.files import remove
 from ..host.log import Log
 from ..host.process import need_root
 from ..host.tools import tool
-from ..plan import versions
+from ..plan import boot_tests, versions
 from ..plan.job import BaseJob, Job, LayerJob
 from ..plan.keys import key
 from ..plan.likeness import Likeness
@@ -32,12 +32,13 @@ from ..plan.lockfile import OWN, Record
 from ..plan.recipes import RECIPES
 from ..plan.stage import Stage, tools_of
 from ..plan.tools import tool_versions
+from ..plan.top_jobs import TestJob
 from ..remote.configured import backends, policy
 from ..remote.remotes import Policy
 from ..remote.shared import Shared
 from ..remote.signing import SIGNING_KEY
 from ..remote.vouching import Vouching
-from ..session.needs import loops, tools_needed
+from ..session.needs import loops, runs, tools_needed
 from ..spec.model import masked
 from ..stages.make import build
 from ..store.cache import Cache
@@ -217,11 +218,8 @@ def _check(errand: Errand, machine: Machine) -> None:
         for name in tools_needed(stage):
             tool(name)
         wanted = tools_of(stage.inputs)
-        if stage.kind == "test":
-            package = firmware.package_of(
-                errand.job.arch, stage.inputs["firmware"], errand.job.spec
-            )
-            wanted[package] = stage.inputs["firmware_version"]
+        if isinstance(errand.job, TestJob):
+            wanted |= boot_tests.firmware_of(errand.job)
         here = tool_versions(sorted(wanted), machine.state / "tools.json")
     except BuildError as error:
         raise Unfit(error.message, error.hint) from error
@@ -246,8 +244,7 @@ def _try_host(job: Job, machine: Machine) -> None:
                 error = failure.error()
                 raise Unfit(error.message, error.hint)
             machine.tried.add(name)
-    runs = stage.kind == "layer" or getattr(job, "configured", False)
-    if runs and job.arch not in machine.tried and not arches.native(job.arch):
+    if runs(stage) and job.arch not in machine.tried and not arches.native(job.arch):
         if refusal := arches.refusal(job.arch, machine.scratch):
             raise Unfit(refusal.message, refusal.hint)
         machine.tried.add(job.arch)

@@ -153,6 +153,16 @@ def job_of(stage: Stage, spec: Spec, file: Stage) -> TestJob:
     )
 
 
+def firmware_of(job: TestJob) -> dict[str, str]:
+    """The package of the firmware that a test's machine has, and its version as the key has it.
+
+    BuildError where this host has no such firmware.
+    """
+    firmware.find(job.arch, job.firmware, f"{job.spec}: tests")
+    package = firmware.package_of(job.arch, job.firmware, f"{job.spec}: tests")
+    return {package: str(job.stage.inputs["firmware_version"])}
+
+
 FORMATS = ("qcow2", "raw", "vmdk", "vhd")
 """Of a disk's files the one that is booted: the first of these."""
 

@@ -23,7 +23,7 @@ from .stage import Host, Product, Stage
 SUFFIX = {"raw": ".img", "qcow2": ".qcow2", "vhd": ".vhd", "vmdk": ".vmdk", "bmap": ".bmap"}
 """Of a cache's file, by the format of a disk's."""
 
-FORMAT_TOOL = {"raw": "", "qcow2": "qemu-img", "vhd": "", "vmdk": "qemu-img", "bmap": ""}
+FORMAT_TOOL = {"raw": "", "qcow2": "qemu-img", "vhd": "", "vmdk": "qemu-img"}
 """What decides the bytes of a format, beside Strata."""
 
 
@@ -53,10 +53,10 @@ def disk_stages(
         stages += [one for one in parts.values() if one.kind != "filesystem"]
         stages.append(made)
         for file in disk.files:
-            for one in (file, *_block_map(file)):
-                stage = _file(one, made, host)
+            whole = _file(file, made, host)
+            for stage in (whole, *([_block_map(file, whole)] if file.bmap else [])):
                 stages.append(stage)
-                products.append(Product(name=one.name, stage=stage))
+                products.append(Product(name=stage.name, stage=stage))
     return stages, products
 
 
@@ -65,8 +65,10 @@ def block_map(name: str) -> str:
     return f"{name}.bmap"
 
 
-def _block_map(file: DiskFile) -> list[DiskFile]:
-    return [DiskFile(name=block_map(file.name), format="bmap")] if file.bmap else []
+def _block_map(file: DiskFile, whole: Stage) -> Stage:
+    """The map of a raw file, which that file's own stage finds: it has digests of those bytes."""
+    inputs = {"file": whole.key, "format": "bmap"}
+    return stage_of("file", block_map(file.name), SUFFIX["bmap"], inputs, on=[whole])
 
 
 def _parts(
@@ -174,6 +176,7 @@ def _file(file: DiskFile, disk: Stage, host: Host) -> Stage:
         "format": file.format,
         "container": file.container,
         "level": keyed_level(file.container, file.level),
+        **({"bmap": True} if file.bmap else {}),
         **_tools(host, *_file_tools(file)),
     }
     return stage_of(

@@ -9,8 +9,8 @@ from .keys import key
 from .stage import Stage
 
 RECIPES = {
-    "base": 5, "layer": 7, "image": 4, "filesystem": 1, "verity": 1, "esp": 1, "bios": 1,
-    "disk": 1, "file": 2, "blob": 1, "export": 2, "test": 2,
+    "base": 5, "layer": 7, "image": 4, "filesystem": 1, "verity": 2, "esp": 1, "bios": 1,
+    "disk": 1, "file": 2, "blob": 1, "export": 3, "test": 2,
 }  # fmt: skip
 """Raised when a stage's code would make other bytes from the same inputs."""
 

@@ -18,8 +18,13 @@ ABSENT = "lacking"
 key, so that no cache has it."""
 
 
-STANDS_ON = ("parent", "filesystem", "verity", "parts", "disk", "blobs")
+STANDS_ON = ("parent", "filesystem", "verity", "parts", "disk", "file", "blobs")
 """Inputs that are keys of other stages."""
+
+
+HOLDS = {"verity": "filesystem", "esp": "verity", "file": "file", "export": "blob"}
+"""Kinds of stages that have digests of others in them, which are of this kind: a key does not
+decide the bytes of those, so such a stage counts only beside the very ones that it was made of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +182,10 @@ class Plan:
         if stage.kind in TREE:
             return self.tree[: self.tree.index(stage)]
         return tuple(self._by_task[name] for name in stage.on)
+
+    def held(self, stage: Stage) -> tuple[Stage, ...]:
+        """Those of them whose digests a stage has in it."""
+        return tuple(one for one in self.below(stage) if one.kind == HOLDS.get(stage.kind))
 
     def parts(self, stage: Stage) -> tuple[Stage, ...]:
         """Those of them that the cache keeps: in place of a disk what that is made of."""

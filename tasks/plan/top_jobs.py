@@ -79,16 +79,20 @@ class DiskJob(Job):
     parts: Mapping[str, Stage]
     sources: Mapping[str, Path] = field(default_factory=dict)
     """Files that partitions of kind `source` hold."""
+    held: Mapping[str, bytes] = field(default_factory=dict)
+    """What these have, for a machine without the project: by the partition's name."""
     uuids: Mapping[str, str] = field(default_factory=dict)
     """Of swap partitions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileJob(Job):
-    """A disk in a format that people take; with format "bmap" the block map of the raw disk."""
+    """A disk in a format that people take; with format "bmap" the block map of `raw`."""
 
     disk: DiskJob
     file: DiskFile
+    raw: Stage | None = None
+    """Of a block map: the file that it goes with, whose facts have its text."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -114,13 +114,19 @@ def _disk(stage: Stage, spec: Spec, plan: Plan) -> DiskJob:
 
 def _file(stage: Stage, spec: Spec, plan: Plan) -> Job:
     (disk,) = plan.below(stage)
+    raw = disk if disk.kind == "file" else None
+    if raw is not None:
+        (disk,) = plan.below(raw)
     files: dict[str, DiskFile] = {}
     for one in disk_of(spec, disk.name).files:
         files[one.name] = one
         name = block_map(one.name)
         files.setdefault(name, DiskFile(name=name, format="bmap"))
     return FileJob(
-        **_common(stage, spec, plan), disk=_disk(disk, spec, plan), file=files[stage.name]
+        **_common(stage, spec, plan),
+        disk=_disk(disk, spec, plan),
+        file=files[stage.name],
+        raw=raw,
     )
 
 

@@ -20,6 +20,7 @@ from ..plan.lockfile import Record
 from ..plan.stage import Stage
 from ..spec.words import counted
 from ..store.record import ABOVE, checked
+from ..store.stale import stale
 from . import signing
 from .backend import Blob, Cut, Meter, Missing, RemoteFault, Silent, Unusable
 from .remotes import AT_ONCE, PROGRESS, Remote, Remotes
@@ -43,6 +44,8 @@ class Taking(Remotes):
                 record = self._records.pop((remote.backend.shown, stage.entry), None)
                 if record is None:
                     record = self._asking(functools.partial(self.find, remote, stage))
+                if record is not None and stale(self.cache.root, record["facts"]):
+                    continue  # it goes with another one than there is here
                 if record is not None and not record["doubtful"]:
                     self._fetch(remote, stage, record, moving, far)
                     return True

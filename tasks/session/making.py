@@ -16,10 +16,7 @@ from ..host.process import need_root
 from ..host.tools import tool
 from ..plan.stage import Stage, each_once
 from .headings import begin, placed
-from .needs import need_arch, need_host, need_test, tools_needed
-
-RUNS = ("base", "layer", "bios", "esp")
-"""Kinds of stages in which programs of the tree run."""
+from .needs import need_arch, need_host, need_test, runs, tools_needed
 
 if TYPE_CHECKING:
     from ..builder import Builder
@@ -47,7 +44,7 @@ def make(session: Session, stage: Stage, build: Callable[[Any, Builder], None]) 
         if entry is None:
             session.told.began(stage)
             need_host(session, stage)
-            if stage.kind in RUNS:
+            if runs(stage):
                 need_arch(session)
             # The log begins here, not where this waits: its builder may be writing to it.
             with session.log(stage.log, stage.title) as log:

@@ -108,6 +108,20 @@ def loops(stage: Stage) -> bool:
     return "pack" in stage.inputs and mounted(stage.inputs["format"], stage.inputs["pack"])
 
 
+def runs(stage: Stage) -> bool:
+    """Whether programs of the tree run while a stage is made: the host must run its architecture.
+
+    GRUB's core for BIOS is made by the tree's grub-mkimage, a unified kernel image by its ukify.
+    """
+    match stage.kind:
+        case "base":
+            return bool(stage.inputs["variant"] != "extract")
+        case "esp":
+            return bool(stage.inputs["loader"] == "uki")
+        case kind:
+            return kind in ("layer", "bios")
+
+
 def mounted(form: str, pack: str) -> bool:
     """Whether a filesystem of this format, packed so, is mounted to be filled."""
     return pack == "loop" and bool(FILESYSTEMS[form].mounted_as)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import BuildError
+from ..formats.table import FILESYSTEMS
 from .disk_values import left
 from .disks import Disk
 from .partitions import ESP_MOUNTS, ESP_SIZE
@@ -139,4 +140,27 @@ def _check_verity(disk: Disk, where: str) -> None:
             f"{where}.verity: it finds its partitions by their GUIDs, and the table is "
             f"{disk.table}",
             "write table: gpt, or remove verity",
+        )
+    _check_verity_root(disk, where)
+
+
+def _check_verity_root(disk: Disk, where: str) -> None:
+    """BuildError for a root that is not the same bytes each time: its hash is in the uki."""
+    root = next((one for one in disk.partitions if one.mount == "/"), None)
+    if root is None or root.image is None:
+        return
+    image, kind = root.image, FILESYSTEMS[root.image.format]
+    # What published images have stands in `images`, else in the partition.
+    field = "images./" if image.file else f"disks.{disk.name}.partitions.{root.name}"
+    if kind.varies:
+        raise BuildError(
+            f"{where}.verity: `/` is {image.format}, which has other bytes each time, and so "
+            "another hash than the uki has",
+            f"write {field}.format: ext4" + (", with pack: direct" if image.file else ""),
+        )
+    if kind.mounted_as and image.pack == "loop":
+        raise BuildError(
+            f"{where}.verity: `/` has pack: loop, so that the kernel of whoever builds lays out "
+            "its blocks, and the uki may have another's hash",
+            f"write {field}.pack: direct",
         )

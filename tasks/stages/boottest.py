@@ -6,6 +6,7 @@ file of the cache ─→ a throwaway overlay ─→ QEMU ─→ console.log, scr
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -34,6 +35,7 @@ from ..plan.top_jobs import TestJob
 from ..spec.boot_tests import SCRIPT_LIMIT
 from ..store.record import Entry
 from .facts import common
+from .sound import sound
 
 CONSOLE_LIMIT = 4 << 20
 """Characters of a console that are kept."""
@@ -57,11 +59,12 @@ def build(job: TestJob, builder: Builder) -> None:
     the stage's log has it all, and the cache nothing.
     """
     stage, log = job.stage, builder.log
-    entry = builder.cache.require(job.file)
+    contents = contents_of(job)
+    entry = sound(job.file, builder)
     folder = builder.scratch / stage.entry
     folder.mkdir()
     try:
-        boot = Boot(job=job, log=log)
+        boot = Boot(job=job, log=log, contents=contents)
         boot.run(disk_file(job, entry, folder, log), folder)
         facts: dict[str, Any] = {
             **common(job, builder),
@@ -107,6 +110,8 @@ class Boot:
 
     job: TestJob
     log: Log
+    contents: Sequence[bytes]
+    """Of the job's scripts, in their order."""
     console: list[str] = field(default_factory=list)
     room: int = CONSOLE_LIMIT
     report: dict[str, Any] = field(default_factory=dict)
@@ -184,8 +189,8 @@ class Boot:
 
     def talk(self, running: RunningMachine, began: float) -> None:
         """Wait for the system, run the scripts, and look whether they left it well."""
-        tests = list(zip(self.job.tests, self.job.scripts, strict=True))
-        self.timeout = tests[0][0].timeout
+        tests = list(zip(self.job.tests, self.job.scripts, self.contents, strict=True))
+        self.timeout = self.job.tests[0].timeout
         until = began + self.timeout
         self.doing = "the system did not come up"
         hello = running.answer("hello", until)
@@ -200,8 +205,7 @@ class Boot:
                 "see what it waits for, or give it more time (timeout)",
             )
         results, strict = [], ""
-        for test, script in tests:
-            content = content_of(script)
+        for test, script, content in tests:
             strict = strict or (script.path if not says_degraded(content) else "")
             if state.word == "degraded" and strict:
                 raise self._units_failed("units of the system failed", units, strict)
@@ -319,11 +323,28 @@ class Boot:
                 )
 
 
-def content_of(script: Script) -> bytes:
-    """A script's bytes."""
-    if script.source is None:
-        return script.content
-    return safe.read_bytes(script.source, SCRIPT_LIMIT)
+def contents_of(job: TestJob) -> list[bytes]:
+    """The scripts' bytes, read once: BuildError where these are not what the key was made of.
+
+    Else what another script found would be told under the old one's key for ever.
+    """
+    found = []
+    for script, (sha256, _timeout) in zip(job.scripts, job.stage.inputs["scripts"], strict=True):
+        content = script.content
+        if script.source is not None:
+            try:
+                content = safe.read_bytes(script.source, SCRIPT_LIMIT)
+            except OSError as error:
+                raise BuildError(
+                    f"{script.where}: {script.path} cannot be read: {error.strerror}"
+                ) from error
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise BuildError(
+                f"{script.where}: {script.path} was changed since the build began",
+                "run the same command again",
+            )
+        found.append(content)
+    return found
 
 
 def says_degraded(content: bytes) -> bool:

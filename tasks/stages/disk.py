@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..builder import Builder
-from ..errors import BuildError, DamagedEntry
+from ..errors import BuildError
 from ..formats import bootsector, extents, gpt, mbr, swap
 from ..host import files, holes, safe
 from ..plan import layout
@@ -28,6 +28,7 @@ from ..plan.stage import Stage
 from ..plan.top_jobs import DiskJob
 from ..spec.disks import MIB, Partition
 from ..store.record import Entry
+from .sound import rotten
 
 _WRITING = threading.Lock()
 
@@ -141,13 +142,26 @@ def _source(job: DiskJob, builder: Builder, name: str, opened: contextlib.ExitSt
     where = f"{job.spec}: disks.{job.disk.name}.partitions.{name}.source"
     sha256, size = job.stage.inputs["sources"][name]
     try:
-        descriptor = safe.inside(given, builder.reach.root)
+        if name in job.held:
+            descriptor = _in_memory(job.held[name])
+        else:
+            descriptor = safe.inside(given, builder.reach.root)
     except OSError as error:
         raise BuildError(f"{where}: {given} cannot be read: {error.strerror}") from error
     opened.callback(os.close, descriptor)
     if os.fstat(descriptor).st_size != size:
         raise _changed(where, given)
     return _Source(path=given, descriptor=descriptor, sha256=sha256, size=size)
+
+
+def _in_memory(content: bytes) -> int:
+    descriptor = os.memfd_create("source")
+    try:
+        extents.write(descriptor, content, 0)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _changed(where: str, given: Path) -> BuildError:
@@ -181,11 +195,7 @@ def _write(disk: _Disk, builder: Builder, target: int) -> Iterator[tuple[int, in
                 sha256 = extents.put(file.fileno(), entry.size, target, first)
                 found = [(first, first + entry.size)]
         if sha256 != entry.sha256:
-            builder.cache.damaged(job.parts[name], log.progress)
-            raise DamagedEntry(
-                f"{entry.path}: its SHA-256 is not its record's; it is dropped",
-                "run the same command again",
-            )
+            raise rotten(job.parts[name], entry, builder)
         yield from found
     for name, source in sorted(disk.sources.items()):
         log.step(f"copying {name}, {source.size / 1e6:.0f} MB")

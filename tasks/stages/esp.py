@@ -27,6 +27,7 @@ from ..host.process import run
 from ..plan.booting import EFI
 from ..plan.loaders import GRUB
 from ..plan.top_jobs import EspJob
+from ..store.stale import made_of
 from . import uki
 from .parts import Tree, copy, epoch_of, keep, tree_of, work_folder
 
@@ -39,6 +40,8 @@ def build(job: EspJob, builder: Builder) -> None:
     where = f"disks.{job.disk.name}"
     tree = tree_of(job, builder, f"{where}.loader: {job.disk.loader}")
     epoch = max(epoch_of(job, builder), FIRST)
+    # Its root hash is in the uki.
+    of = made_of((job.verity, builder.cache.require(job.verity))) if job.verity else {}
     private = etc.make(builder.scratch / f"{job.stage.entry}.etc")
     try:
         with (
@@ -72,7 +75,7 @@ def build(job: EspJob, builder: Builder) -> None:
             run(etc.argv(private, script), log=builder.log, env=env, cwd=folder, typed="")
             if lost := vfat.lost(raw, sizes(folder)):
                 raise BuildError(f"{job.spec}: {where}: mtools wrote {lost} otherwise")
-            keep(job, builder, raw, {"serial": job.serial, "kernels": filling.kernels})
+            keep(job, builder, raw, {"serial": job.serial, "kernels": filling.kernels, **of})
     finally:
         remove(private)
 

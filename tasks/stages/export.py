@@ -21,8 +21,11 @@ from ..host import etc
 from ..host.process import capture
 from ..host.sandbox import Overlay, Sandbox, Step
 from ..plan import fstab
+from ..plan.stage import Stage
 from ..plan.top_jobs import ExportJob
 from ..rootfs import tarball
+from ..store.record import Entry
+from ..store.stale import made_of
 from . import esp, lost, oci, parts
 from .facts import common
 
@@ -43,7 +46,10 @@ def build(job: ExportJob, builder: Builder) -> None:
             **common(job, builder),
         }
         if job.export.format == "oci":
-            facts["files"] = bundle.write(raw, _layout(job, builder))
+            blobs = [(one, builder.cache.require(one)) for one in job.blobs]
+            # Its manifest names them by digest.
+            facts |= made_of(*blobs)
+            facts["files"] = bundle.write(raw, _layout(job, blobs))
         elif job.export.format == "netboot":
             facts["files"] = bundle.write(raw, _netboot(job, builder, folder))
         else:
@@ -68,19 +74,18 @@ def _keep(job: ExportJob, builder: Builder, raw: Path, facts: dict[str, Any]) ->
 # ---------------------------------------------------------------- OCI
 
 
-def _layout(job: ExportJob, builder: Builder) -> Mapping[str, bytes]:
-    layers = []
-    for blob in job.blobs:
-        facts = builder.cache.require(blob).facts
-        layers.append(
-            oci.Layer(
-                name=blob.name,
-                diff_id=facts["raw"]["sha256"],
-                sha256=facts["packed"]["sha256"],
-                size=facts["packed"]["size"],
-            )
+def _layout(job: ExportJob, blobs: Sequence[tuple[Stage, Entry]]) -> Mapping[str, bytes]:
+    layers = [
+        oci.Layer(
+            name=blob.name,
+            diff_id=entry.facts["raw"]["sha256"],
+            sha256=entry.facts["packed"]["sha256"],
+            size=entry.facts["packed"]["size"],
         )
-    epoch = max(_epoch_of_trees(job, builder), default=0)
+        for blob, entry in blobs
+    ]
+    # The dates of what the blobs are of, as far as these are known: in seconds.
+    epoch = max((int(entry.facts.get("epoch", 0)) for _blob, entry in blobs), default=0)
     return oci.layout(
         oci.Image(
             name=job.name,
@@ -91,12 +96,6 @@ def _layout(job: ExportJob, builder: Builder) -> Mapping[str, bytes]:
             layers=tuple(layers),
         )
     )
-
-
-def _epoch_of_trees(job: ExportJob, builder: Builder) -> list[int]:
-    """The dates of what the blobs are of, as far as these are known: in seconds."""
-    found = [builder.cache.require(one).facts.get("epoch", 0) for one in job.blobs]
-    return [int(one) for one in found]
 
 
 # ---------------------------------------------------------------- files

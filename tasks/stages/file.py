@@ -1,4 +1,4 @@
-"""A disk as people take it: raw, qcow2, VHD or VMDK, packed or not; and the raw disk's block map.
+"""A disk as people take it: raw, qcow2, VHD or VMDK, packed or not; and a raw file's block map.
 
 scratch/ENTRY.disk ─→ qemu-img, or a footer ─→ gzip | zstd | xz | as it is ─→ the cache
                                                (one read: digests)
@@ -19,13 +19,19 @@ from ..host import holes
 from ..host.files import remove
 from ..host.process import run
 from ..plan import fstab
+from ..plan.stage import Stage
 from ..plan.top_jobs import FileJob
+from ..store.stale import made_of
 from . import disk as disks
+from . import parts
 from .facts import common
 
 
 def build(job: FileJob, builder: Builder) -> None:
     """Make a file of a disk, which is in scratch, and put it into the cache."""
+    if job.raw is not None:
+        _keep_map(job, job.raw, builder)
+        return
     disk = disks.ensured(job.disk, builder)
     make = None if job.file.format == "raw" else MAKERS[job.file.format]
     folder = builder.scratch / f"{job.stage.entry}.file"
@@ -36,18 +42,30 @@ def build(job: FileJob, builder: Builder) -> None:
         if make is not None:
             source = folder / vmdk.NAME
             make(job, builder, disk, source)
-        _keep(job, builder, source, disk.stat().st_size)
+        _keep(job, builder, source, disk)
     finally:
         remove(folder)
 
 
-def _keep(job: FileJob, builder: Builder, source: Path, size: int) -> None:
+def _keep_map(job: FileJob, raw: Stage, builder: Builder) -> None:
+    """Put the block map into the cache that was found when its raw file was made."""
+    entry = builder.cache.require(raw)
+    size = entry.facts["raw"]["size"]
+    facts = {"format": "bmap", "container": "raw", "disk": {"size": size}}
+    with parts.work_folder(job, builder, "file") as folder:
+        text = folder / "map"
+        text.write_text(entry.facts["bmap"], encoding="ascii")
+        parts.keep(job, builder, text, {**facts, **made_of((raw, entry))})
+
+
+def _keep(job: FileJob, builder: Builder, source: Path, disk: Path) -> None:
     """Pack it into the cache, with what its record has."""
     file, cache, log = job.file, builder.cache, builder.log
     facts: dict[str, Any] = {
         "format": file.format,
         "container": file.container,
-        "disk": {"size": size},
+        "disk": {"size": disk.stat().st_size},
+        **({"bmap": _map(job, builder, disk)} if file.bmap else {}),
         **common(job, builder),
     }
     total = source.stat().st_size
@@ -113,15 +131,14 @@ def _vhd(job: FileJob, builder: Builder, disk: Path, target: Path) -> None:
         extents.write(copy.fileno(), vhd.footer(size, fstab.uuid_of(job.disk.stage.key)), size)
 
 
-def _bmap(job: FileJob, builder: Builder, disk: Path, target: Path) -> None:
+def _map(job: FileJob, builder: Builder, disk: Path) -> str:
     builder.log.step("mapping blocks")
     spans = disks.spans(builder, job.disk.stage)
     with disk.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        target.write_text(bmap.text_of(file.fileno(), size, spans), encoding="ascii")
+        return bmap.text_of(file.fileno(), os.fstat(file.fileno()).st_size, spans)
 
 
 Maker = Callable[[FileJob, Builder, Path, Path], None]
 
-MAKERS: dict[str, Maker] = {"qcow2": _qcow2, "vhd": _vhd, "vmdk": _vmdk, "bmap": _bmap}
+MAKERS: dict[str, Maker] = {"qcow2": _qcow2, "vhd": _vhd, "vmdk": _vmdk}
 """What makes each format but raw, which the disk is."""

@@ -5,6 +5,7 @@ lower directories ─→ filling ─→ compress               (one read: digest
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ..rootfs import paths
 from ..spec.images import Image
 from .facts import common
 from .filling import filled
+from .sound import rotten
 
 
 def build(job: ImageJob, builder: Builder) -> None:
@@ -27,7 +29,13 @@ def build(job: ImageJob, builder: Builder) -> None:
     if job.filesystem is not None:
         entry = builder.cache.require(job.filesystem)
         facts = {name: entry.facts[name] for name in CARRIED if name in entry.facts}
-        _keep(job, image, builder, entry.path, facts)
+
+        def check(sha256: str) -> None:
+            if sha256 != entry.sha256:
+                assert job.filesystem is not None
+                raise rotten(job.filesystem, entry, builder)
+
+        _keep(job, image, builder, entry.path, facts, check)
         return
     with filled(job, image, builder, f"images.{image.mount}") as making:
         log.step(f"compressing {making.raw.stat().st_size / 1e6:.0f} MB")
@@ -64,8 +72,18 @@ def _facts(image: Image, uuid: str) -> dict[str, Any]:
     return {"uuid": uuid, "label": image.label, "format": image.format, "mount": image.mount}
 
 
-def _keep(job: Job, image: Image, builder: Builder, raw: Path, facts: dict[str, Any]) -> None:
-    """Compress it into the cache, with what a record of an image has."""
+def _keep(
+    job: Job,
+    image: Image,
+    builder: Builder,
+    raw: Path,
+    facts: dict[str, Any],
+    check: Callable[[str], None] = lambda _sha256: None,
+) -> None:
+    """Compress it into the cache, with what a record of an image has.
+
+    `check` gets the SHA-256 of what was read; what it raises leaves the cache without an entry.
+    """
     stage, cache = job.stage, builder.cache
     container = image.container if stage.kind == "image" else "raw"
     if container == "raw":
@@ -81,5 +99,6 @@ def _keep(job: Job, image: Image, builder: Builder, raw: Path, facts: dict[str, 
         packed = compress.compress(
             raw, target, container=container, level=image.level, progress=far
         )
+        check(packed.raw.sha256)
         facts |= {"raw": asdict(packed.raw), "packed": asdict(packed.container)}
         digest.append(packed.container.sha256)

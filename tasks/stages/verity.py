@@ -10,7 +10,9 @@ from ..host import etc
 from ..host.files import remove
 from ..host.process import capture
 from ..plan.top_jobs import VerityJob
+from ..store.stale import made_of
 from .parts import keep, work_folder
+from .sound import sound
 
 BLOCK = 4096
 """Bytes of a block of data and of hashes: what all of Linux's architectures take."""
@@ -18,7 +20,7 @@ BLOCK = 4096
 
 def build(job: VerityJob, builder: Builder) -> None:
     """Make the tree of hashes and put it into the cache; the root hash is among its facts."""
-    filesystem = builder.cache.require(job.filesystem)
+    filesystem = sound(job.filesystem, builder)
     if filesystem.size % BLOCK:
         raise BuildError(
             f"{job.spec}: disks: verity: the filesystem of {filesystem.size} bytes is not of whole "
@@ -55,6 +57,7 @@ def build(job: VerityJob, builder: Builder) -> None:
                     f"{job.stage.title}: veritysetup", f"failed: {error.strip() or out.strip()}"
                 )
             facts = {"root_hash": found[1], "uuid": job.uuid, "salt": job.salt}
+            facts |= made_of((job.filesystem, filesystem))
             keep(job, builder, raw, facts)
     finally:
         remove(private)

@@ -28,6 +28,7 @@ from ..host.locks import locked, try_lock
 from ..plan.stage import Stage
 from .record import DOUBTFUL, FOLDERS, FORMAT, OWN, TEMPORARY_NAME, Entry, read_record, record_sum
 from .seen import SeenFiles
+from .stale import stale
 
 
 class Cache:
@@ -118,7 +119,8 @@ class Cache:
     def get(self, stage: Stage) -> Entry | None:
         """The entry of a stage if there is one, going by its record and its file's size.
 
-        The record must hold the very inputs of the stage: equal keys alone are not believed.
+        The record must hold the very inputs of the stage: equal keys alone are not believed. Nor
+        does one count that was made of other bytes than the cache has: see stale.py.
         """
         if not stage.kept:
             return None
@@ -132,6 +134,7 @@ class Cache:
                 and record["file"]["name"] == path.name
                 and path.lstat().st_size == record["file"]["size"]
                 and self.accepts(stage, record)
+                and not stale(self.root, record["facts"])
             ):
                 return Entry(
                     path=path,

@@ -29,18 +29,22 @@ DOUBTFUL = "any"
 
 TEMPORARY_NAME = OWN_TEMPORARY.pattern
 
-_ENTRY = "[0-9a-f]{32}"
+ENTRY = "[0-9a-f]{32}"
+"""A key in the name of an entry."""
 
 SUFFIXES = ("img", "verity", "qcow2", "vhd", "vmdk", "bmap", "tar", "squashfs", "erofs", "cpio")
 """Of files of stages above the tree, before a container's."""
 
+MADE_OF = "made_of"
+"""The fact of what has a digest of others in it: by their entries' names what they are, SHA-256."""
+
 OWN = {
-    "layers": re.compile(rf"(base|layer)-{_ENTRY}\.(json|tar\.zst)"),
+    "layers": re.compile(rf"(base|layer)-{ENTRY}\.(json|tar\.zst)"),
     "images": re.compile(
-        rf"({'|'.join(ABOVE)})-{_ENTRY}\.(json|{'|'.join(SUFFIXES)})(\.gz|\.zst|\.xz)?"
+        rf"({'|'.join(ABOVE)})-{ENTRY}\.(json|{'|'.join(SUFFIXES)})(\.gz|\.zst|\.xz)?"
     ),
     "debs": re.compile(r"[0-9a-f]{64}\.deb"),
-    "locks": re.compile(rf"prune|({'|'.join(FOLDERS)})-{_ENTRY}"),
+    "locks": re.compile(rf"prune|({'|'.join(FOLDERS)})-{ENTRY}"),
     "index": re.compile(
         r"(live|\.new)-[0-9a-f]{16}|snapshot-[0-9a-f]{16}-[0-9a-f]{32}|\.[0-9a-f]{16}\.lock"
     ),
@@ -88,8 +92,11 @@ def checked(record: dict[str, Any]) -> str:
         raise strict.Damaged(f"its file's name is another entry's: {name!r}")
     strict.text(file, "sha256", strict.SHA256, what="file's ")
     strict.number(file, "size", LARGEST, "file's ")
-    strict.mapping(strict.field(record, "inputs"), "its inputs")
-    _check_facts(stage, strict.mapping(strict.field(record, "facts"), "its facts"))
+    inputs = strict.mapping(strict.field(record, "inputs"), "its inputs")
+    facts = strict.mapping(strict.field(record, "facts"), "its facts")
+    _check_facts(stage, facts)
+    if inputs.get("bmap") is True:
+        strict.text(facts, "bmap", r"[\n -~]+", what="facts' ")
     for signer, signature in strict.mapping(record.get("signatures", {}), "its signatures").items():
         if not isinstance(signature, str):
             raise strict.Damaged(f"its signature of {signer[:80]!r} is malformed")
@@ -122,6 +129,10 @@ def _check_facts(stage: str, facts: dict[str, Any]) -> None:
         strict.text(facts, "uuid", what="facts' ")
     if stage == "verity":
         strict.text(facts, "root_hash", strict.SHA256, what="facts' ")
+    for name in strict.mapping(facts.get(MADE_OF, {}), f"its facts' {MADE_OF}"):
+        if not re.fullmatch(f"({'|'.join(FOLDERS)})-{ENTRY}", name):
+            raise strict.Damaged(f"its facts' {MADE_OF} is malformed: {name[:80]!r}")
+        strict.text(facts[MADE_OF], name, strict.SHA256, what=f"facts' {MADE_OF}'s ")
     for part in ("raw", "packed"):
         what = f"facts' {part}'s "
         digests = strict.mapping(strict.field(facts, part, "facts' "), f"its facts' {part}")

@@ -172,10 +172,15 @@ def test_a_uki_is_made_by_the_trees_own_ukify_with_the_root_hash(tmp_path: Path)
         (machine.tree / "usr/bin" / name).write_text(text)
         (machine.tree / "usr/bin" / name).chmod(0o755)
     hashes = machine.stage("hashes")
-    facts = {"root_hash": "ab" * 32, "uuid": "", "raw": DIGESTS, "packed": DIGESTS}
+    facts = {"root_hash": "ab" * 32, "uuid": "", "raw": DIGESTS, "packed": DIGESTS,
+             "made_of": {"filesystem-" + "1" * 32: "2" * 64}}  # fmt: skip
     with machine.builder.cache.put(hashes, facts) as target:
         target.write_bytes(b"x")
-    raw = made(machine, esp_job(machine, "uki", verity=hashes))
+    job = esp_job(machine, "uki", verity=hashes)
+    raw = made(machine, job)
+    of = {"filesystem-" + "1" * 32: "2" * 64, hashes.entry: hashlib.sha256(b"x").hexdigest()}
+    record = json.loads(machine.builder.cache.record(job.stage).read_text())
+    assert record["facts"]["made_of"] == of
     assert {path for path, size in fat.files(raw).items() if size >= 0} == {"EFI/BOOT/BOOTX64.EFI"}
     image = content(raw, "EFI/BOOT/BOOTX64.EFI")
     assert image == KERNEL[0].encode() * 100 + b"root=UUID=1 ro roothash=" + b"ab" * 32 + b"\n"

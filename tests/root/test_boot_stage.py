@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -26,12 +27,14 @@ from tasks.store.seen import SeenFiles
 
 FILE = Stage(kind="file", name="web.img", key="1" * 32, inputs={"a": 1}, suffix=".img")
 
-TEST = Stage(kind="test", name="web.uefi", key="2" * 32, inputs={"b": 1}, suffix=".tar")
-
 SCRIPTS = (
     "echo hello from $(uname -s); id -u",
     "#!/bin/sh\ndd if=/dev/urandom bs=1k count=1100 | base64\n",
 )
+
+DIGESTS = [[hashlib.sha256(one.encode()).hexdigest(), 60] for one in SCRIPTS]
+
+TEST = Stage(kind="test", name="web.uefi", key="2" * 32, inputs={"scripts": DIGESTS}, suffix=".tar")
 
 
 def test_a_disk_boots_its_very_file_and_what_it_writes_is_lost(tmp_path: Path) -> None:

@@ -62,9 +62,12 @@ class Made:
         return self.path.read_bytes()
 
     def file(self, format: str, container: str = "raw") -> tuple[Path, dict[str, Any]]:
-        """A file of it, and its record."""
-        job = file_job(self.job, format, container)
+        """A file of it, and its record; of a map that of the raw one."""
+        job = file_job(self.job, format.replace("bmap", "raw"), container, bmap=format == "bmap")
         stage_file.build(job, self.builder)
+        if format == "bmap":
+            job = disks.map_job(job)
+            stage_file.build(job, self.builder)
         cache = self.builder.cache
         record = json.loads(cache.record(job.stage).read_text())
         assert sorted(one.name for one in self.builder.scratch.iterdir()) == [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from support.repository import Repository, Server
 from support.world import SPEC, World, stocked
+from tasks.store.record import record_sum
 
 EXPORTS = """\
 exports:
@@ -118,6 +121,37 @@ def test_reproduced(world: World) -> None:
     world.build()
     text = world.doit("reproduce", "spec=web").text
     assert text.count("the same bytes") == len(world.json()["stages"]) == 11
+
+
+def test_a_manifest_of_other_blobs_is_not_taken(world: World, tmp_path: Path) -> None:
+    """As a shared cache may have it, where packages drew something in the tree: one key, two blobs."""
+    world.build()
+    cache = f"cache=file://{tmp_path}/shared"
+    world.doit("push", "spec=web", cache)
+    keys = {stage["name"]: stage["key"] for stage in world.json()["stages"]}
+    path = world.root / f"cache/images/blob-{keys['app.gzip']}.json"
+    record = json.loads(path.read_text())
+    file = path.with_name(record["file"]["name"])
+    # The same tree, as another build might have packed it.
+    raw = subprocess.run(["gzip", "-dc", file], check=True, capture_output=True).stdout
+    packed = subprocess.run(["gzip", "-nc1"], input=raw, check=True, capture_output=True).stdout
+    file.write_bytes(packed)
+    digests = {"sha256": hashlib.sha256(packed).hexdigest(), "size": len(packed)}
+    record["file"] |= digests
+    record["facts"]["packed"] |= {**digests, "md5": hashlib.md5(packed).hexdigest()}
+    path.write_text(json.dumps(record | {"sum": record_sum(record)}))
+    done = world.doit("build", "spec=web", cache, "cache_trust=any", check=False)
+    assert done.code == 0, done.text
+    assert {name for name, what in world.results().items() if what == "built"} == {"oci"}
+    umoci = ["umoci", "unpack", "--image", f"{world.root}/out/web/oci:web", f"{tmp_path}/bundle"]
+    subprocess.run(umoci, check=True)
+    # Nor where it is not here at all.
+    for one in (world.root / "cache/images").glob(f"export-{keys['oci']}.*"):
+        one.unlink()
+    world.doit("build", "spec=web", cache, "cache_trust=any")
+    assert world.results()["oci"] == "built"
+    file.unlink()  # for the next test as it was
+    assert {name for name, what in world.build().items() if what == "built"} == {"app.gzip", "oci"}
 
 
 @pytest.mark.parametrize("kind", ["blob", "export"])

@@ -249,14 +249,31 @@ def test_a_stage_that_no_worker_outlives_is_given_up(tiny: World) -> None:
     assert tiny.leftovers() == []
 
 
+WITH_SOURCE = """\
+disks:
+  fw:
+    size: 4M
+    loader: none
+    partitions:
+      - {name: firmware, source: files/firmware.bin}
+    files:
+      fw.img: {format: raw}
+"""
+
+
 @pytest.mark.nightly
 def test_what_only_the_project_has_reaches_workers_elsewhere(world: World, tmp_path: Path) -> None:
-    """A project's own .debs go by the shared cache, files and passwords in the job; nothing is told."""
+    """A project's own .debs go by the shared cache, files and passwords in the job; nothing is told.
+
+    So do files that a disk's partitions hold.
+    """
+    world.write("files/firmware.bin", "firmware" * 1000)
     (world.root / "specs/debs").mkdir()
     (world.root / "specs/debs/own.deb").write_bytes(world.deb("own").read_bytes())
     world.edit("    packages: [beta]\n", "    packages: [beta]\n    debs: [debs/*.deb]\n")
     world.write(
-        "web.yaml", (world.root / "specs/web.yaml").read_text() + "root_password: hunter22\n"
+        "web.yaml",
+        (world.root / "specs/web.yaml").read_text() + "root_password: hunter22\n" + WITH_SOURCE,
     )
     world.doit("lock", "spec=web")
     with cluster(tmp_path / "far", world.environment()) as far:
@@ -268,6 +285,7 @@ def test_what_only_the_project_has_reaches_workers_elsewhere(world: World, tmp_p
         assert "hunter22" not in far.logs + said.text
     assert {one["result"] for one in told(world)} == {"built"}
     assert {"web": world.outputs()} == built_alone(world, tmp_path / "alone", ["web"])
+    assert b"firmware" * 1000 in (world.root / "out/web/fw.img").read_bytes()
 
 
 @pytest.mark.nightly

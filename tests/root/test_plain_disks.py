@@ -73,6 +73,25 @@ def test_the_same_bytes_from_the_lock_alone(plain: World, tmp_path: Path) -> Non
         run("e2fsck", "-fn", cut(tmp_path / "raw", parts[name], tmp_path / name))
 
 
+def test_what_follows_from_a_filesystem_that_varies_is_no_difference(
+    plain: World, tmp_path: Path
+) -> None:
+    """Of btrfs the files are compared, and a disk that holds one has other bytes by that."""
+    alone = plain.clone(tmp_path / "alone")
+    rows = "[{name: root, mount: /, format: btrfs, size: rest}]"
+    files = "{a.img: {format: raw, bmap: true}}"
+    with_disks(alone, server=part(files, rows, size="256M"))
+    alone.build()
+    told = alone.doit("reproduce", "spec=web").out
+    says(told, "the same files; btrfs has other bytes each time",
+         "a.img has other bytes, which follows from filesystem /",
+         "a.img.bmap has other bytes, which follows from filesystem /", "reproduced out/web/: 2 files")  # fmt: skip
+    (alone.root / "out/web/a.img").unlink()
+    said = alone.doit("reproduce", "spec=web", check=False)
+    assert said.code != 0
+    says(said.err, "file:a.img: a.img is missing")
+
+
 def test_a_shared_cache_has_all_but_the_disk(plain: World, tmp_path: Path) -> None:
     cache = f"cache=file://{tmp_path}/shared"
     said = plain.doit("push", "spec=web", cache).text

@@ -119,8 +119,12 @@ def disk_job(
     )
 
 
-def file_job(of: DiskJob, format: str, container: str = "raw", level: str = "default") -> FileJob:
-    file = DiskFile(name=f"server.{format}", format=format, container=container, level=level)
+def file_job(
+    of: DiskJob, format: str, container: str = "raw", level: str = "default", *, bmap: bool = False
+) -> FileJob:
+    file = DiskFile(
+        name=f"server.{format}", format=format, container=container, level=level, bmap=bmap
+    )
     return FileJob(
         stage=stage(
             "file",
@@ -128,10 +132,25 @@ def file_job(of: DiskJob, format: str, container: str = "raw", level: str = "def
             SUFFIX[format] + ENDING[container],
             container=container,
             disk=of.stage.key,
+            **({"bmap": True} if bmap else {}),
         ),
         spec=of.spec,
         arch=of.arch,
         made_of=tuple(of.parts.values()),
         disk=of,
         file=file,
+    )
+
+
+def map_job(raw: FileJob) -> FileJob:
+    """The block map of a raw file that was made with one."""
+    name = f"{raw.file.name}.bmap"
+    return FileJob(
+        stage=stage("file", name, ".bmap", file=raw.stage.key),
+        spec=raw.spec,
+        arch=raw.arch,
+        made_of=(raw.stage,),
+        disk=raw.disk,
+        file=DiskFile(name=name, format="bmap"),
+        raw=raw.stage,
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import socket
 import tarfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from tasks.plan.scripts import Program
 from tasks.plan.stage import Stage
 from tasks.plan.top_jobs import TestJob as Job
 from tasks.spec.disks import BootTest, Disk
-from tasks.stages.boottest import Boot, says_degraded, tarball
+from tasks.stages.boottest import Boot, contents_of, says_degraded, tarball
 
 STAGE = Stage(kind="test", name="web.uefi", key="0" * 32, inputs={}, suffix=".tar")
 
@@ -51,7 +53,8 @@ class Talk:
 
     def __init__(self, folder: Path, one: Job) -> None:
         self.log = Log(folder / "test.log", mask=lambda text: text.replace("hunter22", "***"))
-        self.boot = Boot(job=one, log=self.log)
+        contents = [script.content for script in one.scripts]
+        self.boot = Boot(job=one, log=self.log, contents=contents)
         self.lines = Lines(self.boot.shown)
         self.folder = folder
         self.console, self.control = socket.socketpair(), socket.socketpair()
@@ -369,3 +372,26 @@ def test_the_bundle_is_a_plain_tar_of_no_time_and_nobody() -> None:
         members = tar.getmembers()
         assert [one.name for one in members] == ["console.log", "report.json"]
         assert {(one.mtime, one.uid, one.uname, one.mode) for one in members} == {(0, 0, "", 0o644)}
+
+
+@pytest.mark.parametrize("sent", [False, True])
+def test_a_script_that_changed_since_it_was_planned_is_not_run(tmp_path: Path, sent: bool) -> None:
+    """Of a fleet, too, whose job has what the script held when it was sent."""
+    planned, path = b"true\n", tmp_path / "a.sh"
+    inputs = {"scripts": [[hashlib.sha256(planned).hexdigest(), 60]]}
+    one = replace(job("true"), stage=replace(STAGE, inputs=inputs))
+    where = "specs/web.yaml: tests"
+    script = replace(one.scripts[0], path="tests/a.sh", where=where, source=path)
+
+    def read(content: bytes) -> list[bytes]:
+        path.write_bytes(content)
+        given = replace(script, source=None, content=content) if sent else script
+        return contents_of(replace(one, scripts=(given,)))
+
+    assert read(planned) == [planned]
+    with pytest.raises(BuildError, match=r"^specs/web\.yaml: tests: tests/a\.sh was changed since"):
+        read(b"false\n")
+    if not sent:
+        path.unlink()
+        with pytest.raises(BuildError, match=r"tests: tests/a\.sh cannot be read: No such file"):
+            contents_of(replace(one, scripts=(script,)))

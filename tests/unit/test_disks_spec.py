@@ -148,6 +148,12 @@ def test_verity_puts_its_tree_behind_the_root(tmp_path: Path) -> None:
     assert not any(p.grow for p in found.partitions)
 
 
+def test_verity_takes_an_image_that_is_the_same_each_time(tmp_path: Path) -> None:
+    images = {"/": {**IMAGE, "format": "ext3", "pack": "direct"}}
+    spec = load(tmp_path, images=images, disks={"web": disk(loader="uki", verity=True)})
+    assert [one.kind for one in spec.disks[0].partitions] == ["esp", "filesystem", "verity"]
+
+
 def test_a_fit_disk_has_slack_where_something_takes_it(tmp_path: Path) -> None:
     assert one(tmp_path, size="fit").slack == SLACK
     assert one(tmp_path, size="fit", slack="1G").slack == GIB
@@ -439,6 +445,14 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "verity on an mbr": (a_disk(verity=True, loader="uki", table="mbr"), "disks.web.verity: it finds", "table: gpt"),
     "verity and grow": (parts(ESP, ROOT, loader="uki", verity=True),
                         "disks.web.partitions.root.grow: with verity, `/` is read-only", "remove grow"),
+    "verity of xfs": (parts(ESP, {**PLAIN, "format": "xfs"}, loader="uki", verity=True),
+                      "disks.web.verity: `/` is xfs, which has other bytes each time",
+                      "write disks.web.partitions.root.format: ext4"),
+    "verity of an image in btrfs": ({"images": {"/": {**IMAGE, "format": "btrfs"}}, **a_disk(loader="uki", verity=True)},
+                                    "disks.web.verity: `/` is btrfs, which has other bytes each time",
+                                    "write images./.format: ext4, with pack: direct"),
+    "verity of an image by loop": ({"images": {"/": IMAGE}, **a_disk(loader="uki", verity=True)},
+                                   "disks.web.verity: `/` has pack: loop, so that the kernel", "write images./.pack: direct"),
     # Mount points.
     "no root": (parts(ESP, {"name": "srv", "mount": "/srv"}),
                 "disks.web.partitions: nothing is mounted at `/`", "mount: /"),

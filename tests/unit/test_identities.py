@@ -332,6 +332,8 @@ def test_a_build_ships_no_drawn_key_tells_what_is_shared_and_is_reproduced(
     built.edit("packages: [beta]", "packages: [beta, ssl-cert, postgresql, munge, nvme-cli]")
     built.edit("{/etc/motd: files/motd}",
                "{/etc/motd: files/motd, /etc/munge/munge.key: files/munge.key}")  # fmt: skip
+    exports = "exports: {web.tar: {format: tar}, oci: {format: oci}}\n"
+    built.write("web.yaml", (built.root / "specs/web.yaml").read_text() + exports)
     first = built.doit("build", "spec=web")
     told = [line for line in first.out.splitlines() if line.startswith("warning: ")]
     assert len(told) == 3
@@ -358,7 +360,9 @@ def test_a_build_ships_no_drawn_key_tells_what_is_shared_and_is_reproduced(
     done = built.doit("reproduce", "spec=web")
     control = "postgresql (/var/lib/postgresql/15/main/"
     assert done.out.count(f"but for what packages drew by chance: {control}") == 2, done.out
-    says(done.out, "reproduced out/web/: 1 image, but for what postgresql drew by chance")
+    says(done.out, "other bytes, which follows from layer app", "export oci",
+         "has other bytes, which follows from layer app", "web.tar has other bytes, which follows from layer app",
+         "reproduced out/web/: 3 files, but for what postgresql drew by chance")  # fmt: skip
 
     built.edit("munge, nvme-cli]", "munge, nvme-cli, odd]")
     build = built.doit("build", "spec=web")

@@ -97,7 +97,7 @@ def case_of(folder: Path, loader: str, **fields: Any) -> Case:
         "repos": [REPO],
         "layers": [{"name": name, "packages": [name]} for name in ("loader", "kernel", "app")],
         "hostname": "host",
-        "images": {"/": IMAGE},
+        "images": {"/": {**IMAGE, "pack": "direct"}},
         "disks": {"server": disk(loader)},
         "exports": {"web-oci": {"format": "oci"}},
         "tests": [{"script": "t.sh"}],
@@ -161,7 +161,7 @@ def of_export(**fields: Any) -> Change:
 
 
 def of_image(**fields: Any) -> Change:
-    return of_spec(images={"/": {**IMAGE, **fields}})
+    return of_spec(images={"/": {**IMAGE, "pack": "direct", **fields}})
 
 
 def of_base(case: Case) -> Case:
@@ -215,8 +215,8 @@ OTHER = "933ac7e1-2eb4-4f13-b844-0e14e2aef915"
 # (what changes, what is redone)
 CHANGES: dict[str, tuple[Change, str]] = {
     "format of a file": (of_file("a.qcow2", format="vmdk"), "file:a.qcow2"),
-    "container of a file": (of_file("a.img.gz", container="zstd"), "file:a.img.gz"),
-    "level of a file": (of_file("a.img.gz", level="best"), "file:a.img.gz"),
+    "container of a file": (of_file("a.img.gz", container="zstd"), "file:a.img.gz file:a.img.gz.bmap"),
+    "level of a file": (of_file("a.img.gz", level="best"), "file:a.img.gz file:a.img.gz.bmap"),
     "qemu-img's version": (of_tool("qemu-img"), "file:a.qcow2"),
     "size of the disk": (of_disk(size="5G"), "disk files tests"),
     "a disk as small as can be": (of_disk(size="fit"), "disk files tests"),
@@ -293,6 +293,8 @@ def test_a_disk_stands_on_its_parts_and_a_file_on_the_disk(plan: Plan) -> None:
     parts = ["filesystem:/", "esp:server", "bios:server"]
     assert sorted(names(plan.below(found["disk:server"]))) == sorted(parts)
     assert names(plan.below(found["file:a.qcow2"])) == ["disk:server"]
+    # A map has digests of what is in that very file.
+    assert names(plan.below(found["file:a.img.gz.bmap"])) == ["file:a.img.gz"]
     # The cache keeps no disk: who makes a file of it needs the parts.
     assert sorted(names(plan.parts(found["file:a.qcow2"]))) == sorted(parts)
     assert names(plan.below(found["boot_test:server.bios"])) == ["file:a.qcow2"]
@@ -383,7 +385,8 @@ def test_a_fleet_writes_a_disk_with_each_file(plan: Plan) -> None:
     order = [task for wave in found for task in wave]
     assert sorted(order) == sorted(one.task for one in plan.stages if one.kept)
     assert order.index("file:a.qcow2") > order.index("filesystem:/")
-    assert found[-1] == ["boot_test:server.bios", "boot_test:server.uefi"]
+    tests = ["boot_test:server.bios", "boot_test:server.uefi"]
+    assert found[-1] == [*tests, "file:a.img.gz.bmap"]  # which its raw file's stage has found
     assert found[0] == ["base"]
     # GRUB's parts are ready beside the layers above the loader's.
     assert {"bios:server", "esp:server", "layer:kernel"} <= {*found[2]}
