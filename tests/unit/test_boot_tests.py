@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ import pytest
 from support import samples
 from support.samples import IMAGE, REPO, record
 from tasks.errors import BuildError
-from tasks.fleet import work
 from tasks.host import agent, firmware
 from tasks.plan import boot_tests
 from tasks.plan.inputs import host_inputs
@@ -21,7 +19,6 @@ from tasks.plan.plan import make_plan
 from tasks.plan.stage import Host, Plan, Stage
 from tasks.spec.disks import BootTest, Disk, DiskFile
 from tasks.spec.model import Spec
-from tasks.version import VERSION
 from unit.test_tops import case_of
 
 DISK = Disk(
@@ -169,18 +166,6 @@ def test_what_boots_disks_is_needed_where_a_test_is_run(
     with pytest.raises(BuildError, match=r"installed while this ran\n.*run the same command again"):
         boot_tests.check(uefi, spec, lock)
     boot_tests.check(next(one for one in there.tests if one.name == uefi.name), spec, lock)
-
-
-def test_a_worker_with_another_firmware_makes_no_test(
-    spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It would be found for ever under the key of the firmware that it was not run with."""
-    monkeypatch.setattr(work, "need_root", lambda _what: None)
-    job = SimpleNamespace(stage=stages(spec)["server.uefi"], arch="amd64", spec="specs/web.yaml")
-    errand: Any = SimpleNamespace(job=job, version=VERSION)
-    machine: Any = SimpleNamespace(state=tmp_path)
-    with pytest.raises(work.Unfit, match=r"ovmf is .* there, and the plan was made for 2022"):
-        work._check(errand, machine)
 
 
 def test_an_image_that_takes_no_scripts_is_planned(tmp_path: Path) -> None:
