@@ -17,7 +17,9 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from support import forks, remotes
-from support.repository import Repository, Server, real_debs, session_key
+from support.file_server import Server
+from support.repository import Repository, real_debs
+from support.signing import session_key
 from support.slim import slim_debs
 from support.tally import TALLY, told
 from support.world import KEPT, World, populate, stocked, tiny_world

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from support.debs import make_deb
+from support.file_server import Server
 from support.hosts import Host, watched
 from support.remotes import KINDS, Place, shared_servers
-from support.repository import Repository, Server, make_deb
+from support.repository import Repository
 from support.teams import Team, make_key
 from support.world import World, populate, stocked, tiny_world
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from support.repository import make_deb
+from support.debs import make_deb
 from support.tally import TALLY
 from support.world import Build, World
 

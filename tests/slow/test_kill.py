@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from support.repository import Fault
+from support.file_server import Fault
 from support.tally import TALLY
 from support.traces import (
     SMALL,

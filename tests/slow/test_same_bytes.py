@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from support.debs import make_deb
 from support.digests import digests
-from support.repository import make_deb
 from support.tally import TALLY
 from support.traces import SMALL
 from support.trees import decompress, mounted
