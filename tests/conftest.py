@@ -29,7 +29,8 @@ from tasks.host.process import SIGNALS
 ORDER = ("slow", "root", "unit")
 """The long ones first: at the end of a run, no process waits for another one's last test."""
 
-TOGETHER = ("tests/unit/", "test_shipped.py", "test_same_bytes.py", "test_disk_full.py",
+TOGETHER = ("tests/unit/", "test_shipped.py", "test_same_bytes.py",
+            "test_same_times.py", "test_same_reproduced.py", "test_disk_full.py",
             "test_sandbox.py", "test_sandbox_filter.py", "test_sandbox_steps.py",
             "test_remote_faults.py", "test_page.py", "test_exported.py",
             "test_pushing.py", "test_disks.py", "test_plain_disks.py")  # fmt: skip
