@@ -1,4 +1,4 @@
-"""Fixtures of what builds nothing: a folder to plan in, an apt of its own."""
+"""Fixtures of what builds nothing: a folder to plan in, an apt of its own, a project that imports."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from support.fuel import Project
 from support.private import Private
 from tasks.plan import inputs
 
@@ -22,3 +23,9 @@ def planning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def private(tmp_path: Path) -> Private:
     """An apt that reads nothing of the host."""
     return Private(tmp_path / "apt")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A project that imports fuel-agent's input."""
+    return Project(tmp_path)
