@@ -17,7 +17,9 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from support import forks, remotes
-from support.repository import Repository, Server, real_debs, session_key
+from support.file_server import Server
+from support.repository import Repository, real_debs
+from support.signing import session_key
 from support.slim import slim_debs
 from support.tally import TALLY, told
 from support.world import KEPT, World, populate, stocked, tiny_world
@@ -27,8 +29,10 @@ from tasks.host.process import SIGNALS
 ORDER = ("slow", "root", "unit")
 """The long ones first: at the end of a run, no process waits for another one's last test."""
 
-TOGETHER = ("tests/unit/", "test_shipped.py", "test_same_bytes.py", "test_disk_full.py",
-            "test_sandbox.py", "test_remote_faults.py", "test_page.py", "test_exported.py",
+TOGETHER = ("tests/unit/", "test_shipped.py", "test_same_bytes.py",
+            "test_same_times.py", "test_same_reproduced.py", "test_disk_full.py",
+            "test_sandbox.py", "test_sandbox_filter.py", "test_sandbox_steps.py",
+            "test_remote_faults.py", "test_page.py", "test_exported.py",
             "test_pushing.py", "test_disks.py", "test_plain_disks.py")  # fmt: skip
 """Files of which one process does all tests: they share what they build, or count what the host has."""
 

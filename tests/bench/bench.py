@@ -31,7 +31,7 @@ from measure import Run, folder_bytes, in_turn, run  # noqa: E402
 from mirror import Mirror  # noqa: E402
 from ours import GROWTH, MORE, PROJECT, SERVER, Checkout, spec, top  # noqa: E402
 from report import write_disks, write_report  # noqa: E402
-from support.repository import Server  # noqa: E402
+from support.file_server import Server  # noqa: E402
 
 STATE = PROJECT / ".doit/bench"
 PARTS = ("ours", "rivals", "growth", "disks")

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from email.utils import formatdate
 from pathlib import Path
 
-from support.repository import SigningKey
+from support.signing import SigningKey
 from tasks.plan.repositories import find_mirrors
 
 SUITES = {"debian": "bookworm", "updates": "bookworm-updates", "security": "bookworm-security"}

@@ -1,17 +1,21 @@
-"""Fixtures of what needs no repository of its own, and of those who ask a shared cache themselves."""
+"""Fixtures of what needs no repository of its own, and of those who share caches or ask one themselves."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from support.debs import make_deb
+from support.file_server import Server
 from support.hosts import Host, watched
 from support.remotes import KINDS, Place, shared_servers
-from support.repository import Repository, Server, make_deb
+from support.repository import Repository
+from support.teams import Team, make_key
 from support.world import World, populate, stocked, tiny_world
 
 
@@ -95,3 +99,30 @@ def shared() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="strata-planted-") as folder:
         os.chmod(folder, 0o755)
         yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory, fast_scratch: dict[str, str]) -> Iterator[Team]:
+    """What one built, two packages that are only unpacked, is shared and signed by `ci`."""
+    folder = tmp_path_factory.mktemp("team")
+    with tiny_world(folder, fast_scratch) as world:
+        key, line = make_key(world, "ci", folder)
+        team = Team(first=world, share=folder / "share", key=key, line=line, folder=folder)
+        first = world.doit("build", "spec=web", f"cache={team.url}", "cache_mode=both",
+                           STRATA_SIGNING_KEY=str(key))  # fmt: skip
+        assert set(world.results().values()) == {"built"}
+        assert "warning" not in first.text
+        yield team
+
+
+@pytest.fixture
+def team(made: Team, tmp_path: Path) -> Team:
+    """The same, in copies of its own: the first checkout with all that it built, and the share."""
+    shutil.copytree(made.share, tmp_path / "share")
+    first = made.first.clone(tmp_path / "first", cache="??[yab]*/*")
+    first.server.clear()
+    for name in (".doit/built", "out"):
+        shutil.copytree(made.first.root / name, first.root / name)
+    return Team(
+        first=first, share=tmp_path / "share", key=made.key, line=made.line, folder=tmp_path
+    )

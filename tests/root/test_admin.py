@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support.repository import Fault
+from support.file_server import Fault
 from support.world import World, says
 from tasks.host.files import remove
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from support.file_server import Fault
 from support.refusals import refused
-from support.repository import Fault
 from support.world import World, says
 
 # ---------------------------------------------------------------- the lock

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from support.debs import make_deb
+from support.file_server import Fault
 from support.refusals import refused
-from support.repository import Fault, Repository, SigningKey, make_deb
+from support.repository import Repository
+from support.signing import SigningKey
 from support.world import World, says
 
 # ---------------------------------------------------------------- packages

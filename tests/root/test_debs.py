@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from support.repository import make_deb
+from support.debs import make_deb
 from support.trees import only_root
 from support.world import SPEC, World, says
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from support.repository import Repository, Server
+from support.file_server import Server
+from support.repository import Repository
 from support.world import SPEC, World, stocked
 from tasks.store.record import record_sum
 

@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 
-from support.repository import Server
+from support.file_server import Server
 from support.repository_formats import FORMATS, label, world_of
 from support.world import TINY, World, says
 from tasks.commands.lock import update

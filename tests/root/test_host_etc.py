@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.repository import make_deb
+from support.debs import make_deb
 from support.world import World
 from tasks.host import etc
 

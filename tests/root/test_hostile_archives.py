@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from support.debs import _Stanza, _stanzas
 from support.hosts import Host, unchanged
-from support.repository import _Stanza, _stanzas
 from support.tally import TALLY
 from support.trees import only_root
 from support.world import World

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.repository import make_deb
+from support.debs import make_deb
 from support.world import PROJECT, TINY, World, says
 
 pytestmark = pytest.mark.root

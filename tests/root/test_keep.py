@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.repository import make_deb
+from support.debs import make_deb
 from support.world import World
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support.repository import Repository, Server
+from support.file_server import Server
+from support.repository import Repository
 from support.trees import only_root
 from support.world import World
 

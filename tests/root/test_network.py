@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 import pytest
 
-from support.repository import Fault, Server, make_deb
+from support.debs import make_deb
+from support.file_server import Fault, Server
 from support.world import TINY, World, says
 
 

@@ -20,7 +20,8 @@ from support.disk_looks import (
     sha256,
 )
 from support.disk_worlds import FIRMWARE, PLAIN
-from support.repository import Repository, Server
+from support.file_server import Server
+from support.repository import Repository
 from support.trees import decompress
 from support.world import World, says, stocked
 

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from support.repository import make_deb
+from support.debs import make_deb
 from support.terminals import Recorded, record
 from support.world import PROJECT, World, says
 from tasks.spec.schema import load_jsonschema

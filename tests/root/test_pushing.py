@@ -16,7 +16,8 @@ import pytest
 
 from support import servers
 from support.faulty import Fault, Proxy, proxied
-from support.repository import Repository, Server
+from support.file_server import Server
+from support.repository import Repository
 from support.world import SPEC, World, says, stocked
 
 EXPORTS = "exports:\n  oci: {format: oci, config: {cmd: [/bin/sh]}}\n"

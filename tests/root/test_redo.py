@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from support.file_server import Server
 from support.redone import HIT, asked, redone
-from support.repository import Server
 from support.world import World
 
 pytestmark = pytest.mark.root

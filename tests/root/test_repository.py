@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from support.repository import Fault, Repository, Server, SigningKey, apt_environment, make_deb
+from support.debs import make_deb
+from support.file_server import Fault, Server
+from support.repository import Repository, apt_environment
+from support.signing import SigningKey
 
 INRELEASE = "/dists/stable/InRelease"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.repository import make_deb
+from support.debs import make_deb
 from support.samples import load
 from support.world import World
 from tasks.errors import BuildError

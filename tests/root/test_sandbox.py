@@ -1,17 +1,12 @@
-"""host.sandbox and the program inside it, directly: what each field does, and what is in there."""
+"""host.sandbox and the program inside it, directly: rights, what is in there, what is mounted, limits."""
 
 from __future__ import annotations
 
 import marshal
 import os
 import re
-import shlex
-import signal
-import struct
 import subprocess
 import sys
-import textwrap
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,8 +17,7 @@ from support.world import PROJECT
 from tasks.errors import BuildError
 from tasks.host import sandbox_confine, toolroot
 from tasks.host.log import Log
-from tasks.host.process import LINE_LIMIT
-from tasks.host.sandbox import DPKG_CAPABILITIES, Overlay, Sandbox, Step, step
+from tasks.host.sandbox import DPKG_CAPABILITIES, Overlay, Sandbox, step
 from tasks.host.tools import ENV
 
 root_only = pytest.mark.root
@@ -188,151 +182,6 @@ def test_limits_of_memory_and_processes(place: Path) -> None:
     assert all(int(size) <= memory * 0.11 for size in sizes)
 
 
-# ---------------------------------------------------------------- the filter of system calls
-
-
-def answer(program: bytes, arch: int, number: int, *arguments: int) -> str:
-    """What a kernel that runs this classic BPF would answer: the few instructions that it uses."""
-    words = arguments + (0,) * (6 - len(arguments))
-    data = struct.pack("<IIQ6Q", number, arch, 0, *words)
-    at = value = 0
-    while True:
-        code, true, false, k = struct.unpack_from("<HBBI", program, at * 8)
-        at += 1
-        if code == 0x20:
-            (value,) = struct.unpack_from("<I", data, k)
-        elif code == 0x06:
-            return {0x7FFF0000: "allow", 0x50001: "EPERM", 0x50026: "ENOSYS",
-                    0x50061: "EAFNOSUPPORT", 0x5005D: "EPROTONOSUPPORT",
-                    0x5005E: "ESOCKTNOSUPPORT"}[k]  # fmt: skip
-        elif code == 0x05:
-            at += k
-        elif code == 0x54:
-            value &= k
-        else:
-            holds = {0x15: value == k, 0x35: value >= k, 0x45: bool(value & k)}[code]
-            at += true if holds else false
-
-
-@pytest.mark.parametrize("arch", sandbox_confine.CALLS)
-def test_filter_of_each_abi(arch: int) -> None:
-    program = sandbox_confine.call_filter("little")
-    assert len(program) // 8 < 4096
-    unshare, clone, sock, pair, *others = sandbox_confine.CALLS[arch]
-    user = sandbox_confine.CLONE_NEWUSER
-    flags = (0, user | 17) if arch == 0x80000016 else (user | 17, 0)
-    harmless = (0, 0x1200011) if arch == 0x80000016 else (0x1200011, 0)
-    assert answer(program, arch, unshare, user | 0x20000) == "EPERM"
-    assert answer(program, arch, unshare, 0x20000) == "allow"
-    assert answer(program, arch, clone, *flags) == "EPERM"
-    assert answer(program, arch, clone, *harmless) == "allow"
-    for number in (sock, pair):
-        # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK; the kernel takes the low half of a family.
-        known = [family for family in range(64)
-                 if answer(program, arch, number, family, 2 | 0o2004000) == "allow"]  # fmt: skip
-        assert known == [1, 2, 10, 16]
-        assert {answer(program, arch, number, family) for family in range(64) if family not in known
-                } == {"EAFNOSUPPORT"}  # fmt: skip
-        assert answer(program, arch, number, 40 | 7 << 32, 1) == "EAFNOSUPPORT"
-        assert answer(program, arch, number, 1 | 7 << 32, 1) == "allow"
-        assert answer(program, arch, number, 1, 5, 1) == "allow"
-        for family in (2, 10):
-            assert [one for one in range(300) if answer(program, arch, number, family, 1, one)
-                    == "allow"] == [0, 1, 6, 17, 58]  # fmt: skip
-            # MPTCP, SCTP and L2TP, by the half that the kernel takes; DCCP by its type.
-            for one in (262, 132, 115 | 7 << 32, 0xFFFFFFFF):
-                assert answer(program, arch, number, family, 2, one) == "EPROTONOSUPPORT"
-            for kind in (0, 4, 5, 6 | 0o2000000, 10):
-                assert answer(program, arch, number, family, kind) == "ESOCKTNOSUPPORT"
-        got = [one for one in range(64) if answer(program, arch, number, 16, 3, one) == "allow"]
-        assert got == [0, 9, 15]
-        assert answer(program, arch, number, 16, 3, 16) == "EPROTONOSUPPORT"
-    for request in (0x5423, 0x8982, 0x8983 | 7 << 32, 0x8940, 0x8941, 0x89A0, 0x89A1):
-        assert answer(program, arch, sandbox_confine.IOCTL[arch], 3, request) == "EPERM"
-    for request in (0x5401, 0x5413, 0x8912, 0x8914, 0x8933, 0x40086602):
-        assert answer(program, arch, sandbox_confine.IOCTL[arch], 3, request) == "allow"
-    for number in (*others, sandbox_confine.QUOTACTL_FD):
-        assert answer(program, arch, number) == "EPERM"
-    for number in (
-        sandbox_confine.CLONE3,
-        sandbox_confine.IO_URING_SETUP,
-        sandbox_confine.X32,
-        sandbox_confine.X32 | unshare,
-    ):
-        assert answer(program, arch, number, user) == "ENOSYS"
-    known_calls = {number for calls in sandbox_confine.CALLS.values() for number in calls}
-    known_calls |= {
-        sandbox_confine.CLONE3,
-        sandbox_confine.IO_URING_SETUP,
-        sandbox_confine.QUOTACTL_FD,
-    }
-    for number in set(range(470)) - known_calls:
-        assert answer(program, arch, number, user, user) == "allow"
-
-
-@pytest.mark.parametrize("arch", sandbox_confine.SOCKETCALL)
-def test_filter_of_the_call_that_has_all_socket_calls_behind_it(arch: int) -> None:
-    """No filter can look at its arguments: no socket, unless the image's programs know no other way."""
-    number = sandbox_confine.SOCKETCALL[arch]
-    program = sandbox_confine.call_filter("little")
-    got = [one for one in range(1, 21) if answer(program, arch, number, one) != "allow"]
-    assert got == [1, 8]  # SYS_SOCKET, SYS_SOCKETPAIR
-    assert {answer(program, arch, number, one) for one in got} == {"EAFNOSUPPORT"}
-    program = sandbox_confine.call_filter("little", socketcall=True)
-    assert {answer(program, arch, number, one) for one in range(1, 21)} == {"allow"}
-    sock = sandbox_confine.CALLS[arch][2]
-    assert answer(program, arch, sock, 40) == "EAFNOSUPPORT"
-
-
-def test_numbers_of_the_filter_are_the_kernels() -> None:
-    """By this host's own headers, where it has them, of the two ABIs that they are of."""
-    folder = Path("/usr/include/x86_64-linux-gnu/asm")
-    for arch, name in ((0xC000003E, "unistd_64.h"), (0x40000003, "unistd_32.h")):
-        if not (folder / name).exists():
-            pytest.skip("no kernel headers of x86")
-        text = (folder / name).read_text()
-        table = {call: int(number) for call, number in re.findall(r"__NR_(\w+) (\d+)", text)}
-        assert tuple(table[call] for call in sandbox_confine.REFUSED) == sandbox_confine.CALLS[arch]
-        assert table["quotactl_fd"] == sandbox_confine.QUOTACTL_FD
-        assert table["ioctl"] == sandbox_confine.IOCTL[arch]
-        assert table.get("socketcall") == sandbox_confine.SOCKETCALL.get(arch)
-
-
-@root_only
-def test_sockets_of_each_family(place: Path) -> None:
-    """And what the kernel answers for real."""
-    code = """
-        use Socket;
-        for my $family (0 .. 63) {
-            print "$family\n" if socket my $s, $family, SOCK_DGRAM, 0;
-            print "$family\n" if $!{EPERM};
-        }
-        print "no $_->[1]\n" for grep { !socket(my $s, 2, $_->[0], $_->[1]) && $!{EPROTONOSUPPORT} }
-            [1, 132], [2, 115], [1, 262];
-        print "no DCCP\n" if !socket(my $s, 2, 6, 0) && $!{ESOCKTNOSUPPORT};
-        print "no generic netlink\n" if !socket(my $t, 16, 3, 16) && $!{EPROTONOSUPPORT};
-        socket my $udp, 2, 2, 17;
-        my $buffer = "\\0" x 64;
-        print "no VLAN\n" if !ioctl($udp, 0x8982, $buffer) && $!{EPERM};
-        print "pair\n" if socketpair my $a, my $b, AF_UNIX, SOCK_STREAM, 0;
-        print "no other pair\n" if !socketpair($a, $b, 30, SOCK_STREAM, 0) && $!{EAFNOSUPPORT};
-    """
-    assert enter(place, step("perl", "-MErrno", "-e", code)) == [
-        "1",
-        "2",
-        "10",
-        "16",
-        "no 132",
-        "no 115",
-        "no 262",
-        "no DCCP",
-        "no generic netlink",
-        "no VLAN",
-        "pair",
-        "no other pair",
-    ]
-
-
 @root_only
 def test_no_core_is_dumped_and_limits_are_not_the_shells(place: Path) -> None:
     import resource
@@ -358,13 +207,6 @@ def test_no_core_is_dumped_and_limits_are_not_the_shells(place: Path) -> None:
     assert limits["Max core file size"] == ["1", "1"]
     assert limits["Max open files"][0] == "1024"
     assert lines[-1].endswith("no more")
-
-
-def test_filter_refuses_an_unknown_abi_and_knows_big_endian() -> None:
-    assert answer(sandbox_confine.call_filter("little"), 0x12345678, 1) == "ENOSYS"
-    big = sandbox_confine.call_filter("big")
-    assert struct.unpack_from(">HBBI", big) == (0x20, 0, 0, 4)
-    assert len(big) == len(sandbox_confine.call_filter("little"))
 
 
 # ---------------------------------------------------------------- mounts and fields
@@ -434,156 +276,6 @@ def test_a_link_in_the_place_of_a_mount_is_refused(place: Path, name: str) -> No
     with pytest.raises(BuildError, match=f"/{name} is a symlink in the tree"):
         enter(place, "true")
     assert os.listdir(outside) == []
-
-
-# ---------------------------------------------------------------- steps
-
-
-@root_only
-@pytest.mark.parametrize(
-    ("pipeline", "code"),
-    [
-        ([["sh", "-c", "exit 3"]], "exit status 3"),
-        ([["sh", "-c", "exit 3"], ["sh", "-c", "cat; exit 4"]], "exit status 3"),
-        ([["true"], ["sh", "-c", "cat > /dev/null; exit 4"], ["cat"]], "exit status 4"),
-        ([["sh", "-c", "exit 3"]], "it said nothing"),
-        ([["sh", "-c", "kill -9 $$"]], "exit status 137"),
-        ([["sh", "-c", "kill -9 $$"]], "killed by SIGKILL"),
-        ([["sh", "-c", "kill -40 $$"], ["cat"]], "killed by signal 40"),
-        ([["sh", "-c", "kill -9 -1; exit 5"]], "exit status 5"),
-        ([["/nonexistent"]], "exit status 125"),
-    ],
-)  # fmt: skip
-def test_the_first_failing_status_is_told_and_ends_it(
-    place: Path, pipeline: list[list[str]], code: str
-) -> None:
-    log = Log(None)
-    with pytest.raises(BuildError, match=code):
-        enter(place, Step(pipeline=pipeline), "echo went on", log=log)
-    assert "went on" not in log.tail
-
-
-@root_only
-def test_pipelines_and_orphans(place: Path) -> None:
-    """PID 1 reaps what its children leave, takes no signal from inside, and lives to the end."""
-    titles: list[str] = []
-    lines = enter(
-        place,
-        Step(pipeline=[["echo", "b a"], ["tr", " ", "\n"], ["sort"]], title="sorting"),
-        "(sh -c 'sleep 0.1 & sleep 600 &' &) ; for i in 1 2 3; do (true &); done; sleep 0.3; "
-        "kill -INT 1; kill -TERM 1; kill -KILL 1; kill -STOP 1; ls /proc | grep -c '^[0-9]'; "
-        "cat /proc/*/status 2> /dev/null | grep -c 'State:.Z' || true",
-        "echo alive",
-        log=Log(None, progress=titles.append),
-    )
-    assert lines[:3] == ["# sorting", "a", "b"]
-    assert int(lines[-3]) <= 8
-    assert lines[-2:] == ["0", "alive"]
-    assert titles == ["sorting"]
-
-
-@root_only
-def test_output_cannot_command_a_terminal_or_fill_memory(place: Path, tmp_path: Path) -> None:
-    titles: list[str] = []
-    path = tmp_path / "log"
-    with Log(path, progress=titles.append) as log:
-        with pytest.raises(BuildError) as caught:
-            enter(place, "printf '\\001\\033]0;title\\007\\n'; printf 'E: \\033[2J\\302\\233x\\n'; "
-                  "head -c 3000000 /dev/zero | tr '\\0' x; exit 1", log=log)  # fmt: skip
-        assert max(map(len, log.tail)) <= LINE_LIMIT
-    for text in (path.read_text(), str(caught.value), *titles):
-        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text)
-    assert "E: ?[2J?x" in str(caught.value)
-    assert titles == ["?]0;title?"]
-
-
-def test_a_log_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.host.log.LOG_LIMIT", 1000)
-    with Log(tmp_path / "log") as log:
-        for number in range(1000):
-            log.line(f"line {number}")
-    text = (tmp_path / "log").read_text()
-    assert 900 < len(text) < 1100
-    assert text.endswith("# the rest is left out\n")
-    assert log.tail[-1] == "line 999"
-
-
-# ---------------------------------------------------------------- the end
-
-
-KILLED = """
-import sys; sys.path[:0] = [{project!r}, {tests!r}]
-from pathlib import Path
-from support.sandboxes import enter, step
-enter(Path({place!r}), step("sh", "-c", "cd {cwd}; echo {mark} > ready; sleep 611 & trap '' TERM; sleep 612"),
-      root={root!r}, mounts={mounts!r})
-"""
-
-
-def traces(place: Path) -> list[str]:
-    """Processes, mounts and loop devices of a folder, anywhere on the host."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            if re.search(rb"sleep\0(611|612)\0", (path / "cmdline").read_bytes()):
-                found.append(f"process {path.name}")
-            if str(place) in (path / "mountinfo").read_text():
-                found.append(f"mount in {path.name}")
-        except (OSError, ProcessLookupError):
-            continue
-    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
-        try:
-            found += [str(path)] if str(place) in path.read_text() else []
-        except OSError:
-            continue
-    return found
-
-
-@root_only
-@pytest.mark.parametrize("kind", ["root", "loop"])
-def test_sigkill_of_the_builder_leaves_nothing(place: Path, kind: str) -> None:
-    mounts = [["bind", str(place / "root"), "root", ""]]
-    ready = place / "root/root/ready"
-    if kind == "loop":
-        (place / "raw").write_bytes(b"")
-        os.truncate(place / "raw", 4 << 20)
-        subprocess.run(["mke2fs", "-q", "-F", place / "raw"], check=True)
-        mounts, ready = [["loop:ext2", str(place / "raw"), "filled", "noatime"]], place / "ready"
-    code = KILLED.format(project=str(PROJECT), tests=str(PROJECT / "tests"), place=str(place),
-                         root="root" if kind == "root" else None, mounts=mounts, mark="mark",
-                         cwd="/root" if kind == "root" else shlex.quote(str(place)))  # fmt: skip
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
-    try:
-        deadline = time.monotonic() + 20
-        while not ready.exists() and time.monotonic() < deadline:
-            assert process.poll() is None
-            time.sleep(0.02)
-        time.sleep(0.1)
-        seen = traces(place)
-        assert any("process" in one for one in seen)
-        assert kind == "root" or any("loop" in one for one in seen)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    began = time.monotonic()
-    while traces(place) and time.monotonic() - began < 5:
-        time.sleep(0.02)
-    assert traces(place) == []
-
-
-@root_only
-def test_a_loop_mount_is_gone_with_its_step(place: Path) -> None:
-    (place / "raw").write_bytes(b"")
-    os.truncate(place / "raw", 4 << 20)
-    subprocess.run(["mke2fs", "-q", "-F", place / "raw"], check=True)
-    for script in ("echo kept > filled/file", "test $(cat filled/file) = kept; rm filled/file"):
-        enter(place, script, root=None, cwd=str(place),
-              mounts=[["loop:ext2", str(place / "raw"), "filled", "noatime"]])  # fmt: skip
-        assert traces(place) == []
-    with pytest.raises(BuildError):
-        enter(place, "exit 1", root=None, cwd=str(place),
-              mounts=[["loop:ext2", str(place / "raw"), "filled", "noatime"]])  # fmt: skip
-    assert traces(place) == []
 
 
 def test_the_plan_is_without_the_builders_environment(monkeypatch: pytest.MonkeyPatch) -> None:

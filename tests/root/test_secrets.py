@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.repository import Fault, Server
+from support.file_server import Fault, Server
 from support.world import World
 
 USER, PASSWORD, PROXY, ROOT = "us3rname", "pa55w%6Frd", "pr0xyw0rd", "r00t correct horse"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from support.repository import Server, make_deb
+from support.debs import make_deb
+from support.file_server import Server
 from support.world import World, says
 from tasks.plan.repositories import COPIED_AFTER
 from tasks.spec.moments import of_seconds, seconds_of

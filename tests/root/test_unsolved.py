@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from support.debs import make_deb
 from support.private import Private
-from support.repository import Repository, make_deb
+from support.repository import Repository
 from support.world import TINY, World
 from tasks.debian import answers, apt, deb822, tables, unsolved
 from tasks.debian.tables import Offer, Policy, Request, Unmet

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from support.debs import make_deb
 from support.disk_worlds import PLAIN
-from support.repository import Repository, Server, make_deb
+from support.file_server import Server
+from support.repository import Repository
 from support.traces import SMALL
 from support.world import World, stocked
 

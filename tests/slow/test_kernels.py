@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from support.file_server import Server
 from support.kept_machine import HOST, KeptMachine
-from support.repository import Repository, Server
+from support.repository import Repository
 from support.world import PROJECT, World, shipped_specs
 
 pytestmark = [pytest.mark.root, pytest.mark.nightly]

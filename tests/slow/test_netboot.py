@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from support.file_server import Server
 from support.kept_machine import HOST
-from support.repository import Server
 from support.world import shipped_specs
 
 pytestmark = [pytest.mark.root, pytest.mark.nightly]

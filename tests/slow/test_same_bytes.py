@@ -18,11 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from support.debs import make_deb
 from support.digests import digests
-from support.repository import make_deb
 from support.tally import TALLY
-from support.traces import SMALL
-from support.trees import decompress, mounted
 from support.world import World
 
 pytestmark = pytest.mark.root
@@ -66,28 +64,6 @@ images:
                options: "-O ^metadata_csum,uninit_bg,inline_data -E stride=2 -J size=4"}
   /usr/lib: {file: lib.img.gz, format: ext2, pack: direct, size: 400M}
   /home: {file: home.img.zst, format: ext3, pack: direct, container: zstd, options: "-O metadata_csum"}
-"""
-
-
-SOME = """\
-#!/bin/sh
-set -eu
-for folder in /srv /opt; do
-    mkdir -p $folder/data
-    for name in 1 2 3 4 5 6 7 8 9 ä; do echo $name > $folder/data/$name; done
-    ln $folder/data/1 $folder/hard; ln -s data/2 $folder/soft
-    cp /bin/cat $folder/exact; chmod 4755 $folder/exact
-done
-"""
-
-
-RANDOM = """\
-images:
-  /: {file: root.img.gz, format: ext4}
-  /srv: {file: srv.img, format: xfs, container: raw}
-  /opt: {file: opt.img, format: btrfs, container: raw}
-  /usr: {file: usr.img, format: ext2, container: raw, pack: direct}
-  /etc: {file: etc.img.zst, format: ext4, pack: direct, container: zstd}
 """
 
 
@@ -387,62 +363,6 @@ def fat_times(image: Path) -> set[int]:
     return found
 
 
-@pytest.mark.parametrize("spec", ["small", pytest.param("web", marks=pytest.mark.nightly)])
-def test_times_come_from_the_packages_or_source_date_epoch(
-    request: pytest.FixtureRequest, tmp_path: Path, spec: str
-) -> None:
-    built: World = request.getfixturevalue("small_built" if spec == "small" else "built")
-    old = "pack: direct}" if spec == "small" else "format: ext2}"
-    built.edit(old, f"{old}\n  /etc: {{file: etc.img.gz, format: ext4, pack: direct}}")
-    epochs = []
-    for variable in ({}, {"SOURCE_DATE_EPOCH": "1600000000"}):
-        built.build("lock=keep", **variable)
-        for name, path in (("web.img.gz", "/usr"), ("etc.img.gz", "/motd")):
-            epochs.append(times_of(built.root / "out/web" / name, path, tmp_path / "raw"))
-    assert epochs[0] == epochs[1]
-    assert epochs[2:] == [1600000000] * 2
-    newest = max(path.stat().st_mtime for path in built.repository.root.rglob("*.deb"))
-    assert epochs[0] <= newest
-    assert epochs[0] != epochs[2]
-
-
-@pytest.mark.parametrize("spec", ["small", pytest.param("web", marks=pytest.mark.nightly)])
-def test_clock_that_is_behind_the_newest_package(request: pytest.FixtureRequest, spec: str) -> None:
-    """What a stage writes has today's date, which is then before the epoch."""
-    built: World = request.getfixturevalue("small" if spec == "small" else "world")
-    later = {"SOURCE_DATE_EPOCH": str(int(time.time()) + 10_000_000)}
-    built.build("lock=keep", **later)
-    first = digests(built.root)
-    shutil.rmtree(built.root / "cache")
-    shutil.rmtree(built.root / "out")
-    time.sleep(1)
-    built.build("lock=keep", **later)
-    second = digests(built.root)
-    assert len(second) >= 5
-    assert {name for name in second if first.get(name) != second[name]} == set()
-
-
-def times_of(image: Path, path: str, raw: Path) -> int:
-    """The one time, in seconds, that an ext4 image and a file in it have."""
-    decompress(image, raw)
-    shown = subprocess.run(
-        ["debugfs", "-R", f"stat {path}", raw], check=True, capture_output=True, text=True
-    ).stdout
-    times = dict(re.findall(r"(\w+): 0x([0-9a-f]{8}):", shown))
-    assert times["ctime"] == times["atime"] == times["crtime"]
-    assert "Generation: 0 " in shown
-    header = subprocess.run(["dumpe2fs", "-h", raw], check=True, capture_output=True, text=True,
-                            env={"TZ": "UTC", "PATH": os.environ["PATH"]}).stdout  # fmt: skip
-    found = int(times["ctime"], 16)
-    date = time.strftime("%a %b %e %H:%M:%S %Y", time.gmtime(found))
-    for name in ("Filesystem created", "Last write time", "Last checked"):
-        assert re.search(rf"{name}: +{date}", header), header
-    assert re.search(r"Last mount time: +n/a", header)
-    assert re.search(r"Mount count: +0", header)
-    assert re.search(r"Last mounted on: +<not available>", header)
-    return found
-
-
 def test_what_a_locale_cannot_write_is_no_error(tiny: World, turkish: dict[str, str]) -> None:
     """`doit why` speaks in arrows, which ISO-8859-9 lacks; so it may be with a script's output."""
     tiny.doit("build", "spec=web")
@@ -452,132 +372,3 @@ def test_what_a_locale_cannot_write_is_no_error(tiny: World, turkish: dict[str, 
     done = tiny.doit("why", "spec=web", check=False)
     assert done.code == 2
     assert "packages: beta 1 \\u2192 2 (from main)" in done.out
-
-
-# ---------------------------------------------------------------- doit reproduce
-
-
-def test_reproduce_finds_the_same_in_another_folder(small: World, tmp_path: Path) -> None:
-    """And of filesystems whose bytes cannot be the same, the same files."""
-    small.write("scripts/app.sh", SOME, 0o755)
-    small.write("odd.yaml", SMALL.partition("images:")[0] + RANDOM)
-    small.build(spec="odd")
-    other = small.clone(tmp_path / "elsewhere")
-    shutil.copytree(small.root / "out", other.root / "out")
-    before = digests(other.root)
-    done = other.doit("reproduce", "spec=odd")
-    assert "reproduced out/odd/: 5 images" in done.out
-    assert done.out.count("the same bytes") == 3
-    TALLY["images"] += 5
-    assert done.out.count("no other one to compare with") == 2
-    assert "the same files; xfs has other bytes each time" in done.out
-    assert "the same files; btrfs has other bytes each time" in done.out
-    assert digests(other.root) == before
-    assert not list((other.root / "cache").glob("*/*-*"))
-    schema = (small.root / "specs/spec.schema.json").read_text()
-    assert re.search(r"xfs and btrfs .{0,80}other bytes", schema)
-
-
-@pytest.mark.nightly
-def test_reproduce_of_a_base_that_is_configured(built: World, tmp_path: Path) -> None:
-    other = built.clone(tmp_path / "elsewhere")
-    shutil.copytree(built.root / "out", other.root / "out")
-    done = other.doit("reproduce", "spec=web")
-    assert "reproduced out/web/: 2 images" in done.out
-    assert done.out.count("the same bytes") == 2
-
-
-LEAKS = {
-    "content": ("cat /proc/sys/kernel/random/uuid > /etc/stamp", "/etc/stamp: content at byte "),
-    "name": ("touch /etc/x-$(cat /proc/sys/kernel/random/uuid)", r"/etc/x-[0-9a-f-]{36}: only in the (old|new) one"),
-    "owner": ("touch /etc/own; read -r id < /proc/sys/kernel/random/uuid; chown $((0x${id%%-*} % 60000)) /etc/own", r"/etc/own: uid \d+ → \d+"),
-    "link": ("ln -s $(cat /proc/sys/kernel/random/uuid) /etc/link", "/etc/link: linkname "),
-}  # fmt: skip
-
-
-def test_reproduce_names_stage_file_and_field(small_built: World) -> None:
-    built = small_built
-    for name, (command, _) in LEAKS.items():
-        built.write(f"scripts/{name}.sh", f"#!/bin/sh\nset -e\n{command}\n", 0o755)
-        built.edit("images:\n", f"  - {{name: {name}, script: scripts/{name}.sh}}\nimages:\n")
-    built.build()
-    before = digests(built.root)
-    done = built.doit("reproduce", "spec=web", check=False)
-    assert done.code == 1
-    assert "Traceback" not in done.text
-    for name, (_, said) in LEAKS.items():
-        assert re.search(rf"layer:{name}: {said}", done.err), done.text
-    assert re.search(r"image:/: /etc", done.err), done.text
-    # What is the same is said to be so: base, app and /boot.
-    assert done.out.count("the same bytes") == 3
-    assert not re.search(r"^ +(base|layer:app|image:/boot): ", done.err, re.M)
-    assert digests(built.root) == before
-
-
-def test_reproduce_names_what_was_changed_in_an_image(small_built: World, tmp_path: Path) -> None:
-    built = small_built
-    built.write(
-        "scripts/app.sh", "#!/bin/sh\nset -e\nmkdir -p /boot /home; echo k > /boot/kernel\n", 0o755
-    )
-    built.edit("pack: loop}", "container: raw}")
-    built.edit("pack: direct}", "container: raw}\n"
-               "  /etc: {file: etc.img, format: ext4, container: raw}\n"
-               "  /usr: {file: usr.img, format: ext2, pack: direct, container: raw}")  # fmt: skip
-    built.build()
-    out = built.root / "out/web"
-
-    def debugfs(name: str, command: str) -> str:
-        return subprocess.run(["debugfs", "-R", command, out / name], check=True, text=True,
-                              capture_output=True).stdout  # fmt: skip
-
-    def inode_at(name: str, path: str) -> int:
-        found = re.search(
-            r"located at block (\d+), offset (0x[0-9a-f]+)", debugfs(name, f"imap {path}")
-        )
-        assert found
-        return int(found[1]) * 4096 + int(found[2], 16)
-
-    version = "share/baseline/version"
-    bad = {}
-    for name, offset, said in (
-        ("web.img.gz", inode_at("web.img.gz", "/home") + 2, "image:/: /home: owner"),
-        ("etc.img", inode_at("etc.img", "motd") + 0x10, "image:/etc: /etc/motd: mtime"),
-        ("usr.img", int(debugfs("usr.img", f"blocks {version}").split()[0]) * 4096,
-         f"image:/usr: /usr/{version}: content in block"),
-    ):  # fmt: skip
-        content = bytearray((out / name).read_bytes())
-        content[offset] ^= 1
-        (out / name).write_bytes(content)
-        bad[name] = (bytes(content), said)
-    # The same files in other blocks, as another kernel may lay them out.
-    boot = out / "web-boot.img.gz"
-    with mounted(boot, tmp_path / "boot") as files:
-        subprocess.run(["mke2fs", "-q", "-t", "ext2", "-L", "other", "-d", files, tmp_path / "other", "1M"],
-                       check=True, env={**os.environ, "E2FSPROGS_FAKE_TIME":
-                                        str(int((files / "lost+found").stat().st_mtime))})  # fmt: skip
-    boot.write_bytes((tmp_path / "other").read_bytes())
-    bad[boot.name] = boot.read_bytes(), "image:/boot: byte "
-    done = built.doit("reproduce", "spec=web", check=False)
-    assert done.code == 1
-    assert re.search(r"image:/boot: .*every file is the same: .*`pack: direct` does not", done.err)
-    assert done.err.count("every file is the same") == 1
-    for name, (tampered, said) in bad.items():
-        assert said in done.err, done.text
-        assert (out / name).read_bytes() == tampered, "reproduce only looks"
-
-
-def test_reproduce_wants_what_the_image_was_built_from(built: World) -> None:
-    for words, env, said in (
-        (["spec=web"], {"SOURCE_DATE_EPOCH": "5"}, "base has another key"),
-        (["spec=nothing"], {}, "nothing"),
-    ):
-        done = built.doit("reproduce", *words, check=False, **env)
-        assert done.code != 0
-        assert said in done.text
-        assert "Traceback" not in done.text
-    (built.root / "out/web/web.yaml").write_text("keys: 5\n")
-    done = built.doit("reproduce", "spec=web", check=False)
-    assert (done.code, "not what a build wrote" in done.err) == (1, True)
-    shutil.rmtree(built.root / "out")
-    done = built.doit("reproduce", "spec=web", check=False)
-    assert (done.code, "there is nothing to compare with" in done.err) == (1, True)

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from support.boot_trees import KERNEL, LOADERS
-from support.repository import Repository, Server, make_deb
+from support.debs import make_deb
+from support.file_server import Server
+from support.repository import Repository
 from support.world import World, populate, stocked
 
 BOOTED = """\

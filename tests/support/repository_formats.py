@@ -19,7 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from support.repository import Server, _read_stanzas, _release_date, make_deb, session_key
+from support.debs import _read_stanzas, make_deb
+from support.file_server import Server
+from support.repository import _release_date
+from support.signing import session_key
 from support.world import World, checkout
 
 PACK: dict[str, Callable[[bytes], bytes]] = {

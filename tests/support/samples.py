@@ -33,6 +33,15 @@ REPO = {"name": "main", "uri": "${mirror}", "suite": "stable", "section": "main"
 IMAGE = {"file": "a.img.gz", "format": "ext4"}
 
 
+PLAIN = """\
+repos:
+  - &deb {name: main, uri: "${mirror}", suite: stable, section: main}
+images:
+  /: {file: a.img, format: ext4}
+"""
+"""The least spec, as a text."""
+
+
 class _Named(io.BytesIO):
     """What libyaml takes the name for its marks from."""
 

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from support import forks
-from support.repository import Repository, Server, make_deb
+from support.debs import make_deb
+from support.file_server import Server
+from support.repository import Repository
 from tasks.plan.tools import tool_versions
 
 PROJECT = Path(__file__).resolve().parents[2]

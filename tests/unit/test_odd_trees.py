@@ -403,7 +403,7 @@ def test_names_that_are_patterns_or_aliases_to_mtools(tmp_path: Path) -> None:
 def test_a_vfat_that_would_lose_a_file_is_refused(
     tiny: World, tmp_path: Path, name: str, parts: list[str]
 ) -> None:
-    from support.repository import make_deb
+    from support.debs import make_deb
 
     tiny.add(make_deb(tiny.debs, "beta", "2", files={"/usr/two": "2\n", f"/usr/{name}": "1\n"}))
     tiny.edit("format: ext2}", "format: ext2}\n  /usr: {file: u.img, format: vfat, container: raw}")

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from support.repository import make_deb
+from support.debs import make_deb
 from support.samples import IMAGE, REPO, lock, record
 from tasks.builder import Builder, Reach
 from tasks.errors import BuildError

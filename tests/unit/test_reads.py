@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from support import samples
-from support.repository import make_deb
+from support.debs import make_deb
 from support.samples import record
 from support.trees import only_root, tree_of
 from support.world import World

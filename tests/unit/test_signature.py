@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from support.repository import SigningKey
 from support.samples import load
+from support.signing import SigningKey
 from support.world import World
 from tasks.debian import signature
 from tasks.repos import complaint
