@@ -63,7 +63,11 @@ def packages(disk: Disk, arch: str) -> list[Need]:
     if disk.loader == "grub" and "bios" in disk.firmware:
         found.append(Need(any_of=("grub-pc-bin",), why="grub for BIOS"))
     if disk.loader == "systemd-boot":
-        found.append(Need(any_of=("systemd-boot",), why="systemd-boot"))
+        # Since Debian 13, the one only recommends the other.
+        found += [
+            Need(any_of=("systemd-boot",), why="systemd-boot"),
+            Need(any_of=("systemd-boot-efi",), why="systemd-boot"),
+        ]
     if disk.loader == "uki":
         found += [
             Need(any_of=("systemd-ukify",), why="uki"),

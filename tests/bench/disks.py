@@ -18,7 +18,7 @@ from tasks.plan.repositories import find_mirrors
 
 HERE = Path(__file__).resolve().parent
 
-PACKAGES = ["systemd-sysv", "dbus", "udev", "systemd-boot", "openssh-server", "curl", "vim-tiny",
+PACKAGES = ["systemd-sysv", "dbus", "udev", "systemd-boot", "systemd-boot-efi", "openssh-server", "curl", "vim-tiny",
             "python3", "kmod", "systemd-repart", "linux-image-cloud-amd64"]  # fmt: skip
 """Of both. mkosi makes its initramfs of packages of its own choice, Strata by initramfs-tools."""
 

@@ -45,7 +45,7 @@ def said(folder: Path, disk: Disk, lock: Lock, **fields: Any) -> tuple[str, str]
         (disks.disk(ROOT, firmware=("bios",)), KERNEL, "252.1-1", "grub-pc-bin"),
         (disks.disk(esp(), ROOT, firmware=("uefi", "bios")), (*KERNEL, *GRUB), "252.1-1",
          "grub-pc-bin"),
-        (disks.disk(esp(), ROOT, loader="systemd-boot"), KERNEL, "252.1-1", "systemd-boot"),
+        (disks.disk(esp(), ROOT, loader="systemd-boot"), KERNEL, "252.1-1", "systemd-boot, systemd-boot-efi"),
         (disks.disk(esp(), ROOT, loader="uki"), KERNEL, "257.1-1",
          "systemd-ukify, systemd-boot-efi"),
         (disks.disk(esp(), ROOT, HASHES, loader="uki", verity=True), KERNEL, "257.1-1",

@@ -80,7 +80,7 @@ def case_of(folder: Path, loader: str, **fields: Any) -> Case:
     """A spec with a disk, a test and an OCI image, whose loader and kernel come in layers apart."""
     has = {
         "grub": [record(one) for one in GRUB],
-        "systemd-boot": [record("systemd-boot")],
+        "systemd-boot": [record("systemd-boot"), record("systemd-boot-efi")],
         "uki": [record("systemd-boot-efi"), record("systemd-ukify"), record("dracut"),
                 record("systemd-cryptsetup")],
     }[loader.partition("+")[0]]  # fmt: skip
