@@ -280,11 +280,12 @@ def main() -> int:
     STATE.mkdir(parents=True, exist_ok=True)
     kept = STATE / "results.json"
     results: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    results["commit"] = subprocess.run(["git", "-C", PROJECT, "rev-parse", "--short", "HEAD"],
+                                       capture_output=True, text=True, check=False).stdout.strip()  # fmt: skip
     if "disks" in parts:
         with work_folder() as work:
             for name, runs in in_turn(arguments.rounds, disks.cases(work, STATE)).items():
                 results[name] = [one.as_json() for one in runs]
-            results["disk files"] = disks.sizes(work)
         write_disks(results, PROJECT / "docs")
         parts.remove("disks")
     if parts:
@@ -314,8 +315,6 @@ def measure_mirrored(parts: list[str], rounds: int, results: dict[str, Any]) -> 
                                 "out": folder_bytes(ours.root / "out/server")}  # fmt: skip
         if "growth" in parts:
             results["growth"] = growth(work, mirror, urls)
-    results["commit"] = subprocess.run(["git", "-C", PROJECT, "rev-parse", "--short", "HEAD"],
-                                       capture_output=True, text=True, check=False).stdout.strip()  # fmt: skip
 
 
 def waterfall(ours: Checkout) -> list[dict[str, Any]]:

@@ -31,15 +31,6 @@ def cases(work: Path, state: Path) -> dict[str, Callable[[], Run]]:
     return {**_ours(work), **_mkosi(work / "mkosi-disk", state / "trixie")}
 
 
-def sizes(work: Path) -> dict[str, int]:
-    """Bytes that the last files of both take, by whose they are."""
-    found = {
-        "ours": work / "ours-disk/out/disk/disk.img",
-        "mkosi": work / "mkosi-disk/out/image.raw",
-    }
-    return {name: path.stat().st_blocks * 512 for name, path in found.items()}
-
-
 # ---------------------------------------------------------------- ours
 
 

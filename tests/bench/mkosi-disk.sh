@@ -3,7 +3,7 @@
 # have no driver. It runs in a tree of Debian 13; $@ goes to it. From the environment: ROOT (that tree), WORK, MIRROR,
 # PACKAGES, and OUTPUT, lines of its section of that name.
 set -eu
-mkdir -p "$WORK/cache" "$WORK/packages" "$WORK/out"
+mkdir -p "$WORK/cache" "$WORK/packages" "$WORK/out" "$WORK/tmp"
 cat > "$WORK/mkosi.conf" << END
 [Distribution]
 Distribution=debian
@@ -18,7 +18,8 @@ $OUTPUT
 Incremental=yes
 CacheDirectory=cache
 PackageCacheDirectory=packages
-WorkspaceDirectory=/work
+WorkspaceDirectory=/work/tmp
+BuildSources=
 [Content]
 Bootable=yes
 Bootloader=systemd-boot

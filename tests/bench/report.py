@@ -264,24 +264,19 @@ def page(results: Mapping[str, Any]) -> str:
 
 
 def disks_table(results: Mapping[str, Any]) -> list[str]:
-    """Medians of whole disks, ours and mkosi's, with the CPU's seconds and the largest on disk."""
-    files = results.get("disk files", {})
+    """Medians of whole disks, ours and mkosi's: seconds, the most in memory and on the disk."""
+    rounds = len(results["ours: disk"])
     lines = [
-        f"Medians of {len(results['ours: disk'])} rounds at commit {results['commit']}; {machine()}. "
-        f"Files (as they take room): Strata's {files.get('ours', 0) / 1e6:.0f} MB, mkosi's "
-        f"{files.get('mkosi', 0) / 1e6:.0f} MB.",
+        f"Medians of {rounds} round{'s' * (rounds > 1)} at commit {results['commit']}; {machine()}.",
         "",
-        "| case | Strata | mkosi 25 | CPU, s | mkosi's | most on disk | mkosi's |",
+        "| case | Strata | mkosi 25 | most in memory | mkosi's | most on disk | mkosi's |",
         "|---|---|---|---|---|---|---|",
     ]
     for case in ("", ", nothing", ", a format", ", a package"):
-        ours, theirs = (results[f"{who}: disk{case}"] for who in ("ours", "mkosi"))
-        mine, other = seconds(ours), seconds(theirs)
-        cells = [f"{median([float(one['cpu']) for one in runs]):.0f}" for runs in (ours, theirs)]
-        cells += [
-            f"{median([float(one['disk']) for one in runs]) / 1e6:.0f} MB"
-            for runs in (ours, theirs)
-        ]
+        pair = [results[f"{who}: disk{case}"] for who in ("ours", "mkosi")]
+        mine, other = map(seconds, pair)
+        cells = [f"{median([float(one[what]) for one in runs]) / 1e6:.0f} MB"
+                 for what in ("memory", "disk") for runs in pair]  # fmt: skip
         lines.append(f"| {case.removeprefix(', ') or 'cold'} | **{_told(mine)}** | "
                      f"{_told(other)} ({_ratio(other, mine)}) | {' | '.join(cells)} |")  # fmt: skip
     return lines
