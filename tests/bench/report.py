@@ -275,7 +275,8 @@ def disks_table(results: Mapping[str, Any]) -> list[str]:
     for case in ("", ", nothing", ", a format", ", a package"):
         pair = [results[f"{who}: disk{case}"] for who in ("ours", "mkosi")]
         mine, other = map(seconds, pair)
-        cells = [f"{median([float(one[what]) for one in runs]) / 1e6:.0f} MB"
+        # A run that is over before the first look has none.
+        cells = [f"{value / 1e6:.0f} MB" if (value := median([float(one[what]) for one in runs])) else "–"
                  for what in ("memory", "disk") for runs in pair]  # fmt: skip
         lines.append(f"| {case.removeprefix(', ') or 'cold'} | **{_told(mine)}** | "
                      f"{_told(other)} ({_ratio(other, mine)}) | {' | '.join(cells)} |")  # fmt: skip
