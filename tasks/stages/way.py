@@ -26,7 +26,8 @@ def clear_way(out: Path, stale: Sequence[str], names: Iterable[str]) -> list[str
     """
     ways = {name: [str(one) for one in Path(name).parents][:-1] for name in names}
     files = {one for way in ways.values() for one in way if _is_file(out / one)}
-    folders = {name for name in ways if _is_folder(out / name)}
+    # A folder in which nothing was published is told by what would write there.
+    folders = {one for one in ways if any(name.startswith(f"{one}/") for name in stale)}
     below = [name for name in stale if any(name.startswith(f"{one}/") for one in folders)]
     others = [out / one for one in sorted(files - {*stale})]
     for one in sorted(folders):
@@ -40,7 +41,7 @@ def clear_way(out: Path, stale: Sequence[str], names: Iterable[str]) -> list[str
         )
     for name in [*sorted(files), *below]:
         remove(out / name)
-    drop_empty(out, [*below, *(f"{one}/x" for one in folders)])
+    drop_empty(out, below)
     return [one for one in stale if one not in files and one not in below]
 
 
