@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -70,6 +71,7 @@ def test_why_speaks_of_packages(built: World) -> None:
 
 def test_why_knows_what_was_pruned_and_forgets_what_is_no_spec(built: World) -> None:
     built.build()
+    subprocess.run(["cp", "-al", "cache", "kept"], cwd=built.root, check=True)
     (built.root / "specs/web.lock").rename(built.root / "kept.lock")
     built.doit("prune")
     (built.root / "kept.lock").rename(built.root / "specs/web.lock")
@@ -83,6 +85,8 @@ def test_why_knows_what_was_pruned_and_forgets_what_is_no_spec(built: World) -> 
     assert "not in the cache any more\n" in built.doit("why", "spec=web", check=False).out
     remove(built.root / ".doit")
     assert "no earlier build of it is known here" in built.doit("why", "spec=web", check=False).out
+    shutil.rmtree(built.root / "cache")
+    (built.root / "kept").rename(built.root / "cache")
     built.build("lock=keep")
     (built.root / ".doit/made-of/other.json").write_text("")
     built.doit("prune")

@@ -99,6 +99,7 @@ def _interrupt(world: World, mark: str, wait: float = 0) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.nightly
 def test_interrupted_base(world: World) -> None:
     world.doit("lock", "spec=web")
     _interrupt(world, "base: bootstrapping", 0.5)

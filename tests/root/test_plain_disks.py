@@ -74,6 +74,7 @@ def test_the_same_bytes_from_the_lock_alone(plain: World, tmp_path: Path) -> Non
         run("e2fsck", "-fn", cut(tmp_path / "raw", parts[name], tmp_path / name))
 
 
+@pytest.mark.nightly
 def test_what_follows_from_a_filesystem_that_varies_is_no_difference(
     plain: World, tmp_path: Path
 ) -> None:
@@ -164,6 +165,7 @@ def test_files_with_one_key_are_made_once(plain: World) -> None:
     assert {result for one, result in plain.build().items() if one in names} == {"hit"}
 
 
+@pytest.mark.nightly
 def test_a_fleet_makes_what_has_one_key_once(plain: World) -> None:
     with_disks(plain, server=part("{f.img.gz: {format: raw, container: gzip, bmap: true}, g.img.gz: {format: "
                                   "raw, container: gzip, bmap: true}}", size="68M"))  # fmt: skip
