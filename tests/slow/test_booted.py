@@ -35,6 +35,7 @@ DISKS = {
     "disk": (3000, "findmnt /boot/efi", ["bios", "uefi", "uefi-secure"]),
     "vm": (3000, "findmnt /boot/efi", ["bios", "uefi", "uefi-secure"]),
     "mbr": (3000, "! findmnt /boot/efi; test -s /boot/grub/grub.cfg", ["bios"]),
+    "sdboot": (3000, "findmnt /boot/efi; bootctl is-installed", ["uefi", "uefi-secure"]),
     "sectors": (3000, "test $(cat /sys/block/vda/queue/logical_block_size) = 4096", ["uefi"]),
     "appliance": (
         100,
@@ -48,9 +49,20 @@ SHIPPED = ("disk", "vm", "appliance")
 
 
 def text_of(name: str) -> str:
-    """A shipped spec, or one that differs from `disk` in its table or its sectors."""
-    text = (PROJECT / f"specs/{name if name in SHIPPED else 'disk'}.yaml").read_text()
+    """A shipped spec; `vm` with another loader, or `disk` with another table or sectors."""
+    of = name if name in SHIPPED else "vm" if name == "sdboot" else "disk"
+    text = (PROJECT / f"specs/{of}.yaml").read_text()
     if name in SHIPPED:
+        return text
+    if name == "sdboot":
+        for old, new in (
+            ("grub-efi-amd64-signed, grub-pc-bin, grub2-common",
+             "systemd-boot, systemd-boot-efi, systemd-boot-efi-amd64-signed"),
+            ("firmware: [uefi, bios]", "loader: systemd-boot"),
+            ("disks:\n  vm:", "disks:\n  sdboot:"), ("vm.qcow2", "sdboot.qcow2"),
+        ):  # fmt: skip
+            assert old in text
+            text = text.replace(old, new)
         return text
     text = re.sub(r"      disk\.img\.gz: .*\n", "", text).replace("disk.qcow2", f"{name}.qcow2")
     text = text.replace("disks:\n  disk:", f"disks:\n  {name}:")
