@@ -28,17 +28,16 @@ def open_lock(path: Path, *, make: bool = True) -> int:
             try:
                 info = os.fstat(descriptor)
                 fault = _fault(info, here.parent.stat())
-                if not fault:
-                    return descriptor
                 # A copy of the cache made of links (cp -al) has the other's locks.
-                if fault == _SEVERAL and make and _parted(descriptor, here):
-                    os.close(descriptor)
-                    continue
+                parted = fault == _SEVERAL and make and _parted(descriptor, here)
             except BaseException:
                 os.close(descriptor)
                 raise
+            if not fault:
+                return descriptor
             os.close(descriptor)
-            raise BuildError(f"{path}: {fault}, so it is not used as a lock", "remove it")
+            if not parted:
+                raise BuildError(f"{path}: {fault}, so it is not used as a lock", "remove it")
 
 
 def _open_lock(here: Path, path: Path, make: bool) -> int | None:

@@ -79,9 +79,10 @@ def folder(path: Path, *, make: bool = False) -> Iterator[Path]:
         here = anchor
         for step in steps:
             here = here / step
-            inner = _step(descriptor, step, here, make)
-            os.close(descriptor)
-            descriptor = inner
+            # In this order: a signal that comes between the two has none closed twice, which by
+            # then may be another one's number.
+            outer, descriptor = descriptor, _step(descriptor, step, here, make)
+            os.close(outer)
         opened = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
         with _named(opened, path):
             yield opened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,22 @@ def test_a_file_in_an_anchors_place_and_a_link_to_one_that_is_there(
     monkeypatch.setenv("STRATA_CACHE", str(links / "unmounted"))
     with safe.folder(links / "unmounted/layers", make=True):
         assert (links / "disk/cache/layers").is_dir()
+
+
+def test_a_signal_between_two_steps_has_no_descriptor_closed_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By then its number may be another file's."""
+    (tmp_path / "a/b").mkdir(parents=True)
+    close, closed = os.close, []
+
+    def interrupted(descriptor: int) -> None:
+        close(descriptor)
+        closed.append(descriptor)
+        if len(closed) == 1:
+            raise SystemExit(143)
+
+    monkeypatch.setattr(os, "close", interrupted)
+    with pytest.raises(SystemExit), safe.folder(tmp_path / "a/b"):
+        pytest.fail("the signal came before")
+    assert len(closed) == len({*closed}) == 2
