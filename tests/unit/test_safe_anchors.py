@@ -65,6 +65,7 @@ def test_a_signal_between_two_steps_has_no_descriptor_closed_twice(
 ) -> None:
     """By then its number may be another file's."""
     (tmp_path / "a/b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)  # links on the way to it are its user's; below it none
     close, closed = os.close, []
 
     def interrupted(descriptor: int) -> None:
