@@ -135,6 +135,7 @@ def test_pipelines_redo_only_what_changed(
 
 
 @pytest.mark.root
+@pytest.mark.nightly
 def test_gitlab_builds_once_what_a_branch_and_main_have(tiny: World, tmp_path: Path) -> None:
     project = begin(tiny, tmp_path, {"web": PLAIN}, gitlab)
     project.push("branch")

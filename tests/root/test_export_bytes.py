@@ -225,6 +225,7 @@ def in_memory(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+@pytest.mark.nightly
 def test_the_same_bytes_on_another_filesystem(
     place: Place, tmp_path: Path, in_memory: Path
 ) -> None:

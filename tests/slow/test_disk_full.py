@@ -344,7 +344,13 @@ def test_out_of_inodes(
         (["scratch"], "debs layers images", (0, 24), max(3, SWEEP // 2)),
         pytest.param(["scratch"], "images", (8, 12), SWEEP, marks=pytest.mark.nightly),
         (["cache"], "debs layers images", (0, 15), SWEEP),
-        (["cache", "scratch"], "debs layers images", (0, 30), max(3, SWEEP // 2)),
+        pytest.param(
+            ["cache", "scratch"],
+            "debs layers images",
+            (0, 30),
+            SWEEP // 2,
+            marks=pytest.mark.nightly,
+        ),
     ],
     ids=["scratch", "scratch-image", "cache", "one-for-both"],
 )
