@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import struct
 import subprocess
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from support import stacks
-from support.stacks import Stack, differing, gone, listing, newc, opaque, overlaid, stack
+from support.export_trees import (
+    CAPABILITY,
+    OCI,
+    base,
+    export,
+    made,
+    said,
+    text,
+    unpacked,
+)
+from support.stacks import Stack, differing, listing, newc, overlaid, stack
 from support.trees import mounted
-from tasks.errors import BuildError, DamagedEntry
-from tasks.spec.disks import Export, OciConfig
-
-CAPABILITY = struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0)
-"""cap_net_raw=ep (capabilities(7), vfs_cap_data of revision 2)."""
+from tasks.errors import BuildError
 
 ACL = struct.pack("<I", 2) + b"".join(
     struct.pack("<HHI", tag, rights, number)
@@ -30,88 +33,8 @@ ACL = struct.pack("<I", 2) + b"".join(
 )  # fmt: skip
 """u::rwx g::r-x g:4:r-x m::r-x o::r-x (acl(5), as the kernel stores it)."""
 
-ODD = os.fsdecode(b"caf\xe9 \n\\x")
 
 FORMATS = ("tar", "cpio", "squashfs", "erofs")
-
-
-def text(path: Path, content: str = "", mode: int = 0o644) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(os.fsencode(content or f"{path.name}\n"))
-    path.chmod(mode)
-    return path
-
-
-def base(tree: Path) -> None:
-    tool = text(tree / "usr/bin/tool", mode=0o755)
-    os.setxattr(tool, "security.capability", CAPABILITY)
-    os.setxattr(text(tree / "usr/bin/ping", mode=0o755), "security.capability", CAPABILITY)
-    text(tree / "usr/bin/su", mode=0o4755)
-    (tree / "bin").symlink_to("usr/bin")
-    (tree / "dangling").symlink_to("/no/such/ö")
-    os.link(text(tree / "usr/share/a"), tree / "usr/share/b")
-    os.link(tree / "usr/share/a", tree / "opened")
-    text(tree / "usr/share" / ODD)
-    text(tree / ("long-" * 30) / ("name-" * 30) / ("ü" * 100))
-    with (tree / "sparse").open("wb") as file:
-        file.seek(4 << 20)
-        file.write(b"x" * 5000)
-        file.truncate(9 << 20)
-    os.mkfifo(tree / "usr/fifo", 0o640)
-    os.mknod(tree / "usr/null", 0o20666, os.makedev(1, 3))
-    os.chown(text(tree / "var/www/page", mode=0o600), 33, 70_000)
-    os.setxattr(tree / "var/www/page", "user.note", b"a\0b=c\n")
-    (tree / "tmp").mkdir()
-    (tree / "tmp").chmod(0o1777)
-    for name in ("one", "two"):
-        text(tree / "etc/conf.d" / name)
-        text(tree / "opt/gone" / name)
-        text(tree / "opt/hidden" / name)
-    text(tree / "srv/file")
-    (tree / "lib").symlink_to("usr")
-    old = text(tree / "old")
-    os.utime(old, ns=(0, 1_234_567_890_123_456_789))
-    os.utime(tree / "dangling", (0, -7.0), follow_symlinks=False)
-    (tree / "empty").touch()
-
-
-def middle(tree: Path) -> None:
-    (tree / "opt").mkdir()
-    gone(tree / "opt/gone")
-    (tree / "etc/conf.d").mkdir(parents=True)
-    gone(tree / "etc/conf.d/one")
-    text(opaque(tree / "opt/hidden") / "new")
-    text(opaque(opaque(tree / "fresh") / "below") / "file")
-    text(tree / "srv", "a file now\n")
-    text(opaque(tree / "lib") / "a-folder-now")
-    text(tree / "usr/bin/tool", "another\n", 0o700)
-    tree.chmod(0o751)
-
-
-def top(tree: Path) -> None:
-    (tree / "opt").mkdir()
-    text(opaque(tree / "opt/gone") / "three")
-    text(tree / "usr/top")
-    gone(tree / "empty")
-    tree.chmod(0o755)
-
-
-def made(folder: Path, **how: Any) -> Stack:
-    return stack(folder, base, middle, top, **how)
-
-
-def export(format: str, container: str = "raw", **fields: Any) -> Export:
-    return Export(name=f"web.{format}", format=format, container=container, **fields)
-
-
-OCI = export("oci", "gzip", config=OciConfig(user="33", cmd=("/bin/tool",), ports=("80/tcp",)))
-
-
-def said(*argv: str | Path) -> str:
-    done = subprocess.run(argv, capture_output=True, check=False)
-    told = done.stdout.decode(errors="replace")
-    assert done.returncode == 0, told + done.stderr.decode(errors="replace")
-    return told
 
 
 @pytest.fixture(scope="module")
@@ -119,129 +42,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Stack:
     return made(tmp_path_factory.mktemp("whole"))
 
 
-def unpacked(layout: Path, to: Path, name: str = "web") -> Path:
-    """The root of an image, as umoci unpacks it."""
-    said("umoci", "unpack", "--image", f"{layout}:{name}", to)
-    return to / "rootfs"
-
-
 # ---------------------------------------------------------------- OCI
-
-
-def test_what_umoci_unpacks_is_the_tree(whole: Stack, tmp_path: Path) -> None:
-    """With modes, owners, times, attributes, links, devices, names of any bytes, and what is gone."""
-    layout = whole.layout(tmp_path / "oci", OCI)
-    root = unpacked(layout, tmp_path / "bundle")
-    with overlaid(whole, tmp_path / "tree") as tree:
-        wanted = listing(tree)
-        found = listing(root)
-    assert not differing(found, wanted), differing(found, wanted)
-    assert len(wanted) > 35
-    assert os.fsencode("opt/gone/three") in wanted
-    assert b"opt/gone/one" not in found
-    assert (root / "sparse").stat().st_size == 9 << 20
-
-
-def test_zstd_holds_the_same(whole: Stack, tmp_path: Path) -> None:
-    layouts = [whole.layout(tmp_path / one, export("oci", one)) for one in ("gzip", "zstd")]
-    diffs = [json.loads(said("skopeo", "inspect", "--config", f"oci:{one}:web"))["rootfs"]
-             for one in layouts]  # fmt: skip
-    assert diffs[0] == diffs[1]
-    raw = json.loads(said("skopeo", "inspect", "--raw", f"oci:{layouts[1]}:web"))
-    for layer, diff in zip(raw["layers"], diffs[0]["diff_ids"], strict=True):
-        path = layouts[1] / "blobs/sha256" / layer["digest"].removeprefix("sha256:")
-        held = subprocess.run(["zstd", "-dcq", path], check=True, capture_output=True).stdout
-        assert f"sha256:{hashlib.sha256(held).hexdigest()}" == diff
-        assert layer["mediaType"] == "application/vnd.oci.image.layer.v1.tar+zstd"
-        assert layer["size"] == path.stat().st_size
-
-
-def test_marks_of_what_is_gone(whole: Stack) -> None:
-    """Of a folder that nobody below has no mark is needed, though overlayfs makes one."""
-    with tarfile.open(whole.cache.file(whole.blob(1))) as tar:
-        names = {one.name: one for one in tar}
-    marks = {name for name in names if ".wh." in name}
-    assert marks == {"opt/.wh.gone", "etc/conf.d/.wh.one", "opt/hidden/.wh..wh..opq"}
-    assert all((names[one].size, names[one].type) == (0, tarfile.REGTYPE) for one in marks)
-    assert names["."].mode == 0o751
-    assert not any("overlay" in key for one in names.values() for key in one.pax_headers)
-    with tarfile.open(whole.cache.file(whole.blob(2))) as tar:
-        assert {one.name for one in tar if ".wh." in one.name} == {
-            ".wh.empty", "opt/gone/.wh..wh..opq"}  # fmt: skip
-
-
-def test_the_papers_of_an_image(whole: Stack, tmp_path: Path) -> None:
-    config = OciConfig(user="33", cmd=("/bin/tool", "a b"), entrypoint=("/bin/su",), workdir="/tmp",
-                       env={"A": "1=2"}, labels={"b": "2", "a": "1"}, ports=("80/tcp", "53/udp"))  # fmt: skip
-    layout = whole.layout(tmp_path / "oci", export("oci", "gzip", config=config), arch="armhf")
-    told = json.loads(said("skopeo", "inspect", "--config", f"oci:{layout}:web"))
-    assert told["config"] == {
-        "User": "33", "Cmd": ["/bin/tool", "a b"], "Entrypoint": ["/bin/su"], "WorkingDir": "/tmp",
-        "Env": ["A=1=2", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
-        "Labels": {"a": "1", "b": "2"}, "ExposedPorts": {"80/tcp": {}, "53/udp": {}}}  # fmt: skip
-    assert (told["os"], told["architecture"], told["variant"]) == ("linux", "arm", "v7")
-    assert told["created"] == "2023-11-14T22:13:20Z"
-    diffs = []
-    for number in range(3):
-        path = whole.cache.file(whole.blob(number))
-        raw = subprocess.run(["gzip", "-dc", path], check=True, capture_output=True).stdout
-        diffs.append(f"sha256:{hashlib.sha256(raw).hexdigest()}")
-    assert told["rootfs"] == {"type": "layers", "diff_ids": diffs}
-    for path in (layout / "blobs/sha256").iterdir():
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
-    archive = tmp_path / "docker.tar"
-    said(
-        "skopeo",
-        "--override-arch=arm",
-        "copy",
-        f"oci:{layout}:web",
-        f"docker-archive:{archive}:web:1",
-    )
-    with tarfile.open(archive) as tar:
-        assert "manifest.json" in tar.getnames()
-
-
-@pytest.mark.parametrize("path", [".wh.x", "etc/.wh..wh..opq"])
-def test_a_name_that_would_be_a_mark_is_refused(tmp_path: Path, path: str) -> None:
-    made = stack(tmp_path, lambda tree: text(tree / path))
-    with pytest.raises(
-        BuildError, match=r"^specs/web\.yaml: exports: the tree has '.*\.wh\."
-    ) as caught:
-        made.blob(0)
-    assert "rename or remove it" in caught.value.hint
-    assert os.listdir(made.builder.scratch) == ["trees"]
-
-
-def test_a_file_of_holes_that_nobody_could_take_is_refused(tmp_path: Path) -> None:
-    def fill(tree: Path) -> None:
-        base(tree)
-        (tree / "var/log").mkdir(parents=True)
-        with (tree / "var/log/lastlog").open("wb") as file:
-            file.truncate(9 << 30)
-
-    whole = stack(tmp_path, fill)
-    with pytest.raises(BuildError, match=r"exports: /var/log/lastlog has 9 GiB, most of it holes"):
-        whole.blob(0)
-    assert os.listdir(whole.builder.scratch) == ["trees"]
-
-
-@pytest.mark.parametrize("number", [0, 1])
-def test_a_damaged_tree_is_dropped(tmp_path: Path, number: int) -> None:
-    """Whichever it is: what is below is read for the folders that it has."""
-    whole = made(tmp_path)
-    path = whole.cache.file(whole.below[number])
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    # As a disk loses a bit: nothing that is known of the file tells it.
-    entry = whole.cache.get(whole.below[number])
-    assert entry is not None
-    whole.cache.memory.note(path, entry.sha256)
-    with pytest.raises(DamagedEntry, match=path.name):
-        whole.blob(1)
-    assert not path.exists()
-    assert list(whole.cache.root.glob("images/blob*")) == []
-    assert os.listdir(whole.builder.scratch) == ["trees"]
 
 
 # ---------------------------------------------------------------- files

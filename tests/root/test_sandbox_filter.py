@@ -116,11 +116,9 @@ def test_filter_of_the_call_that_has_all_socket_calls_behind_it(arch: int) -> No
 
 
 def test_numbers_of_the_filter_are_the_kernels() -> None:
-    """By this host's own headers, where it has them, of the two ABIs that they are of."""
+    """By this host's own headers, of the two ABIs that they are of: gencat's package needs them."""
     folder = Path("/usr/include/x86_64-linux-gnu/asm")
     for arch, name in ((0xC000003E, "unistd_64.h"), (0x40000003, "unistd_32.h")):
-        if not (folder / name).exists():
-            pytest.skip("no kernel headers of x86")
         text = (folder / name).read_text()
         table = {call: int(number) for call, number in re.findall(r"__NR_(\w+) (\d+)", text)}
         assert tuple(table[call] for call in sandbox_confine.REFUSED) == sandbox_confine.CALLS[arch]
