@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from support.trees import only_root
 from support.world import World
 from tasks.builder import Builder, Reach
 from tasks.host.log import Log
@@ -59,6 +60,7 @@ def test_what_is_no_job_is_refused() -> None:
 @pytest.fixture
 def jobs(built: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[World, list[Job]]]:
     """A build with settings, too, and the jobs of all of its stages."""
+    only_root(built)
     built.write("web.yaml", (built.root / "specs/web.yaml").read_text() + "hostname: h.example\n"
                 "root_password: hunter22\n")  # fmt: skip
     built.build()
@@ -95,7 +97,7 @@ def test_a_job_is_built_where_there_is_no_checkout(
         assert made is not None
         assert known is not None
         assert made.sha256 == known.sha256, job.stage.task
-    assert len(texts) == 6
+    assert len(texts) == 5
 
 
 def machine(folder: Path, cache: Cache) -> Builder:

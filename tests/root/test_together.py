@@ -110,6 +110,7 @@ def test_four_builds_of_one_spec_in_one_checkout(small: World) -> None:
     assert set(small.build().values()) == {"hit"}
 
 
+@pytest.mark.nightly
 def test_four_checkouts_with_one_cache_build_specs_that_share_layers(small: World) -> None:
     small.write("other.yaml", SMALL.replace("format: ext4", "format: ext4, label: other"))
     small.write("more.yaml", SMALL.replace("images:", "  - {name: more, files: {/etc/more: "
