@@ -18,11 +18,11 @@ from xdist.scheduler import LoadScopeScheduling
 
 from support import forks, remotes
 from support.file_server import Server
-from support.repository import Repository, real_debs
+from support.repository import Repository
 from support.signing import session_key
-from support.slim import slim_debs
+from support.stock import base_debs
 from support.tally import TALLY, told
-from support.world import KEPT, World, populate, stocked, tiny_world
+from support.world import World, populate, stocked, tiny_world
 from tasks.host.files import remove
 from tasks.host.process import SIGNALS
 
@@ -143,7 +143,7 @@ def _signals() -> None:
 @pytest.fixture(scope="session")
 def closure() -> list[Path]:
     """Real .debs of what the base variant `apt` selects, of the host's mirror, made light."""
-    return slim_debs(KEPT, real_debs(KEPT / "debs", ["?essential", "apt", "usr-is-merged"]))
+    return base_debs()
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ REPEATED = {"STRATA_TEST_KILLS": ("3", "60"), "STRATA_TEST_SWEEP": ("4", "12"),
 
 
 def test(session: Session) -> None:
-    """Run the linters and pytest, as CI does; `fast=1` only units, `all=1` all repetitions."""
+    """Run the linters and pytest, as CI does; fast=1: units alone, and no mypy; all=1: all of it."""
     given = session.variables
     for name in ("fast", "all"):
         if given.get(name, "1") != "1":
@@ -46,17 +46,13 @@ def test(session: Session) -> None:
     scripts = sorted(str(path.relative_to(session.root)) for path in session.root.glob(SHELL))
     # What a run that is killed has mounted goes with it: the next one could not tidy up.
     apart = ["unshare", "--mount", "--"] if not fast and os.geteuid() == 0 else []
-    # The tests begin beside the linters, which take a CPU each: mypy half a minute if it knows
-    # nothing yet.
+    linters = [["ruff", "check", "."], ["ruff", "format", "--check", "."],
+               ["shellcheck", "doit", *scripts], ["lint-imports"]]  # fmt: skip
+    # It takes a CPU, half a minute if it knows nothing yet: as long as the units themselves.
+    linters += [] if fast else [["mypy"]]
     with _begun(session, pytest, environment, before=apart) as testing:
         try:
-            for argv in (
-                ["ruff", "check", "."],
-                ["ruff", "format", "--check", "."],
-                ["shellcheck", "doit", *scripts],
-                ["lint-imports"],
-                ["mypy"],
-            ):
+            for argv in linters:  # the tests go on beside them
                 _linted(session, argv, environment)
             _ended(pytest, testing)
         except BaseException:

@@ -48,7 +48,7 @@ VARIABLES = {
     "timeout": "of `boot`: seconds after which it ends, with status 124",
     "dry": "of `doit prune`: dry=1 only says what would go",
     "only": "of `doit bench`: some of ours, rivals, growth",
-    "fast": "of `doit test`: fast=1 runs the linters and unit tests alone",
+    "fast": "of `doit test`: fast=1 runs the unit tests alone, and the linters but mypy",
     "all": "of `doit test`: all=1 runs all repetitions of kills and full disks",
 }
 

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from root.test_job import machine
 from support import tiny_disk
-from support.repository import real_debs
-from support.world import KEPT
+from support.stock import disk_debs
 from tasks.formats import compress
 from tasks.host import agent
 from tasks.plan.entries import Script
@@ -39,9 +38,8 @@ TEST = Stage(kind="test", name="web.uefi", key="2" * 32, inputs={"scripts": DIGE
 
 def test_a_disk_boots_its_very_file_and_what_it_writes_is_lost(tmp_path: Path) -> None:
     """By UEFI; the scripts run in it, and console, screen and report are kept as the stage's file."""
-    debs = real_debs(KEPT / "debs", tiny_disk.PACKAGES)
     (tmp_path / "made").mkdir()
-    disk = tiny_disk.make(debs, tmp_path / "made")
+    disk = tiny_disk.make(disk_debs(), tmp_path / "made")
     cache = Cache(tmp_path / "cache", SeenFiles(tmp_path / "seen.json"))
     # For its owner alone: QEMU's user may not open it by its name.
     facts = {"private": True, **dict.fromkeys(("raw", "packed"), asdict(compress.digests(disk)))}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from support.repository import real_debs
+from support.stock import initramfs_debs
 from support.trees import only_root, tree_of
-from support.world import KEPT, World
+from support.world import World
 
 pytestmark = pytest.mark.root
 
@@ -47,10 +47,7 @@ for version in VERSIONS; do test -s /boot/initrd.img-$version; done
 def test_each_initramfs_is_made_once_and_as_ever(built: World, versions: tuple[str, ...]) -> None:
     """Each kernel's postinst and a trigger ask for it; what a script asks for is made."""
     only_root(built)
-    inside = ["?essential", "apt", "usr-is-merged"]
-    base = {deb.name for deb in real_debs(KEPT / "debs", inside)}
-    built.add(*(deb for deb in real_debs(KEPT / "debs", [*inside, "initramfs-tools"])
-                if deb.name not in base))  # fmt: skip
+    built.add(*initramfs_debs())
     kernels = [
         built.deb(f"linux-image-{version}", depends="initramfs-tools, initcount", arch="amd64",
                   files={f"/boot/vmlinuz-{version}": "kernel\n", f"/boot/config-{version}": "CONFIG_RD_GZIP=y\n",

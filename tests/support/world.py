@@ -26,10 +26,6 @@ from tasks.plan.tools import tool_versions
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-KEPT = PROJECT / ".doit" / "test"
-"""What is slow to make and stays the same between runs: real .debs and the base built from them."""
-
-
 SPEC = """\
 repos:
   - {name: main, uri: "${mirror}", suite: stable, section: main, keyring: keys/test.gpg}

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from support.repository import apt_environment, host_mirror
-from support.world import KEPT, World, says
+from support.stock import KEPT
+from support.world import World, says
 from tasks.errors import BuildError
 from tasks.host.tools import ENV, TOOLS, tool
 from tasks.plan import versions
