@@ -23,7 +23,7 @@ REPEATED = {"STRATA_TEST_KILLS": ("3", "60"), "STRATA_TEST_SWEEP": ("4", "12"),
 
 
 def test(session: Session) -> None:
-    """Run the linters and pytest, as CI does; fast=1: units alone, and no mypy; all=1: all of it."""
+    """Run the linters and pytest, as CI does; fast=1: units alone, no mypy; all=1: all of it."""
     given = session.variables
     for name in ("fast", "all"):
         if given.get(name, "1") != "1":
