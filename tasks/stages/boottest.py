@@ -195,19 +195,13 @@ class Boot:
         self.doing = "the system did not come up"
         hello = running.answer("hello", until)
         self.log.step("waiting until all is started")
-        running.send(agent.wait_order(max(1, int(until - time.monotonic()))))
-        state = running.answer("state", until + GRACE)
-        units = self._lines(state.text)
-        if state.word not in GOOD:
-            raise self._failure(
-                f"the system is {state.word!r} (systemctl is-system-running), not up",
-                units,
-                "see what it waits for, or give it more time (timeout)",
-            )
+        state, units = self._state(
+            running, until, ", not up", "see what it waits for, or give it more time (timeout)"
+        )
         results, strict = [], ""
         for test, script, content in tests:
             strict = strict or (script.path if not says_degraded(content) else "")
-            if state.word == "degraded" and strict:
+            if state == "degraded" and strict:
                 raise self._units_failed("units of the system failed", units, strict)
             self.timeout = test.timeout
             results.append(self._ran(running, script, content, began + test.timeout))
@@ -217,8 +211,8 @@ class Boot:
             "disk": self.job.disk.name,
             "firmware": self.job.firmware,
             "systemd": hello.number,
-            "state": state.word,
-            "units": units if state.word != "running" else [],
+            "state": state,
+            "units": units if state != "running" else [],
             "scripts": results,
             "after": after,
         }
@@ -230,19 +224,24 @@ class Boot:
         """
         self.doing = "what state the scripts left the system in was not told"
         self.log.step("asking for the state that the scripts left")
+        hint = "a test may neither power it off nor reboot it, nor go to another target"
+        state, units = self._state(running, until, " after its scripts", hint)
+        if state == "degraded" and strict:
+            raise self._units_failed("units failed while the scripts ran", units, strict)
+        return {"state": state, "units": units if state != "running" else []}
+
+    def _state(
+        self, running: RunningMachine, until: float, when: str, hint: str
+    ) -> tuple[str, list[str]]:
+        """The state of a system that is up, and its failed units; BuildError where it is not."""
         now = time.monotonic()
         running.send(agent.wait_order(max(1, int(until - now))))
         state = running.answer("state", max(until, now) + GRACE)
         units = self._lines(state.text)
         if state.word not in GOOD:
-            raise self._failure(
-                f"the system is {state.word!r} (systemctl is-system-running) after its scripts",
-                units,
-                "a test may neither power it off nor reboot it, nor go to another target",
-            )
-        if state.word == "degraded" and strict:
-            raise self._units_failed("units failed while the scripts ran", units, strict)
-        return {"state": state.word, "units": units if state.word != "running" else []}
+            how = f"the system is {state.word!r} (systemctl is-system-running){when}"
+            raise self._failure(how, units, hint)
+        return state.word, units
 
     def _ran(
         self, running: RunningMachine, script: Script, content: bytes, until: float
