@@ -1,7 +1,5 @@
 """`python -m tasks`: what ./doit runs."""
 
-import sys
+from .line.main import strata
 
-from .line.main import main
-
-sys.exit(main())
+strata()

@@ -14,7 +14,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from doit import plugin
 from doit.cmd_base import DoitCmdBase, NamespaceTaskLoader
@@ -29,6 +29,7 @@ from ..spec.load import find_spec, spec_names
 from ..version import VERSION
 from . import usage, words
 from .commands import COMMANDS
+from .leave import exit_with
 
 USAGE = 3
 """The exit status of a command line that will not do: doit's own."""
@@ -202,3 +203,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # plugins among all that is installed.
     plugin.entry_points = lambda **_group: ()
     return int(Main(Loader(), config_filenames=()).run(arranged) or 0)
+
+
+def strata() -> NoReturn:
+    """The program: what was typed, and its exit status."""
+    exit_with(main)

@@ -1,8 +1,8 @@
 """doit without loading it each time: a process that has loaded it forks for each run.
 
-    run() ── argv, cwd, environment, three files ──→ the loaded process ─fork→ keeper ─fork→ doit
-      ↑                                                                          │
-      └──────────────────────────────── exit status ─────────────────────────────┘
+    run() ── argv, cwd, environment, three files ──→ the loaded process ─fork→ doit
+      ↑                                                    │
+      └─────────────────── exit status ────────────────────┘
 
 Loading is a third of what a small build takes, and a run of the tests has thousands. Each of them
 is a process of its own all the same, from the loaded modules on: they do nothing when imported.
@@ -12,13 +12,16 @@ group) is tested by starting Python.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import importlib
+import inspect
 import io
 import json
 import os
 import pkgutil
+import select
 import socket
 import subprocess
 import sys
@@ -93,31 +96,35 @@ def close() -> None:
 
 def _serve(control: socket.socket) -> list[str]:
     """Forks for each request, and returns in the fork, as `python -m doit` is when it starts."""
+    running: dict[int, tuple[int, int]] = {}
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
     while True:
-        request, files, _, _ = socket.recv_fds(control, 1 << 20, 4)
-        if not request:
-            os._exit(0)
-        if os.fork() == 0:
-            control.close()
+        for number, _event in poll.poll():
+            if number in running:
+                pid, answer = running.pop(number)
+                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                with contextlib.suppress(OSError):  # whoever asked is gone
+                    os.write(answer, str(code).encode())
+                poll.unregister(number)
+                os.close(answer)
+                os.close(number)
+                continue
+            request, files, _, _ = socket.recv_fds(control, 1 << 20, 4)
+            if not request:
+                os._exit(0)
             *standard, answer = files
             pid = os.fork()
             if pid == 0:
-                os.close(answer)
+                control.close()
+                for one in (answer, *running, *(theirs for _pid, theirs in running.values())):
+                    os.close(one)
                 return _become(request, standard)
-            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            os.write(answer, str(code).encode())
-            os._exit(0)
-        for file in files:
-            os.close(file)
-        while _reaped():
-            pass
-
-
-def _reaped() -> bool:
-    try:
-        return os.waitpid(-1, os.WNOHANG)[0] != 0
-    except ChildProcessError:
-        return False
+            for file in standard:
+                os.close(file)
+            descriptor = os.pidfd_open(pid)
+            running[descriptor] = (pid, answer)
+            poll.register(descriptor, select.POLLIN)
 
 
 def _become(request: bytes, standard: Sequence[int]) -> list[str]:
@@ -149,18 +156,27 @@ def _load() -> None:
     plugin.entry_points = functools.cache(plugin.entry_points)
     for category in ("COMMAND", "LOADER", "REPORTER", "BACKEND"):
         plugin.entry_points(group=f"doit.{category}")
+    # It looks where each task's function stands in its file, to list them in that order.
+    inspect.getsourcelines = functools.cache(inspect.getsourcelines)  # type: ignore[assignment]
+    for graph in ("tasks.graph", "tasks.beside"):
+        for name, function in vars(sys.modules[graph]).items():
+            if name.startswith("task_"):
+                inspect.getsourcelines(function)
     gc.freeze()
 
 
 if __name__ == "__main__":
     _load()
+    import doit
     from doit.doit_cmd import DoitMain
 
-    from tasks.line.main import main
+    from tasks.line.leave import exit_with
+    from tasks.line.main import strata
 
     name, *words = _serve(socket.socket(fileno=int(sys.argv[1])))
     if name == "strata":
         sys.argv = ["-c", *words]
-        sys.exit(main())
-    sys.argv = [str(Path(sys.modules["doit"].__path__[0], "__main__.py")), *words]
-    sys.exit(DoitMain().run(words))
+        strata()
+    sys.argv = [str(Path(doit.__path__[0], "__main__.py")), *words]
+    # What is loaded is not taken apart at each end of a run, which took as long as a small one.
+    exit_with(lambda: int(DoitMain().run(words) or 0))
