@@ -243,4 +243,8 @@ def test_an_image_without_documentation(machine: World, tmp_path: Path) -> None:
     assert removed["/usr/share/doc/*"] >= 2
     path.write_text(path.read_text().replace("docs: false\nremove: [/etc/motd]\n", ""))
     stages = json.loads(machine.doit("keys", "spec=web", "format=json").out)["stages"]
-    assert [one["name"] for one in stages if one["stage"] == "layer"] == ["packages", "app", "machine"]
+    assert [one["name"] for one in stages if one["stage"] == "layer"] == [
+        "packages",
+        "app",
+        "machine",
+    ]

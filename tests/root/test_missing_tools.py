@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from support.lacking import prefixed, without
 from support.refusals import refused
-from support.world import World, says
+from support.signing import SigningKey
+from support.world import PROJECT, Build, World, says
 
 
 @pytest.mark.root
@@ -51,3 +53,24 @@ def test_missing_gpgv(fresh: World) -> None:
     says(refused(fresh, "build", "spec=web", run=without("/usr/bin/gpgv")),
          "repos.main (", "this host has nothing to check its signature with",
          "apt-get install gpgv")  # fmt: skip
+
+
+APT_KEY = [path for path in ("/usr/bin/apt-key", "/usr/bin/apt-config") if Path(path).exists()]
+"""What apt, up to apt 2, asks by itself."""
+
+NOEXEC = 'mount --bind "$0" "$0"; mount -o remount,bind,noexec "$0"; exec "$@"'
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("run", [
+    without(*APT_KEY), prefixed("unshare", "--mount", "sh", "-ec", NOEXEC, str(PROJECT / "tasks/repos/scripts")),
+], ids=["no apt-key", "no script of ours may run"])  # fmt: skip
+def test_signatures_are_checked_by_either(fresh: World, run: Callable[..., Build]) -> None:
+    """By a script in apt-key's place, and by apt-key where that cannot be run."""
+    locked = run(fresh, ["lock", "spec=web"])
+    assert locked.code == 0, locked.text
+    key = SigningKey("Somebody Else")
+    fresh.repository.key = key
+    fresh.add(fresh.deb("delta", "2"))
+    key.close()
+    says(refused(fresh, "lock", "spec=web", run=run), "repos.main (", "signed with a key that is not in its keyring")
