@@ -73,4 +73,8 @@ def test_signatures_are_checked_by_either(fresh: World, run: Callable[..., Build
     fresh.repository.key = key
     fresh.add(fresh.deb("delta", "2"))
     key.close()
-    says(refused(fresh, "lock", "spec=web", run=run), "repos.main (", "signed with a key that is not in its keyring")
+    says(
+        refused(fresh, "lock", "spec=web", run=run),
+        "repos.main (",
+        "signed with a key that is not in its keyring",
+    )
