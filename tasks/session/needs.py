@@ -60,9 +60,10 @@ def need_host(session: Session, stage: Stage) -> None:
         raise session.explained(error, stage.title) from error
     if failure:
         session.tried.clear()
-        if failure.errno in (errno.ENOSPC, errno.EDQUOT):
-            full = space.full_places(session.places) or ["scratch"]
-            raise space.no_room(stage.title, session.places, full)
+        full = space.full_places(session.places)
+        # An overlay whose folder for work could not be made is mounted, but read-only.
+        if failure.errno in (errno.ENOSPC, errno.EDQUOT) or (full and failure.errno == errno.EROFS):
+            raise space.no_room(stage.title, session.places, full or ["scratch"])
         raise failure.error()
 
 
