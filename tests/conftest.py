@@ -39,6 +39,10 @@ TOGETHER = ("tests/unit/", "test_shipped.py", "test_same_bytes.py",
 WATCHED = ("test_hostile.py", "test_hostile_links.py", "test_hostile_archives.py")
 """Files that are done by one process, one after the other: each looks whether the host is as it was."""
 
+BOOTED = ("test_booted.py", "test_kernels.py", "test_netboot.py")
+"""Files that are done by one process, too: what boots in an emulated machine waits 90 s for its disks
+and no longer (systemd), which is not enough where several of them share a CPU."""
+
 
 gc.set_threshold(100_000)
 """What is rewritten and collected is much, and none of it garbage."""
@@ -89,6 +93,8 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no typ
         file = nodeid.partition("::")[0]
         if any(name in file for name in WATCHED):
             return "the host"
+        if any(name in file for name in BOOTED):
+            return "the machines"
         return file if any(name in file for name in TOGETHER) else nodeid
 
 
