@@ -65,16 +65,16 @@ NOEXEC = 'mount --bind "$0" "$0"; mount -o remount,bind,noexec "$0"; exec "$@"'
 @pytest.mark.parametrize("run", [
     without(*APT_KEY), prefixed("unshare", "--mount", "sh", "-ec", NOEXEC, str(PROJECT / "tasks/repos/scripts")),
 ], ids=["no apt-key", "no script of ours may run"])  # fmt: skip
-def test_signatures_are_checked_by_either(fresh: World, run: Callable[..., Build]) -> None:
+def test_signatures_are_checked_by_either(world: World, run: Callable[..., Build]) -> None:
     """By a script in apt-key's place, and by apt-key where that cannot be run."""
-    locked = run(fresh, ["lock", "spec=web"])
+    locked = run(world, ["lock", "spec=web"])
     assert locked.code == 0, locked.text
     key = SigningKey("Somebody Else")
-    fresh.repository.key = key
-    fresh.add(fresh.deb("delta", "2"))
+    world.repository.key = key
+    world.add(world.deb("delta", "2"))
     key.close()
     says(
-        refused(fresh, "lock", "spec=web", run=run),
+        refused(world, "lock", "spec=web", run=run),
         "repos.main (",
         "signed with a key that is not in its keyring",
     )
