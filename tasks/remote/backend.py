@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from ..errors import BuildError
 from ..host import safe, strict
 from ..host.process import check_signal, pause
 from ..spec.words import printable
@@ -50,6 +51,11 @@ class _Told(Exception):
 
 class RemoteFault(_Told):
     """A shared cache cannot be used: the text says why, without a secret."""
+
+
+def fault_of(error: BuildError) -> RemoteFault:
+    """The same as a cache's own fault: what went wrong and what to do about it, in one line."""
+    return RemoteFault("; ".join(line.strip() for line in str(error).splitlines()))
 
 
 class Cut(RemoteFault):

@@ -22,7 +22,17 @@ from ..host import cachedir, safe, strict
 from ..host.files import OWN_TEMPORARY, sweep_temporary, written
 from ..host.process import check_signal
 from . import names
-from .backend import BLOCK, RECORD_LIMIT, Backend, Blob, Meter, Missing, RemoteFault, Unusable
+from .backend import (
+    BLOCK,
+    RECORD_LIMIT,
+    Backend,
+    Blob,
+    Meter,
+    Missing,
+    RemoteFault,
+    Unusable,
+    fault_of,
+)
 
 OWN = ("ac", "cas")
 """Its own folders."""
@@ -200,7 +210,7 @@ class Folder(Backend):
         except OSError as error:
             raise RemoteFault(error.strerror or str(error)) from error
         except BuildError as error:
-            raise RemoteFault(error.message) from error
+            raise fault_of(error) from error
 
 
 def ours(name: str) -> bool:

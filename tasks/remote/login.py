@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 from ..errors import BuildError
 from ..host import safe, strict
 from ..host.process import filtered
-from .backend import RemoteFault
+from .backend import RemoteFault, fault_of
 from .web import basic, loopback
 
 ACCESS = "<token>"
@@ -97,7 +97,7 @@ def _helped(helper: str, host: str) -> Login | None:
         found = strict.parse(out[: strict.RECORD_LIMIT])
         user, secret = strict.text(found, "Username"), strict.text(found, "Secret")
     except BuildError as error:
-        raise RemoteFault(error.message) from error
+        raise fault_of(error) from error
     except ValueError as error:
         raise RemoteFault(f"docker-credential-{helper} gave no login") from error
     return Login(identity=secret) if user == ACCESS else Login(user, secret)

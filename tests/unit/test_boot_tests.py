@@ -11,6 +11,7 @@ import pytest
 
 from support import samples
 from support.samples import IMAGE, REPO, record
+from support.tops import case_of
 from tasks.errors import BuildError
 from tasks.host import agent, firmware
 from tasks.plan import boot_tests
@@ -19,7 +20,6 @@ from tasks.plan.plan import make_plan
 from tasks.plan.stage import Host, Plan, Stage
 from tasks.spec.disks import BootTest, Disk, DiskFile
 from tasks.spec.model import Spec
-from unit.test_tops import case_of
 
 DISK = Disk(
     name="server",

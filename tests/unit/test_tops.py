@@ -2,108 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from support import samples
 from support.samples import REPO, record
-from tasks.fleet.schedule import schedule
-from tasks.plan.lockfile import Lock
-from tasks.plan.plan import make_plan
-from tasks.plan.stage import Host, Plan, Stage
-from tasks.session.told import Told, wanted
-from tasks.spec.model import Spec
-
-GRUB = ("shim-signed", "grub-efi-amd64-signed", "grub-pc-bin")
-
-KERNEL = "linux-image-6.1.0-9-amd64"
-
-PARTITIONS = [
-    {"name": "esp", "size": "256M", "mount": "/boot/efi"},
-    {"name": "root", "mount": "/", "size": "1G"},
-    {"name": "data", "size": "32M"},
-]
-
-IMAGE = {"file": "root.img.gz", "format": "ext4"}
-
-FILES: dict[str, Any] = {
-    "a.qcow2": {"format": "qcow2"},
-    "a.img.gz": {"format": "raw", "container": "gzip", "bmap": True},
-}
+from support.tops import FILES, IMAGE, KERNEL, PARTITIONS, Case, by_task, case_of, disk, names
+from tasks.plan.stage import Plan
 
 
-def disk(loader: str, **fields: Any) -> dict[str, Any]:
-    """A disk with this loader, of which only GRUB boots by BIOS, too."""
-    found: dict[str, Any] = {
-        "size": "4G",
-        "loader": loader.partition("+")[0],
-        "firmware": ["uefi", "bios"] if loader == "grub" else ["uefi"],
-        "cmdline": "quiet",
-        "partitions": [dict(one) for one in PARTITIONS],
-        "files": dict(FILES),
-    }
-    return {**found, **({"verity": True} if loader.endswith("+verity") else {}), **fields}
-
-
-@dataclass(frozen=True)
-class Case:
-    """All that a plan is made of; `fields` are the spec's, of which a change makes another spec."""
-
-    folder: Path
-    loader: str
-    fields: Mapping[str, Any]
-    lock: Lock
-    host: Mapping[str, Any]
-
-    @property
-    def spec(self) -> Spec:
-        return samples.load(self.folder, **self.fields)
-
-    @property
-    def plan(self) -> Plan:
-        spec = self.spec
-        return make_plan(spec, self.lock, self._host(spec))
-
-    def _host(self, spec: Spec) -> Host:
-        digests = {str(one.script): self.host.get("script", "1" * 64) for one in spec.tests}
-        settings = {"hostname": spec.settings.hostname}
-        made = samples.host(spec, tests=digests, settings=settings)
-        return replace(made, tools={**made.tools, **self.host.get("tools", {})})
-
-
-def case_of(folder: Path, loader: str, **fields: Any) -> Case:
-    """A spec with a disk, a test and an OCI image, whose loader and kernel come in layers apart."""
-    has = {
-        "grub": [record(one) for one in GRUB],
-        "systemd-boot": [record("systemd-boot"), record("systemd-boot-efi")],
-        "uki": [record("systemd-boot-efi"), record("systemd-ukify"), record("dracut"),
-                record("systemd-cryptsetup")],
-    }[loader.partition("+")[0]]  # fmt: skip
-    (folder / "t.sh").write_text("#!/bin/sh\n")
-    lock = samples.lock(
-        [record("base"), record("systemd", "257.1-1")],
-        {
-            "loader": has,
-            "kernel": [record(KERNEL), record("initramfs-tools")],
-            "app": [record("nginx")],
-        },
-    )
-    known = {
-        "repos": [REPO],
-        "layers": [{"name": name, "packages": [name]} for name in ("loader", "kernel", "app")],
-        "hostname": "host",
-        "images": {"/": {**IMAGE, "pack": "direct"}},
-        "disks": {"server": disk(loader)},
-        "exports": {"web-oci": {"format": "oci"}},
-        "tests": [{"script": "t.sh"}],
-        **fields,
-    }
-    return Case(folder, loader, known, lock, {})
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return case_of(tmp_path, "grub").plan
 
 
 # ---------------------------------------------------------------- changes
@@ -272,19 +185,6 @@ def test_names_are_kept_when_sizes_and_content_change(tmp_path: Path, loader: st
 # ---------------------------------------------------------------- what is made of what
 
 
-def by_task(plan: Plan) -> dict[str, Stage]:
-    return {one.task: one for one in plan.stages}
-
-
-def names(stages: Iterable[Stage]) -> list[str]:
-    return [one.task for one in stages]
-
-
-@pytest.fixture
-def plan(tmp_path: Path) -> Plan:
-    return case_of(tmp_path, "grub").plan
-
-
 VERITY_PARTS = ["filesystem:/", "verity:server", "esp:server"]
 
 
@@ -361,108 +261,3 @@ def test_two_disks_share_the_filesystem_and_have_parts_of_their_own(tmp_path: Pa
 
 
 # ---------------------------------------------------------------- order and forecast
-
-
-def waves(plan: Plan, *there: str) -> list[list[str]]:
-    """What is to be made by a fleet, of which those that are ready at once stand together."""
-    entries = {by_task(plan)[task].entry for task in there}
-    todo = schedule({"web": plan}, lambda stages: {one.entry for one in stages} & entries)
-    found, ready = [], todo.ready()
-    while ready:
-        found.append(sorted(node.stage.task for node in ready))
-        ready = [one for node in ready for one in todo.done(node.stage.entry)]
-    assert todo.over
-    return found
-
-
-KEPT = ["image:/", "file:a.qcow2", "file:a.img.gz", "file:a.img.gz.bmap", "export:web-oci",
-        "boot_test:server.uefi", "boot_test:server.bios",
-        *(f"blob:{one}.gzip" for one in ("base", "loader", "kernel", "app", "settings"))]  # fmt: skip
-
-
-def test_a_fleet_writes_a_disk_with_each_file(plan: Plan) -> None:
-    found = waves(plan)
-    order = [task for wave in found for task in wave]
-    assert sorted(order) == sorted(one.task for one in plan.stages if one.kept)
-    assert order.index("file:a.qcow2") > order.index("filesystem:/")
-    tests = ["boot_test:server.bios", "boot_test:server.uefi"]
-    assert found[-1] == [*tests, "file:a.img.gz.bmap"]  # which its raw file's stage has found
-    assert found[0] == ["base"]
-    # GRUB's parts are ready beside the layers above the loader's.
-    assert {"bios:server", "esp:server", "layer:kernel"} <= {*found[2]}
-
-
-def test_of_a_fleet_what_is_there_takes_all_below_it_away(plan: Plan) -> None:
-    assert waves(plan, *KEPT) == []
-    assert waves(plan, *KEPT[:-5], *KEPT[-5:], "filesystem:/") == []
-    lacks = [one for one in KEPT if one != "file:a.qcow2"]
-    parts = ["filesystem:/", "esp:server", "bios:server"]
-    assert waves(plan, *lacks, *parts) == [["file:a.qcow2"]]
-    assert waves(plan, *(one for one in KEPT if not one.startswith("boot_test"))) == [
-        ["boot_test:server.bios", "boot_test:server.uefi"]
-    ]
-
-
-class Cached:
-    """A cache that has the entries of these tasks."""
-
-    def __init__(self, plan: Plan, tasks: Iterable[str]) -> None:
-        self.entries = {by_task(plan)[task].entry for task in tasks}
-
-    def get(self, stage: Stage) -> object | None:
-        return stage if stage.entry in self.entries else None
-
-
-def forecast(plan: Plan, folder: Path, *there: str, chosen: Sequence[str] = ("build",)) -> set[str]:
-    """The tasks that a run would do if those were in the cache."""
-    session: Any = SimpleNamespace(plan=plan, ends=plan.ends, cache=Cached(plan, there), shared=None,
-                                   state=folder, name="web")  # fmt: skip
-    told = Told(session)
-    told.chosen = chosen
-    return {*names(told.forecast.build)}
-
-
-def test_a_run_says_before_what_it_will_make(plan: Plan, tmp_path: Path) -> None:
-    assert forecast(plan, tmp_path) == {*names(plan.stages)}
-    assert forecast(plan, tmp_path, *KEPT) == set()
-    parts = ["filesystem:/", "esp:server", "bios:server"]
-    lacks = [one for one in KEPT if one != "file:a.qcow2"]
-    assert forecast(plan, tmp_path, *lacks, *parts) == {"file:a.qcow2", "disk:server"}
-    # Of a tree that is whole only the part that is lacking is made again.
-    assert forecast(plan, tmp_path, *lacks, *parts[:2], *names(plan.tree)) == {
-        "file:a.qcow2", "disk:server", "bios:server"}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("chosen", "expected"),
-    [
-        ("esp", {"base", "layer:loader", "esp:server"}),
-        ("esp:server", {"base", "layer:loader", "esp:server"}),
-        ("image", {"base", "layer:loader", "layer:kernel", "layer:app", "layer:settings",
-                   "filesystem:/", "image:/"}),
-    ],
-)  # fmt: skip
-def test_tasks_that_are_asked_for_by_name(plan: Plan, chosen: str, expected: set[str]) -> None:
-    assert {*names(wanted(plan, plan.ends, [chosen]))} == expected
-
-
-def test_boot_tests_are_asked_for_by_their_own_task(plan: Plan) -> None:
-    """`test` is Strata's own tests."""
-    found = names(wanted(plan, plan.ends, ["boot_test"]))
-    assert {"boot_test:server.uefi", "boot_test:server.bios", "file:a.qcow2"} <= {*found}
-    assert "file:a.img.gz" not in found
-    assert wanted(plan, plan.ends, ["test"]) == ()
-
-
-def test_a_partition_of_an_mbr_may_have_the_name_of_what_lies_before_it(tmp_path: Path) -> None:
-    """GRUB's core lies in no partition there: nothing of the spec's may have its place."""
-    parts = [{"name": "bios", "mount": "/", "size": "rest"}]
-    plan = case_of(
-        tmp_path, "grub",
-        disks={"server": disk("grub", table="mbr", firmware=["bios"], partitions=parts)},
-    ).plan  # fmt: skip
-    keys = {one.key: f"{one.kind}:{one.name}" for one in plan.stages}
-    made = next(one for one in plan.stages if one.kind == "disk")
-    assert {name: keys[key] for name, key in made.inputs["parts"].items()} == {
-        "bios": "filesystem:/", "/core": "bios:server",
-    }  # fmt: skip

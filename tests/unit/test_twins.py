@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from support.samples import IMAGE
+from support.tops import by_task, case_of, disk
 from tasks import graph
 from tasks.commands.keys import stages_of
 from tasks.errors import BuildError
@@ -18,7 +19,6 @@ from tasks.session import making
 from tasks.session.reporter import Reporter
 from tasks.session.told import Told
 from tasks.stages.limit import check_sizes
-from unit.test_tops import by_task, case_of, disk
 
 FILES = {
     "b.img": {"format": "raw", "bmap": True},
