@@ -60,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Without root, tests that need it are an error of the one who runs them, not a silent skip.
 
-    What is in unit/, needs no root and starts no program of ours is a unit test. What is marked `nightly` holds a promise again
+    What is in unit/, needs no root and is not marked `starts` is a unit test. What is marked `nightly` holds a promise again
     that other tests hold: `./doit test` leaves it to all=1.
     """
     if os.environ.get("STRATA_TEST_NIGHTLY", "1") != "1":

@@ -23,7 +23,7 @@ REPEATED = {"STRATA_TEST_KILLS": ("3", "60"), "STRATA_TEST_SWEEP": ("4", "12"),
 
 
 def test(session: Session) -> None:
-    """Run the linters and pytest, as CI does; fast=1: units alone, no mypy; all=1: all of it."""
+    """Run the linters and pytest, as CI does; fast=1: units and ruff alone; all=1: all of it."""
     given = session.variables
     for name in ("fast", "all"):
         if given.get(name, "1") != "1":
@@ -46,10 +46,9 @@ def test(session: Session) -> None:
     scripts = sorted(str(path.relative_to(session.root)) for path in session.root.glob(SHELL))
     # What a run that is killed has mounted goes with it: the next one could not tidy up.
     apart = ["unshare", "--mount", "--"] if not fast and os.geteuid() == 0 else []
-    linters = [["ruff", "check", "."], ["ruff", "format", "--check", "."],
-               ["shellcheck", "doit", *scripts], ["lint-imports"]]  # fmt: skip
-    # It takes a CPU, half a minute if it knows nothing yet: as long as the units themselves.
-    linters += [] if fast else [["mypy"]]
+    linters = [["ruff", "check", "."], ["ruff", "format", "--check", "."]]
+    if not fast:  # these take CPUs from the units, mypy half a minute if it knows nothing yet
+        linters += [["shellcheck", "doit", *scripts], ["lint-imports"], ["mypy"]]
     with _begun(session, pytest, environment, before=apart) as testing:
         try:
             for argv in linters:  # the tests go on beside them

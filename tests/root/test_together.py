@@ -8,14 +8,14 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import pytest
 
+from support import forks
 from support.digests import digests
 from support.tally import TALLY
 from support.traces import SMALL, distrusted, leftovers, make_small, scratch
@@ -36,24 +36,21 @@ def small(world: World) -> World:
 class Running:
     """doit, running; its output is read when it ends."""
 
-    def __init__(self, world: World, *words: str, **env: str) -> None:
+    def __init__(self, world: World, *words: str) -> None:
         self.words = words
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "doit", *words], cwd=world.root, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=world.environment(**env),
-        )  # fmt: skip
+        assert forks.fits(world.root, world.env)
+        self.run = forks.Forked(words, world.root, world.environment())
 
     def wait_for(self, text: str) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if text in line:
-                return
-        pytest.fail(f"{self.words} ended without {text!r}")
+        while text not in self.run.out:
+            assert not self.run.ended(), f"{self.words} ended without {text!r}"
+            time.sleep(0.002)
+
+    def kill(self) -> None:
+        os.kill(self.run.pid, signal.SIGKILL)
 
     def end(self, *, check: bool = True) -> Build:
-        out, err = self.process.communicate(timeout=120)
-        build = Build(self.process.returncode, out, err)
+        build = Build(*self.run.end(120))
         assert "Traceback" not in build.text, build.text
         assert build.code == 0 or not check, build.text
         return build
@@ -246,7 +243,7 @@ def test_who_waits_takes_over_from_who_is_killed(small: World) -> None:
     first.wait_for("running app.sh")
     second = Running(other, "build", "spec=web")
     second.wait_for("waiting for another build")
-    first.process.kill()
+    first.kill()
     assert first.end(check=False).code == -signal.SIGKILL
     second.end()
     assert other.results() == {"base": "hit", "app": "built", "/": "built", "/boot": "built"}

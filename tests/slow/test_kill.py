@@ -74,12 +74,13 @@ def test_killed_at_random_instants(small_built: World) -> None:
             for _ in range(chance.randint(3, 6) if 6 * len(STATES) <= KILLS else 2):
                 number = SIGNALS[real % 3]
                 group = chance.random() < 0.5
-                run = Run(small_built, "build", "spec=web")
                 story = f"{state}: {number.name} to the {'group' if group else 'process'}"
                 # By chance alone, a stage that takes a tenth of the time is hardly met.
                 steps = reference.steps[state]
                 unmet = [one for one in steps if not hit[stage_of(one)]]
-                if not unmet and chance.random() < 0.5:
+                anywhere = not unmet and chance.random() < 0.5
+                run = Run(small_built, "build", "spec=web", whole=anywhere)
+                if anywhere:
                     pause = chance.uniform(0.1, 0.9 * reference.seconds[state])
                     story += f" after {pause:.3f} s"
                 else:
@@ -89,7 +90,7 @@ def test_killed_at_random_instants(small_built: World) -> None:
                     story += f" {pause:.3f} s after {step.strip()!r}"
                     run.wait_for(step)
                 time.sleep(pause)
-                ended = run.process.poll() is not None
+                ended = run.ended()
                 stage = run.stage
                 killed = run.kill(number, group=group)
                 check(small_built, killed, number, dirty=dirty)
@@ -212,11 +213,10 @@ def test_killed_while_it_waits_for_another(small: World, number: int) -> None:
     other = small.clone(small.root.parent / "other")
     other.env["STRATA_CACHE"] = str(small.root / "cache")
     second = Run(other, "lock", "spec=web")
-    second.files = [path.with_name(path.name + "2") for path in second.files]
     time.sleep(1)
-    second.process.send_signal(number)
+    os.kill(second.pid, number)
     began = time.monotonic()
-    code = second.process.wait(timeout=30)
+    code, _out, _err = second.process.end(30)
     assert time.monotonic() - began < 3
     assert code == (-number if number == signal.SIGKILL else 128 + number)
     first.kill(signal.SIGTERM)
@@ -229,12 +229,12 @@ def test_killed_while_apt_checks_a_signature(small: World, number: int) -> None:
     for _attempt in range(20):  # they are there for some milliseconds
         run = Run(small, "lock", "spec=web")
         while not (found := list(scratch(small).glob("build-*/repo-*/apt.*.*"))):
-            if run.process.poll() is not None:
+            if run.ended():
                 break
             time.sleep(0.001)
-        if found and run.process.poll() is None:
+        if found and not run.ended():
             break
-        run.process.wait(timeout=60)
+        run.process.end(60)
     assert found, "apt has its files elsewhere"
     check(small, run.kill(number), number)
     small.doit("lock", "spec=web")
@@ -259,7 +259,7 @@ def test_prune_and_verify_are_interrupted(small_built: World) -> None:
         for command in ("verify", "prune"):
             small_built.edit("format: ext2", "format: ext3") if command == "prune" else None
             run = Run(small_built, command)
-            while run.process.poll() is None:
+            while not run.ended():
                 left = len(os.listdir(debs)) - len(needed)
                 if run.alone() if command == "verify" else left < SPARE:
                     break

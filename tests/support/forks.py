@@ -1,8 +1,8 @@
 """doit without loading it each time: a process that has loaded it forks for each run.
 
-    run() ── argv, cwd, environment, three files ──→ the loaded process ─fork→ doit
-      ↑                                                    │
-      └─────────────────── exit status ────────────────────┘
+    Forked ── argv, cwd, environment, three files ──→ the loaded process ─fork→ doit
+      ↑                                                     │
+      └──────────── its process id, then its exit status ───┘
 
 Loading is a third of what a small build takes, and a run of the tests has thousands. Each of them
 is a process of its own all the same, from the loaded modules on: they do nothing when imported.
@@ -51,27 +51,59 @@ def fits(root: Path, more: Mapping[str, str]) -> bool:
     )
 
 
+class Forked:
+    """One run of doit, or of `strata`, that goes on beside the test; what it writes is kept in files.
+
+    `group`: in a session and a process group of its own, which can get signals as one.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], *, program: str = "doit",
+        group: bool = False,
+    ) -> None:  # fmt: skip
+        request = json.dumps([[program, *argv], str(cwd), dict(env), group]).encode()
+        self._answers, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with contextlib.ExitStack() as kept:
+            kept.enter_context(self._answers)
+            self._out = kept.enter_context(tempfile.TemporaryFile())
+            self._err = kept.enter_context(tempfile.TemporaryFile())
+            self._kept = kept.pop_all()
+        with theirs, open(os.devnull, "rb") as nothing:
+            files = [nothing.fileno(), self._out.fileno(), self._err.fileno(), theirs.fileno()]
+            with FIRST:
+                loaded = _loaded()[0]
+            socket.send_fds(loaded, [request], files)
+        self.pid = int(self._answer())
+
+    def _answer(self) -> bytes:
+        if answer := self._answers.recv(16):
+            return answer
+        raise RuntimeError("the loaded process has ended")
+
+    @property
+    def out(self) -> str:
+        """What it has written so far."""
+        size = os.fstat(self._out.fileno()).st_size
+        return os.pread(self._out.fileno(), size, 0).decode()
+
+    def ended(self) -> bool:
+        """Whether it has, without waiting for it."""
+        return bool(select.select([self._answers], [], [], 0)[0])
+
+    def end(self, seconds: float | None = None) -> tuple[int, str, str]:
+        """Its exit status, once it has ended, and all that it wrote; nothing can be asked after it."""
+        with self._kept:
+            self._answers.settimeout(seconds)
+            code = int(self._answer())
+            self._err.seek(0)
+            return code, self.out, self._err.read().decode()
+
+
 def run(
     argv: Sequence[str], cwd: Path, env: Mapping[str, str], *, program: str = "doit"
 ) -> tuple[int, str, str]:
     """The exit status of `python -m doit ARGV`, or `strata`, and what it wrote; nothing is its input."""
-    ours, theirs = socket.socketpair()
-    with (ours, theirs, open(os.devnull, "rb") as nothing, tempfile.TemporaryFile() as out,
-          tempfile.TemporaryFile() as err):  # fmt: skip
-        request = json.dumps([[program, *argv], str(cwd), dict(env)]).encode()
-        files = [nothing.fileno(), out.fileno(), err.fileno(), theirs.fileno()]
-        with FIRST:
-            loaded = _loaded()[0]
-        socket.send_fds(loaded, [request], files)
-        theirs.close()
-        code = ours.recv(16)
-        if not code:
-            raise RuntimeError("the loaded process has ended")
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(file.read().decode())
-        return int(code), texts[0], texts[1]
+    return Forked(argv, cwd, env, program=program).end()
 
 
 @functools.cache
@@ -122,13 +154,17 @@ def _serve(control: socket.socket) -> list[str]:
                 return _become(request, standard)
             for file in standard:
                 os.close(file)
+            with contextlib.suppress(OSError):
+                os.write(answer, str(pid).encode())
             descriptor = os.pidfd_open(pid)
             running[descriptor] = (pid, answer)
             poll.register(descriptor, select.POLLIN)
 
 
 def _become(request: bytes, standard: Sequence[int]) -> list[str]:
-    argv, cwd, env = json.loads(request)
+    argv, cwd, env, group = json.loads(request)
+    if group:
+        os.setsid()
     for number, file in enumerate(standard):
         os.dup2(file, number)
         os.close(file)

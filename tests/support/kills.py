@@ -10,9 +10,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from support import forks
 from support.tally import TALLY
 from support.traces import (
     distrusted,
@@ -52,46 +54,70 @@ def stage_of(step: str) -> str:
     return step.partition(":")[0].partition(" ")[0]
 
 
-class Run:
-    """doit in a process group of its own, with its output in files."""
+class Started:
+    """doit from the start, as `python -m doit`: a signal may come while Python still loads it."""
 
-    def __init__(self, world: World, *words: str, **env: str) -> None:
-        self.world = world
+    def __init__(self, world: World, words: Sequence[str], env: Mapping[str, str]) -> None:
         self.files = [world.root.parent / name for name in ("stdout", "stderr")]
         with self.files[0].open("wb") as out, self.files[1].open("wb") as err:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "doit", *words], cwd=world.root, stdout=out, stderr=err,
-                stdin=subprocess.DEVNULL, start_new_session=True, env=world.environment(**env),
+                stdin=subprocess.DEVNULL, start_new_session=True, env=dict(env),
             )  # fmt: skip
-        self.began = time.monotonic()
+        self.pid = self.process.pid
 
     @property
     def out(self) -> str:
+        """What it has written so far."""
         return self.files[0].read_text()
+
+    def ended(self) -> bool:
+        """Whether it has, without waiting for it."""
+        return self.process.poll() is not None
+
+    def end(self, seconds: float) -> tuple[int, str, str]:
+        """Its exit status, once it has ended, and all that it wrote."""
+        return self.process.wait(timeout=seconds), self.out, self.files[1].read_text()
+
+
+class Run:
+    """doit in a process group of its own; `whole`: from the start, not from where it is loaded."""
+
+    def __init__(self, world: World, *words: str, whole: bool = False) -> None:
+        self.world = world
+        env = world.environment()
+        assert forks.fits(world.root, world.env)
+        self.process = (Started(world, words, env) if whole
+                        else forks.Forked(words, world.root, env, group=True))  # fmt: skip
+        self.pid = self.process.pid
+
+    def ended(self) -> bool:
+        """Whether it has."""
+        return self.process.ended()
 
     def wait_for(self, text: str, seconds: float = 60) -> None:
         """Until it has printed this, or has ended."""
         deadline = time.monotonic() + seconds
-        while text not in self.out and self.process.poll() is None:
-            assert time.monotonic() < deadline, f"no {text!r} in:\n{self.out}"
+        while text not in (out := self.process.out) and not self.ended():
+            assert time.monotonic() < deadline, f"no {text!r} in:\n{out}"
             time.sleep(0.002)
 
     @property
     def stage(self) -> str:
         """What it said last that it does: lock, base, layer, image, publish; `start` before that."""
-        said = steps_of(self.out)
+        said = steps_of(self.process.out)
         return stage_of(said[-1]) if said else "start"
 
     def alone(self) -> bool:
         """Whether it holds the cache for itself, as prune and verify do at work: proc(5), locks."""
         path = Path(self.world.root / "cache/locks/prune")
-        lock = rf"FLOCK +ADVISORY +WRITE {self.process.pid} \S+:{path.stat().st_ino} "
+        lock = rf"FLOCK +ADVISORY +WRITE {self.pid} \S+:{path.stat().st_ino} "
         return re.search(lock, Path("/proc/locks").read_text()) is not None
 
     def ready(self) -> bool:
         """Whether SIGTERM is caught: before, python itself and doit are being loaded."""
         try:
-            status = Path(f"/proc/{self.process.pid}/status").read_text()
+            status = Path(f"/proc/{self.pid}/status").read_text()
         except OSError:
             return True
         caught = int(status.partition("SigCgt:")[2].split()[0], 16)
@@ -100,13 +126,13 @@ class Run:
     def kill(self, number: int, *, group: bool = False, again: int = 0) -> Killed:
         """Send the signal, see that everything ends, and that nothing is left on the host."""
         ready = self.ready()
-        members = family(self.process.pid)
+        members = family(self.pid)
         for turn in range(1 + again):
             time.sleep(0.003 * bool(turn))
-            if self.process.poll() is None:
-                (os.killpg if group else os.kill)(self.process.pid, number)
+            if not self.ended():
+                (os.killpg if group else os.kill)(self.pid, number)
         sent = time.monotonic()
-        code = self.process.wait(timeout=30)
+        code, out, err = self.process.end(30)
         took = time.monotonic() - sent
 
         def alive() -> list[str]:
@@ -115,14 +141,14 @@ class Run:
 
         assert settle(alive) == [], "processes of the build are left"
         world = self.world
-        marks = [str(world.root), str(scratch(world)), f"build-{self.process.pid}-"]
+        marks = [str(world.root), str(scratch(world)), f"build-{self.pid}-"]
         left = settle(lambda: touching(marks, ours={os.getpid()}))
         assert left == []
         # apt's, whose configuration names the checkout.
         assert [path for path in Path("/tmp").glob("apt.conf.*")
                 if str(world.root) in path.read_text(errors="replace")] == []  # fmt: skip
         TALLY["kills"] += code != 0
-        return Killed(self.process.pid, code, self.out, self.files[1].read_text(), ready, took)
+        return Killed(self.pid, code, out, err, ready, took)
 
 
 def check(world: World, killed: Killed, number: int, *, dirty: bool = False) -> None:

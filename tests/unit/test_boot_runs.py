@@ -31,6 +31,8 @@ from tasks.plan.top_jobs import TestJob as Job
 from tasks.spec.disks import BootTest, Disk
 from tasks.stages.boottest import Boot, contents_of, says_degraded, tarball
 
+pytestmark = pytest.mark.starts
+
 STAGE = Stage(kind="test", name="web.uefi", key="0" * 32, inputs={}, suffix=".tar")
 
 
@@ -67,6 +69,8 @@ class Talk:
         """
         binaries = self.folder / "bin"
         binaries.mkdir(exist_ok=True)
+        # One that an agent before it still runs cannot be written to.
+        (binaries / "systemctl").unlink(missing_ok=True)
         (binaries / "systemctl").write_text(
             f"#!/bin/sh\ncase $* in *--version*) echo 'systemd 252 (252.39)' ;;\n"
             f"*is-system-running*) echo {state} ;;\n*--failed*) echo 'web.service failed' ;;\nesac\n"
@@ -240,7 +244,7 @@ def test_what_a_script_that_was_run_before_left_is_not_run_in_anothers_place(
     tmp_path: Path,
 ) -> None:
     """A program that still runs can be removed, but not written to."""
-    first = "#!/bin/sh\ncp /bin/sleep $0.new; mv $0.new $0; $0 20 > /dev/null 2>&1 &\nsleep 0.5\n"
+    first = "#!/bin/sh\ncp /bin/sleep $0.new; mv $0.new $0; $0 20 > /dev/null 2>&1 &\nsleep 0.2\n"
     talk = Talk(tmp_path, job(first, "echo second"))
     with talk.machine() as machine:
         talk.boot.talk(machine, time.monotonic())
@@ -254,7 +258,9 @@ def test_failed_units_are_told_where_no_file_can_be_written(tmp_path: Path) -> N
 
 
 def test_what_a_script_leaves_running_holds_up_nothing(tmp_path: Path) -> None:
-    talk = Talk(tmp_path, job("(sleep 1.5; echo late; sleep 1) & echo left", "sleep 1; echo right"))
+    talk = Talk(
+        tmp_path, job("(sleep 1.2; echo late; sleep 1) & echo left", "sleep 0.5; echo right")
+    )
     began = time.monotonic()
     with talk.machine() as machine:
         talk.boot.talk(machine, began)
@@ -263,11 +269,11 @@ def test_what_a_script_leaves_running_holds_up_nothing(tmp_path: Path) -> None:
 
 
 def test_too_little_time_is_told_with_the_time(tmp_path: Path) -> None:
-    talk = Talk(tmp_path, job("echo before; sleep 60", timeout=2))
+    talk = Talk(tmp_path, job("echo before; sleep 60", timeout=1))
     began = time.monotonic()
     said = talk.failed()
     assert time.monotonic() - began < 10
-    assert "tests/0.sh was not done within its timeout, 2 s from the machine's start" in said
+    assert "tests/0.sh was not done within its timeout, 1 s from the machine's start" in said
     assert "before" in said
 
 
@@ -292,7 +298,7 @@ def test_a_machine_that_panics_is_not_waited_for(tmp_path: Path) -> None:
 def test_once_all_is_started_a_machine_is_not_dead_by_what_it_shows(tmp_path: Path) -> None:
     """By the end of its time it may be the reason, and is told."""
     panic = b"[ 1.1] Kernel panic - not syncing: VFS\r\n"
-    talk = Talk(tmp_path, job("sleep 1; echo done"))
+    talk = Talk(tmp_path, job("sleep 0.3; echo done"))
 
     def shown(line: str) -> str:
         if "running tests/0.sh" in line:

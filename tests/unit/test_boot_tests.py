@@ -122,6 +122,7 @@ def test_an_image_that_takes_them(spec: Spec, version: str) -> None:
     assert int(version[:3]) >= agent.SYSTEMD
 
 
+@pytest.mark.starts
 def test_what_boots_disks_is_needed_where_a_test_is_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

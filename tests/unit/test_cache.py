@@ -333,6 +333,7 @@ def test_unused_are_locks_of_no_entry_and_indexes_that_nobody_asked_for_a_month(
                      f".{unused}.lock"}  # fmt: skip
 
 
+@pytest.mark.starts
 def test_two_processes_that_need_one_entry_make_it_once(tmp_path: Path) -> None:
     code = f"""
 import sys, time; sys.path[:0] = [{str(PROJECT)!r}, {str(PROJECT / "tests")!r}]

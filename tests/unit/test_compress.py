@@ -30,6 +30,8 @@ from tasks.formats.compress import (
 from tasks.plan.containers import GZIP_TOOL
 from tasks.plan.tools import MODULES
 
+pytestmark = pytest.mark.starts
+
 MIB = 1 << 20
 
 

@@ -13,6 +13,8 @@ import pytest
 from support.filesystems import make, shown
 from tasks.formats import ext_bytes
 
+pytestmark = pytest.mark.starts
+
 
 @pytest.mark.parametrize(
     ("kind", "options", "features", "extended", "rest", "tune"),

@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from support.world import PROJECT
 
 
@@ -21,6 +23,7 @@ def test_only_the_host_room_starts_processes() -> None:
                      "host/sandbox_mounts.py", "commands/develop.py"}  # fmt: skip
 
 
+@pytest.mark.starts
 def test_nothing_slow_is_imported_at_load() -> None:
     code = (
         "import sys; sys.argv = ['doit', 'list']; import dodo;"
@@ -32,6 +35,7 @@ def test_nothing_slow_is_imported_at_load() -> None:
     assert out.strip() == ""
 
 
+@pytest.mark.starts
 def test_a_specs_check_loads_none_of_the_grammars_that_others_bring() -> None:
     """And hides them from nobody: who wants them later finds them."""
     code = (

@@ -11,6 +11,8 @@ import pytest
 
 from tasks.rootfs.largest import COUNT, largest
 
+pytestmark = pytest.mark.starts
+
 MIB = 1 << 20
 
 STATUS = "".join(

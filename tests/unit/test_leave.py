@@ -10,6 +10,8 @@ import pytest
 
 from support.world import PROJECT
 
+pytestmark = pytest.mark.starts
+
 BEGIN = """\
 import atexit, sys, threading, time
 from tasks.line.leave import exit_with

@@ -22,6 +22,8 @@ from tasks.host import holes
 from tasks.host.log import Log
 from tasks.rootfs import clean, measure, tarball
 
+pytestmark = pytest.mark.starts
+
 NAMES = ["<2>", "<11>", "-rf", " lead", "trail ", "new\nline", 'quo"te', "it's", "tab\tx", "\\", "@x",
          "a,b=c:d", "#", "%41", "$(x)", "*", "[a]", "~", "ä", "\udcff", ".", "x" * 255]  # fmt: skip
 NAMES.remove(".")

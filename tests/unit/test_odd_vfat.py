@@ -13,6 +13,8 @@ from support.world import World, says
 from tasks.formats import fat, vfat
 from tasks.formats.filesystem import SCRIPTS
 
+pytestmark = pytest.mark.starts
+
 
 @pytest.mark.parametrize(
     ("paths", "both"),

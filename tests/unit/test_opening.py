@@ -108,6 +108,7 @@ def test_state_that_doit_can_read(tmp_path: Path, statement: str, sound: bool) -
     assert start._sound(path) is sound
 
 
+@pytest.mark.starts
 def test_state_that_another_process_writes_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "web.sqlite3"
     writer = sqlite3.connect(path, isolation_level=None)

@@ -19,6 +19,8 @@ from support.world import World
 from tasks.debian import signature
 from tasks.repos import complaint
 
+pytestmark = pytest.mark.starts
+
 # ---------------------------------------------------------------- real gpgv
 
 

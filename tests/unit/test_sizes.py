@@ -14,6 +14,8 @@ from tasks.rootfs.stacked import Floor, Package, Sizes, Twice, stacked
 from tasks.store.record import Entry
 from unit.test_largest import MIB, packed
 
+pytestmark = pytest.mark.starts
+
 K = 4096
 
 

@@ -20,6 +20,8 @@ from tasks.host.tools import ENV, TOOLS, tool
 from tasks.plan import versions
 from tasks.plan.tools import tool_versions
 
+pytestmark = pytest.mark.starts
+
 
 def test_versions_that_make_the_same_count_as_one_and_others_as_themselves() -> None:
     for name, groups in versions.SAME.items():
