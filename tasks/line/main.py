@@ -8,7 +8,6 @@ Plain `doit` comes in by dodo.py and does the same with doit's own words.
 from __future__ import annotations
 
 import gc
-import inspect
 import os
 import sys
 from abc import ABC, abstractmethod
@@ -50,17 +49,6 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no types
             if name.startswith("task_")
         }
         self.namespace["DOIT_CONFIG"] = start()
-
-    def load_tasks(self, cmd: Any, pos_args: Sequence[str]) -> Any:
-        """The graph's tasks, in the order of their creators' lines."""
-        # doit reads the whole source of each creator for the number of its first line, which takes
-        # a thirtieth of a build with nothing to do; the code knows it.
-        read = inspect.getsourcelines
-        inspect.getsourcelines = lambda one: ([], one.__code__.co_firstlineno)  # type: ignore
-        try:
-            return super().load_tasks(cmd, pos_args)
-        finally:
-            inspect.getsourcelines = read
 
 
 class Own(DoitCmdBase, ABC):  # type: ignore[misc]

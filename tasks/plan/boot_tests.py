@@ -1,4 +1,4 @@
-"""Boot tests: their stages, one for each disk and firmware, and the jobs of these.
+"""Boot tests: their stages, one for each disk and firmware.
 
 disk server ─→ file server.qcow2 ─┬→ test server.bios
                                   └→ test server.uefi
@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..errors import BuildError
 from ..host import firmware, qemu, safe
@@ -23,7 +24,9 @@ from .entries import Script
 from .lockfile import Lock
 from .recipes import stage_of
 from .stage import ABSENT, Host, Stage, tools_of
-from .top_jobs import TestJob
+
+if TYPE_CHECKING:
+    from .top_jobs import TestJob  # a plan makes no jobs
 
 SUFFIX = ".tar"
 
@@ -55,13 +58,14 @@ def digests(spec: Spec) -> dict[str, str]:
 
     BuildError for one that cannot be read or run.
     """
-    scripts_of = {str(one.script): _script(one, spec) for one in spec.tests}
+    scripts_of = {str(one.script): script_of(one, spec) for one in spec.tests}
     return {
         path: sha256_of(one.source) for path, one in scripts_of.items() if one.source is not None
     }
 
 
-def _script(test: BootTest, spec: Spec) -> Script:
+def script_of(test: BootTest, spec: Spec) -> Script:
+    """A test's script, looked at; BuildError for one that cannot be read or run."""
     path, where = test.script, _where(spec)
     try:
         content = safe.read_bytes(path, SCRIPT_LIMIT + 1)
@@ -130,27 +134,6 @@ def test_stages(spec: Spec, of_disks: Sequence[Stage], host: Host) -> list[Stage
             }
             found.append(stage_of("test", f"{disk.name}.{name}", SUFFIX, inputs, on=[file]))
     return found
-
-
-def job_of(stage: Stage, spec: Spec, file: Stage) -> TestJob:
-    """What a test's stage is made of; `file` is the booted file's stage, and no tree is read."""
-    disk = next(one for one in spec.disks if one.name == stage.inputs["disk_name"])
-    name = stage.inputs["firmware"]
-    booted = disk.files[booted_file(disk)]
-    tests = tests_of(spec, disk, name)
-    return TestJob(
-        stage=stage,
-        spec=str(spec.path),
-        arch=spec.arch,
-        foreign=spec.foreign,
-        disk=disk,
-        file=file,
-        format=booted.format,
-        container=booted.container,
-        firmware=name,
-        tests=tests,
-        scripts=tuple(_script(one, spec) for one in tests),
-    )
 
 
 def firmware_of(job: TestJob) -> dict[str, str]:

@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..spec.disk_values import left
-from ..spec.disks import Disk, DiskFile, Partition
+from ..spec.disks import CORE, Disk, DiskFile, Partition
 from ..spec.model import Spec
 from . import guids, loaders
 from .containers import ENDING, container_tools, keyed_level
-from .layout import CORE
 from .lockfile import Lock
 from .recipes import stage_of
 from .stage import Host, Product, Stage

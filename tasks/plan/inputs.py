@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import BuildError
 from ..spec.model import Spec
-from . import boot_tests, versions
+from . import versions
 from .accounts import accounts_identity
 from .entries import layer_entries, script_identity, script_reads
 from .image_version import image_version
@@ -37,8 +37,14 @@ def host_inputs(
 ) -> Host:
     """All that the plan needs of the host."""
     version = image_version(spec, lock, project)
+    boots: set[str] = set()
+    tests: dict[str, str] = {}
+    if spec.tests:
+        from . import boot_tests  # as in plan.tools_for
+
+        boots, tests = boot_tests.tools(spec), boot_tests.digests(spec)
     # Of what boots disks, what lacks here is the tests' fault alone, where they are run.
-    tools = tool_versions(tools_for(spec), memory, boot_tests.tools(spec))
+    tools = tool_versions(tools_for(spec), memory, boots)
     return Host(
         version=version,
         tools={name: versions.keyed(name, found) for name, found in tools.items()},
@@ -57,7 +63,7 @@ def host_inputs(
         settings=settings_identity(spec, lock, mirrors, version),
         epoch=epoch_override(),
         sources=source_digests(spec),
-        tests=boot_tests.digests(spec),
+        tests=tests,
         reads={
             layer.name: script_reads(layer)
             for layer in spec.layers

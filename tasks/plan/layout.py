@@ -11,10 +11,7 @@ from dataclasses import dataclass
 
 from ..errors import BuildError
 from ..formats import bootsector, gpt, mbr
-from ..spec.disks import MIB, Disk, Partition
-
-CORE = "/core"
-"""What GRUB's core is called among the parts of a disk with an MBR, where no partition holds it."""
+from ..spec.disks import CORE, MIB, Disk, Partition
 
 
 @dataclass(frozen=True, kw_only=True)

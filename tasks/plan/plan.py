@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import BuildError
 from ..spec import given
 from ..spec.model import Layer, Spec
-from . import boot_tests, booting, disks, exports, fstab, hostkeys, loaders
+from . import booting, disks, exports, fstab, hostkeys, loaders
 from .filesystems import filesystems, image_tools, on_disks
 from .keys import identities
 from .lockfile import Lock, LockedLayer
@@ -23,7 +23,11 @@ from .tops import tops
 def tools_for(spec: Spec) -> list[str]:
     """The tools whose versions are in this spec's keys."""
     found = {spec.base.tool}.union(*(image_tools(image) for image in filesystems(spec)))
-    found |= disks.disk_tools(spec) | boot_tests.tools(spec)
+    found |= disks.disk_tools(spec)
+    if spec.tests:
+        from . import boot_tests  # few specs have any, and none else need load what they boot in
+
+        found |= boot_tests.tools(spec)
     return sorted(found.union(*(exports.tools(one) for one in spec.exports)))
 
 

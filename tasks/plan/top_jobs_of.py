@@ -7,7 +7,7 @@ from typing import Any
 
 from ..spec.disks import Disk, DiskFile
 from ..spec.model import Spec
-from . import boot_tests
+from .boot_tests import booted_file, script_of, tests_of
 from .disks import block_map
 from .filesystems import filesystems
 from .job import ImageJob, Job
@@ -20,6 +20,7 @@ from .top_jobs import (
     ExportJob,
     FileJob,
     FilesystemJob,
+    TestJob,
     VerityJob,
 )
 
@@ -148,7 +149,29 @@ def _export(stage: Stage, spec: Spec, plan: Plan) -> Job:
 
 def _test(stage: Stage, spec: Spec, plan: Plan) -> Job:
     (file,) = plan.below(stage)
-    return replace(boot_tests.job_of(stage, spec, file), made_of=(file,))
+    return boot_job(stage, spec, file)
+
+
+def boot_job(stage: Stage, spec: Spec, file: Stage) -> TestJob:
+    """What a test's stage is made of; `file` is the booted file's stage, and no tree is read."""
+    disk = next(one for one in spec.disks if one.name == stage.inputs["disk_name"])
+    name = stage.inputs["firmware"]
+    booted = disk.files[booted_file(disk)]
+    tests = tests_of(spec, disk, name)
+    return TestJob(
+        stage=stage,
+        spec=str(spec.path),
+        arch=spec.arch,
+        foreign=spec.foreign,
+        made_of=(file,),
+        disk=disk,
+        file=file,
+        format=booted.format,
+        container=booted.container,
+        firmware=name,
+        tests=tests,
+        scripts=tuple(script_of(one, spec) for one in tests),
+    )
 
 
 _JOBS = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..spec.images import Image
 from ..spec.model import Spec
-from . import boot_tests, disks, exports
+from . import disks, exports
 from .filesystems import filesystem_stage, image_stage, on_disks, packed_stage
 from .image_version import published_files
 from .lockfile import Lock
@@ -49,5 +49,8 @@ def tops(spec: Spec, lock: Lock, host: Host, tree: Sequence[Stage], made: Sequen
     products += [
         Product(name=one.name, stage=named[one.name], folder=one.folder) for one in spec.exports
     ]
-    stages += boot_tests.test_stages(spec, of_disks, host)
+    if spec.tests:
+        from . import boot_tests  # as in plan.tools_for
+
+        stages += boot_tests.test_stages(spec, of_disks, host)
     return Tops(stages=tuple(stages), products=tuple(products))

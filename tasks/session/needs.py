@@ -10,7 +10,6 @@ from ..errors import BuildError
 from ..formats.table import FILESYSTEMS
 from ..host import space
 from ..host.scratch import scratch_folder
-from ..plan import boot_tests
 from ..plan.stage import TREE, Stage, tools_of
 from ..plan.tools import MODULES
 
@@ -101,6 +100,8 @@ def need_tests_first(session: Session) -> None:
 def need_test(session: Session, stage: Stage) -> None:
     """BuildError for a boot test that cannot run; nothing for any other stage."""
     if stage.kind == "test":
+        from ..plan import boot_tests  # as in plan.tools_for
+
         boot_tests.check(stage, session.spec, session.plan.lock)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import inspect
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from doit import plugin
 from doit.dependency import SqliteDB
 from doit.exceptions import InvalidDodoFile
 
@@ -58,6 +60,11 @@ def start() -> dict[str, Any]:
     # be none.
     SqliteDB.dump = _state_is_spare(SqliteDB.dump)
     SqliteDB.remove = _state_is_spare(SqliteDB.remove)
+    # A tenth of a build with nothing to do: doit reads the whole source of each creator for the
+    # number of its first line, which the code knows, and looks twice among all that is installed
+    # for a reporter and a backend, which are named below.
+    inspect.getsourcelines = _first_line  # type: ignore[assignment]
+    plugin.entry_points = lambda **_group: ()
     return {
         "default_tasks": ["build"],
         "backend": "sqlite3",
@@ -66,6 +73,11 @@ def start() -> dict[str, Any]:
         "verbosity": 2,
         "minversion": "0.36.0",
     }
+
+
+def _first_line(one: Any) -> tuple[list[str], int]:
+    """As inspect.getsourcelines, of which doit takes the number, without the lines."""
+    return [], inspect.unwrap(one).__code__.co_firstlineno
 
 
 def _given_once(argv: Sequence[str]) -> None:

@@ -13,6 +13,9 @@ MIB = 1 << 20
 BIOS_SIZE = MIB
 """Of the partition that GRUB's core lies in, on a GPT: https://www.gnu.org/software/grub/manual/."""
 
+CORE = "/core"
+"""What GRUB's core is called among the parts of a disk with an MBR, where no partition holds it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Partition:

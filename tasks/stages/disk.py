@@ -26,7 +26,7 @@ from ..plan import layout
 from ..plan.layout import Layout, TooSmall
 from ..plan.stage import Stage
 from ..plan.top_jobs import DiskJob
-from ..spec.disks import MIB, Partition
+from ..spec.disks import CORE, MIB, Partition
 from ..store.record import Entry
 from .sound import rotten
 
@@ -128,7 +128,7 @@ def _opened(job: DiskJob, builder: Builder, opened: contextlib.ExitStack) -> _Di
         found = layout.lay(job.disk, needs | dict.fromkeys(job.uuids, swap.LEAST))
     except TooSmall as error:
         at = f"{where}.partitions.{error.name}.size" if error.name else f"{where}.size"
-        if job.disk.table == "mbr" and error.name == layout.CORE:
+        if job.disk.table == "mbr" and error.name == CORE:
             at = f"{where}.table"
         raise error.retold(lambda text: f"{at}: {text}") from error
     except BuildError as error:
@@ -209,7 +209,7 @@ def _write(disk: _Disk, builder: Builder, target: int) -> Iterator[tuple[int, in
 def _is_core(disk: _Disk, name: str) -> bool:
     """Whether this part is GRUB for BIOS, of which one half goes into the first sector."""
     if disk.job.disk.table == "mbr":
-        return name == layout.CORE
+        return name == CORE
     return disk.layout.slot(name).kind == "bios"
 
 

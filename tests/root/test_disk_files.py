@@ -21,8 +21,8 @@ from tasks.errors import BuildError, DamagedEntry, NoRoom
 from tasks.formats import compress, qcow2
 from tasks.host import holes
 from tasks.host.log import Log
-from tasks.plan.layout import CORE
 from tasks.plan.top_jobs import DiskJob
+from tasks.spec.disks import CORE
 from tasks.stages import disk as stage_disk
 from tasks.stages import file as stage_file
 

@@ -16,7 +16,6 @@ import contextlib
 import functools
 import gc
 import importlib
-import inspect
 import io
 import json
 import os
@@ -149,22 +148,24 @@ def _serve(control: socket.socket) -> list[str]:
             pid = os.fork()
             if pid == 0:
                 control.close()
-                for one in (answer, *running, *(theirs for _pid, theirs in running.values())):
+                for one in (*running, *(theirs for _pid, theirs in running.values())):
                     os.close(one)
-                return _become(request, standard)
+                return _become(request, standard, answer)
             for file in standard:
                 os.close(file)
-            with contextlib.suppress(OSError):
-                os.write(answer, str(pid).encode())
             descriptor = os.pidfd_open(pid)
             running[descriptor] = (pid, answer)
             poll.register(descriptor, select.POLLIN)
 
 
-def _become(request: bytes, standard: Sequence[int]) -> list[str]:
+def _become(request: bytes, standard: Sequence[int], answer: int) -> list[str]:
     argv, cwd, env, group = json.loads(request)
     if group:
         os.setsid()
+    # By the fork itself, so that whoever is told of a group can send it a signal.
+    with contextlib.suppress(OSError):
+        os.write(answer, str(os.getpid()).encode())
+    os.close(answer)
     for number, file in enumerate(standard):
         os.dup2(file, number)
         os.close(file)
@@ -192,12 +193,6 @@ def _load() -> None:
     plugin.entry_points = functools.cache(plugin.entry_points)
     for category in ("COMMAND", "LOADER", "REPORTER", "BACKEND"):
         plugin.entry_points(group=f"doit.{category}")
-    # It looks where each task's function stands in its file, to list them in that order.
-    inspect.getsourcelines = functools.cache(inspect.getsourcelines)  # type: ignore[assignment]
-    for graph in ("tasks.graph", "tasks.beside"):
-        for name, function in vars(sys.modules[graph]).items():
-            if name.startswith("task_"):
-                inspect.getsourcelines(function)
     gc.freeze()
 
 

@@ -18,6 +18,7 @@ from tasks.plan import boot_tests
 from tasks.plan.inputs import host_inputs
 from tasks.plan.plan import make_plan
 from tasks.plan.stage import Host, Plan, Stage
+from tasks.plan.top_jobs_of import boot_job
 from tasks.spec.disks import BootTest, Disk, DiskFile
 from tasks.spec.model import Spec
 
@@ -72,7 +73,7 @@ def test_there_is_one_for_each_disk_and_firmware_and_it_boots_the_smallest_file(
     assert [seconds for _sum, seconds in found["server.uefi"].inputs["scripts"]] == [300, 60]
     assert found["server.uefi"].inputs["memory"] == 2 << 30
     assert boot_tests.tools(spec) == {"qemu-system-x86_64", "ovmf", "seabios"}
-    job = boot_tests.job_of(found["server.uefi"], spec, STAGES[2])
+    job = boot_job(found["server.uefi"], spec, STAGES[2])
     assert (job.format, job.container, job.firmware) == ("qcow2", "raw", "uefi")
     assert [one.name for one in job.scripts] == ["nginx.sh", "boot.py"]
     assert [one.program.by_shell for one in job.scripts] == [True, False]

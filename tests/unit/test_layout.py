@@ -6,7 +6,8 @@ import pytest
 
 from support.disks import MIB, disk, part
 from tasks.errors import BuildError
-from tasks.plan.layout import CORE, Layout, TooSmall, lay
+from tasks.plan.layout import Layout, TooSmall, lay
+from tasks.spec.disks import CORE
 
 GIB = 1 << 30
 
