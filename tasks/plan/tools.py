@@ -126,11 +126,13 @@ def _ask_version(name: str, path: str) -> str:
 
 def _packaged(package: str, path: str) -> str:
     """The version of a Debian package if it is installed and has this file, else ""."""
-    # Asked together: each question has dpkg-query read what is installed.
-    told = _dpkg("--show", "--showformat", "${Version}\n${db-fsys:Files}", package)
     # Before /usr was merged with /, packages shipped /sbin/mke2fs, and old ones still do.
     names = {path, path.removeprefix("/usr")}
-    return told[0] if names & {line.strip() for line in told[1:]} else ""
+    # Two questions: for ${db-fsys:Files} in one dpkg-query reads the files of all packages, which
+    # takes ten times as long as both.
+    if not names & set(_dpkg("--listfiles", package)):
+        return ""
+    return next(iter(_dpkg("--show", "--showformat", "${Version}\n", package)), "")
 
 
 def _dpkg(*words: str) -> list[str]:

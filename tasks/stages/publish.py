@@ -21,7 +21,7 @@ from ..spec.words import counted
 from ..store.cache import Cache
 from ..store.record import Entry
 from . import items, papers
-from .described import host_text, metadata, packages_text
+from .described import host_text, metadata, packages_text, yaml_text
 from .limit import check_sizes
 from .papers import known_files
 from .publication import Publication
@@ -48,17 +48,13 @@ def publish(to: Publication) -> bool:
 
 
 def _publish(to: Publication) -> bool:
-    import yaml
-
     spec, plan = to.spec, to.plan
     out = to.out
     entries = items.entries(plan, to.cache)
     check_sizes(spec, plan, [entries[one.task] for one in plan.images], to.cache)
     wanted = list(items.items(plan, entries))
     texts = {
-        f"{spec.name}.yaml": yaml.safe_dump(
-            metadata(to, entries), sort_keys=False, default_flow_style=False, allow_unicode=True
-        ),
+        f"{spec.name}.yaml": yaml_text(metadata(to, entries)),
         "packages.txt": packages_text(plan.lock),
     }
     sums = {one.path: one.sha256 for one in wanted}

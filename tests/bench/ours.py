@@ -83,9 +83,9 @@ class Checkout:
         )
 
     def argv(self, *words: str) -> list[str]:
-        """The command of `doit WORDS` with the mirror's addresses."""
+        """The command of `./doit WORDS`, which that wrapper runs, with the mirror's addresses."""
         given = [f"{name}={value}" for name, value in self.urls.items()]
-        return [sys.executable, "-m", "doit", *words, *given]
+        return [sys.executable, "-m", "tasks", *words, *given]
 
     def lock(self, name: str) -> Path:
         """Lock a spec."""
