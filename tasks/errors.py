@@ -37,6 +37,15 @@ class BuildError(Exception):
         told.message = printable(how(self.message))
         return told
 
+    @property
+    def in_a_line(self) -> str:
+        """All that it says, for a place that has one line."""
+        return "; ".join([self.message, *self.hint.splitlines()])
+
+    def fields(self, mask: Callable[[str], str]) -> dict[str, str]:
+        """`message` and `hint` as another program gets them, each as `mask` makes it."""
+        return {"message": mask(self.message), "hint": mask(self.hint)}
+
     def __str__(self) -> str:
         return "\n  ".join([self.message, *self.hint.splitlines()])
 

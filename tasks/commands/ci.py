@@ -93,7 +93,7 @@ def _mirrors(every: Sequence[Session]) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     for one in every:
         for fault in lacking(one.spec, one.mirrors):
-            raise BuildError(fault.message, fault.hint)
+            raise fault
         for name in MIRRORS:
             value = one.mirrors.get(name, "")
             used = any(f"${{{name}}}" in repo.uri for repo in one.spec.repos)

@@ -141,12 +141,8 @@ def _nodes(
     try:
         return nodes(session, shared, several=False)
     except BuildError as error:
-        lacking.append(Lacking("stages and sizes", _told(error)))
+        lacking.append(Lacking("stages and sizes", error.in_a_line))
         return []
-
-
-def _told(error: BuildError) -> str:
-    return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
 def _size(drawn: Sequence[Node], stage: Stage) -> int | None:
@@ -164,7 +160,7 @@ def _trees(session: Session, lacking: list[Lacking]) -> tuple[Sizes, Sequence[Co
     try:
         _entries, trees = trees_of(session)
     except BuildError as error:
-        lacking.append(Lacking("sizes and licences", _told(error)))
+        lacking.append(Lacking("sizes and licences", error.in_a_line))
         return None
     found = stacked(trees, session.spec.arch)
     closed: set[str] = set()

@@ -24,11 +24,10 @@ USERS = range(61184, 65520)
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """A Debian architecture's: QEMU's program and board, its package, the kernel's console."""
+    """A Debian architecture's: QEMU's program and board, the kernel's console."""
 
     program: str
     board: str
-    package: str
     console: str
     natives: tuple[str, ...]
     """What uname(2) says of hosts on which the processor itself can run it."""
@@ -36,19 +35,19 @@ class Machine:
 
 MACHINES: Mapping[str, Machine] = {
     "amd64": Machine(
-        program="qemu-system-x86_64", board="q35", package="qemu-system-x86",
+        program="qemu-system-x86_64", board="q35",
         console="ttyS0", natives=("x86_64",),
     ),
     "i386": Machine(
-        program="qemu-system-x86_64", board="q35", package="qemu-system-x86",
+        program="qemu-system-x86_64", board="q35",
         console="ttyS0", natives=("x86_64",),
     ),
     "arm64": Machine(
-        program="qemu-system-aarch64", board="virt", package="qemu-system-arm",
+        program="qemu-system-aarch64", board="virt",
         console="ttyAMA0", natives=("aarch64",),
     ),
     "armhf": Machine(
-        program="qemu-system-arm", board="virt", package="qemu-system-arm",
+        program="qemu-system-arm", board="virt",
         console="ttyAMA0", natives=(),
     ),
 }  # fmt: skip
@@ -79,10 +78,7 @@ def machine_of(arch: str, where: str) -> Machine:
             f"it knows {', '.join(MACHINES)}",
         )
     found = MACHINES[arch]
-    try:
-        tool(found.program)
-    except BuildError as error:
-        raise BuildError(error.message, f"apt-get install {found.package}") from error
+    tool(found.program)
     return found
 
 

@@ -55,7 +55,7 @@ class RemoteFault(_Told):
 
 def fault_of(error: BuildError) -> RemoteFault:
     """The same as a cache's own fault: what went wrong and what to do about it, in one line."""
-    return RemoteFault("; ".join(line.strip() for line in str(error).splitlines()))
+    return RemoteFault(error.in_a_line)
 
 
 class Cut(RemoteFault):

@@ -44,14 +44,8 @@ class Chronicle:
 
     def tell(self, error: BuildError, *, task: str = "", log: str = "") -> None:
         """An error as an event, for another program; without secrets, as on the screen."""
-        mask = self.session.mask_if_known
-        self.session.screen.event(
-            "failure",
-            task=task,
-            message=mask(error.message),
-            hint=mask(error.hint),
-            log=log,
-        )
+        said = error.fields(self.session.mask_if_known)
+        self.session.screen.event("failure", task=task, **said, log=log)
 
     @contextlib.contextmanager
     def failing(self, stage: Stage, began: float) -> Iterator[None]:

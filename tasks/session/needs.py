@@ -36,7 +36,7 @@ def need_arch(session: Session, *, early: bool = False) -> None:
             kept = session.again()
             if early and kept.complete():
                 return
-            raise BuildError(f"{spec.path}: {refusal.message}", refusal.hint)
+            raise refusal.retold(lambda message: f"{spec.path}: {message}")
     session.tried.add("arch")
 
 

@@ -193,3 +193,12 @@ def test_an_error_that_is_retold_is_of_the_same_kind_with_all_that_it_carries() 
     assert (type(told), str(told)) == (CommandFailed, "web.yaml:3: no?\n  look")
     assert (told.status, told.output, told.packages, told.inside) == (3, "all", ("nginx",), True)
     assert failed.message == "no"
+
+
+def test_an_error_in_one_line_and_as_another_program_gets_it_keeps_its_remedy() -> None:
+    error = BuildError("no room", "remove something\nor add a disk")
+    assert error.in_a_line == "no room; remove something; or add a disk"
+    assert BuildError("no room").in_a_line == "no room"
+    assert error.fields(lambda text: text.replace("room", "***")) == {
+        "message": "no ***", "hint": "remove something\nor add a disk"
+    }  # fmt: skip

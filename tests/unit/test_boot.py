@@ -20,6 +20,7 @@ from tasks.host import qemu
 from tasks.host.console import Shown
 from tasks.host.sandbox_visit import NO_PROGRAM
 from tasks.host.terminal import Ends, Escapes, relay
+from tasks.host.tools import EMULATORS
 from tasks.host.visit import Visit, seen_env
 from tasks.rootfs.kernel import kernel
 from tasks.spec.disks import Disk, DiskFile
@@ -42,6 +43,8 @@ def test_a_machine_reaches_nothing_and_is_reached_by_this_host_alone() -> None:
     assert "-initrd" not in words
     with pytest.raises(BuildError, match="s390x: boot knows no machine"):
         qemu.machine_of("s390x", "specs/web.yaml")
+    # By this table is said which package to install.
+    assert {one.program for one in qemu.MACHINES.values()} == set(EMULATORS)
 
 
 def test_qemu_has_no_rights_of_roots() -> None:
