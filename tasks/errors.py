@@ -40,7 +40,8 @@ class BuildError(Exception):
     @property
     def in_a_line(self) -> str:
         """All that it says, for a place that has one line."""
-        return "; ".join([self.message, *self.hint.splitlines()])
+        # A command's message has the lines that matter, several of them.
+        return "; ".join(map(str.strip, f"{self.message}\n{self.hint}".splitlines()))
 
     def fields(self, mask: Callable[[str], str]) -> dict[str, str]:
         """`message` and `hint` as another program gets them, each as `mask` makes it."""

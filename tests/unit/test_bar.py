@@ -199,6 +199,7 @@ def test_an_error_in_one_line_and_as_another_program_gets_it_keeps_its_remedy() 
     error = BuildError("no room", "remove something\nor add a disk")
     assert error.in_a_line == "no room; remove something; or add a disk"
     assert BuildError("no room").in_a_line == "no room"
+    assert BuildError("tar: said\n  two lines").in_a_line == "tar: said; two lines"
     assert error.fields(lambda text: text.replace("room", "***")) == {
         "message": "no ***", "hint": "remove something\nor add a disk"
     }  # fmt: skip
